@@ -1,0 +1,281 @@
+"""Branches of a flow: coroutines that the machine drives itself, and the places where they meet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from .errors import NotDurableError
+from .request import NOWHERE, Location, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import CodeType
+
+    from .request import Driver, Waiter
+
+
+_Resume: TypeAlias = "Callable[[Driver, Any, BaseException | None], None]"
+
+
+class RunQueue:
+    """What can go on, in the order in which it became able to. Draining it is deterministic.
+
+    What facts have made ready waits in `_facts`. Each of them goes on as far as it can, with all that
+    comes of it, before the next: so it makes no difference whether the code stood still in between.
+    """
+
+    __slots__ = ("_driver", "_facts", "_is_draining", "_ready", "branches")
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._facts: deque[tuple[_Resume, Any, Any]] = deque()
+        self._ready: deque[tuple[_Resume, Any, Any]] = deque()
+        self._is_draining = False
+        self.branches: dict[Branch, None] = {}
+        """Those that have not ended, in the order in which they began."""
+
+    def add(self, resume: _Resume, value: Any = None, error: BaseException | None = None) -> None:
+        """Let something go on, when its turn comes, with a value or an error."""
+        (self._ready if self._is_draining else self._facts).append((resume, value, error))
+
+    def drain(self) -> None:
+        """Let go on whatever can, until nothing can."""
+        facts, ready, driver = self._facts, self._ready, self._driver
+        self._is_draining = True
+        try:
+            while facts:
+                resume, value, error = facts.popleft()
+                resume(driver, value, error)
+                while ready:
+                    resume, value, error = ready.popleft()
+                    resume(driver, value, error)
+        finally:
+            self._is_draining = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody can go on."""
+        return not self._facts
+
+    def clear(self) -> None:
+        """Forget who could go on: the flow has ended."""
+        self._facts.clear()
+        self._ready.clear()
+
+
+class Branch:
+    """One coroutine of a flow: its body, or an awaitable given to `gather`."""
+
+    __slots__ = ("_coroutine", "_ended", "_queue")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], queue: RunQueue, ended: Ended | Place) -> None:
+        self._coroutine = coroutine
+        self._queue = queue
+        self._ended = ended
+        queue.branches[self] = None
+
+    def resolve(self, value: Any) -> None:
+        """Let it go on with a value."""
+        self._queue.add(self.resume, value)
+
+    def fail(self, error: BaseException) -> None:
+        """Let it go on with an error, raised where it waits."""
+        self._queue.add(self.resume, None, error)
+
+    def resume(self, driver: Driver, value: Any, error: BaseException | None) -> None:
+        """Run the coroutine to its next await, and have the driver do what it asks for."""
+        try:
+            request = self._coroutine.send(value) if error is None else self._coroutine.throw(error)
+        except StopIteration as stop:
+            del self._queue.branches[self]
+            self._ended.resolve(stop.value)
+        except BaseException as raised:  # noqa: BLE001 - one flow's SystemExit must stop nobody else
+            del self._queue.branches[self]
+            self._ended.fail(raised)
+        else:
+            self._begin(driver, request)
+
+    def _begin(self, driver: Driver, request: object) -> None:
+        if not isinstance(request, Request):
+            self.fail(not_durable(request))
+            return
+        request.is_begun = True
+        try:
+            request.begin(driver, self)
+        except Exception as error:  # noqa: BLE001 - the flow is told where it awaits
+            self.fail(error)
+
+    def close(self) -> None:
+        """Drop the coroutine. Its `finally` blocks run, and can do nothing durable."""
+        for _ in range(_AWAITS_IN_FINALLY):
+            try:
+                self._coroutine.close()
+            except RuntimeError:
+                continue  # it awaited instead of ending: once more
+            except BaseException:  # noqa: BLE001 - user code, in a flow that is no longer there
+                return
+            else:
+                return
+
+    @property
+    def location(self) -> Location:
+        """Where it waits."""
+        innermost: Any = self._coroutine
+        while type(inner := innermost.cr_await) is CoroutineType:
+            innermost = cast("Any", inner)
+        frame = innermost.cr_frame
+        return NOWHERE if frame is None else _location(frame.f_code, frame.f_lasti)
+
+
+_AWAITS_IN_FINALLY = 100
+_locations: dict[tuple[int, int], tuple[CodeType, Location]] = {}
+
+
+def _location(code: CodeType, instruction: int) -> Location:
+    """Look a place up by its instruction: to work out line numbers takes longer than all the rest."""
+    key = (id(code), instruction)  # hashing a code object hashes all of it; kept here, its id stays its own
+    known = _locations.get(key)
+    if known is None:
+        if len(_locations) >= _LOCATIONS:
+            _locations.clear()
+        line = next((line for start, end, line in code.co_lines() if start <= instruction < end), None)
+        known = _locations[key] = (code, Location(code.co_filename, line or code.co_firstlineno))
+    return known[1]
+
+
+_LOCATIONS = 4096
+
+
+class Ended:
+    """Where a branch's end is told."""
+
+    __slots__ = ("fail", "resolve")
+
+    def __init__(self, resolve: Callable[[Any], None], fail: Callable[[BaseException], None]) -> None:
+        self.resolve = resolve
+        self.fail = fail
+
+
+class Gathered:
+    """The meeting point of several branches."""
+
+    __slots__ = ("_missing", "_results", "_return_exceptions", "_told", "_waiter")
+
+    def __init__(self, count: int, waiter: Waiter, *, return_exceptions: bool) -> None:
+        self._results: list[Any] = [None] * count
+        self._missing = count
+        self._waiter = waiter
+        self._return_exceptions = return_exceptions
+        self._told = False
+        if not count:
+            self._tell()
+
+    def arrive(self, index: int, result: Any) -> None:
+        """Note one branch's result; the last one resolves the gather."""
+        self._results[index] = result
+        self._missing -= 1
+        if not self._missing:
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self._waiter.resolve(tuple(self._results))
+
+    def break_down(self, index: int, error: BaseException) -> None:
+        """Note one branch's error; the first one fails the gather."""
+        if self._return_exceptions:
+            self.arrive(index, error)
+        elif not self._told:
+            self._told = True
+            self._waiter.fail(error)
+
+    @property
+    def location(self) -> Location:
+        """Where the gather is awaited."""
+        return self._waiter.location
+
+
+class Place:
+    """One branch's place in a gather."""
+
+    __slots__ = ("_gathered", "_index")
+
+    def __init__(self, gathered: Gathered, index: int) -> None:
+        self._gathered = gathered
+        self._index = index
+
+    def resolve(self, value: Any) -> None:
+        """Arrive with a value."""
+        self._gathered.arrive(self._index, value)
+
+    def fail(self, error: BaseException) -> None:
+        """Arrive with an error."""
+        self._gathered.break_down(self._index, error)
+
+    @property
+    def location(self) -> Location:
+        """Where the gather is awaited."""
+        return self._gathered.location
+
+
+def launch(awaitable: Awaitable[Any], place: Place, queue: RunQueue, driver: Driver) -> None:
+    """Start one awaitable of a gather, at once; whatever is no request becomes a branch."""
+    if isinstance(awaitable, Request):
+        awaitable.is_begun = True
+        awaitable.begin(driver, place)
+    else:
+        is_coroutine = type(awaitable) is CoroutineType
+        coroutine = cast("Coroutine[Any, Any, Any]", awaitable) if is_coroutine else _awaiting(awaitable)
+        Branch(coroutine, queue, place).resume(driver, None, None)
+
+
+async def _awaiting(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def check_awaitable(awaitable: object) -> None:
+    """Refuse what nobody could await.
+
+    Raises:
+        NotDurableError: it is one of these.
+    """
+    if not isinstance(awaitable, Awaitable):
+        raise not_durable(awaitable)
+
+
+def not_durable(request: object) -> NotDurableError:
+    """Return the error for an await of something that would be lost with the process."""
+    if request is None:
+        what = "a bare yield, as in asyncio.sleep(0)"
+    else:
+        what = f"{type(request).__module__}.{type(request).__qualname__}"
+    return NotDurableError(
+        f"a flow awaited {what}, which is not durable. Await steps, signals, sleep(), gather() or wait_for()"
+        " of persistasaurus instead; whatever does I/O belongs into a step, which may be `async def`"
+    )
+
+
+_REPLACEMENTS = {
+    "create_future": "asyncio.sleep() and futures: await persistasaurus.sleep() instead",
+    "create_task": "asyncio tasks: await persistasaurus.gather() instead",
+    "run_in_executor": "threads: make the function a step instead",
+    "time": "the loop's clock: use persistasaurus.now() instead",
+    "call_later": "the loop's timers: await persistasaurus.sleep() instead",
+}
+
+
+class NoLoop:
+    """Stands where asyncio looks for its running loop while a flow runs, and refuses everything."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse, naming the durable replacement."""
+        instead = _REPLACEMENTS.get(name, "asyncio: await something durable, and do I/O in a step, instead")
+        raise NotDurableError(f"a flow is driven by its history and not by asyncio. It used {instead}")
+
+    def __hash__(self) -> int:
+        """Refuse being looked up, as asyncio.timeout() and asyncio.current_task() do."""
+        raise NotDurableError("a flow is driven by its history and not by asyncio; it has no asyncio task")

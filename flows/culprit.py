@@ -1,0 +1,91 @@
+"""Which part of a value it is that does not survive being stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from .depth import DEPTH_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_encode = msgspec.json.Encoder().encode
+_SHOWN = 60
+
+
+def first_unencodable(value: Any) -> str:
+    """Return the path of the innermost part that has no JSON form."""
+    path = "$"
+    for _ in range(DEPTH_MAX):
+        culprit = next(((step, part) for step, part in _children(value) if not _has_form(part)), None)
+        if culprit is None:
+            return path
+        path += culprit[0]
+        value = culprit[1]
+    return path
+
+
+def first_difference(before: Any, after: Any) -> tuple[str, str]:
+    """Return where, innermost, a value differs from what came back, and how."""
+    path = "$"
+    for _ in range(DEPTH_MAX):
+        ours, theirs = dict(_children(before)), dict(_children(after))
+        if type(before) is not type(after) or ours.keys() != theirs.keys():
+            break
+        step = next((step for step, part in ours.items() if not _is_same(part, theirs[step])), None)
+        if step is None:
+            break
+        path += step
+        before, after = ours[step], theirs[step]
+    return path, (
+        f"{_shorten(before)} ({type(before).__name__}) comes back as {_shorten(after)}"
+        f" ({type(after).__name__}); annotate its type, or convert it"
+    )
+
+
+def plain(error: BaseException) -> str:
+    """Return what an error says, or its name when it says nothing."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - the user's own __str__
+        return type(error).__name__
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a value with their paths, as msgspec would write them."""
+    if isinstance(value, msgspec.Struct):
+        yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
+    elif isinstance(value, dict):
+        parts = cast("dict[Any, Any]", value)
+        yield from ((f"[{key!r}]", item) for key, item in parts.items())
+    elif isinstance(value, (list, tuple)):
+        items = cast("list[Any]", value)
+        yield from ((f"[{i}]", item) for i, item in enumerate(items))
+    else:
+        fields: dict[str, Any] = getattr(value, "__dataclass_fields__", {})
+        yield from ((f".{name}", getattr(value, name)) for name in fields)
+
+
+def _has_form(part: Any) -> bool:
+    try:
+        _encode(part)
+    except Exception:  # noqa: BLE001 - whatever it is, this part is the culprit
+        return False
+    return True
+
+
+def _is_same(before: Any, after: Any) -> bool:
+    try:
+        return bool(before == after)
+    except Exception:  # noqa: BLE001 - the user's own __eq__
+        return False
+
+
+def _shorten(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the user's own __repr__
+        return "a value without a repr"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -1,0 +1,147 @@
+"""What the engine raises, split by what the reader does next.
+
+PersistasaurusError
+├── FlowDefinitionError     fix the definition: it is refused when it is made or registered
+├── NotDurableError         await the durable replacement that the message names
+├── NotInFlowError          call steps, and wait, inside a flow only
+├── FlowStateError          return the value from the step instead of assigning it
+├── PayloadError            the value at `path` does not survive being stored; change it or its annotation
+├── StepError               raised in the flow: a step has failed for good
+├── NondeterminismError     bring the right code back, or repair the flow; nothing was changed
+├── FlowNotFound            no flow has this id
+├── FlowAlreadyExists       the id belongs to another flow, or to other arguments
+├── FlowEnded               the flow takes nothing any more
+├── FlowFailed              the flow ended with an error, which is told
+├── FlowParked              the flow needs a person; the reason is told
+├── SignalRejected          the signal's payload is not what the flow declares; nothing was written
+├── Overloaded              too much at once; nothing was written, try again later
+├── StoreUnavailable        nothing was written for certain, or the outcome is unknown: ask again
+└── SystemClosed            the system is closed, or closing
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .events import Failure
+    from .request import Location
+
+
+class PersistasaurusError(Exception):
+    """Base of everything that the engine raises on purpose."""
+
+
+class FlowDefinitionError(PersistasaurusError, TypeError):
+    """A flow, step, signal or query is defined in a way that cannot work."""
+
+
+class NotDurableError(PersistasaurusError):
+    """A flow awaited something that would be lost with the process."""
+
+
+class NotInFlowError(PersistasaurusError):
+    """A step was called, or something durable awaited, outside a flow."""
+
+
+class FlowStateError(PersistasaurusError, AttributeError):
+    """A step or query assigned to the flow's state, which a replay would not repeat."""
+
+
+class PayloadError(PersistasaurusError, ValueError):
+    """A value does not come back equal from the store; `path` says which one, `what` where it stood."""
+
+    def __init__(self, what: str, path: str, reason: str) -> None:
+        super().__init__(f"{what}: the value at {path} cannot be stored: {reason}")
+        self.what = what
+        self.path = path
+        self.reason = reason
+
+
+class StepError(PersistasaurusError):
+    """A step has failed for good. Raised in the flow, at the await, live and in each replay alike.
+
+    `type` is the name of the exception's class, so that a flow can tell errors apart without
+    anything but text being stored.
+    """
+
+    def __init__(self, step: int, name: str, failure: Failure) -> None:
+        super().__init__(f"step {step} {name!r} failed: {failure.type}: {failure.message}")
+        self.step = step
+        self.name = name
+        self.type = failure.type
+        self.message = failure.message
+        self.traceback = failure.traceback
+
+
+class NondeterminismError(PersistasaurusError):
+    """The flow's code does something else than its history says.
+
+    `version` is that of the first event that does not fit, and `attempted_at` the place in the source
+    (file and line) of what the code did, where they are known.
+    """
+
+    version: int | None = None
+    attempted_at: Location | None = None
+
+
+class FlowNotFound(PersistasaurusError, LookupError):
+    """There is no such flow."""
+
+    def __init__(self, flow_id: str) -> None:
+        super().__init__(f"there is no flow {flow_id!r}")
+        self.flow_id = flow_id
+
+
+class FlowAlreadyExists(PersistasaurusError):
+    """A flow with this id exists, of another type or with other arguments."""
+
+    def __init__(self, flow_id: str, difference: str) -> None:
+        super().__init__(f"flow {flow_id!r} exists already: {difference}")
+        self.flow_id = flow_id
+
+
+class FlowEnded(PersistasaurusError):
+    """The flow has ended, as `status` says, and takes nothing any more."""
+
+    def __init__(self, flow_id: str, status: str) -> None:
+        super().__init__(f"flow {flow_id!r} has ended ({status})")
+        self.flow_id = flow_id
+        self.status = status
+
+
+class FlowFailed(PersistasaurusError):
+    """The flow has failed: an error left its body. `type` and `message` are that error's."""
+
+    def __init__(self, flow_id: str, failure: Failure) -> None:
+        super().__init__(f"flow {flow_id!r} failed: {failure.type}: {failure.message}")
+        self.flow_id = flow_id
+        self.type = failure.type
+        self.message = failure.message
+        self.traceback = failure.traceback
+
+
+class FlowParked(PersistasaurusError):
+    """The flow does not go on until a person has looked at it. `reason` is one of `events.ParkReason`."""
+
+    def __init__(self, flow_id: str, reason: str, message: str) -> None:
+        super().__init__(f"flow {flow_id!r} is parked ({reason}): {message}")
+        self.flow_id = flow_id
+        self.reason = reason
+        self.message = message
+
+
+class SignalRejected(PersistasaurusError, ValueError):
+    """The signal does not fit the flow, or its id was used with another payload; nothing was written."""
+
+
+class Overloaded(PersistasaurusError):
+    """A bounded queue is full; nothing was written. Sending the same again later is safe."""
+
+
+class StoreUnavailable(PersistasaurusError):
+    """The store could not confirm the write. Sending the same again, with the same id, is safe."""
+
+
+class SystemClosed(PersistasaurusError):
+    """The system is closed, or closing, and takes no more work."""

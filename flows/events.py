@@ -1,0 +1,216 @@
+"""What has happened to a flow: the facts that its history consists of.
+
+An event carries what cannot be derived, and nothing else. Its body is JSON with the fields below
+and a `type`; the names are chosen and never change. Fields are only ever appended, with defaults:
+the histories of every release must replay for ever.
+
+Facts come from outside the flow's code and make it go on; echoes are what the code did about them.
+A replay feeds the facts to the code and expects the same echoes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from .depth import DEPTH_MAX, depth
+
+ParkReason: TypeAlias = Literal[
+    "poisoned", "in_doubt", "nondeterminism", "unknown_flow", "unreadable", "crashing", "history_limit"
+]
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """An exception as it is stored: text only."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Base of all events."""
+
+
+# ------------------------------------------------------------------------------------------ facts
+class FlowStarted(Event, tag="flow_started", frozen=True):
+    """The flow exists. `seed` is where its random numbers and uuids come from."""
+
+    flow: str
+    args: msgspec.Raw
+    seed: int
+
+
+class StepCompleted(Event, tag="step_completed", frozen=True):
+    """The step's result is known and will never be asked for again."""
+
+    step: int
+    result: msgspec.Raw
+
+
+class StepFailed(Event, tag="step_failed", frozen=True):
+    """An attempt has failed; without `retry_at` (microseconds, UTC) the step has failed for good."""
+
+    step: int
+    attempt: int
+    error: Failure
+    retry_at: int | None = None
+
+
+class StepAttempted(Event, tag="step_attempted", frozen=True):
+    """An attempt at a delayed, failed or doubtful step is about to run; written before it runs."""
+
+    step: int
+    attempt: int
+
+
+class StepInterrupted(Event, tag="step_interrupted", frozen=True):
+    """An orderly shutdown did not wait for the step: it is in doubt, but has not killed the process.
+
+    If it had not `begun`, it is not in doubt either.
+    """
+
+    step: int
+    begun: bool = True
+
+
+class TimerFired(Event, tag="timer_fired", frozen=True):
+    """The time has come."""
+
+    timer: int
+
+
+class SignalReceived(Event, tag="signal_received", frozen=True):
+    """A signal has moved from the inbox into the flow's history; it is consumed when awaited."""
+
+    name: str
+    key: str
+    args: msgspec.Raw
+
+
+class Paused(Event, tag="paused", frozen=True):
+    """The flow starts nothing more until resumed; what happens meanwhile is recorded and kept."""
+
+    by: str = ""
+    why: str = ""
+
+
+class Resumed(Event, tag="resumed", frozen=True):
+    """The flow goes on with all that happened while it was paused."""
+
+    by: str = ""
+    why: str = ""
+
+
+class Parked(Event, tag="parked", frozen=True):
+    """The flow needs a person."""
+
+    reason: str
+    message: str
+    traceback: str = ""
+
+
+class Repaired(Event, tag="repaired", frozen=True):
+    """Somebody lets the flow run on. What its code did from version `since` on is void; facts stay.
+
+    Only the failures at the versions `retried` do not stay: their steps are tried again.
+    """
+
+    since: int | None = None
+    by: str = ""
+    why: str = ""
+    retried: tuple[int, ...] = ()
+
+
+# ----------------------------------------------------------------------------------------- echoes
+class StepStarted(Event, tag="step_started", frozen=True):
+    """The step is about to run for the first time. `line` is where the flow called it."""
+
+    step: int
+    name: str
+    args: msgspec.Raw
+    line: str = ""
+
+
+class StepScheduled(Event, tag="step_scheduled", frozen=True):
+    """The step is to run not before `due` (microseconds, UTC)."""
+
+    step: int
+    name: str
+    args: msgspec.Raw
+    due: int
+    line: str = ""
+
+
+class TimerSet(Event, tag="timer_set", frozen=True):
+    """The flow sleeps until `due` (microseconds, UTC); `until`: a date on the calendar, not a duration."""
+
+    timer: int
+    due: int
+    until: bool = False
+    line: str = ""
+
+
+class SignalAwaited(Event, tag="signal_awaited", frozen=True):
+    """The flow waits for a signal; `step` is the number of the step that its payload will run as, if any."""
+
+    name: str
+    step: int = 0
+    line: str = ""
+
+
+class FlowCompleted(Event, tag="flow_completed", frozen=True):
+    """The flow has ended with a result."""
+
+    result: msgspec.Raw
+
+
+class FlowFailed(Event, tag="flow_failed", frozen=True):
+    """The flow has ended with an error; `step` is the step whose failure caused it, if one did."""
+
+    error: Failure
+    step: int | None = None
+
+
+Fact: TypeAlias = (
+    FlowStarted
+    | StepCompleted
+    | StepFailed
+    | StepAttempted
+    | StepInterrupted
+    | TimerFired
+    | SignalReceived
+    | Paused
+    | Resumed
+    | Parked
+    | Repaired
+)
+Echo: TypeAlias = StepStarted | StepScheduled | TimerSet | SignalAwaited | FlowCompleted | FlowFailed
+AnyEvent: TypeAlias = Fact | Echo
+
+_DEPTH = DEPTH_MAX + 8
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(AnyEvent)
+
+encode = _encoder.encode
+
+
+def kind(event: Event) -> str:
+    """Return the event's chosen name, under which the store lists it."""
+    return event.__struct_config__.tag  # pyright: ignore[reportReturnType] - all tags are given, as text
+
+
+def decode(data: bytes) -> AnyEvent:
+    """Read an event's body.
+
+    Raises:
+        msgspec.MsgspecError: it is no event that this version knows.
+    """
+    # Payloads are no deeper than the limit. Anything deeper is damage, and could exhaust a small stack.
+    if len(data) > _DEPTH and depth(data, _DEPTH) > _DEPTH:
+        raise msgspec.DecodeError("the event is nested deeper than any event can be")
+    try:
+        return _decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error

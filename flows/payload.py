@@ -1,0 +1,239 @@
+"""How values become bytes and come back: msgspec, by the annotations, both ways.
+
+What a flow sees live is the decoded value, the same that a replay will see. So every value is
+decoded again when it is encoded, and refused on the spot if it did not come back equal.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import msgspec
+
+from .culprit import first_difference, first_unencodable, plain
+from .depth import DEPTH_MAX, depth
+from .errors import FlowDefinitionError, PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_encode = msgspec.json.Encoder().encode
+
+
+class PayloadLimits(msgspec.Struct, frozen=True):
+    """How large, in bytes, and how deeply nested one payload may be."""
+
+    size: int = 1 << 20
+    depth: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be decoded again on a small stack."""
+        if self.size < 1 or not 1 <= self.depth <= DEPTH_MAX:
+            raise ValueError(f"PayloadLimits: size is 1 or more, and depth 1 to {DEPTH_MAX}")
+
+
+DEFAULT_LIMITS = PayloadLimits()
+WIDEST_LIMITS = PayloadLimits(size=2**62, depth=DEPTH_MAX)
+"""For calls that are made before it is known which system, with its own limits, they are for."""
+
+
+def check(data: bytes, what: str, limits: PayloadLimits = DEFAULT_LIMITS) -> None:
+    """Refuse bytes that are too large, or too deep to be decoded on any stack.
+
+    Raises:
+        PayloadError: naming the limit.
+    """
+    size = len(data)
+    if size > limits.size:
+        raise PayloadError(what, "$", f"{size:,} bytes are more than the limit of {limits.size:,}")
+    # Each level takes two bytes, so that short payloads need no look.
+    if size > 2 * limits.depth and depth(data, limits.depth) > limits.depth:
+        raise PayloadError(what, "$", f"it is nested more than {limits.depth} levels deep")
+
+
+class Codec:
+    """Encodes and decodes values of one annotated type."""
+
+    def __init__(self, annotation: Any, what: str) -> None:
+        self.what = what
+        try:
+            self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(annotation)
+        except (TypeError, ValueError) as error:
+            raise FlowDefinitionError(f"{what}: its annotation cannot be stored: {error}") from error
+
+    def encode(self, value: Any, limits: PayloadLimits = DEFAULT_LIMITS) -> bytes:
+        """Encode without looking whether it comes back.
+
+        Raises:
+            PayloadError: it has no JSON form, or is too large or too deep.
+        """
+        try:
+            data = _encode(value)
+        except Exception as error:  # the user's types may raise anything
+            raise PayloadError(self.what, first_unencodable(value), plain(error)) from error
+        size = len(data)
+        if size > limits.size or size > 2 * limits.depth:  # nothing shorter can be too deep
+            check(data, self.what, limits)
+        return data
+
+    def encode_unchecked(self, value: Any) -> bytes | None:
+        """Encode for a comparison; None when it has no JSON form."""
+        try:
+            return _encode(value)
+        except Exception:  # noqa: BLE001 - the user's types may raise anything
+            return None
+
+    def seal(self, value: Any, limits: PayloadLimits = DEFAULT_LIMITS) -> tuple[bytes, Any]:
+        """Encode, and return the bytes with the value that every later reader will see.
+
+        Raises:
+            PayloadError: it would not come back equal; the message has the path of the culprit.
+        """
+        data = self.encode(value, limits)
+        decoded = self.decode(data)
+        try:
+            same = bool(decoded == value)
+        except Exception as error:
+            raise PayloadError(self.what, "$", f"it cannot be compared: {plain(error)}") from error
+        if not same:
+            path, reason = first_difference(value, decoded)
+            raise PayloadError(self.what, path, reason)
+        return data, decoded
+
+    def decode(self, data: bytes | msgspec.Raw) -> Any:
+        """Decode bytes that `seal` made, or that came from outside and are not too deep.
+
+        Raises:
+            PayloadError: they do not fit the annotation; the message has the path.
+        """
+        try:
+            return self._decoder.decode(data)
+        except Exception as error:  # the user's types may raise anything
+            path, reason = _split(plain(error))
+            raise PayloadError(self.what, path, reason) from error
+
+
+@lru_cache(maxsize=512)
+def _known_codec(annotation: Any, what: str) -> Codec:
+    return Codec(annotation, what)
+
+
+def codec_of(annotation: Any, what: str) -> Codec:
+    """Return the codec of an annotation: the same again for the same, since making one takes its time.
+
+    Raises:
+        FlowDefinitionError: the annotation cannot be stored.
+    """
+    try:
+        return _known_codec(annotation, what)
+    except TypeError as error:
+        if isinstance(error, FlowDefinitionError):
+            raise
+        return Codec(annotation, what)  # it cannot be hashed
+
+
+class Parameters:
+    """A function's parameters as one JSON object, by name.
+
+    Binding is done by the constructor of a generated struct, in C, with the function's own defaults.
+    """
+
+    def __init__(self, function: Callable[..., Any], what: str, *, skip_self: bool) -> None:
+        self._function = function
+        self._skip_self = skip_self
+        self.what = what
+
+    @cached_property
+    def _parameters(self) -> list[inspect.Parameter]:
+        parameters = list(inspect.signature(self._function).parameters.values())[self._skip_self :]
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise FlowDefinitionError(
+                    f"{self.what}: {parameter} has no name to be stored under; take a list or a dict instead"
+                )
+        return parameters
+
+    @cached_property
+    def _positional(self) -> int:
+        return sum(p.kind is not p.KEYWORD_ONLY for p in self._parameters)
+
+    @cached_property
+    def _struct(self) -> type[msgspec.Struct]:
+        hints = hints_of(self._function, self.what)
+        fields = [_field(p, hints.get(p.name, Any)) for p in self._parameters]
+        named = msgspec.defstruct("named", fields[self._positional :], kw_only=True)
+        return msgspec.defstruct("args", fields[: self._positional], bases=(named,))
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec of the struct."""
+        return Codec(self._struct, self.what)
+
+    def prepare(self) -> None:
+        """Resolve the annotations now, so that a definition that cannot work is refused early.
+
+        Raises:
+            FlowDefinitionError: an annotation is unknown or cannot be stored.
+        """
+        _ = self.codec
+
+    @cached_property
+    def decode(self) -> Callable[[bytes], msgspec.Struct]:
+        """Decode arguments, as the codec does."""
+        return self.codec.decode
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Struct:
+        """Bind arguments as the function itself would.
+
+        Raises:
+            TypeError: they do not fit the signature.
+        """
+        try:
+            return self._struct(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.what}: {plain(error)}") from None
+
+    def call(self, values: msgspec.Struct, *prefix: Any) -> Any:
+        """Call the function with bound values, behind `prefix` (the instance of a method)."""
+        return self.call_other(self._function, values, *prefix)
+
+    def call_other(self, function: Callable[..., Any], values: msgspec.Struct, *prefix: Any) -> Any:
+        """Call another function of the same parameters."""
+        arguments = msgspec.structs.astuple(values)
+        if len(arguments) == self._positional:
+            return function(*prefix, *arguments)
+        names = values.__struct_fields__[self._positional :]
+        keywords = dict(zip(names, arguments[self._positional :], strict=True))
+        return function(*prefix, *arguments[: self._positional], **keywords)
+
+
+def hints_of(function: Callable[..., Any], what: str) -> dict[str, Any]:
+    """Resolve a function's annotations, late enough for forward references.
+
+    Raises:
+        FlowDefinitionError: one of them is unknown, or makes no sense.
+    """
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise FlowDefinitionError(
+            f"{what}: its annotations name {error.name!r}, which is not known where it is defined"
+            " (imported for type checking only?)"
+        ) from error
+    except Exception as error:
+        raise FlowDefinitionError(f"{what}: its annotations make no sense: {plain(error)}") from error
+
+
+def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
+    if parameter.default is parameter.empty:
+        return (parameter.name, annotation)
+    default = parameter.default
+    return (parameter.name, annotation, msgspec.field(default_factory=lambda: default))
+
+
+def _split(message: str) -> tuple[str, str]:
+    """Split msgspec's message into the path and the reason."""
+    reason, _, path = message.partition(" - at `")
+    return (path.rstrip("`") or "$"), reason

@@ -1,0 +1,88 @@
+"""Queries: what a flow tells about itself while it runs, waits, or has ended."""
+
+from __future__ import annotations
+
+import inspect
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from .errors import FlowDefinitionError
+from .step import check_name, frozen, takes_self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+class QueryCall(msgspec.Struct, Generic[R], frozen=True):
+    """A query with its arguments, ready for `handle.query`."""
+
+    query: Query[..., R]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class QueryType(Generic[P, R]):
+    """A flow's query, as seen from outside."""
+
+    def __init__(self, query: Query[..., R]) -> None:
+        self.query = query
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> QueryCall[R]:
+        """Bind arguments, which are not stored and may be anything."""
+        return QueryCall(self.query, args, kwargs)
+
+
+class Query(Generic[P, R]):
+    """The definition of a query, as `@query` makes it."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.owner: type | None = None
+        self.__doc__ = function.__doc__
+        check_name(self.name, "query")
+        if inspect.iscoroutinefunction(function) or not takes_self(function):
+            raise FlowDefinitionError(
+                f"query {self.name!r}: a query is a plain method, def {self.name}(self, ...)"
+            )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner = owner
+
+    def fits(self, instance: Any) -> bool:
+        """Tell whether it is a query of this flow, and the flow has state at all."""
+        return instance is not None and (self.owner is None or isinstance(instance, self.owner))
+
+    def __repr__(self) -> str:
+        return f"<query {self.name!r}>"
+
+    @overload
+    def __get__(self: Query[Concatenate[S, Q], R], instance: None, owner: type[S]) -> QueryType[Q, R]: ...
+    @overload
+    def __get__(self: Query[Concatenate[S, Q], R], instance: S, owner: type[S]) -> Callable[Q, R]: ...
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        """On the class: what `handle.query` takes. On a flow: the method itself."""
+        return QueryType[..., Any](self) if instance is None else MethodType(self.function, instance)
+
+    def ask(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer from the state of a flow, which the query may read and not assign to."""
+        function: Callable[..., Any] = self.function
+        return function(frozen(instance, self.name), *args, **kwargs)
+
+
+def query(function: Callable[P, R], /) -> Query[P, R]:
+    """Make a method a query: it reads the flow's state between two steps, and changes nothing.
+
+    It runs on one of the threads that drive flows, so it must not block.
+
+    Raises:
+        FlowDefinitionError: it is no plain method.
+    """
+    return Query(function)

@@ -1,0 +1,162 @@
+"""What a flow asks for when it awaits: the seam between the authoring API and the flow machine.
+
+A durable awaitable yields itself, as a `Request`, to whoever drives the flow's coroutine. The
+driver answers by resuming the coroutine. Nothing in here knows how.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+
+from .errors import NotInFlowError
+from .text import storable
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Generator
+    from datetime import datetime, timedelta
+
+    import msgspec
+
+    from .payload import Codec
+    from .step import Step
+
+T = TypeVar("T")
+
+
+class Waiter(Protocol):
+    """Somebody in a flow who waits for one outcome: a branch of it, or a place in a `gather`."""
+
+    def resolve(self, value: Any) -> None:
+        """Go on with a value."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Go on with an error."""
+        ...
+
+    @property
+    def location(self) -> Location:
+        """Where in the source it waits."""
+        ...
+
+
+class Driver(Protocol):
+    """What the flow machine offers to the code that it drives."""
+
+    @property
+    def instance(self) -> Any:
+        """The flow whose code it is; None for a module-level flow."""
+        ...
+
+    @property
+    def random(self) -> random.Random:
+        """The flow's own randomness."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the time at which the flow went on."""
+        ...
+
+    def seal(self, codec: Codec, values: msgspec.Struct) -> tuple[bytes, msgspec.Struct | None]:
+        """Encode arguments. The values that come back may be left out where bytes are sure to decode."""
+        ...
+
+    def begin_step(
+        self, step: Step[..., Any], data: bytes, values: msgspec.Struct | None, waiter: Waiter
+    ) -> None:
+        """Begin a step."""
+        ...
+
+    def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None:
+        """Begin a sleep."""
+        ...
+
+    def begin_wait(self, name: str, step: Step[..., Any] | None, codec: Codec | None, waiter: Waiter) -> None:
+        """Begin to wait for a signal."""
+        ...
+
+    def begin_gather(
+        self, branches: tuple[Awaitable[Any], ...], waiter: Waiter, *, return_exceptions: bool
+    ) -> None:
+        """Begin several things."""
+        ...
+
+    def forgotten(self, request: Request[Any], location: Location) -> None:
+        """Note that the code made a request and dropped it without awaiting it."""
+        ...
+
+
+_driver: ContextVar[Driver | None] = ContextVar("persistasaurus_flow", default=None)
+
+enter = _driver.set
+leave = _driver.reset
+
+
+def is_in_flow() -> bool:
+    """Tell whether a flow's code is running right here."""
+    return _driver.get() is not None
+
+
+def driver(what: object) -> Driver:
+    """Return who drives the flow that runs right now.
+
+    Raises:
+        NotInFlowError: none does; the message starts with `what`.
+    """
+    current = _driver.get()
+    if current is None:
+        raise NotInFlowError(
+            f"{what} works inside a running flow only. In a flow body it is awaited; outside, start a flow"
+            " with FlowSystem.start, and in a unit test of a step call its `.function`"
+        )
+    return current
+
+
+class Location(NamedTuple):
+    """A place in a source file."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return text_of(self)
+
+
+@lru_cache(maxsize=4096)
+def text_of(location: Location) -> str:
+    """Return a place as it is stored and shown."""
+    file, line = location
+    return f"{storable(PurePath(file).name)}:{line}" if file else "an unknown place"
+
+
+NOWHERE = Location("", 0)
+
+
+class Request(Generic[T]):
+    """Something durable that a flow can await. Each await begins it anew; nothing happens before."""
+
+    __slots__ = ("is_begun",)
+
+    def __init__(self) -> None:
+        self.is_begun = False
+
+    def __await__(self) -> Generator[Request[Any], T, T]:
+        """Hand over to the driver, and return what it answers."""
+        if _driver.get() is None:
+            driver(repr(self))
+        return (yield self)
+
+    def begin(self, driver: Driver, waiter: Waiter) -> None:
+        """Have the driver do it, for a waiter."""
+        raise NotImplementedError
+
+    def __del__(self) -> None:
+        # A statement `self.step()` drops its call right here, in the frame of who forgot the await.
+        if not self.is_begun and (driver := _driver.get()) is not None:
+            frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - nothing else can tell where
+            driver.forgotten(self, Location(frame.f_code.co_filename, frame.f_lineno))

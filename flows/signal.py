@@ -1,0 +1,142 @@
+"""Signals: what a flow waits for from outside."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+
+import msgspec
+
+from .payload import WIDEST_LIMITS
+from .request import Request
+from .step import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from .payload import Codec
+    from .request import Driver, Waiter
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class SignalWait(Request[T]):
+    """A wait for one signal; what it returns is the signal's payload, or what its step made of it."""
+
+    __slots__ = ("_codec", "_name", "_step")
+
+    def __init__(self, name: str, step: Step[..., Any] | None, codec: Codec | None) -> None:
+        super().__init__()
+        self._name = name
+        self._step = step
+        self._codec = codec
+
+    def begin(self, driver: Driver, waiter: Waiter) -> None:
+        """Wait, or take the oldest signal of that name that came early."""
+        driver.begin_wait(self._name, self._step, self._codec, waiter)
+
+    def __repr__(self) -> str:
+        return f"<wait for signal {self._name!r}; await it>"
+
+
+class SignalCall(msgspec.Struct, Generic[R], frozen=True):
+    """A signal with its payload, ready to be sent with `handle.signal`."""
+
+    name: str
+    data: bytes
+
+
+class SignalType(Generic[P, R]):
+    """A flow's signal, as seen from outside: `SignupFlow.confirm_email_address`."""
+
+    def __init__(self, step: Step[..., R]) -> None:
+        self.step = step
+
+    @property
+    def name(self) -> str:
+        """The name under which it is sent."""
+        return self.step.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> SignalCall[R]:
+        """Bind and check the payload.
+
+        Raises:
+            TypeError: it does not fit the signature.
+            PayloadError: a value in it does not fit its annotation.
+        """
+        parameters = self.step.parameters
+        data, _ = parameters.codec.seal(parameters.bind(args, kwargs), WIDEST_LIMITS)
+        return SignalCall(self.name, data)
+
+    def __repr__(self) -> str:
+        return f"<signal {self.name!r}>"
+
+
+class Signal(Generic[P, R]):
+    """The definition of a signal, as `@signal` makes it: a wait, then a step with the signal's values."""
+
+    def __init__(self, function: Callable[P, Any], **options: Any) -> None:
+        self.step: Step[..., R] = Step(function, **options)
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.step.__set_name__(owner, name)
+
+    @cached_property
+    def type(self) -> SignalType[..., R]:
+        """The signal as seen from outside."""
+        return SignalType(self.step)
+
+    @overload
+    def __get__(self: Signal[Concatenate[S, Q], R], instance: None, owner: type[S]) -> SignalType[Q, R]: ...
+    @overload
+    def __get__(
+        self: Signal[Concatenate[S, Q], R], instance: S, owner: type[S]
+    ) -> Callable[[], SignalWait[R]]: ...
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        """On the class: the signal to be sent. On a flow: what it awaits, without arguments."""
+        if instance is None:
+            return self.type
+        step = self.step
+
+        def wait() -> SignalWait[R]:
+            return SignalWait(step.name, step, None)
+
+        return wait
+
+
+class SignalDecorator(Protocol):
+    """What `@signal(...)` with options is."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Signal[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Signal[P, R]: ...
+
+
+@overload
+def signal(function: Callable[P, Coroutine[Any, Any, R]], /) -> Signal[P, R]: ...
+@overload
+def signal(function: Callable[P, R], /) -> Signal[P, R]: ...
+@overload
+def signal(*, name: str | None = None) -> SignalDecorator: ...
+def signal(function: Any = None, /, **options: Any) -> Any:
+    """Make a method a signal: the flow awaits it without arguments, and it runs as a step with the payload.
+
+    Signals are durable before they are acknowledged, kept in order when they come early, and
+    consumed once. The payload is checked against the annotations where it is sent.
+
+    Raises:
+        FlowDefinitionError: an option makes no sense.
+    """
+    if function is not None:
+        return Signal[..., Any](function)
+
+    def decorate(function: Callable[..., Any]) -> Signal[..., Any]:
+        return Signal(function, **options)
+
+    return decorate

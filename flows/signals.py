@@ -1,0 +1,72 @@
+"""Where signals and those who wait for them meet."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from .errors import PayloadError
+from .payload import check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .payload import PayloadLimits
+    from .pending import Wait
+    from .step import Step
+
+
+class Mailboxes:
+    """Signals that came early, and waits that were there first: by name, each in order."""
+
+    def __init__(self, declared: Mapping[str, Step[..., Any]], limits: PayloadLimits) -> None:
+        self._declared = declared
+        self._limits = limits
+        self._early: dict[str, deque[bytes]] = {}
+        self._waits: dict[str, deque[Wait]] = {}
+
+    def wait(self, wait: Wait) -> None:
+        """Queue up behind those who wait for the same."""
+        self._waits.setdefault(wait.name, deque()).append(wait)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a payload until somebody waits for it."""
+        self._early.setdefault(name, deque()).append(data)
+
+    def meet(self, name: str, warn: Callable[[str], None]) -> tuple[Wait, bytes, Any] | None:
+        """Take the first wait of a name, with the first payload that fits it; None when there are no two."""
+        early, waits = self._early.get(name), self._waits.get(name)
+        while early and waits:
+            data = early.popleft()
+            if not early:
+                del self._early[name]
+            try:
+                value = waits[0].decode(data)
+            except PayloadError as error:
+                # It came when nobody could tell yet that it would not fit.
+                warn(f"a signal is passed over; the flow waits on for one that fits: {error}")
+                continue
+            wait = waits.popleft()
+            if not waits:
+                del self._waits[name]
+            return wait, data, value
+        return None
+
+    def refuses(self, name: str, data: bytes) -> str | None:
+        """Return why a payload fits nothing that is waited for, or declared; None when it may."""
+        try:
+            check(data, f"signal {name!r}", self._limits)
+            wait = self._waiting_behind(len(self._early.get(name, ())), name)
+            declared = self._declared.get(name)
+            if wait is not None:
+                wait.decode(data)
+            elif declared is not None:
+                declared.parameters.decode(data)
+        except PayloadError as error:
+            return str(error)
+        return None
+
+    def _waiting_behind(self, count: int, name: str) -> Wait | None:
+        """Return whose turn it will be when the signals that came earlier are taken."""
+        waits = self._waits.get(name, ())
+        return waits[count] if count < len(waits) else None

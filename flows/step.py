@@ -1,0 +1,365 @@
+"""Steps: the parts of a flow that touch the world."""
+
+from __future__ import annotations
+
+import inspect
+from contextvars import ContextVar
+from datetime import timedelta
+from functools import cached_property, lru_cache
+from types import MemberDescriptorType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
+
+import msgspec
+
+from .errors import FlowDefinitionError, FlowStateError, NotInFlowError
+from .payload import DEFAULT_LIMITS, Codec, Parameters, hints_of
+from .request import Request, driver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from .payload import PayloadLimits
+    from .request import Driver, Waiter
+    from .retry import Retry
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+OnCrash: TypeAlias = Literal["retry", "park"]
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What a step's `reconcile` function returns when the effect has happened: the step's result."""
+
+    result: Any = None
+
+
+class StepContext(msgspec.Struct, frozen=True):
+    """Where a running step belongs.
+
+    `idempotency_key` is the same for every attempt at this step of this flow, and for no other:
+    hand it to services that can tell a repeated request by a key.
+    """
+
+    flow_id: str
+    step: int
+    name: str
+    attempt: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """The flow's id and the step's number."""
+        return f"{self.flow_id}/{self.step}"
+
+
+_context: ContextVar[StepContext | None] = ContextVar("persistasaurus_step", default=None)
+enter = _context.set
+leave = _context.reset
+
+
+def current_step() -> StepContext:
+    """Return the context of the step that is running.
+
+    Raises:
+        NotInFlowError: no step is running here.
+    """
+    context = _context.get()
+    if context is None:
+        raise NotInFlowError("current_step() works inside a running step only")
+    return context
+
+
+class StepCall(Request[R]):
+    """A call of a step, to be awaited in the flow. Nothing happens before it is."""
+
+    __slots__ = ("_data", "_step", "_values")
+
+    def __init__(self, step: Step[..., R], data: bytes, values: msgspec.Struct | None) -> None:
+        self.is_begun = False
+        self._step = step
+        self._data = data
+        self._values = values
+
+    def begin(self, driver: Driver, waiter: Waiter) -> None:
+        """Start the step."""
+        driver.begin_step(self._step, self._data, self._values, waiter)
+
+    def __repr__(self) -> str:
+        return f"<call of step {self._step.name!r}; await it>"
+
+
+class Step(Generic[P, R]):
+    """The definition of a step, as `@step` makes it. Calling it in a flow makes a `StepCall`."""
+
+    def __init__(  # noqa: PLR0913 - one for each option of the decorator
+        self,
+        function: Callable[P, Any],
+        *,
+        name: str | None = None,
+        delay: timedelta | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+        isolated: bool = False,
+        on_crash: OnCrash = "retry",
+        reconcile: Callable[..., Done | None] | None = None,
+    ) -> None:
+        if not inspect.isfunction(function):
+            raise FlowDefinitionError(f"{function!r} is no function, so it cannot be a step")
+        self.function: Callable[P, Any] = function
+        self.name = name if name is not None else function.__name__
+        self.delay = delay
+        self.retry = retry
+        self.timeout = timeout
+        self.isolated = isolated
+        self.on_crash: OnCrash = on_crash
+        self.reconcile = reconcile
+        self.owner: type | None = None
+        self.is_method = takes_self(function)
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.parameters = Parameters(function, f"step {self.name!r}", skip_self=self.is_method)
+        self.__doc__ = function.__doc__
+        self._check()
+
+    def _check(self) -> None:
+        check_name(self.name, "step")
+        if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            raise FlowDefinitionError(f"step {self.name!r} is a generator; a step returns one value")
+        if self.isolated and self.is_async:
+            raise FlowDefinitionError(
+                f"step {self.name!r}: isolated steps have a process of their own; use def"
+            )
+        if self.on_crash not in ("retry", "park"):
+            raise FlowDefinitionError(
+                f"step {self.name!r}: on_crash is 'retry' or 'park', not {self.on_crash!r}"
+            )
+        for option in ("delay", "timeout"):
+            value = getattr(self, option)
+            if value is not None and (not isinstance(value, timedelta) or value < timedelta()):
+                raise FlowDefinitionError(
+                    f"step {self.name!r}: {option} is a timedelta of 0 or more, not {value!r}"
+                )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner = owner
+
+    @cached_property
+    def result(self) -> Codec:
+        """The codec of what the step returns."""
+        hints = hints_of(self.function, f"step {self.name!r}")
+        return Codec(hints.get("return", Any), f"the result of step {self.name!r}")
+
+    def prepare(self) -> None:
+        """Resolve annotations now.
+
+        Raises:
+            FlowDefinitionError: they are unknown, or name what cannot be stored.
+        """
+        self.parameters.prepare()
+        _ = self.result
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R]:
+        """Bind and seal the arguments of a call.
+
+        Raises:
+            NotInFlowError: no flow is running here.
+            TypeError: the arguments do not fit the signature.
+            PayloadError: one of them cannot be stored.
+        """
+        current = driver(self) if _context.get() is None else self._refuse()
+        parameters = self.parameters
+        return StepCall(self, *current.seal(parameters.codec, parameters.bind(args, kwargs)))
+
+    def bind_to(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R]:
+        """Bind a call on a flow, which has to be the one that is running.
+
+        Raises:
+            NotInFlowError: it is not; otherwise as `bind`.
+        """
+        current = driver(self) if _context.get() is None else self._refuse()
+        if current.instance is not instance:
+            raise NotInFlowError(
+                f"step {self.name!r} was called on {type(instance).__name__!r}, which is not the flow that is"
+                " running; a flow calls its own steps, and module-level ones"
+            )
+        parameters = self.parameters
+        return StepCall(self, *current.seal(parameters.codec, parameters.bind(args, kwargs)))
+
+    def _refuse(self) -> NoReturn:
+        raise NotInFlowError(
+            f"step {self.name!r} was called from a step. Steps are called by flows; a step calls plain"
+            " functions: call the other's `.function`, or move the call into the flow"
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
+        """Call a module-level step, in a flow."""
+        if self.is_method:
+            raise NotInFlowError(f"step {self.name!r} is called on a flow: await self.{self.name}(...)")
+        return self.bind(args, kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Step[P, R]: ...
+    @overload
+    def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type[S]) -> BoundStep[Q, R]: ...
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        """Bind to the flow that the step belongs to."""
+        return self if instance is None else BoundStep(self, instance)
+
+    def run(self, view: Any, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
+        """Run a `def` step to its sealed result. Whatever its code raises goes to the caller."""
+        result = self.parameters.call(values, view) if self.is_method else self.parameters.call(values)
+        return self.result.seal(result, limits)
+
+    async def run_async(self, view: Any, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
+        """Run an `async def` step to its sealed result."""
+        call = self.parameters.call(values, view) if self.is_method else self.parameters.call(values)
+        return self.result.seal(await call, limits)
+
+    def call_encoded(self, payload: bytes) -> bytes:
+        """Run the step in a process of its own: on a fresh instance, from bytes to bytes."""
+        values = self.parameters.codec.decode(payload)
+        view = frozen(self.owner(), self.name) if self.is_method and self.owner is not None else None
+        return self.run(view, values, DEFAULT_LIMITS)[0]
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r}>"
+
+
+class BoundStep(Generic[P, R]):
+    """A step of one flow, as `self.step` in its body."""
+
+    __slots__ = ("_instance", "_step")
+
+    def __init__(self, step: Step[..., R], instance: Any) -> None:
+        self._step = step
+        self._instance = instance
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
+        """Make the call, to be awaited.
+
+        Raises:
+            NotInFlowError: it is not this flow that is running.
+            PayloadError: an argument cannot be stored; nothing was written.
+        """
+        return self._step.bind_to(self._instance, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<step {self._step.name!r} of {type(self._instance).__name__}; call and await it>"
+
+
+class StepDecorator(Protocol):
+    """What `@step(...)` with options is."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    delay: timedelta | None = None,
+    retry: Retry | None = None,
+    timeout: timedelta | None = None,
+    isolated: bool = False,
+    on_crash: OnCrash = "retry",
+    reconcile: Callable[..., Done | None] | None = None,
+) -> StepDecorator: ...
+def step(function: Any = None, /, **options: Any) -> Any:
+    """Make a function or method a step: the unit of work that is recorded, and not run again.
+
+    A step runs at least once and is recorded once. `def` steps run on threads, `async def` steps on
+    one asyncio loop; neither may change the flow's state.
+
+    Args:
+        function: the function, when the decorator is used without options.
+        **options: as in `Step`:
+            `name`, under which it is stored (default: the function's, so give one before renaming it);
+            `delay`, durable, before the first attempt;
+            `retry`, a `Retry` policy (default: none, the first failure is final);
+            `timeout` of one attempt (a thread cannot be killed: its late result is discarded);
+            `isolated=True`, to run in a process that can be killed;
+            `on_crash`, what to do when the process died during the step: `"retry"` it (at least once)
+            or `"park"` the flow (at most once);
+            `reconcile`, a function of the same arguments that finds out instead, and returns
+            `Done(result)` if the effect has happened and None if the step is to run again.
+
+    Raises:
+        FlowDefinitionError: an option makes no sense.
+    """
+    if function is not None:
+        return Step[..., Any](function)
+
+    def decorate(function: Callable[..., Any]) -> Step[..., Any]:
+        return Step(function, **options)
+
+    return decorate
+
+
+def takes_self(function: Callable[..., Any]) -> bool:
+    """Tell a method from a module-level function, by the name of the first parameter."""
+    return next(iter(inspect.signature(function).parameters), None) == "self"
+
+
+def check_name(name: str, kind: str) -> None:
+    """Refuse names that could not be stored and shown in one line.
+
+    Raises:
+        FlowDefinitionError: saying what is wrong.
+    """
+    if not isinstance(name, str) or not name or not name.isprintable() or len(name) > 200:  # noqa: PLR2004  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise FlowDefinitionError(f"{name!r} is no name for a {kind}: 1 to 200 printable characters")
+
+
+def frozen(instance: Any, role: str) -> Any:
+    """Return a view of a flow for code that may read its state and not assign to it."""
+    kind = cast("type[Any]", type(instance))
+    view = object.__new__(kind)
+    for name in _slots_of(kind):
+        if hasattr(instance, name):
+            object.__setattr__(view, name, getattr(instance, name))
+    state: dict[str, Any] = view.__dict__
+    state.update(instance.__dict__)
+    state["_frozen_for"] = role
+    return view
+
+
+@lru_cache(maxsize=1024)
+def _slots_of(kind: type[Any]) -> tuple[str, ...]:
+    """Return the attributes of a class that are not kept in `__dict__`."""
+    parts = ((name, part) for base in kind.__mro__ for name, part in vars(base).items())
+    return tuple(name for name, part in parts if isinstance(part, MemberDescriptorType))
+
+
+def refuse_assignment(instance: Any, name: str) -> None:
+    """Refuse an assignment on a frozen view.
+
+    Raises:
+        FlowStateError: it is one.
+    """
+    role = instance.__dict__.get("_frozen_for")
+    if role is not None:
+        raise FlowStateError(
+            f"{role!r} assigned to self.{name}: it runs outside the flow, and a replay would not repeat the"
+            " assignment. Return the value, and let the flow keep it"
+        )
