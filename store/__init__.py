@@ -1,0 +1,83 @@
+"""Where events live: streams of records in one SQLite file.
+
+`EventStore` is the contract, `SqliteStore` keeps it. A store knows nothing of flows: it keeps opaque
+encoded records, says which streams are due, and holds acknowledged signals until they are consumed. What
+`commit` has returned survives the loss of power; what it could not write for certain it calls unknown, and
+answers for after `reopen`.
+"""
+
+from __future__ import annotations
+
+from .contract import (
+    Append,
+    Appended,
+    Corruption,
+    DeadLetter,
+    Deliver,
+    Delivered,
+    Durability,
+    EventStore,
+    GlobalRecord,
+    Header,
+    HeaderChange,
+    InboxEntry,
+    NewRecord,
+    Outcome,
+    Record,
+    StoreLimits,
+    StreamState,
+    Write,
+)
+from .errors import (
+    CommitUnknown,
+    InboxFull,
+    RecordCorrupt,
+    RecordTooLarge,
+    SignalConflict,
+    StoreError,
+    StoreFenced,
+    StoreFull,
+    StoreHalted,
+    StoreOwned,
+    StoreUnusable,
+    StreamEnded,
+    StreamNotFound,
+    WrongExpectedVersion,
+)
+from .sqlite import SqliteStore
+
+__all__ = [
+    "Append",
+    "Appended",
+    "CommitUnknown",
+    "Corruption",
+    "DeadLetter",
+    "Deliver",
+    "Delivered",
+    "Durability",
+    "EventStore",
+    "GlobalRecord",
+    "Header",
+    "HeaderChange",
+    "InboxEntry",
+    "InboxFull",
+    "NewRecord",
+    "Outcome",
+    "Record",
+    "RecordCorrupt",
+    "RecordTooLarge",
+    "SignalConflict",
+    "SqliteStore",
+    "StoreError",
+    "StoreFenced",
+    "StoreFull",
+    "StoreHalted",
+    "StoreLimits",
+    "StoreOwned",
+    "StoreUnusable",
+    "StreamEnded",
+    "StreamNotFound",
+    "StreamState",
+    "Write",
+    "WrongExpectedVersion",
+]

@@ -1,0 +1,313 @@
+"""One transaction's worth of writes: each is checked in order, then all of them are written at once.
+
+A write that is refused has not touched anything when it is: checks come first, what was accepted is only
+remembered, and the statements run at the end, each once for all its rows.
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from .checksum import LINK_SIZE, first_link, seal
+from .contract import Append, Appended, Delivered, InboxEntry, StreamState
+from .errors import (
+    InboxFull,
+    RecordTooLarge,
+    SignalConflict,
+    StoreError,
+    StreamEnded,
+    StreamNotFound,
+    WrongExpectedVersion,
+)
+from .statements import Insert, rows, run_for_each
+from .streams import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import apsw
+
+    from .contract import Deliver, HeaderChange, NewRecord, Outcome, StoreLimits, Write
+    from .statements import Row
+    from .streams import StreamCache
+    from .words import WordWriter
+
+_INSERT_STREAM: Final = Insert(
+    "stream",
+    "type",
+    "status",
+    "state",
+    "alarm",
+    "wake_at",
+    "version",
+    "created_at",
+    "seal",
+    "name",
+    "id",
+)
+_UPDATE_STREAM: Final = """
+UPDATE stream SET (type, status, state, alarm, wake_at, version, created_at, seal) = (?, ?, ?, ?, ?, ?, ?, ?)
+WHERE name = ? AND id = ?
+"""
+_INSERT_RECORD: Final = Insert("record", "position", "stream", "version", "at", "kind", "chain", "data")
+_INSERT_SIGNAL: Final = Insert("inbox", "id", "stream", "name", "key", "at", "seal", "data")
+_SETTLE: Final = "UPDATE inbox SET settled = ? WHERE id = ?"
+_INSERT_DEAD_LETTER: Final = Insert("dead_letter", "inbox", "at", "reason", "seal")
+_FIND_SIGNAL: Final = "SELECT id, at, name, CAST(data AS BLOB) FROM inbox WHERE stream = ? AND key = ?"
+
+_numbers: Final = struct.Struct(">qq").pack
+_instant: Final = struct.Struct(">q").pack
+
+# What a malformed write can raise while it is looked at; it then is its outcome, and harms no other.
+_MALFORMED: Final = (AttributeError, OverflowError, TypeError, ValueError, struct.error)
+
+
+class Numbers:
+    """The numbers given out last; none is ever given out again."""
+
+    __slots__ = ("inbox", "position", "stream")
+
+    def __init__(self, position: int, stream: int, inbox: int) -> None:
+        self.position = position
+        self.stream = stream
+        self.inbox = inbox
+
+
+class Memory:
+    """What the writer remembers of the file. While a batch is planned it is ahead of it."""
+
+    __slots__ = ("numbers", "streams", "words")
+
+    def __init__(self, numbers: Numbers, streams: StreamCache, words: WordWriter) -> None:
+        self.numbers = numbers
+        self.streams = streams
+        self.words = words
+
+
+class Batch:
+    """Writes that share one transaction."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        memory: Memory,
+        limits: StoreLimits,
+        now: Callable[[], int],
+    ) -> None:
+        self._connection = connection
+        self._streams = memory.streams
+        self._words = memory.words
+        self._numbers = memory.numbers
+        self._limits = limits
+        self._now = now
+        self._created: dict[int, Stream] = {}
+        self._changed: dict[int, Stream] = {}
+        self._records: list[Row] = []
+        self._signals: dict[tuple[int, str], tuple[InboxEntry, int]] = {}
+        self._settled: list[Row] = []
+        self._dead: list[Row] = []
+
+    def plan(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Check each write, and remember what it writes."""
+        outcomes: list[Outcome] = []
+        for write in writes:
+            try:
+                outcomes.append(self._append(write) if isinstance(write, Append) else self._deliver(write))
+            except (StoreError, *_MALFORMED) as refusal:
+                outcomes.append(refusal)
+        return outcomes
+
+    def write(self) -> None:
+        """Write everything that was accepted."""
+        created = [self._header_row(s) for s in self._created.values()]
+        changed = [self._header_row(s) for key, s in self._changed.items() if key not in self._created]
+        signals = [_signal_row(key[0], *signal) for key, signal in self._signals.items()]
+        connection = self._connection
+        _INSERT_STREAM.run(connection, created)
+        if changed:
+            run_for_each(connection, _UPDATE_STREAM, changed)
+        _INSERT_RECORD.run(connection, self._records)
+        _INSERT_SIGNAL.run(connection, signals)
+        if self._settled:
+            run_for_each(connection, _SETTLE, self._settled)
+        _INSERT_DEAD_LETTER.run(connection, self._dead)
+
+    def _header_row(self, stream: Stream) -> Row:
+        return (
+            self._words[stream.type].id,
+            self._words[stream.status].id,
+            int(stream.state),
+            stream.alarm,
+            stream.wake_at,
+            stream.version,
+            stream.created_at,
+            stream.seal(),
+            stream.name,
+            stream.id,
+        )
+
+    # Appends
+
+    def _append(self, write: Append) -> Appended:
+        stream = self._streams.find(write.stream)
+        if stream is None:
+            stream = self._new_stream(write)
+        elif stream.version != write.expected:
+            raise WrongExpectedVersion(write.stream, write.expected, stream.version)
+        if write.header is None and not write.consumed and not write.rejected:
+            self._extend(stream, write.records)
+        else:
+            self._decide(stream, write)
+        return Appended(stream.version)
+
+    def _new_stream(self, write: Append) -> Stream:
+        if write.expected != 0:
+            raise StreamNotFound(write.stream)
+        if write.type is None or write.header is None or not write.records:
+            raise ValueError(f"to create stream {write.stream!r}, a type, a header and records are needed")
+        stream = Stream(self._numbers.stream + 1, write.stream, write.type, write.records[0].at)
+        stream.chain = first_link(write.stream)
+        _ = self._words[write.type]
+        return stream
+
+    def _extend(self, stream: Stream, records: Sequence[NewRecord]) -> None:
+        # The hot path: no call that is not needed, and the stream is changed when all is well.
+        words, limit = self._words, self._limits.data
+        key, version, chain, position = stream.id, stream.version, stream.chain, self._numbers.position
+        added: list[Row] = []
+        for record in records:
+            at, data = record.at, record.data
+            if len(data) > limit:
+                raise RecordTooLarge(f"record {version + 1} of stream {stream.name!r}: {_sizes(data, limit)}")
+            version += 1
+            position += 1
+            kind = words[record.kind]
+            chain = blake2b(
+                chain + _numbers(version, at) + kind.framed + data, digest_size=LINK_SIZE
+            ).digest()
+            added.append((position, key, version, at, kind.id, chain, _readable(data)))
+        self._records += added
+        stream.version, stream.chain, self._numbers.position = version, chain, position
+
+    def _decide(self, stream: Stream, write: Append) -> None:
+        change = write.header
+        reasons: dict[int, str | None] = dict.fromkeys(write.consumed)
+        reasons.update(write.rejected)
+        if change is not None:
+            self._check_change(change)
+            if change.state == StreamState.ENDED:
+                ended = f"the stream has ended ({change.status})"
+                reasons.update((key, ended) for key in stream.waiting if key not in reasons)
+        _check_waiting(stream, reasons)
+        dead = self._dead_rows(write, reasons)
+        self._extend(stream, write.records)
+        self._dead += dead
+        self._settle(stream, reasons)
+        self._turn(stream, change)
+
+    def _check_change(self, change: HeaderChange) -> None:
+        _ = self._words[change.status]
+        StreamState(change.state)
+        if change.wake_at is not None:
+            _instant(change.wake_at)
+
+    def _dead_rows(self, write: Append, reasons: dict[int, str | None]) -> list[Row]:
+        rejected = [(key, reason) for key, reason in reasons.items() if reason is not None]
+        if not rejected:
+            return []
+        at = write.records[-1].at if write.records else self._now()
+        return [(key, at, reason, dead_letter_seal(key, at, reason)) for key, reason in rejected]
+
+    def _settle(self, stream: Stream, reasons: dict[int, str | None]) -> None:
+        self._settled += [(stream.version, key) for key in reasons]
+        for key in reasons:
+            del stream.waiting[key]
+
+    def _turn(self, stream: Stream, change: HeaderChange | None) -> None:
+        before = stream.wake_at
+        if change is not None:
+            stream.status, stream.state, stream.alarm = change.status, change.state, change.wake_at
+        stream.wake_at = stream.due()
+        if change is not None or stream.wake_at != before:
+            self._changed[stream.id] = stream
+        if stream.id > self._numbers.stream:
+            self._numbers.stream = stream.id
+            self._created[stream.id] = stream
+            self._streams.add(stream)
+
+    # Signals
+
+    def _deliver(self, write: Deliver) -> Delivered:
+        stream = self._streams.find(write.stream)
+        if stream is None:
+            raise StreamNotFound(write.stream)
+        first = self._first_delivery(stream, write)
+        if first is not None:
+            return first
+        self._check_room(stream, write)
+        number = self._numbers.inbox + 1
+        entry = InboxEntry(number, write.at, write.name, write.key, write.data)
+        self._signals[stream.id, entry.key] = (entry, signal_seal(stream.id, entry))
+        self._numbers.inbox = number
+        stream.waiting[number] = write.at
+        if stream.state == StreamState.OPEN and (stream.wake_at is None or write.at < stream.wake_at):
+            stream.wake_at = write.at
+            self._changed[stream.id] = stream
+        return Delivered(number, write.at, duplicate=False)
+
+    def _first_delivery(self, stream: Stream, write: Deliver) -> Delivered | None:
+        pending = self._signals.get((stream.id, write.key))
+        if pending is not None:
+            first, _ = pending
+            number, at, name, data = first.id, first.at, first.name, first.data
+        else:
+            found = rows(self._connection, _FIND_SIGNAL, (stream.id, write.key))
+            if not found:
+                return None
+            number, at, name, data = found[0]
+        if (name, data) != (write.name, write.data):
+            raise SignalConflict(write.stream, write.key)
+        return Delivered(number, at, duplicate=True)
+
+    def _check_room(self, stream: Stream, write: Deliver) -> None:
+        if stream.state == StreamState.ENDED:
+            raise StreamEnded(write.stream, stream.status)
+        if len(write.data) > self._limits.data:
+            raise RecordTooLarge(f"signal {write.key!r}: {_sizes(write.data, self._limits.data)}")
+        if len(stream.waiting) >= self._limits.inbox:
+            raise InboxFull(write.stream, self._limits.inbox)
+        _instant(write.at)
+
+
+def signal_seal(stream: int, entry: InboxEntry) -> int:
+    """The checksum of a signal's row; `stream` is the number of its stream."""
+    return seal(f"{stream}\0{entry.id}\0{entry.at}\0{entry.name}\0{entry.key}", entry.data)
+
+
+def _signal_row(stream: int, entry: InboxEntry, sealed: int) -> Row:
+    return (entry.id, stream, entry.name, entry.key, entry.at, sealed, _readable(entry.data))
+
+
+def dead_letter_seal(signal: int, at: int, reason: str) -> int:
+    """The checksum of a dead letter's row; the signal itself has its own."""
+    return seal(f"{signal}\0{at}\0{reason}")
+
+
+def _check_waiting(stream: Stream, reasons: dict[int, str | None]) -> None:
+    for key in reasons:
+        if key not in stream.waiting:
+            raise ValueError(f"signal {key} does not wait in the inbox of stream {stream.name!r}")
+
+
+def _readable(data: bytes) -> str | bytes:
+    # TEXT where it can be: every SQLite tool shows and queries it as JSON.
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError:
+        return data
+
+
+def _sizes(data: bytes, limit: int) -> str:
+    return f"{len(data)} bytes, where {limit} are allowed"

@@ -1,0 +1,296 @@
+"""The event store's contract: what every implementation offers, and what may be relied upon.
+
+A store keeps *streams* of opaque encoded *records*. Each stream has a *header* that says how it
+stands, so that nobody must read a stream to find out whether there is something to do, and an
+*inbox* of signals that were acknowledged and not yet consumed.
+
+Threads: `commit`, `checkpoint`, `reopen`, `resolve` and `close` belong to one thread at a time,
+the journal's. Reading is open to every thread, also while the store is halted; what is closed, or was
+inherited by a forked child, raises `StoreHalted` on every use.
+
+Durability: what `commit` has returned survives the loss of power, unless the store was opened with
+`Durability.MAY_LOSE_LAST_COMMITS`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Durability(enum.Enum):
+    """What an acknowledged commit is worth when the power fails."""
+
+    FULL = "full"
+    """It is there. One fdatasync a commit; group commit makes it nearly free."""
+    MAY_LOSE_LAST_COMMITS = "may-lose-last-commits"
+    """The last commits may be gone, in whole; the file is never corrupt. Survives a killed process."""
+
+
+class StoreLimits(msgspec.Struct, frozen=True):
+    """What a store refuses, so that one stream cannot take the room of all."""
+
+    inbox: int = 10_000
+    """How many signals may wait unconsumed in one stream's inbox (`InboxFull`)."""
+    data: int = 16 * 1024 * 1024
+    """How many bytes one record or one signal may carry (`RecordTooLarge`)."""
+
+
+class StreamState(enum.IntEnum):
+    """How a stream stands, as far as a store must know."""
+
+    OPEN = 0
+    HELD = 1
+    """Takes signals, but is not due because of them: somebody must look first."""
+    ENDED = 2
+    """Takes no signals any more; what was left in its inbox went to the dead letters."""
+
+
+class NewRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record to be appended. `at`: microseconds since the epoch, UTC."""
+
+    at: int
+    kind: str
+    data: bytes
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A record as it was written. Versions count from 1 in each stream, without gaps."""
+
+    version: int
+    at: int
+    kind: str
+    data: bytes
+
+
+class GlobalRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record in the store's one total order. Positions rise in commit order and are never reused."""
+
+    position: int
+    stream: str
+    record: Record
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """How a stream stands. Instants are microseconds since the epoch, UTC."""
+
+    stream: str
+    type: str
+    status: str
+    state: StreamState
+    version: int
+    wake_at: int | None
+    """The earliest instant at which the stream has something to do; None: only a signal can tell."""
+    created_at: int
+    """When the first record happened."""
+    updated_at: int
+    """When the newest record happened."""
+
+
+class HeaderChange(msgspec.Struct, frozen=True, gc=False):
+    """What an append makes of the header. Only sent when it differs from what the header says."""
+
+    status: str
+    state: StreamState
+    wake_at: int | None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """Something that was acknowledged and can no longer be delivered, with the reason."""
+
+    id: int
+    at: int
+    """When it was given up: the instant of the last record of that append, else the store's clock."""
+    stream: str
+    name: str
+    key: str
+    data: bytes
+    reason: str
+
+
+class InboxEntry(msgspec.Struct, frozen=True, gc=False):
+    """A signal that was acknowledged and not yet consumed. Ids rise in the order of arrival."""
+
+    id: int
+    at: int
+    name: str
+    key: str
+    data: bytes
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """One decision of one stream: all of it is written, or nothing.
+
+    `expected` is the version after which the records go; 0 creates the stream, which needs `type`,
+    `header` and at least one record. `consumed` are the ids of inbox entries that these records make
+    use of, and `rejected` are inbox entries that go to the dead letters, each with its reason. When
+    `header` ends the stream, the entries left in its inbox go to the dead letters in the same transaction.
+    An append without records may still change the header or consume entries.
+
+    As long as an OPEN stream has entries in its inbox, its `wake_at` is no later than the oldest of them,
+    whatever `header` says; what `header` asked for comes back when they are gone.
+    """
+
+    stream: str
+    expected: int
+    records: tuple[NewRecord, ...]
+    header: HeaderChange | None = None
+    type: str | None = None
+    consumed: tuple[int, ...] = ()
+    rejected: tuple[tuple[int, str], ...] = ()
+
+
+class Deliver(msgspec.Struct, frozen=True, gc=False):
+    """A signal for a stream's inbox.
+
+    The same key again, with the same name and data, answers as the first time, also after the
+    stream has ended: duplicates are looked for before anything else. A new entry makes an OPEN
+    stream due: `wake_at` becomes the earlier of itself and `at`.
+    """
+
+    stream: str
+    name: str
+    key: str
+    data: bytes
+    at: int
+
+
+class Appended(msgspec.Struct, frozen=True, gc=False):
+    """The append is durable; the stream is at `version` now."""
+
+    version: int
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False):
+    """The signal is durable. `at` and `id` are those of the first delivery."""
+
+    id: int
+    at: int
+    duplicate: bool
+
+
+Write: TypeAlias = Append | Deliver
+Outcome: TypeAlias = Appended | Delivered | Exception
+"""What became of one write: an exception means that nothing of this write was written.
+
+A `StoreError` is for the caller to act upon. A `ValueError`, `TypeError` or the like means that the write
+made no sense: an instant out of range, text that is not Unicode, an inbox entry that does not wait.
+"""
+
+
+class Corruption(msgspec.Struct, frozen=True, gc=False):
+    """One finding of `verify`; `version` is None when the header or the file itself is meant."""
+
+    stream: str | None
+    version: int | None
+    reason: str
+
+
+class EventStore(Protocol):
+    """What every store offers. The conformance suite in `tests/conformance` says it in detail."""
+
+    @property
+    def epoch(self) -> int:
+        """Advanced with a synced write by each open and reopen, before anything is answered."""
+        ...
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Write all of `writes` in one durable transaction, in order; one that is refused harms no other.
+
+        Raises:
+            CommitUnknown: the outcome of the whole batch is open; the store is halted.
+            StoreFull: nothing was written; the store is halted.
+            StoreHalted: nothing was written; the store was halted before.
+            StoreFenced: nothing was written, and this process never may again.
+            StoreUnusable: nothing was written, and the file is damaged; the store is halted.
+        """
+        ...
+
+    def reopen(self) -> None:
+        """Open anew behind a synced write, after an error has halted the store.
+
+        Raises:
+            StoreError: it cannot be reopened (yet); the store stays halted.
+            StoreFenced: another owner has opened it meanwhile; this process must stop.
+        """
+        ...
+
+    def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
+        """Tell, after `reopen`, what became of a batch whose outcome was unknown; None: not written."""
+        ...
+
+    def checkpoint(self, *, idle: bool) -> None:
+        """Keep the log short: move it into the file when there is leisure, or when it has grown too long."""
+        ...
+
+    def close(self) -> None:
+        """Close for good and release the ownership. Idempotent."""
+        ...
+
+    def header(self, stream: str) -> Header | None:
+        """Return the stream's header, or None when there is no such stream."""
+        ...
+
+    def headers(
+        self,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's name
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Header]:
+        """List headers in the order of creation; `after` is the last stream of the page before.
+
+        Raises:
+            StreamNotFound: there is no stream `after`.
+        """
+        ...
+
+    def due(self, before: int, *, after: tuple[int, str] | None = None, limit: int = 1000) -> list[Header]:
+        """List streams with `wake_at` <= `before`, in the order of (`wake_at`, creation).
+
+        `after` is the (`wake_at`, stream) of the last header of the page before.
+
+        Raises:
+            StreamNotFound: there is no such stream.
+        """
+        ...
+
+    def next_wake_at(self) -> int | None:
+        """Return the earliest `wake_at` of all streams."""
+        ...
+
+    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Read records of one stream in order, each checked against its checksum.
+
+        Raises:
+            StreamNotFound: there is no such stream.
+            RecordCorrupt: a record is not what was written.
+        """
+        ...
+
+    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
+        """Read records of all streams in the global order, from behind a position."""
+        ...
+
+    def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
+        """Read the stream's unconsumed signals in the order of their arrival.
+
+        Raises:
+            StreamNotFound: there is no such stream.
+            RecordCorrupt: a signal is not what was written.
+        """
+        ...
+
+    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Read dead letters, oldest first."""
+        ...
+
+    def verify(self) -> list[Corruption]:
+        """Check every record, chain, header and page; an empty list means that all is well."""
+        ...

@@ -1,0 +1,112 @@
+"""What can go wrong in a store, split by what the caller does next.
+
+StoreError
+├── WrongExpectedVersion   another writer was first: read the stream again
+├── StreamNotFound         nothing was written
+├── StreamEnded            nothing was written
+├── InboxFull              nothing was written: slow down, try again later
+├── SignalConflict         nothing was written: the key was used with another payload
+├── RecordTooLarge         nothing was written
+├── CommitUnknown          the outcome is unknown: reopen, then resolve by identity
+├── StoreFull              nothing was written, disk is full: free space, then reopen
+├── StoreHalted            the store takes no writes until it is reopened
+├── StoreFenced            another process owns the store now: stop
+├── StoreOwned             another process owns the store: do not open it
+├── StoreUnusable          not a store, too new, too old an SQLite, unsafe schema
+└── RecordCorrupt          what was read is not what was written: park that stream
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Base of everything that a store raises on purpose."""
+
+
+class WrongExpectedVersion(StoreError):
+    """The stream is not at the version that the writer expected; nothing of its append was written."""
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        super().__init__(f"stream {stream!r} is at version {actual}, not {expected}")
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+
+class StreamNotFound(StoreError):
+    """No stream has this id; nothing was written."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(f"no stream {stream!r}")
+        self.stream = stream
+
+
+class StreamEnded(StoreError):
+    """The stream has ended and takes no more signals; nothing was written."""
+
+    def __init__(self, stream: str, status: str) -> None:
+        super().__init__(f"stream {stream!r} has ended ({status})")
+        self.stream = stream
+        self.status = status
+
+
+class InboxFull(StoreError):
+    """Too many signals wait unconsumed in the stream's inbox; nothing was written."""
+
+    def __init__(self, stream: str, limit: int) -> None:
+        super().__init__(f"stream {stream!r} has {limit} unconsumed signals, which is the limit")
+        self.stream = stream
+        self.limit = limit
+
+
+class SignalConflict(StoreError):
+    """The key was used before, with another name or payload; nothing was written."""
+
+    def __init__(self, stream: str, key: str) -> None:
+        super().__init__(f"signal {key!r} was sent to stream {stream!r} before, with another name or payload")
+        self.stream = stream
+        self.key = key
+
+
+class RecordTooLarge(StoreError):
+    """A record or payload exceeds the store's limit; nothing was written."""
+
+
+class CommitUnknown(StoreError):
+    """A commit failed in a way that leaves its outcome open: it may be on disk, or not.
+
+    The store is halted. After `reopen`, `resolve` tells for each write what became of it.
+    """
+
+
+class StoreFull(StoreError):
+    """The disk is full: nothing of the batch was written, and the store is halted until reopened."""
+
+
+class StoreHalted(StoreError):
+    """The store takes no writes until it has been reopened."""
+
+
+class StoreFenced(StoreError):
+    """A later owner has advanced the epoch; this one must stop at once and write nothing more."""
+
+
+class StoreOwned(StoreError):
+    """Another process owns the store; the message names it."""
+
+
+class StoreUnusable(StoreError):
+    """The file is no store of ours, is newer than this code, or cannot be used safely."""
+
+
+class RecordCorrupt(StoreError):
+    """A record's checksum does not match its content or its place in the chain.
+
+    `version` is None when something else of the stream is meant, such as an entry of its inbox.
+    """
+
+    def __init__(self, stream: str, version: int | None, reason: str) -> None:
+        what = "stream" if version is None else f"record {version} of stream"
+        super().__init__(f"{what} {stream!r} is corrupt: {reason}")
+        self.stream = stream
+        self.version = version

@@ -1,0 +1,142 @@
+"""One owner per store: a lock beside the file, and what becomes of it in a forked child.
+
+SQLite's own locks do not do: POSIX drops them when anybody in the process opens and closes the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import weakref
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from .errors import StoreHalted, StoreOwned, StoreUnusable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HOLDER_SIZE: Final = 200
+
+
+class Ownership:
+    """An exclusive `flock` that lives as long as this object or its process."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor: int | None = descriptor
+
+    @classmethod
+    def acquire(cls, path: Path, now: int) -> Ownership:
+        """Take the lock, or raise at once.
+
+        Raises:
+            StoreOwned: somebody has it; the message says who.
+        """
+        while True:
+            descriptor = _open(path)
+            try:
+                _lock(path, descriptor)
+                if _is_at(path, descriptor):
+                    _introduce(descriptor, now)
+                    return cls(path, descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            # Somebody removed the file between opening and locking it: what we hold is worth nothing.
+            os.close(descriptor)
+
+    def renewed(self, now: int) -> Ownership:
+        """Return an ownership that holds: this one, or a new one when the lock's file was deleted.
+
+        Raises:
+            StoreOwned: somebody else has taken it in the meantime.
+        """
+        if self._holds():
+            return self
+        fresh = Ownership.acquire(self._path, now)
+        self.release()
+        return fresh
+
+    def _holds(self) -> bool:
+        return self._descriptor is not None and _is_at(self._path, self._descriptor)
+
+    def check(self) -> None:
+        """Raise when the lock's file is no longer the one that we hold."""
+        if not self._holds():
+            raise StoreHalted(f"{self._path} was deleted or replaced: another process may own the store")
+
+    def release(self) -> None:
+        """Give the lock back. The file stays: deleting it would let two processes lock two files."""
+        if self._descriptor is not None:
+            # Explicitly, since a forked child may still hold a copy of the descriptor.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close our descriptor and leave the lock to those who share it: what a forked child must do."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"cannot open {path}: {error.strerror}") from error
+
+
+def _lock(path: Path, descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise StoreUnusable(f"cannot lock {path}: {error.strerror}") from error
+        raise StoreOwned(f"{path.with_suffix('')} is in use by {_holder(descriptor)}") from None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    ours = os.fstat(descriptor)
+    try:
+        there = path.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _introduce(descriptor: int, now: int) -> None:
+    since = datetime.fromtimestamp(now / 1_000_000, UTC).isoformat(timespec="seconds")
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    text = os.pread(descriptor, _HOLDER_SIZE, 0).decode(errors="replace").strip()
+    return "".join(letter for letter in text if letter.isprintable()) or "another process"
+
+
+class Mortal(Protocol):
+    """Something that must not live on in a forked child."""
+
+    def die_after_fork(self) -> None:
+        """Become unusable without touching what is shared with the parent."""
+        ...
+
+
+_mortals: weakref.WeakSet[Mortal] = weakref.WeakSet()
+
+
+def dies_after_fork(mortal: Mortal) -> None:
+    """Have `mortal` told in each child that the process forks from now on."""
+    _mortals.add(mortal)
+
+
+def _bury_all() -> None:
+    for mortal in list(_mortals):
+        mortal.die_after_fork()
+
+
+os.register_at_fork(after_in_child=_bury_all)

@@ -1,0 +1,96 @@
+"""The file's schema: the ladder that leads to it, and whether a file has exactly this schema."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+import apsw
+
+from .errors import StoreUnusable
+from .statements import roll_back, rows, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+APPLICATION_ID: Final = 0x50657253
+"""`PerS`: says in the file's header that it is a store."""
+
+_STEPS: Final = ("schema_1.sql",)
+
+# What ANALYZE leaves behind is harmless: it changes plans, not answers.
+_SCHEMA: Final = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat_' ESCAPE '\\'"
+)
+
+
+def ladder() -> tuple[str, ...]:
+    """Return the scripts that lead from an empty file to the newest schema, one per version."""
+    package = resources.files(__package__)
+    return tuple(package.joinpath(step).read_text(encoding="utf-8") for step in _STEPS)
+
+
+def check(connection: apsw.Connection, steps: Sequence[str]) -> None:
+    """Read, without writing anything, whether the file is a store that this code may open.
+
+    Raises:
+        StoreUnusable: it is not, and why.
+    """
+    try:
+        version = connection.pragma("user_version")
+        application = connection.pragma("application_id")
+        found = _objects(connection)
+    except apsw.NotADBError as error:
+        raise StoreUnusable("the file is no SQLite database") from error
+    except (apsw.Error, UnicodeDecodeError) as error:
+        raise StoreUnusable(f"the file cannot be read: {error}") from error
+    if application == 0 and version == 0 and not found:
+        return
+    if application != APPLICATION_ID:
+        raise StoreUnusable("the file is an SQLite database, but not a store")
+    if version > len(steps):
+        raise StoreUnusable(
+            f"the store has schema {version}, this code knows up to {len(steps)}: use a newer one"
+        )
+    _compare(found, _expected(steps[:version]))
+
+
+def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
+    """Climb the ladder from where the file stands, each step in a transaction of its own."""
+    for version in range(connection.pragma("user_version") + 1, len(steps) + 1):
+        run(connection, "BEGIN IMMEDIATE")
+        try:
+            run(connection, steps[version - 1])
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", version)
+            run(connection, "COMMIT")
+        except BaseException:
+            roll_back(connection)
+            raise
+
+
+def _objects(connection: apsw.Connection) -> dict[tuple[str, str], tuple[str, str | None]]:
+    return {(kind, name): (table, sql) for kind, name, table, sql in rows(connection, _SCHEMA)}
+
+
+def _expected(steps: Sequence[str]) -> dict[tuple[str, str], tuple[str, str | None]]:
+    reference = apsw.Connection(":memory:")
+    try:
+        migrate(reference, steps)
+        return _objects(reference)
+    finally:
+        reference.close()
+
+
+def _compare(
+    found: dict[tuple[str, str], tuple[str, str | None]],
+    expected: dict[tuple[str, str], tuple[str, str | None]],
+) -> None:
+    for kind, name in sorted(found.keys() - expected.keys(), reverse=True):
+        raise StoreUnusable(f"the store has a {kind} {name!r} that does not belong there")
+    # Tables before the indexes that come with them.
+    for kind, name in sorted(expected.keys() - found.keys(), reverse=True):
+        raise StoreUnusable(f"the store lacks its {kind} {name!r}")
+    for (kind, name), definition in found.items():
+        if definition != expected[kind, name]:
+            raise StoreUnusable(f"the store's {kind} {name!r} is not as this code would have made it")

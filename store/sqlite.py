@@ -1,0 +1,377 @@
+"""The store in one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from . import resolve, schema
+from .connection import (
+    BUSY_TIMEOUT_MS,
+    check_sqlite_version,
+    connect_reader,
+    connect_writer,
+    prepare_to_write,
+    relax,
+)
+from .contract import Durability, EventStore, StoreLimits
+from .errors import CommitUnknown, StoreError, StoreFenced, StoreHalted, StoreUnusable
+from .failures import commit_failure, open_failure, read_failure, reopen_failure
+from .location import MEMORY, FileLocation, MemoryLocation
+from .ownership import Ownership, dies_after_fork
+from .queries import Queries
+from .readers import ReaderPool
+from .statements import roll_back
+from .verify import Verification
+from .words import WordReader
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from .contract import Corruption, DeadLetter, GlobalRecord, Header, InboxEntry, Outcome, Record, Write
+
+PAGE_SIZE: Final = 4096
+LOG_PAGES_WHEN_IDLE: Final = 4 * 1024 * 1024 // PAGE_SIZE
+LOG_PAGES_AT_MOST: Final = 64 * 1024 * 1024 // PAGE_SIZE
+_SECOND: Final = 1_000_000
+
+_DEFAULT_LIMITS: Final = StoreLimits()
+
+# What a forked child inherits is kept to its end: letting go of it could wait for a lock of the parent's.
+_graves: list[object] = []
+
+
+class SqliteStore(EventStore):
+    """An `EventStore` in one SQLite file, or in memory.
+
+    Reading is open to every thread at any time, also while the store is halted. All else belongs to one
+    thread at a time.
+    """
+
+    def __init__(  # noqa: PLR0913 - private to `open`
+        self,
+        location: FileLocation | MemoryLocation,
+        ownership: Ownership | None,
+        *,
+        now: Callable[[], int],
+        durability: Durability,
+        limits: StoreLimits,
+        vfs: str | None,
+    ) -> None:
+        self._location = location
+        self._ownership = ownership
+        self._now = now
+        self._durability = durability
+        self._limits = limits
+        self._vfs = vfs
+        self._epoch = 0
+        self._writer: Writer | None = None
+        # A database in memory ends with its last connection, and must survive `reopen`.
+        self._anchor = connect_writer(location, vfs) if isinstance(location, MemoryLocation) else None
+        self._words = WordReader()
+        self._queries = Queries(self._words)
+        self._readers = ReaderPool(lambda: connect_reader(location, vfs))
+        self._halted: StoreError | None = None
+        self._dead: str | None = None
+        self._failed_reopens = 0
+        self._checked_at = now()
+        self._truncate_at = LOG_PAGES_AT_MOST
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        now: Callable[[], int],
+        durability: Durability = Durability.FULL,
+        limits: StoreLimits = _DEFAULT_LIMITS,
+        vfs: str | None = None,
+    ) -> SqliteStore:
+        """Open the store at `path`, creating it when there is none; ":memory:" keeps it in memory.
+
+        Args:
+            path: The file; its log and its lock lie beside it.
+            now: The clock, in microseconds since the epoch, UTC.
+            durability: What an acknowledged commit is worth when the power fails.
+            limits: What is refused.
+            vfs: The name of a registered SQLite VFS, for tests and simulations.
+
+        Raises:
+            StoreOwned: another process, or another `SqliteStore` of this one, has it open.
+            StoreUnusable: it is not a store, or cannot be used safely; it was not changed.
+        """
+        check_sqlite_version()
+        if os.fspath(path) == MEMORY:
+            return cls._opened(
+                MemoryLocation(), None, now=now, durability=durability, limits=limits, vfs=None
+            )
+        try:
+            location = FileLocation.resolve(path)
+            ownership = Ownership.acquire(location.lock_path, now())
+        except OSError as error:
+            raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error.strerror}") from error
+        try:
+            location.claim()
+            return cls._opened(location, ownership, now=now, durability=durability, limits=limits, vfs=vfs)
+        except OSError as error:
+            ownership.release()
+            raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error.strerror}") from error
+        except BaseException:
+            ownership.release()
+            raise
+
+    @classmethod
+    def _opened(cls, location: Any, ownership: Ownership | None, **settings: Any) -> SqliteStore:
+        store = cls(location, ownership, **settings)
+        try:
+            store._connect(log_is_suspect=False)
+        except apsw.Error as error:
+            raise open_failure(error) from error
+        dies_after_fork(store)
+        return store
+
+    def _connect(self, *, log_is_suspect: bool, epoch_at_most: int | None = None) -> None:
+        connection = connect_writer(self._location, self._vfs)
+        try:
+            steps = schema.ladder()
+            schema.check(connection, steps)
+            prepare_to_write(connection, self._location)
+            schema.migrate(connection, steps)
+            _move_log(connection, must=log_is_suspect)
+            writer = Writer(connection, self._limits, self._now, epoch_at_most=epoch_at_most)
+            relax(connection, self._durability)
+            self._location.check()
+        except BaseException:
+            connection.close()
+            raise
+        self._writer, self._epoch = writer, writer.epoch
+
+    @property
+    def epoch(self) -> int:
+        """See `EventStore.epoch`."""
+        return self._epoch
+
+    # Writing
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        """See `EventStore.commit`."""
+        writer = self._ready()
+        self._look_at_location()
+        try:
+            outcomes = writer.prepare(writes)
+            writer.commit()
+        except BaseException as error:
+            reason = self._halt(error)
+            if isinstance(error, Exception):
+                raise reason from error
+            raise
+        return outcomes
+
+    def _ready(self) -> Writer:
+        self._check_alive()
+        if self._halted is not None:
+            raise StoreHalted(f"the store is halted: {self._halted}") from self._halted
+        if self._writer is None:
+            raise StoreHalted("the store could not be reopened")
+        return self._writer
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise StoreHalted(self._dead)
+
+    def _look_at_location(self) -> None:
+        """Check, once a second, that the file is still the one at its path."""
+        now = self._now()
+        if not 0 <= now - self._checked_at < _SECOND:
+            self._checked_at = now
+            self._check_location()
+
+    def _check_location(self) -> None:
+        try:
+            self._location.check()
+            if self._ownership is not None:
+                self._ownership.check()
+        except StoreHalted as error:
+            self._halted = error
+            raise
+
+    def _halt(self, error: BaseException) -> StoreError:
+        """Take no more writes: the writer's memory, or the file, may not be what it should."""
+        self._halted = commit_failure(error)
+        if self._writer is not None:
+            roll_back(self._writer.connection)
+        return self._halted
+
+    def reopen(self) -> None:
+        """See `EventStore.reopen`."""
+        self._check_alive()
+        if isinstance(self._halted, StoreFenced):
+            raise self._halted
+        if self._ownership is not None:
+            self._ownership = self._ownership.renewed(self._now())
+        self._check_location()
+        suspect = isinstance(self._halted, CommitUnknown)
+        self._disconnect()
+        try:
+            # Each attempt that failed may have advanced the epoch all the same; whoever went further
+            # was another owner.
+            self._connect(log_is_suspect=suspect, epoch_at_most=self._epoch + self._failed_reopens)
+        except StoreFenced as error:
+            self._halted = error
+            raise
+        except apsw.Error as error:
+            self._failed_reopens += 1
+            raise reopen_failure(error) from error
+        self._halted, self._failed_reopens = None, 0
+
+    def _disconnect(self) -> None:
+        self._readers.renew()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(apsw.Error):
+                writer.connection.close()
+        if isinstance(self._location, FileLocation):
+            self._location.forget_log()
+
+    def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
+        """See `EventStore.resolve`."""
+        self._ready()
+        with self._reading() as connection:
+            return [resolve.outcome(connection, write) for write in writes]
+
+    def checkpoint(self, *, idle: bool) -> None:
+        """See `EventStore.checkpoint`."""
+        writer = self._ready()
+        self._look_at_location()
+        try:
+            if writer.log_pages > self._truncate_at:
+                self._truncate(writer)
+            elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:
+                pages, moved = writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if moved == pages:
+                    # The next commit starts the log anew.
+                    writer.log_pages = 0
+        except apsw.Error as error:
+            self._halted = reopen_failure(error)
+            raise self._halted from error
+
+    def _truncate(self, writer: Writer) -> None:
+        """Empty the log if no reader needs it; nobody waits for one that does."""
+        connection = writer.connection
+        connection.set_busy_timeout(0)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            self._truncate_at = writer.log_pages + LOG_PAGES_WHEN_IDLE
+        else:
+            writer.log_pages = 0
+            self._truncate_at = LOG_PAGES_AT_MOST
+        finally:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+
+    def close(self) -> None:
+        """See `EventStore.close`."""
+        if self._dead is not None:
+            return
+        self._dead = "the store is closed"
+        self._readers.close()
+        if self._writer is not None:
+            self._close_writer(self._writer)
+        if self._anchor is not None:
+            self._anchor.close()
+        if self._ownership is not None:
+            self._ownership.release()
+
+    def _close_writer(self, writer: Writer) -> None:
+        # All of it is durable already: what fails here is only less tidy.
+        with contextlib.suppress(apsw.Error):
+            if self._halted is None:
+                writer.keep_numbers()
+                self._truncate(writer)
+        with contextlib.suppress(apsw.Error):
+            writer.connection.close()
+
+    def die_after_fork(self) -> None:
+        """Become unusable in a forked child, whose parent goes on using the file."""
+        if self._dead is not None:
+            return
+        self._dead = "the process was forked: the store belongs to the parent, a child must not use it"
+        _graves.extend((self._writer, self._readers, self._anchor))
+        if self._ownership is not None:
+            self._ownership.forget()
+
+    # Reading
+
+    @contextmanager
+    def _reading(self) -> Generator[apsw.Connection]:
+        self._check_alive()
+        try:
+            with self._readers.connection() as connection:
+                yield connection
+        except apsw.Error as error:
+            raise read_failure(error) from error
+
+    def header(self, stream: str) -> Header | None:
+        """See `EventStore.header`."""
+        with self._reading() as connection:
+            return self._queries.header(connection, stream)
+
+    def headers(
+        self,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's name
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Header]:
+        """See `EventStore.headers`."""
+        with self._reading() as connection:
+            return self._queries.headers(connection, (type, status), after, limit)
+
+    def due(self, before: int, *, after: tuple[int, str] | None = None, limit: int = 1000) -> list[Header]:
+        """See `EventStore.due`."""
+        with self._reading() as connection:
+            return self._queries.due(connection, before, after, limit)
+
+    def next_wake_at(self) -> int | None:
+        """See `EventStore.next_wake_at`."""
+        with self._reading() as connection:
+            return self._queries.next_wake_at(connection)
+
+    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        """See `EventStore.read`."""
+        with self._reading() as connection:
+            return self._queries.read(connection, stream, after, limit)
+
+    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
+        """See `EventStore.read_all`."""
+        with self._reading() as connection:
+            return self._queries.read_all(connection, after, limit)
+
+    def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
+        """See `EventStore.inbox`."""
+        with self._reading() as connection:
+            return self._queries.inbox(connection, stream, limit)
+
+    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """See `EventStore.dead_letters`."""
+        with self._reading() as connection:
+            return self._queries.dead_letters(connection, after, limit)
+
+    def verify(self) -> list[Corruption]:
+        """See `EventStore.verify`."""
+        with self._reading() as connection:
+            return Verification(connection, self._words).run()
+
+
+def _move_log(connection: apsw.Connection, *, must: bool) -> None:
+    # After a failed sync the kernel may take pages for written that are not. What the log says is
+    # therefore written again, into the file, before anybody is answered from it.
+    pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    if must and moved < pages:
+        raise StoreHalted("a reader keeps the log from being written into the file: it must end first")

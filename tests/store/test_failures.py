@@ -1,0 +1,363 @@
+"""Disks that are full, fail, or lose what they were given."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+from conformance.builders import ADA, BOB, accept, append, create, header, record, signal, write, write_one
+from conformance.recorder import full, sync_error, write_error
+from persistasaurus.store import Appended, CommitUnknown, SqliteStore, StoreFull, StoreHalted, StoreUnusable
+
+BIG = b"x" * 100_000
+
+
+def shrink(store):
+    """Leave the file no room to grow."""
+    connection = store._writer.connection
+    connection.pragma("max_page_count", connection.pragma("page_count"))
+
+
+def test_a_full_disk_is_told_and_nothing_was_written(store):
+    accept(store, create())
+    shrink(store)
+
+    with pytest.raises(StoreFull):
+        store.commit([append(1, record(BIG)), append(2, record(b"small"))])
+
+    assert [r.data for r in store.read(ADA)] == [b"{}"]
+
+
+def test_a_small_write_behind_the_one_that_did_not_fit_is_not_written_on_its_own(store):
+    accept(store, create())
+    shrink(store)
+
+    # The signal and its header are written after the records have failed.
+    with pytest.raises(StoreFull):
+        store.commit([append(1, record(BIG), change=header("waiting")), signal(), create(BOB)])
+
+    assert store.inbox(ADA) == []
+    assert store.header(BOB) is None
+    assert store.header(ADA).status == "running"
+    assert not store._writer.connection.in_transaction
+    assert store.verify() == []
+
+
+def test_a_full_store_is_halted_and_read_until_it_is_reopened(store):
+    accept(store, create())
+    shrink(store)
+    with pytest.raises(StoreFull):
+        store.commit([append(1, record(BIG))])
+
+    with pytest.raises(StoreHalted, match="full"):
+        store.commit([append(1, record(b"small"))])
+    with pytest.raises(StoreHalted):
+        store.checkpoint(idle=True)
+    with pytest.raises(StoreHalted):
+        store.resolve([])
+    assert len(store.read(ADA)) == 1
+
+    store.reopen()
+    assert write(store, append(1, record(BIG)), signal())[0] == Appended(2)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
+def test_a_disk_that_is_full_at_any_write_rolls_the_batch_back(recorded, recorder, at):
+    accept(recorded, create())
+    recorder.fail("wal", "write", full, at=at)
+
+    with pytest.raises(StoreFull):
+        recorded.commit([append(1, record(b"x" * 20_000)), signal(), create(BOB)])
+    recorded.reopen()
+
+    assert [len(r.data) for r in recorded.read(ADA)] == [2]
+    assert recorded.resolve([append(1, record(b"x" * 20_000)), signal(), create(BOB)]) == [None] * 3
+    assert write_one(recorded, append(1, record(b"after"))) == Appended(2)
+    assert recorded.verify() == []
+
+
+def test_a_disk_that_stays_full_keeps_the_store_halted(recorded, recorder):
+    accept(recorded, create())
+    recorder.fail("wal", "write", full, times=2)
+    with pytest.raises(StoreFull):
+        recorded.commit([append(1, record())])
+
+    with pytest.raises(StoreFull):
+        recorded.reopen()
+    with pytest.raises(StoreHalted):
+        recorded.commit([append(1, record())])
+    assert len(recorded.read(ADA)) == 1
+
+    recorded.reopen()
+    assert write_one(recorded, append(1, record())) == Appended(2)
+
+
+def test_a_failed_sync_is_unknown_and_may_turn_out_written(recorded, recorder):
+    accept(recorded, create())
+    batch = [append(1, record(b"2")), signal(), append(2, record(b"3"))]
+    recorder.fail("wal", "sync", sync_error)
+
+    with pytest.raises(CommitUnknown):
+        recorded.commit(batch)
+    assert len(recorded.read(ADA)) == 1
+    recorded.reopen()
+
+    # Its frames are complete in the log: SQLite finds them again.
+    assert [type(outcome).__name__ for outcome in recorded.resolve(batch)] == [
+        "Appended",
+        "Delivered",
+        "Appended",
+    ]
+    assert [r.data for r in recorded.read(ADA)] == [b"{}", b"2", b"3"]
+    assert write_one(recorded, append(3, record(b"4"))) == Appended(4)
+    assert recorded.verify() == []
+
+
+def test_a_failed_write_is_unknown_and_may_turn_out_not_written(recorded, recorder):
+    accept(recorded, create())
+    batch = [append(1, record(b"2")), signal()]
+    recorder.fail("wal", "write", write_error, at=2)
+
+    with pytest.raises(CommitUnknown):
+        recorded.commit(batch)
+    recorded.reopen()
+
+    assert recorded.resolve(batch) == [None, None]
+    assert len(recorded.read(ADA)) == 1
+    assert write(recorded, *batch)[0] == Appended(2)
+
+
+def test_an_unknown_commit_halts_the_store(recorded, recorder):
+    accept(recorded, create())
+    recorder.fail("wal", "sync", sync_error)
+    with pytest.raises(CommitUnknown):
+        recorded.commit([append(1, record())])
+
+    for use in (lambda: recorded.commit([create(BOB)]), lambda: recorded.resolve([])):
+        with pytest.raises(StoreHalted, match="may be on disk or not"):
+            use()
+
+
+def test_what_a_failed_sync_left_in_the_log_is_written_again_before_it_is_answered(recorded, recorder):
+    accept(recorded, create())
+    recorder.fail("wal", "sync", sync_error)
+    with pytest.raises(CommitUnknown):
+        recorded.commit([append(1, record(b"2"))])
+    before = len(recorder.log)
+
+    recorded.reopen()
+
+    operations = [operation[:2] for operation in recorder.log[before:]]
+    assert ("write", "db") in operations
+    assert operations.index(("sync", "db")) < operations.index(("write", "wal"))
+    assert operations[-1] == ("sync", "wal")
+
+
+def test_a_reopen_that_fails_can_be_tried_again(recorded, recorder):
+    accept(recorded, create())
+    recorder.fail("wal", "sync", sync_error, times=3)
+    with pytest.raises(CommitUnknown):
+        recorded.commit([append(1, record(b"2"))])
+
+    for _ in range(2):
+        with pytest.raises(StoreHalted):
+            recorded.reopen()
+        with pytest.raises(StoreHalted):
+            recorded.commit([create(BOB)])
+    recorded.reopen()
+
+    assert recorded.resolve([append(1, record(b"2"))]) == [Appended(2)]
+
+
+def test_a_reader_that_holds_the_log_keeps_a_suspect_store_halted(recorded, recorder, path):
+    accept(recorded, create())
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        reader.execute("BEGIN").fetchall()
+        assert reader.execute("SELECT count(*) FROM record").get == 1
+        accept(recorded, append(1, record()))
+        recorder.fail("wal", "sync", sync_error)
+        with pytest.raises(CommitUnknown):
+            recorded.commit([append(2, record())])
+
+        with pytest.raises(StoreHalted, match="reader"):
+            recorded.reopen()
+
+        reader.execute("COMMIT").fetchall()
+        recorded.reopen()
+    finally:
+        reader.close()
+    assert write_one(recorded, create(BOB)) == Appended(1)
+
+
+def test_a_failed_checkpoint_halts_the_store_and_loses_nothing(recorded, recorder, monkeypatch):
+    monkeypatch.setattr("persistasaurus.store.sqlite.LOG_PAGES_WHEN_IDLE", 0)
+    accept(recorded, create())
+    recorder.fail("db", "sync", sync_error)
+
+    with pytest.raises(StoreHalted):
+        recorded.checkpoint(idle=True)
+    with pytest.raises(StoreHalted):
+        recorded.commit([create(BOB)])
+    recorded.reopen()
+
+    assert write_one(recorded, append(1, record())) == Appended(2)
+    assert recorded.verify() == []
+
+
+def test_a_store_that_cannot_be_synced_at_closing_is_closed_all_the_same(
+    recorded, recorder, path, open_store
+):
+    accept(recorded, create())
+    recorder.fail("wal", "sync", sync_error, times=99)
+    recorder.fail("db", "sync", sync_error, times=99)
+
+    recorded.close()
+
+    assert open_store().header(ADA).version == 1
+
+
+def test_a_file_that_another_connection_keeps_locked_halts_the_store(store, path, monkeypatch):
+    accept(store, create())
+    store._writer.connection.set_busy_timeout(0)
+    intruder = apsw.Connection(str(path))
+    try:
+        intruder.execute("BEGIN IMMEDIATE").fetchall()
+        with pytest.raises(StoreHalted, match="locked"):
+            store.commit([append(1, record())])
+        intruder.execute("ROLLBACK").fetchall()
+    finally:
+        intruder.close()
+
+    store.reopen()
+    assert write_one(store, append(1, record())) == Appended(2)
+
+
+def test_damage_that_a_commit_meets_halts_the_store(store, path):
+    accept(store, *[create(f"flow-{n}", record(b"x" * 500)) for n in range(2000)])
+    store.close()
+    image = bytearray(path.read_bytes())
+    for page in range(4, len(image) // 4096):
+        image[page * 4096] = 0x77
+    path.write_bytes(image)
+    try:
+        damaged = SqliteStore.open(path, now=lambda: 0)
+    except StoreUnusable:
+        return
+    try:
+        with pytest.raises(StoreUnusable, match="damaged"):
+            damaged.commit([create(f"flow-{n}") for n in range(2000, 4000)])
+        with pytest.raises(StoreHalted):
+            damaged.commit([])
+    finally:
+        damaged.close()
+
+
+def test_an_exception_that_is_none_of_ours_rolls_back_and_halts(store, monkeypatch):
+    accept(store, create())
+    monkeypatch.setattr("persistasaurus.store.batch.Batch.write", lambda self: 1 / 0)
+
+    with pytest.raises(CommitUnknown, match="ZeroDivisionError"):
+        store.commit([append(1, record())])
+    monkeypatch.undo()
+
+    assert not store._writer.connection.in_transaction
+    store.reopen()
+    assert store.resolve([append(1, record())]) == [None]
+
+
+def test_an_interrupt_rolls_back_halts_and_goes_on(store, monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    accept(store, create())
+    monkeypatch.setattr("persistasaurus.store.batch.Batch.write", interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        store.commit([append(1, record())])
+    monkeypatch.undo()
+
+    with pytest.raises(StoreHalted):
+        store.commit([])
+    store.reopen()
+    assert write_one(store, append(1, record())) == Appended(2)
+
+
+def test_a_deleted_file_is_noticed_within_a_second(store, path, clock):
+    accept(store, create())
+    path.unlink()
+    clock.advance(1)
+
+    with pytest.raises(StoreHalted, match=r"flows\.db is gone"):
+        store.commit([append(1, record())])
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+    with pytest.raises(StoreHalted, match="gone"):
+        store.reopen()
+    assert not path.exists()
+
+
+def test_a_file_that_comes_back_can_be_reopened(store, path, clock, tmp_path):
+    accept(store, create())
+    path.rename(tmp_path / "away")
+    clock.advance(1)
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+
+    (tmp_path / "away").rename(path)
+    store.reopen()
+
+    assert write_one(store, append(1, record())) == Appended(2)
+
+
+def test_a_replaced_file_is_noticed(store, path, clock, tmp_path):
+    accept(store, create())
+    copy = tmp_path / "copy"
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
+    clock.advance(1)
+
+    with pytest.raises(StoreHalted, match="replaced"):
+        store.checkpoint(idle=False)
+    with pytest.raises(StoreHalted):
+        store.reopen()
+
+
+def test_a_file_that_was_cut_is_noticed(store, path, clock):
+    accept(store, create())
+    with path.open("r+b") as file:
+        file.truncate(4096)
+    clock.advance(1)
+
+    with pytest.raises(StoreHalted, match="cut"):
+        store.commit([append(1, record())])
+
+
+def test_a_deleted_log_is_noticed(store, path, clock):
+    accept(store, create())
+    path.with_name("flows.db-wal").unlink()
+    clock.advance(1)
+
+    with pytest.raises(StoreHalted, match=r"flows\.db-wal is gone"):
+        store.checkpoint(idle=False)
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+
+
+def test_a_replaced_log_is_noticed(store, path, clock):
+    accept(store, create())
+    log, copy = path.with_name("flows.db-wal"), path.with_name("copy")
+    copy.write_bytes(log.read_bytes())
+    copy.rename(log)
+    clock.advance(1)
+
+    with pytest.raises(StoreHalted, match=r"flows\.db-wal was replaced"):
+        store.checkpoint(idle=False)
+
+
+def test_the_file_is_looked_at_when_the_clock_was_turned_back(store, path, clock):
+    accept(store, create())
+    clock.advance(-3600)
+    path.unlink()
+
+    with pytest.raises(StoreHalted, match="gone"):
+        store.commit([append(1, record())])

@@ -1,0 +1,129 @@
+"""What was opened before a fork belongs to the parent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from conformance.builders import ADA, accept, append, create, record, write_one
+from persistasaurus.store import Appended, StoreHalted
+
+
+def in_forked_child(body):
+    """Run `body` in a forked child, and return what it returned as text."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, body().encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    return text
+
+
+def refusal(use):
+    try:
+        return f"no refusal: {use()}"
+    except StoreHalted as error:
+        return str(error)
+
+
+def test_the_store_is_dead_in_a_forked_child(store):
+    accept(store, create())
+
+    for use in (lambda: store.commit([create("child")]), lambda: store.read(ADA), store.reopen):
+        assert "forked" in in_forked_child(lambda use=use: refusal(use))
+
+    assert write_one(store, append(1, record())) == Appended(2)
+    assert store.header("child") is None
+
+
+def test_a_forked_child_may_close_its_copy(store, other_process):
+    def close():
+        store.close()
+        return "closed"
+
+    assert in_forked_child(close) == "closed"
+
+    assert other_process()[1].startswith("StoreOwned")
+    assert write_one(store, create()) == Appended(1)
+
+
+def test_a_forked_child_does_not_keep_the_lock(store, other_process):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    try:
+        store.close()
+
+        assert other_process()[1] == "opened 2"
+    finally:
+        os.close(write)
+        os.close(read)
+        os.waitpid(child, 0)
+
+
+def test_a_copy_of_the_lock_that_somebody_inherited_does_not_keep_it(store, open_store):
+    inherited = os.dup(store._ownership._descriptor)
+    try:
+        store.close()
+
+        assert open_store().epoch == 2
+    finally:
+        os.close(inherited)
+
+
+def test_a_child_that_outlives_a_killed_parent_does_not_keep_the_lock(path, open_store):
+    script = """
+import os, sys
+from persistasaurus.store import SqliteStore
+store = SqliteStore.open(sys.argv[1], now=lambda: 0)
+if os.fork() == 0:
+    print("child", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+os.wait()
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert parent.stdout.readline() == "child\n"
+        parent.kill()
+        parent.wait(timeout=30)
+
+        assert open_store().epoch == 2
+    finally:
+        parent.stdin.close()
+        parent.stdout.close()
+
+
+def test_a_child_that_ends_normally_leaves_the_file_alone(store, path):
+    accept(store, create())
+    before = (path.read_bytes(), path.with_name("flows.db-wal").read_bytes())
+    script = """
+import os, sys
+from persistasaurus.store import *
+store = SqliteStore.open(sys.argv[1], now=lambda: 0)
+store.commit([Append("a", 0, (NewRecord(0, "k", b"1"),), HeaderChange("s", StreamState.OPEN, None), "t")])
+store.read("a")
+if os.fork():
+    _, status = os.wait()
+    assert status == 0, status
+    assert os.stat(sys.argv[1] + "-wal").st_size > 0
+    store.commit([Append("a", 1, (NewRecord(0, "k", b"2"),))])
+    assert [r.data for r in store.read("a")] == [b"1", b"2"]
+    assert store.verify() == []
+"""
+    child = path.with_name("child.db")
+    subprocess.run([sys.executable, "-W", "error", "-c", script, str(child)], check=True, timeout=30)
+
+    assert (path.read_bytes(), path.with_name("flows.db-wal").read_bytes()) == before

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import apsw
+import pytest
+from conformance.builders import ADA, accept, append, create, record, signal, write_one
+from persistasaurus.store import Appended, SqliteStore, StoreUnusable, connection, schema
+
+
+def contents(path):
+    return path.read_bytes(), {
+        f.name for f in path.parent.iterdir() if not f.name.endswith((".lock", "-shm", "-wal"))
+    }
+
+
+def tamper(path, *statements, version=None):
+    """Change the file as somebody with another SQLite would."""
+    other = apsw.Connection(str(path))
+    for statement in statements:
+        other.execute(statement).fetchall()
+    if version is not None:
+        other.pragma("user_version", version)
+    other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    other.close()
+
+
+@pytest.fixture
+def closed(store, path):
+    """The path of a store that has been written to and closed."""
+    accept(store, create(ADA, record(b"1"), record(b"2"), record(b"3")), signal())
+    store.close()
+    return path
+
+
+@pytest.mark.parametrize("version", ["3.40.1", "3.51.2", "3.52.0", "3.44.6"])
+def test_an_sqlite_that_can_lose_commits_is_refused(path, open_store, monkeypatch, version):
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: version)
+
+    with pytest.raises(StoreUnusable, match=version):
+        open_store()
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", ["3.51.3", "3.53.0", "3.54.1", "4.0.0"])
+def test_a_newer_sqlite_is_welcome(open_store, monkeypatch, version):
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: version)
+
+    assert open_store().epoch == 1
+
+
+def test_a_store_of_a_newer_schema_is_refused_and_not_touched(closed, open_store):
+    tamper(closed, "CREATE TABLE novelty (x)", version=2)
+    before = contents(closed)
+
+    with pytest.raises(StoreUnusable, match="schema 2, this code knows up to 1"):
+        open_store()
+
+    assert contents(closed) == before
+
+
+def test_an_unclean_store_of_a_newer_schema_is_refused_and_not_touched(closed, open_store):
+    other = apsw.Connection(str(closed))
+    other.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    other.pragma("user_version", 7)
+    other.close()
+    log = closed.with_name("flows.db-wal")
+    before = (contents(closed), log.read_bytes())
+    assert before[1]
+
+    with pytest.raises(StoreUnusable, match="schema 7"):
+        open_store()
+
+    assert (contents(closed), log.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not a database at all, just some text\n" * 50, "no SQLite database"),
+        (b"x", "no SQLite database"),
+        (b"SQLite format 3\x00" + b"\xff" * 4080, "no SQLite database|cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_database_is_refused_and_not_touched(path, open_store, content, reason):
+    path.write_bytes(content)
+
+    with pytest.raises(StoreUnusable, match=reason):
+        open_store()
+
+    assert path.read_bytes() == content
+
+
+def test_the_database_of_another_program_is_refused_and_not_touched(path, open_store):
+    tamper(path, "CREATE TABLE theirs (x)", "INSERT INTO theirs VALUES (1)")
+    before = contents(path)
+
+    with pytest.raises(StoreUnusable, match="not a store"):
+        open_store()
+
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE TRIGGER evil AFTER INSERT ON record BEGIN DELETE FROM record; END", "trigger 'evil'"),
+        ("CREATE VIEW evil AS SELECT 1", "view 'evil'"),
+        ("CREATE TABLE evil (x)", "table 'evil'"),
+        ("CREATE INDEX evil ON record (at)", "index 'evil'"),
+        ("ALTER TABLE record ADD COLUMN evil TEXT", "table 'record'"),
+        ("DROP INDEX stream_due", "index 'stream_due'"),
+        ("DROP TABLE dead_letter", "table 'dead_letter'"),
+    ],
+)
+def test_a_schema_that_was_tampered_with_is_refused_and_not_touched(closed, open_store, statement, named):
+    tamper(closed, statement)
+    before = contents(closed)
+
+    with pytest.raises(StoreUnusable, match=named):
+        open_store()
+
+    assert contents(closed) == before
+
+
+def test_a_store_that_was_analyzed_is_opened(closed, open_store):
+    tamper(closed, "ANALYZE")
+
+    assert open_store().read(ADA)
+
+
+def test_triggers_do_not_fire_even_if_they_get_in(closed, monkeypatch, open_store):
+    tamper(closed, "CREATE TRIGGER evil AFTER INSERT ON record BEGIN DELETE FROM record; END")
+    monkeypatch.setattr(schema, "check", lambda *_: None)
+    store = open_store()
+
+    accept(store, append(3, record(b"4")))
+
+    assert len(store.read(ADA)) == 4
+
+
+def test_connections_are_hardened(store):
+    writer = store._writer.connection
+    with store._readers.connection() as reader:
+        for one in (writer, reader):
+            for switch, value in connection._SWITCHES:
+                assert one.config(switch, -1) == value
+            assert one.pragma("cell_size_check") == 1
+            assert one.pragma("mmap_size") in (0, None)
+            with pytest.raises(apsw.Error):
+                one.execute("SELECT load_extension('x')").fetchall()
+        with pytest.raises(apsw.ReadOnlyError):
+            reader.execute("DELETE FROM record").fetchall()
+    settings = ("journal_mode", "synchronous", "locking_mode", "wal_autocheckpoint")
+    assert [writer.pragma(name) for name in settings] == ["wal", 2, "normal", 0]
+
+
+def test_connections_of_the_host_are_left_alone(store):
+    assert apsw.connection_hooks == []
+
+
+def test_an_empty_file_becomes_a_store(path, open_store):
+    path.touch()
+
+    assert open_store().epoch == 1
+
+
+def test_a_creation_that_was_interrupted_is_completed(path, open_store):
+    tamper(path, "PRAGMA journal_mode = WAL")
+
+    assert open_store().epoch == 1
+
+
+STEP_2 = "CREATE TABLE novelty (x INTEGER) STRICT; INSERT INTO novelty SELECT count(*) FROM record;"
+
+
+@pytest.fixture
+def newer_code(monkeypatch):
+    steps = (*schema.ladder(), STEP_2)
+    monkeypatch.setattr(schema, "ladder", lambda: steps)
+    return steps
+
+
+def test_a_new_store_climbs_the_whole_ladder(path, newer_code, open_store):
+    store = open_store()
+
+    assert store._writer.connection.pragma("user_version") == 2
+    assert store._writer.connection.execute("SELECT x FROM novelty").get == 0
+
+
+def test_an_older_store_is_migrated_forwards(closed, newer_code, open_store):
+    store = open_store()
+
+    assert store._writer.connection.pragma("user_version") == 2
+    assert store._writer.connection.execute("SELECT x FROM novelty").get == 3
+    assert [r.data for r in store.read(ADA)] == [b"1", b"2", b"3"]
+    assert write_one(store, append(3, record())) == Appended(4)
+
+
+def test_an_older_store_that_was_tampered_with_is_not_migrated(closed, newer_code, open_store):
+    tamper(closed, "CREATE VIEW evil AS SELECT 1")
+    before = contents(closed)
+
+    with pytest.raises(StoreUnusable, match="evil"):
+        open_store()
+
+    assert contents(closed) == before
+
+
+def test_a_migration_that_fails_leaves_the_version_before(closed, open_store, monkeypatch):
+    ladder = schema.ladder()
+    with monkeypatch.context() as newer:
+        # The second statement fails, when the first has been executed.
+        newer.setattr(schema, "ladder", lambda: (*ladder, STEP_2 + "INSERT INTO nowhere VALUES (1);"))
+        newer.setattr(schema, "_expected", lambda steps: schema._objects(reference(ladder)))
+        with pytest.raises(StoreUnusable):
+            open_store()
+
+    assert [r.data for r in open_store().read(ADA)] == [b"1", b"2", b"3"]
+
+
+def reference(steps):
+    made = apsw.Connection(":memory:")
+    schema.migrate(made, steps)
+    return made
+
+
+def test_a_migration_interrupted_at_any_write_is_completed_by_the_next_open(
+    closed, newer_code, open_store, recorder, tmp_path
+):
+    image = closed.read_bytes()
+    for point in range(1, 100):
+        closed.write_bytes(image)
+        closed.with_name("flows.db-wal").write_bytes(b"")
+        recorder.fail("wal", "write", lambda: apsw.IOError("injected"), at=point)
+        try:
+            store = open_store(vfs=recorder.vfs_name)
+        except StoreUnusable:
+            store = open_store()
+            reached = False
+        else:
+            reached = True
+        assert store._writer.connection.execute("SELECT x FROM novelty").get == 3
+        assert [r.data for r in store.read(ADA)] == [b"1", b"2", b"3"]
+        store.close()
+        recorder.forgive()
+        if reached:
+            break
+    assert point > 5
+
+
+def test_positions_are_not_used_again_when_their_records_are_gone(closed, open_store):
+    last = 3
+    tamper(closed, "DELETE FROM record WHERE version > 1")
+
+    store = open_store()
+    accept(store, create("new"))
+
+    assert store.read_all()[-1].position > last
+
+
+def test_any_tool_reads_the_bodies_as_json(store, path):
+    accept(store, create(ADA, record(b'{"name":"\xc3\xa5da","n":[1,2]}')), signal(data=b'{"ok":true}'))
+    tool = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        assert tool.execute(
+            "SELECT data ->> '$.name', data ->> '$.n[1]', typeof(data) FROM record"
+        ).fetchall() == [("åda", 2, "text")]
+        assert tool.execute("SELECT data ->> 'ok' FROM inbox").get == 1
+        by_hand = [line[4:] for line in schema.ladder()[0].splitlines() if line.startswith("--   ")]
+        assert tool.execute("\n".join(by_hand)).fetchall() == [
+            (1, "2025-10-09 08:53:20", "step_completed", '{"name":"åda","n":[1,2]}')
+        ]
+    finally:
+        tool.close()
+
+
+def test_a_waiting_flow_costs_at_most_600_bytes(store, path):
+    data = b'{"' + b"x" * 140 + b'":12345}'
+    assert len(data) == 150
+    for batch in range(10):
+        numbers = range(1000 * batch, 1000 * (batch + 1))
+        accept(
+            store,
+            *[
+                create(
+                    f"{number * 2654435761 % 2**32:010d}-signup", record(data), record(data, kind="awaited")
+                )
+                for number in numbers
+            ],
+        )
+    store.close()
+
+    assert path.stat().st_size / 10_000 <= 600
+
+
+def test_a_store_in_memory_leaves_no_file(tmp_path, monkeypatch, clock):
+    monkeypatch.chdir(tmp_path)
+    store = SqliteStore.open(":memory:", now=clock)
+    accept(store, create())
+    store.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stores_in_memory_have_nothing_in_common(clock):
+    first, second = (SqliteStore.open(":memory:", now=clock) for _ in range(2))
+    accept(first, create())
+
+    assert second.header(ADA) is None
+    first.close()
+    second.close()

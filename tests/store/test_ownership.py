@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+
+import apsw
+import pytest
+from conformance.builders import ADA, accept, append, create, record, write_one
+from persistasaurus.store import (
+    Appended,
+    SqliteStore,
+    StoreFenced,
+    StoreHalted,
+    StoreOwned,
+    StoreUnusable,
+    location,
+    ownership,
+)
+
+
+def test_a_second_process_is_refused_and_told_who_has_the_store(store, other_process):
+    _, said = other_process()
+
+    assert said.startswith("StoreOwned")
+    assert f"process {os.getpid()} on {os.uname().nodename} since 2025-10-09T08:53:20+00:00" in said
+
+
+def test_a_second_store_in_the_same_process_is_refused(store, open_store):
+    with pytest.raises(StoreOwned, match=f"process {os.getpid()}"):
+        open_store()
+
+
+def test_a_second_path_to_the_same_file_is_refused(store, open_store, path, tmp_path):
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+
+    with pytest.raises(StoreOwned):
+        open_store(link)
+
+
+def test_a_second_path_through_a_linked_directory_is_refused(store, open_store, path, tmp_path):
+    (tmp_path / "elsewhere").symlink_to(tmp_path)
+
+    with pytest.raises(StoreOwned):
+        open_store(tmp_path / "elsewhere" / path.name)
+
+
+def test_a_file_with_two_names_is_refused(store, open_store, path, tmp_path):
+    store.close()
+    os.link(path, tmp_path / "other.db")
+
+    for name in (path, tmp_path / "other.db"):
+        with pytest.raises(StoreUnusable, match="2 names"):
+            open_store(name)
+
+
+def test_a_relative_path_is_the_same_file(store, open_store, path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+
+    with pytest.raises(StoreOwned):
+        open_store(path.name)
+
+
+def test_reading_the_file_within_the_process_does_not_lose_the_ownership(store, path, other_process):
+    for name in (path, path.with_name("flows.db.lock"), path.with_name("flows.db-wal")):
+        name.read_bytes()
+
+    _, said = other_process()
+
+    assert said.startswith("StoreOwned")
+
+
+def test_a_closed_store_can_be_opened_by_another_process(store, other_process):
+    store.close()
+
+    _, said = other_process()
+
+    assert said == "opened 2"
+
+
+def test_the_lock_of_a_killed_process_is_free(path, open_store, other_process):
+    process, said = other_process()
+    assert said == "opened 1"
+    with pytest.raises(StoreOwned, match=f"process {process.pid}"):
+        open_store()
+
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+
+    assert path.with_name("flows.db.lock").exists()
+    assert open_store().epoch == 2
+
+
+def test_a_store_that_could_not_be_opened_is_not_owned(path, open_store):
+    path.write_bytes(b"not a database, but long enough to look at" * 100)
+    for _ in range(2):
+        with pytest.raises(StoreUnusable):
+            open_store()
+
+
+def test_a_planted_link_in_place_of_the_lock_is_refused(path, open_store, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path.with_name("flows.db.lock").symlink_to(victim)
+
+    with pytest.raises(StoreUnusable):
+        open_store()
+    assert victim.read_text() == "precious"
+
+
+def test_a_zombie_is_fenced(store, path, open_store):
+    accept(store, create())
+    # The lock's file is deleted, so that somebody else can take over in spite of us.
+    path.with_name("flows.db.lock").unlink()
+    successor = open_store()
+
+    with pytest.raises(StoreFenced, match="epoch 2"):
+        store.commit([append(1, record(b"zombie"))])
+
+    assert write_one(successor, append(1, record(b"successor"))) == Appended(2)
+    assert [r.data for r in successor.read(ADA)] == [b"{}", b"successor"]
+
+
+def test_a_fenced_store_stays_fenced(store, path, open_store):
+    accept(store, create())
+    path.with_name("flows.db.lock").unlink()
+    successor = open_store()
+    with pytest.raises(StoreFenced):
+        store.commit([])
+
+    with pytest.raises(StoreFenced):
+        store.reopen()
+    with pytest.raises(StoreHalted):
+        store.commit([])
+    store.close()
+
+    assert successor.epoch == 2
+    assert write_one(successor, append(1, record())) == Appended(2)
+
+
+def test_a_deleted_lock_is_noticed(store, path, clock):
+    accept(store, create())
+    path.with_name("flows.db.lock").unlink()
+    clock.advance(1)
+
+    with pytest.raises(StoreHalted, match=r"flows\.db\.lock"):
+        store.commit([append(1, record())])
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+
+
+def test_a_deleted_lock_is_taken_again_by_reopening(store, path, clock, other_process):
+    accept(store, create())
+    path.with_name("flows.db.lock").unlink()
+    clock.advance(1)
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+
+    store.reopen()
+
+    assert write_one(store, append(1, record())) == Appended(2)
+    assert other_process()[1].startswith("StoreOwned")
+
+
+def test_a_deleted_lock_that_somebody_else_has_taken_is_not_taken_again(store, path, clock, open_store):
+    accept(store, create())
+    path.with_name("flows.db.lock").unlink()
+    successor = open_store()
+    clock.advance(1)
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+
+    with pytest.raises(StoreOwned):
+        store.reopen()
+    successor.close()
+    with pytest.raises(StoreFenced):
+        store.reopen()
+
+
+def test_all_files_are_readable_by_their_owner_alone(path, open_store):
+    before = os.umask(0)
+    try:
+        store = open_store()
+        accept(store, create())
+        store.read(ADA)
+    finally:
+        os.umask(before)
+
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == dict.fromkeys(("flows.db", "flows.db-wal", "flows.db-shm", "flows.db.lock"), 0o600)
+
+
+def test_a_file_that_everybody_can_write_is_refused(store, path, open_store):
+    store.close()
+    path.chmod(0o666)
+
+    with pytest.raises(StoreUnusable, match="everybody"):
+        open_store()
+
+
+def test_the_mode_that_the_host_gave_is_kept(store, path, open_store):
+    store.close()
+    path.chmod(0o640)
+
+    open_store()
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_an_observer_reads_while_the_store_is_open(store, path):
+    accept(store, create())
+    observer = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        assert observer.execute("SELECT name FROM stream").get == ADA
+        accept(store, append(1, record()))
+        assert observer.execute("SELECT count(*) FROM record").get == 2
+    finally:
+        observer.close()
+
+
+def test_a_directory_that_is_not_there_is_told(tmp_path, open_store):
+    with pytest.raises(StoreUnusable, match="No such file"):
+        open_store(tmp_path / "nowhere" / "flows.db")
+
+
+def test_a_directory_is_no_store(tmp_path, open_store):
+    (tmp_path / "dir").mkdir()
+    with pytest.raises(StoreUnusable):
+        open_store(tmp_path / "dir")
+
+
+def test_a_network_filesystem_is_refused(path, monkeypatch):
+    monkeypatch.setattr("persistasaurus.store.location._filesystem_of", lambda directory: "nfs4")
+
+    with pytest.raises(StoreUnusable, match="nfs4"):
+        SqliteStore.open(path, now=lambda: 0)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_the_filesystem_of_a_directory_is_that_of_its_nearest_mount(monkeypatch, tmp_path):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
+        "30 27 0:27 / /srv/my\\040files rw,relatime shared:1 - nfs4 host:/ rw\n"
+        "31 27 0:28 / /srv rw,relatime - xfs /dev/vdb rw\n",
+    )
+    monkeypatch.setattr(location, "_MOUNTS", mounts)
+
+    found = [location._filesystem_of(location.Path(p)) for p in ("/srv/my files/a", "/srv/b", "/srvs", "/")]
+
+    assert found == ["nfs4", "xfs", "ext4", "ext4"]
+
+
+def test_a_zombie_does_not_take_the_store_back_by_reopening(store, path):
+    accept(store, create())
+    successor = apsw.Connection(str(path))
+    successor.execute("UPDATE owner SET epoch = epoch + 1").fetchall()
+    successor.close()
+
+    for _ in range(2):
+        with pytest.raises(StoreFenced):
+            store.reopen()
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+
+
+def test_a_lock_that_was_deleted_while_it_was_taken_is_taken_again(path, open_store, monkeypatch):
+    lock, taken = ownership._lock, []
+
+    def lock_late(where, descriptor):
+        if not taken:
+            where.unlink()
+        taken.append(descriptor)
+        lock(where, descriptor)
+
+    monkeypatch.setattr(ownership, "_lock", lock_late)
+
+    open_store()
+
+    assert len(taken) == 2
+    with pytest.raises(StoreOwned):
+        open_store()
