@@ -1,0 +1,150 @@
+"""Steps that are coroutines: all on one asyncio loop, in one thread, started with the first of them.
+
+asyncio is imported there and then: most systems never need it.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..flows.errors import SystemClosed
+from .seam import Lock, is_current_thread, start_thread
+from .steps_task import StepCrashed, StepOutcome
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task
+
+    from .seam import Clock, Thread
+    from .steps_runs import Run, Runs
+
+__all__ = ["Loop"]
+
+logger = logging.getLogger("persistasaurus")
+
+# What cancelled steps get for cleaning up when the loop is closed.
+_UNWIND_S = 0.5
+
+
+class Loop:
+    """The asyncio loop and its thread. Every public method may be called from any thread."""
+
+    def __init__(self, name: str, clock: Clock, runs: Runs) -> None:
+        self._name = name
+        self._clock = clock
+        self._runs = runs
+        self._lock = Lock()
+        self._waiting: list[Run] = []
+        self._tasks: dict[Run, Task[StepOutcome]] = {}
+        self._lost: set[Run] = set()
+        self._loop: AbstractEventLoop | None = None
+        self._thread: Thread | None = None
+        self._is_closed = False
+        self._is_stopping = False
+
+    @property
+    def lost(self) -> int:
+        """How many tasks still run a step that was given up."""
+        return len(self._lost)
+
+    def submit(self, run: Run) -> None:
+        """Have `run` run soon. Does not wait."""
+        with self._lock:
+            if self._is_closed:
+                raise SystemClosed("the executor takes no more steps")
+            if self._thread is None:
+                self._thread = start_thread(self._main, self._name, daemon=True)
+            self._waiting.append(run)
+            # Waking the loop costs a write to its pipe: one for all that arrive together.
+            if len(self._waiting) == 1 and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._begin_waiting)
+
+    def give_up(self, run: Run) -> str:
+        """Cancel the run. A step that swallows the cancellation goes on, and is counted as lost."""
+        with self._lock:
+            task = self._tasks.get(run)
+            if task is not None and self._loop is not None:
+                self._lost.add(run)
+                self._loop.call_soon_threadsafe(task.cancel)
+        return "its task was cancelled, and its late result is discarded"
+
+    def shut(self) -> None:
+        """Start nothing any more."""
+        with self._lock:
+            self._is_closed = True
+            self._waiting.clear()
+
+    def join(self, deadline: float) -> None:
+        """Stop the loop and wait until its thread has ended, or for `deadline`."""
+        with self._lock:
+            self._is_stopping = True
+            loop, thread = self._loop, self._thread
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+        if thread is not None and not is_current_thread(thread):
+            thread.join(max(0.0, deadline - self._clock.elapsed()))
+
+    def _main(self) -> None:
+        import asyncio  # noqa: PLC0415 - costs more than all the rest
+
+        loop = asyncio.new_event_loop()
+        with self._lock:
+            self._loop = loop
+        loop.call_soon(self._begin_waiting)
+        while not self._is_stopping:
+            try:
+                loop.run_forever()
+            except BaseException:
+                # asyncio lets SystemExit out of a task that a step has made; the others go on.
+                logger.exception("A task has tried to stop the loop of the steps")
+        with self._lock:
+            self._loop = None
+        _close(loop)
+
+    def _begin_waiting(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            if self._loop is None:
+                return
+            for run in waiting:
+                task = self._loop.create_task(_outcome_of(run), context=Context())
+                task.add_done_callback(partial(self._ended, run), context=Context())
+                self._tasks[run] = task
+                self._runs.begin(run, self)
+
+    def _ended(self, run: Run, task: Task[StepOutcome]) -> None:
+        with self._lock:
+            del self._tasks[run]
+            self._lost.discard(run)
+        if task.cancelled():
+            cancelled = StepCrashed(f"step {run.task.name!r} was cancelled before it began")
+            self._runs.finish(run, StepOutcome(error=cancelled))
+        else:
+            self._runs.finish(run, task.result())
+
+
+def _close(loop: AbstractEventLoop) -> None:
+    """Cancel what is left, see to its cleaning up for a moment, and close the loop."""
+    from asyncio import all_tasks, wait, wait_for  # noqa: PLC0415 - has been imported by now
+
+    try:
+        tasks = all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(wait(tasks, timeout=_UNWIND_S))
+        loop.run_until_complete(wait_for(loop.shutdown_asyncgens(), _UNWIND_S))
+    except BaseException:
+        logger.exception("The loop of the steps was not left in order")
+    finally:
+        loop.close()
+
+
+async def _outcome_of(run: Run) -> StepOutcome:
+    try:
+        value: Any = await run.task.call()
+    except BaseException as error:  # noqa: BLE001 - a step's SystemExit must not stop the loop
+        return StepOutcome(error=error)
+    return StepOutcome(value=value)

@@ -1,0 +1,212 @@
+"""Running a step in a worker process, which can be killed, and may die.
+
+A worker process belongs to a thread of the crew, which starts it, talks to it and sees to its end.
+It is made by spawning: nothing of this process is inherited but the ends of two pipes, no lock and
+no connection. It runs many steps, one at a time, and is replaced when it dies.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+from .isolated import RAISED, READY, serve
+from .seam import Lock
+from .steps_task import RemoteStepError, StepCrashed, StepOutcome
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+    from .steps_runs import Run, Runs
+    from .steps_task import StepTask
+
+__all__ = ["ProcessRunner"]
+
+# What an idle worker process gets for leaving in order, before it is killed.
+_LEAVE_S = 1.0
+
+# multiprocessing reaps children from whichever thread comes by; who comes too late learns no exit code.
+_reaping = Lock()
+
+
+class ProcessRunner:
+    """One worker process at a time, started when it is needed."""
+
+    is_killable = True
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._lock = Lock()
+        self._run: Run | None = None
+        self._child: Child | None = None
+
+    def perform(self, run: Run) -> StepOutcome:
+        """Have the step run in the worker process. What becomes of that process is the outcome."""
+        with self._lock:
+            self._run = run
+        try:
+            return self._converse(run, self._living_child(run))
+        except (EOFError, OSError) as error:
+            return StepOutcome(error=self._crashed(run, error))
+        except BaseException as error:  # noqa: BLE001 - one step must not take the worker's thread with it
+            self._end_child(at_once=True)
+            return StepOutcome(error=error)
+        finally:
+            with self._lock:
+                self._run = None
+
+    def kill(self, run: Run) -> None:
+        """Kill the worker process if it still runs `run`. Called on another thread."""
+        with self._lock:
+            if self._run is run and self._child is not None:
+                self._child.kill()
+
+    def close(self) -> None:
+        """Let the worker process leave, and kill it if it does not."""
+        if self._child is not None:
+            self._child.pipe.close()
+            self._end_child()
+
+    def _living_child(self, run: Run) -> Child:
+        # An idle process may have died: of what its last step left behind, or by the hand of another.
+        if self._child is not None and not self._child.is_fit():
+            self._end_child(at_once=True)
+        with self._lock:
+            # Whoever gives a run up claims it first, then kills; before this, there was nothing to kill.
+            if not self._runs.is_under_way(run):
+                raise EOFError("the run was given up before it began")
+            if self._child is None:
+                self._child = Child()
+            return self._child
+
+    def _converse(self, run: Run, child: Child) -> StepOutcome:
+        child.ask(run.task)
+        answer = child.answer()
+        if answer == READY:
+            child.has_served = True
+            self._runs.set_off(run)
+            child.pipe.send_bytes(run.task.payload)
+            answer = child.answer()
+        if answer == RAISED:
+            texts = [child.answer().decode("utf-8", "replace") for _ in range(3)]
+            return StepOutcome(error=RemoteStepError(*texts))
+        return StepOutcome(value=child.answer())
+
+    def _crashed(self, run: Run, error: BaseException) -> StepCrashed:
+        child = self._child
+        if child is None:
+            return StepCrashed(f"no process could be started for step {run.task.name!r}: {error}")
+        has_served = child.has_served
+        end = self._end_child()
+        message = f"the process of step {run.task.name!r} died: {end}"
+        if not has_served:
+            message += (
+                " while it started; a script that is run must guard what it does with "
+                'if __name__ == "__main__"'
+            )
+        return StepCrashed(message)
+
+    def _end_child(self, *, at_once: bool = False) -> str:
+        with self._lock:
+            child, self._child = self._child, None
+        return "" if child is None else child.end(_LEAVE_S * (not at_once))
+
+
+class Child:
+    """A worker process and this end of its pipe."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(
+            target=serve, args=(theirs,), name="persistasaurus-steps", daemon=True
+        )
+        self.has_served = False
+        self._is_doomed = False
+        try:
+            self._start()
+        except BaseException:
+            self.pipe.close()
+            raise
+        finally:
+            # As long as this end of it were open, too, the child's death would not close the pipe.
+            theirs.close()
+        self._death_fd = _open_death(self.process)
+        self._death = self.process.sentinel if self._death_fd is None else self._death_fd
+
+    def _start(self) -> None:
+        # The child begins with the signal blocked, until it can ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with _reaping:
+                self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def is_fit(self) -> bool:
+        """Tell whether the process lives, is not about to die, and waits to be asked."""
+        if self._is_doomed or self.pipe.poll():
+            return False
+        with _reaping:
+            return self.process.is_alive()
+
+    def ask(self, task: StepTask) -> None:
+        """Tell the child what is to be called."""
+        if task.target is None:
+            raise TypeError(f"step {task.name!r} has no target to call in another process")
+        for part in task.target:
+            self.pipe.send_bytes(part.encode())
+
+    def answer(self) -> bytes:
+        """Wait for what the child says, or for its death, which raises EOFError."""
+        # A process that the step has left behind may keep the pipe open: watch the death itself.
+        if self.pipe not in wait([self.pipe, self._death]) and not self.pipe.poll():
+            raise EOFError
+        return self.pipe.recv_bytes()
+
+    def kill(self) -> None:
+        """Kill the process and what it has started in its own group."""
+        self._is_doomed = True
+        with _reaping:
+            if self.process.is_alive() and self.process.pid is not None:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.kill()
+
+    def end(self, leave_s: float) -> str:
+        """See to it that the process is gone, after `leave_s` at the latest; tell how it ended."""
+        wait([self._death], leave_s)
+        self.kill()
+        wait([self._death], _LEAVE_S)
+        code: int | None = None
+        with _reaping, suppress(ValueError):
+            self.process.join(0)
+            code = self.process.exitcode
+            self.process.close()
+        self.pipe.close()
+        if self._death_fd is not None:
+            os.close(self._death_fd)
+        return _told(code)
+
+
+def _open_death(process: SpawnProcess) -> int | None:
+    """Open what becomes readable when the process dies, be its pipes open or not. Linux only."""
+    if process.pid is not None and hasattr(os, "pidfd_open"):
+        with suppress(OSError):
+            return os.pidfd_open(process.pid)
+    return None
+
+
+def _told(code: int | None) -> str:
+    if code is None:
+        return "nobody knows how"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

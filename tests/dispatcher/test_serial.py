@@ -1,0 +1,142 @@
+"""The same actors on one thread, in chosen order and virtual time."""
+
+from __future__ import annotations
+
+import random
+import threading
+from typing import Any
+
+import pytest
+from persistasaurus.actors.alarms import ManualAlarms
+from persistasaurus.actors.futures import PooledFuture, waiting
+from persistasaurus.actors.pooled import BatchingActor, PooledActor
+from persistasaurus.actors.seam import ManualClock, Seam
+from persistasaurus.actors.serial import DeadlockError, Turns
+from pykka import Timeout
+
+
+class Relay(PooledActor):
+    """Passes a number on to a random other one, now or after a while."""
+
+    def __init__(self, name: Any, seam: Any, rng: Any, trace: Any) -> None:
+        super().__init__()
+        self.name, self.seam, self.rng, self.trace = name, seam, rng, trace
+        self.others = []
+
+    def on_receive(self, message: Any) -> None:
+        if isinstance(message, list):
+            self.others = message
+            return
+        self.trace.append((self.name, message, self.seam.clock.elapsed()))
+        if message:
+            ref = self.rng.choice(self.others)
+            if self.rng.random() < 0.5:
+                ref.tell(message - 1)
+            else:
+                at = self.seam.clock.elapsed() + self.rng.random()
+                self.seam.alarms.call_at(at, lambda: ref.tell(message - 1))
+        return
+
+
+class Echo(PooledActor):
+    def on_receive(self, message: Any) -> Any:
+        return message
+
+
+def make_seam(seed: int) -> Any:
+    clock, rng = ManualClock(), random.Random(seed)
+    turns = Turns(rng.randrange, clock)
+    seam = Seam(
+        clock=clock, alarms=ManualAlarms(clock), dispatcher=turns.dispatcher, new_seed=rng.getrandbits
+    )
+    return seam, turns, rng
+
+
+def relay_run(seed: int) -> Any:
+    seam, turns, rng = make_seam(seed)
+    dispatcher, trace = seam.dispatcher("relays"), []
+    refs = [Relay.start_on(dispatcher, number, seam, rng, trace) for number in range(5)]
+    for ref in refs:
+        ref.tell(refs)
+        ref.tell(20)
+    turns.run_until_idle()
+    while (instant := seam.clock.next_instant()) is not None:
+        seam.clock.advance(instant - seam.clock.elapsed())
+        turns.run_until_idle()
+    assert dispatcher.close()
+    return trace
+
+
+def test_the_same_seed_gives_the_same_run_and_others_differ() -> None:
+    runs = [relay_run(seed) for seed in (1, 1, 2)]
+
+    assert len(runs[0]) == 5 * 21
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_it_takes_no_threads() -> None:
+    before = threading.active_count()
+    relay_run(1)
+
+    assert threading.active_count() == before
+
+
+def test_whoever_waits_runs_the_actors_meanwhile() -> None:
+    seam, turns, _rng = make_seam(1)
+    with turns:
+        assert Echo.start_on(seam.dispatcher("echoes")).ask("hello", timeout=30) == "hello"
+
+
+def test_waiting_lets_virtual_time_pass() -> None:
+    seam, turns, _rng = make_seam(1)
+    future = PooledFuture()
+    seam.alarms.call_at(3600, lambda: future.set("late"))
+
+    with turns:
+        with pytest.raises(Timeout):
+            future.get(timeout=60)
+        assert seam.clock.elapsed() == 60
+        assert future.get() == "late"
+
+    assert seam.clock.elapsed() == 3600
+    assert waiting.by is None
+
+
+def test_waiting_in_vain_is_found_at_once() -> None:
+    _seam, turns, _rng = make_seam(1)
+
+    with turns, pytest.raises(DeadlockError):
+        PooledFuture().get()
+
+
+def test_an_endless_conversation_is_found() -> None:
+    class Babbler(PooledActor):
+        def on_receive(self, message: Any) -> None:
+            self.actor_ref.tell(message)
+
+    seam, turns, _rng = make_seam(1)
+    Babbler.start_on(seam.dispatcher("talk")).tell("and")
+
+    with pytest.raises(DeadlockError):
+        turns.run_until_idle(max_turns=100)
+
+
+def test_batches_and_dead_letters_work_as_on_threads() -> None:
+    letters, batches = [], []
+
+    class Ledger(BatchingActor):
+        def on_receive(self, message: Any) -> None:
+            batches.append([e.message for e in message.envelopes])
+
+    _seam, turns, _rng = make_seam(1)
+    dispatcher = turns.dispatcher("ledger", on_dead_letter=lambda _to, message: letters.append(message))
+    ref = Ledger.start_on(dispatcher)
+    for message in (1, 2):
+        ref.tell(message)
+    ref.stop(block=False)
+    ref.tell("late")
+
+    turns.run_until_idle()
+
+    assert (batches, letters, dispatcher.live_actors) == ([[1, 2]], ["late"], 0)
