@@ -1,0 +1,138 @@
+"""Answers: what a flow actor does about requests from outside, and what it replies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..flows import events, messages
+from ..flows.errors import FlowAlreadyExists, FlowEnded, PersistasaurusError, StoreUnavailable
+from . import requests
+from .event_sourced import ACTOR_STATUS
+from .parking import UNREPLAYABLE
+from .pooled import EscapedError
+
+if TYPE_CHECKING:
+    from .flow_actor import FlowActor
+
+__all__ = ["Answers", "unconfirmed"]
+
+
+class Answers:
+    """Answers requests for one flow. What the request itself is to blame for goes to whoever asked."""
+
+    __slots__ = ("_actor",)
+
+    def __init__(self, actor: FlowActor) -> None:
+        self._actor = actor
+
+    def answer(self, request: requests.Request) -> None:
+        """Answer, now or when it is durable. Any other error is the actor's, and ends it."""
+        try:
+            self._dispatch(request)
+        except UNREPLAYABLE as error:
+            known = isinstance(error, PersistasaurusError)
+            self._refuse(request, error if known else StoreUnavailable(f"{error}; nothing was changed"))
+        except StoreUnavailable:
+            raise
+        except PersistasaurusError as error:
+            self._refuse(request, error)
+
+    def _refuse(self, request: requests.Request, error: Exception) -> None:
+        request.reply.fail(error)
+        self._actor.idle_or_not()
+
+    def _dispatch(self, request: requests.Request) -> None:
+        match request:
+            case requests.Start():
+                self._start(request)
+            case requests.Ask():
+                self._ask(request)
+            case requests.Pause():
+                self._control(messages.Pause(request.by, request.why), request)
+            case requests.Resume():
+                self._control(messages.Resume(request.by, request.why), request)
+            case requests.Retry():
+                self._retry(request)
+
+    def _start(self, request: requests.Start) -> None:
+        actor = self._actor
+        if actor.version:
+            self._compare(request)
+            return
+        actor.machine = actor.around.recovery.new(request.flow_id, request.type)
+        actor.decide(messages.Start(request.args, actor.around.seam.new_seed()), request.reply)
+
+    def _compare(self, request: requests.Start) -> None:
+        """Answer a start of a flow that exists: the same again is fine."""
+        actor = self._actor
+        if actor.status == ACTOR_STATUS:
+            raise FlowAlreadyExists(actor.flow_id, "it is no flow")
+        first = events.decode(actor.around.home.store.read(actor.flow_id, limit=1)[0].data)
+        if not isinstance(first, events.FlowStarted) or first.flow != request.type:
+            raise FlowAlreadyExists(actor.flow_id, f"it is no {request.type!r}")
+        if not self._are_the_same(bytes(first.args), request):
+            raise FlowAlreadyExists(actor.flow_id, "it was started with other arguments")
+        request.reply.resolve(None)
+        actor.idle_or_not()
+
+    def _are_the_same(self, recorded: bytes, request: requests.Start) -> bool:
+        """Compare bytes first; values, when a parameter with a default has been added since."""
+        if recorded == request.args:
+            return True
+        definition = self._actor.around.recovery.registry.find(request.type)
+        if definition is None:
+            return False
+        try:
+            decode = definition.parameters.decode
+            return bool(decode(recorded) == decode(request.args))
+        except BaseException:  # noqa: BLE001 - the user's types may do anything when they are compared
+            return False
+
+    def _ask(self, request: requests.Ask) -> None:
+        actor = self._actor
+        machine = actor.machine or actor.replica
+        if machine is None:
+            machine = actor.replica = actor.around.recovery.replayed(actor.header)
+        try:
+            answer = machine.query(request.query, request.args, request.kwargs)
+        except Exception as error:  # noqa: BLE001 - the query's own, and the asker's
+            request.reply.fail(error)
+        except BaseException as error:  # noqa: BLE001 - the asker's, but not to be torn down by
+            escaped = EscapedError(f"the query raised {type(error).__name__}: {error}")
+            escaped.__cause__ = error
+            request.reply.fail(escaped)
+        else:
+            request.reply.resolve(answer)
+        actor.idle_or_not()
+
+    def _control(self, message: messages.Message, request: requests.Pause | requests.Resume) -> None:
+        actor = self._actor
+        _ = actor.header
+        if actor.status in ("completed", "failed"):
+            raise FlowEnded(actor.flow_id, actor.status)
+        if actor.status == "parked":
+            raise PersistasaurusError(
+                f"flow {actor.flow_id!r} is parked: find out why, then handle.retry(); nothing was changed"
+            )
+        actor.decide(message, request.reply)
+
+    def _retry(self, request: requests.Retry) -> None:
+        """Run on from the log, with the fatal failure made void."""
+        actor = self._actor
+        if actor.status not in ("failed", "parked"):
+            raise PersistasaurusError(f"flow {actor.flow_id!r} is {actor.status}: there is nothing to retry")
+        made = actor.around.recovery.repair(actor.header, request.by, request.why, actor.around.moments.now())
+        actor.adopt(*made, request.reply)
+
+
+def unconfirmed(flow_id: str, why: Any) -> StoreUnavailable:
+    """Return what a caller is told whose request may, or may not, have been recorded."""
+    if isinstance(why, StoreUnavailable):
+        return why
+    unavailable = StoreUnavailable(
+        f"flow {flow_id!r} could not confirm: {why}. Whether it is recorded is not known; the same request"
+        " again, with the same id, is safe"
+    )
+    if isinstance(why, BaseException):
+        unavailable.__cause__ = why
+    return unavailable

@@ -1,0 +1,180 @@
+"""The door: what comes from outside is checked here, before anything is written."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..flows import FlowCall, FlowDefinition, Registry, SignalCall, SignalType
+from ..flows.errors import (
+    FlowDefinitionError,
+    FlowEnded,
+    FlowNotFound,
+    NotInFlowError,
+    Overloaded,
+    PayloadError,
+    SignalRejected,
+    StoreUnavailable,
+    SystemClosed,
+)
+from ..flows.payload import Codec, check
+from ..flows.request import is_in_flow
+from ..store import InboxFull, RecordTooLarge, SignalConflict, StoreError, StreamEnded, StreamNotFound
+from .event_sourced import ACTOR_STATUS
+
+if TYPE_CHECKING:
+    from ..flows import Limits
+    from ..flows.step import Step
+    from ..store import EventStore
+
+__all__ = ["Door", "checked_id", "outside_error"]
+
+_ID_LENGTH = 200
+_QUEUE_LIMIT = 100_000
+_KNOWN_TYPES = 10_000
+
+
+def checked_id(given: str, what: str) -> str:
+    """Return an id that can be stored and shown in one line.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not isinstance(given, str) or not given or not given.isprintable() or len(given) > _ID_LENGTH:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{given!r} is no {what}: 1 to {_ID_LENGTH} printable characters")
+    return given
+
+
+class Door:
+    """Checks flows, signals and ids against what is registered and stored."""
+
+    def __init__(self, registry: Registry, store: EventStore, limits: Limits) -> None:
+        self.registry = registry
+        self._store = store
+        self._limits = limits.payload
+        self._types: dict[str, str] = {}
+        self._any = Codec(Any, "the signal's payload")
+        self._pid = os.getpid()
+        self.is_closed = False
+        self.refusal: Exception | None = None
+        """Why nothing is taken any more, when another process owns the store now."""
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether the system was made in this process, and not in the one that it was forked from."""
+        return os.getpid() == self._pid
+
+    def enter(self, queued: int = 0) -> None:
+        """Refuse whoever comes at a wrong time, or from a wrong place.
+
+        Raises:
+            SystemClosed: the system is closed, or belongs to the process that this one was forked from.
+            NotInFlowError: the caller is a flow's body, which must not wait for anything but its history.
+            Overloaded: too much is queued.
+            StoreUnavailable: another process owns the store now.
+        """
+        if self.is_closed:
+            raise SystemClosed("the system is closed")
+        if not self.is_of_this_process:
+            raise SystemClosed(
+                "this process was forked from the one that the system lives in; open its own here"
+            )
+        if self.refusal is not None:
+            raise self.refusal
+        if is_in_flow():
+            raise NotInFlowError(
+                "a flow's body used the FlowSystem; do that in a step, so that it is recorded"
+            )
+        if queued > _QUEUE_LIMIT:
+            raise Overloaded(f"{queued:,} writes are queued; nothing was written, try again in a moment")
+
+    def flow_call(
+        self, flow: FlowDefinition[..., Any] | FlowCall[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> FlowCall[Any]:
+        """Bind and check the arguments of a new flow.
+
+        Raises:
+            FlowDefinitionError: it is no flow, or not registered.
+            TypeError: the arguments do not fit.
+            PayloadError: one of them cannot be stored.
+        """
+        call = flow if isinstance(flow, FlowCall) else None
+        definition = flow.definition if isinstance(flow, FlowCall) else flow
+        if not isinstance(definition, FlowDefinition):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise FlowDefinitionError(f"{flow!r} is no flow: give a method or function that is made by @flow")
+        if definition not in self.registry:
+            raise FlowDefinitionError(
+                f"{definition!r} is not registered: FlowSystem(..., flows=[...]) takes its class"
+            )
+        call = call if call is not None else definition(*args, **kwargs)
+        check(call.data, f"flow {definition.name!r}", self._limits)
+        return call
+
+    def signal_call(
+        self, flow_id: str, signal: SignalType[..., Any] | SignalCall[Any] | str, args: tuple[Any, ...]
+    ) -> SignalCall[Any]:
+        """Bind and check a signal for a flow.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+            SignalRejected: the payload does not fit what the flow declares.
+        """
+        declared = self._declared(flow_id, signal if isinstance(signal, str) else signal.name)
+        try:
+            if isinstance(signal, str):
+                return self._named(signal, declared, args)
+            call = signal if isinstance(signal, SignalCall) else signal(*args)
+            check(call.data, f"signal {call.name!r}", self._limits)
+            if declared is not None and not (isinstance(signal, SignalType) and signal.step is declared):
+                declared.parameters.codec.decode(call.data)
+        except PayloadError as error:
+            raise SignalRejected(f"{error}; nothing was written") from error
+        return call
+
+    def _named(self, name: str, declared: Step[..., Any] | None, args: tuple[Any, ...]) -> SignalCall[Any]:
+        checked_id(name, "name of a signal")
+        if declared is not None:
+            parameters = declared.parameters
+            return SignalCall(name, parameters.codec.seal(parameters.bind(args, {}), self._limits)[0])
+        payload = args[0] if args else None
+        return SignalCall(name, self._any.encode(payload, self._limits))
+
+    def _declared(self, flow_id: str, name: str) -> Step[..., Any] | None:
+        known = self._types.get(flow_id)
+        if known is None:
+            known = self._type_of(flow_id)
+        definition = self.registry.find(known)
+        return None if definition is None else definition.signals.get(name)
+
+    def _type_of(self, flow_id: str) -> str:
+        try:
+            header = self._store.header(checked_id(flow_id, "flow id"))
+        except StoreError as error:
+            raise outside_error(flow_id, error) from error
+        if header is None or header.status == ACTOR_STATUS:
+            raise FlowNotFound(flow_id)
+        if len(self._types) >= _KNOWN_TYPES:
+            self._types.clear()
+        self._types[flow_id] = header.type
+        return header.type
+
+
+def outside_error(flow_id: str, error: Exception) -> Exception:  # noqa: PLR0911 - one line an error
+    """Turn an error of the store into what the caller is told."""
+    match error:
+        case StreamNotFound():
+            return FlowNotFound(flow_id)
+        case StreamEnded():
+            return FlowEnded(flow_id, error.status)
+        case SignalConflict():
+            return SignalRejected(f"{error}; nothing was written")
+        case InboxFull():
+            return Overloaded(f"{error}; nothing was written, try again later")
+        case RecordTooLarge():
+            return SignalRejected(f"{error}; nothing was written")
+        case StoreError() | msgspec.MsgspecError():
+            return StoreUnavailable(str(error))
+        case _:
+            return error

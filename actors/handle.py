@@ -1,0 +1,320 @@
+"""Handles: what users hold of a flow. A handle is an id and a way in; it costs nothing to keep."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, TypeVarTuple, cast, overload
+
+import msgspec
+import pykka
+
+from ..flows import QueryCall, events
+from ..flows.errors import FlowNotFound, SystemClosed
+from ..store import Deliver, Delivered, StoreError
+from . import requests
+from .door import checked_id, outside_error
+from .event_sourced import ACTOR_STATUS
+from .futures import Reply
+from .journal import Entry, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Unpack
+
+    from ..flows import SignalCall
+    from ..store import Header
+    from ..store.contract import Outcome
+    from .system import FlowSystem
+
+__all__ = ["FlowEvent", "FlowHandle", "Receipt", "from_microseconds"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The signal is durable. `at` is when it first came; `duplicate`: it had come before."""
+
+    signal_id: str
+    at: datetime
+    duplicate: bool
+
+
+class FlowEvent(NamedTuple):
+    """An event of a flow's history, as it is on disk."""
+
+    version: int
+    at: datetime
+    event: events.AnyEvent
+
+
+def from_microseconds(at: int) -> datetime:
+    """Return an instant of the store as a datetime, in UTC."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
+class FlowHandle(Generic[R]):
+    """A flow, as seen from outside. Every method may be called from any thread, also while it runs.
+
+    The `..._async` forms never block the event loop, and a handle can itself be awaited for the
+    flow's result. All raise `SystemClosed` when the system is, and `StoreUnavailable` when the store
+    could not confirm; the same request again, with the same ids, is then safe.
+    """
+
+    def __init__(self, system: FlowSystem, flow_id: str, flow_type: str) -> None:
+        self._system = system
+        self._type = flow_type
+        self.id = flow_id
+
+    def __repr__(self) -> str:
+        return f"<FlowHandle {self.id!r}>"
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self.result_async().__await__()
+
+    @property
+    def status(self) -> str:
+        """One of running, waiting, paused, parked, completed, failed: as of the last commit.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+        """
+        return self.header().status
+
+    def header(self) -> Header:
+        """Return what the store says of the flow without reading its history.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+        """
+        self._system.door.enter()
+        try:
+            header = self._system.store.header(self.id)
+        except StoreError as error:
+            raise outside_error(self.id, error) from error
+        if header is None or header.status == ACTOR_STATUS:
+            raise FlowNotFound(self.id)
+        return header
+
+    # ---------------------------------------------------------------------------------------- result
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the flow's result; `timeout` in seconds, None: for as long as it takes.
+
+        Raises:
+            FlowFailed: the flow has ended with an error.
+            FlowParked: the flow needs a person.
+            FlowNotFound: there is no such flow.
+            TimeoutError: it has not ended in time; it goes on.
+        """
+        watch = self._watch()
+        try:
+            return self._decode(_get(watch.reply, timeout, f"flow {self.id!r} has not ended"))
+        finally:
+            self._unwatch(watch)
+
+    async def result_async(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the same as result's
+        """Await the flow's result; raises as `result` does."""
+        watch = self._watch()
+        try:
+            return self._decode(await _within(watch.reply, timeout, f"flow {self.id!r} has not ended"))
+        finally:
+            self._unwatch(watch)
+
+    def _watch(self) -> requests.Watch:
+        self._system.door.enter()
+        watch = requests.Watch(self.id, Reply())
+        self._system.ask(watch)
+        return watch
+
+    def _unwatch(self, watch: requests.Watch) -> None:
+        if not watch.reply.is_done:
+            tell(self._system.supervisor, requests.Unwatch(self.id, watch.reply))
+
+    def _decode(self, event: events.FlowCompleted) -> R:
+        definition = self._system.door.registry.find(self._type)
+        if definition is None:
+            return msgspec.json.decode(event.result)
+        return definition.result.decode(event.result)
+
+    # --------------------------------------------------------------------------------------- signals
+    @overload
+    def signal(
+        self,
+        signal: Callable[[Unpack[Ts]], SignalCall[Any]],
+        /,
+        *args: *Ts,
+        signal_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt: ...
+    @overload
+    def signal(
+        self, signal: SignalCall[Any], /, *, signal_id: str | None = None, timeout: float | None = None
+    ) -> Receipt: ...
+    @overload
+    def signal(
+        self,
+        signal: str,
+        payload: Any = None,
+        /,
+        *,
+        signal_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt: ...
+    def signal(
+        self, signal: Any, /, *args: Any, signal_id: str | None = None, timeout: float | None = None
+    ) -> Receipt:
+        """Send the flow a signal. When this returns, it is durable; the flow takes it when it awaits it.
+
+        The same `signal_id` again is the same signal: it is recorded once, and answered the same, also
+        after the flow has ended. Without one, each call is another signal.
+
+        Raises:
+            FlowNotFound: there is no such flow; nothing was written.
+            FlowEnded: the flow has ended; nothing was written.
+            SignalRejected: the payload does not fit, or the id was used with another; nothing was written.
+            Overloaded: too many signals wait for the flow; nothing was written.
+            TimeoutError: there was no answer in time; the same again, with the same id, is safe.
+        """
+        return _get(self._send(signal, args, signal_id), timeout, "the signal was not confirmed")
+
+    @overload
+    async def signal_async(
+        self,
+        signal: Callable[[Unpack[Ts]], SignalCall[Any]],
+        /,
+        *args: *Ts,
+        signal_id: str | None = None,
+    ) -> Receipt: ...
+    @overload
+    async def signal_async(self, signal: SignalCall[Any], /, *, signal_id: str | None = None) -> Receipt: ...
+    @overload
+    async def signal_async(
+        self, signal: str, payload: Any = None, /, *, signal_id: str | None = None
+    ) -> Receipt: ...
+    async def signal_async(self, signal: Any, /, *args: Any, signal_id: str | None = None) -> Receipt:
+        """Send a signal, and await that it is durable; raises as `signal` does."""
+        return await self._send(signal, args, signal_id)
+
+    def _send(self, signal: Any, args: tuple[Any, ...], signal_id: str | None) -> Reply[Receipt]:
+        system = self._system
+        system.door.enter(system.queued)
+        call = system.door.signal_call(self.id, signal, args)
+        key = system.seam.new_id() if signal_id is None else checked_id(signal_id, "signal id")
+        reply: Reply[Receipt] = Reply()
+
+        def done(outcome: Outcome) -> None:
+            if not isinstance(outcome, Delivered):
+                reply.fail(outside_error(self.id, outcome))  # pyright: ignore[reportArgumentType] - no append
+                return
+            reply.resolve(Receipt(key, from_microseconds(outcome.at), outcome.duplicate))
+            if not outcome.duplicate:
+                system.ring(self.id)
+
+        deliver = Deliver(self.id, call.name, key, call.data, system.seam.clock.now())
+        if not tell(system.journal, Entry(deliver, done)):
+            reply.fail(SystemClosed("the system is closed"))
+        return reply
+
+    # --------------------------------------------------------------------------------------- queries
+    @overload
+    def query(self, query: Callable[[Unpack[Ts]], QueryCall[T]], /, *args: *Ts) -> T: ...
+    @overload
+    def query(self, query: QueryCall[T], /) -> T: ...
+    def query(self, query: Any, /, *args: Any) -> Any:
+        """Ask the flow, also one at rest or ended, from its state between two steps. Nothing is recorded.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+            Exception: whatever the query raises.
+        """
+        return self._ask(query, args).get()
+
+    @overload
+    async def query_async(self, query: Callable[[Unpack[Ts]], QueryCall[T]], /, *args: *Ts) -> T: ...
+    @overload
+    async def query_async(self, query: QueryCall[T], /) -> T: ...
+    async def query_async(self, query: Any, /, *args: Any) -> Any:
+        """Ask the flow, and await the answer; raises as `query` does."""
+        return await self._ask(query, args)
+
+    def _ask(self, query: Any, args: tuple[Any, ...]) -> Reply[Any]:
+        call = cast("QueryCall[Any]", query) if isinstance(query, QueryCall) else query(*args)
+        return self._request(requests.Ask(self.id, call.query, call.args, call.kwargs, Reply()))
+
+    # ---------------------------------------------------------------------------------------- control
+    def pause(self, *, by: str = "", why: str = "") -> None:
+        """Have the flow start nothing more until resumed. Steps that run go on, and are recorded.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+            FlowEnded: the flow has ended.
+        """
+        self._request(requests.Pause(self.id, by, why, Reply())).get()
+
+    async def pause_async(self, *, by: str = "", why: str = "") -> None:
+        """Pause, and await that it is durable; raises as `pause` does."""
+        await self._request(requests.Pause(self.id, by, why, Reply()))
+
+    def resume(self, *, by: str = "", why: str = "") -> None:
+        """Have a paused flow go on, with all that has happened meanwhile; raises as `pause` does."""
+        self._request(requests.Resume(self.id, by, why, Reply())).get()
+
+    async def resume_async(self, *, by: str = "", why: str = "") -> None:
+        """Resume, and await that it is durable; raises as `pause` does."""
+        await self._request(requests.Resume(self.id, by, why, Reply()))
+
+    def retry(self, *, by: str = "", why: str = "") -> None:
+        """Let a failed or parked flow run on from where it failed. Completed steps are not run again.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+            NondeterminismError: the code is not the one that wrote the history; nothing was changed.
+            PersistasaurusError: the flow has neither failed nor is it parked.
+        """
+        self._request(requests.Retry(self.id, by, why, Reply())).get()
+
+    async def retry_async(self, *, by: str = "", why: str = "") -> None:
+        """Retry, and await that it is durable; raises as `retry` does."""
+        await self._request(requests.Retry(self.id, by, why, Reply()))
+
+    def _request(self, request: Any) -> Reply[Any]:
+        self._system.door.enter(self._system.queued)
+        self._system.ask(request)
+        return request.reply
+
+    # ---------------------------------------------------------------------------------------- history
+    def events(self) -> list[FlowEvent]:
+        """Read the flow's whole history, as of the last commit.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+            StoreUnavailable: it cannot be read; `verify` tells more.
+        """
+        self.header()
+        try:
+            records = self._system.store.read(self.id)
+            return [FlowEvent(r.version, from_microseconds(r.at), events.decode(r.data)) for r in records]
+        except (StoreError, msgspec.MsgspecError) as error:
+            raise outside_error(self.id, error) from error
+
+
+def _get(reply: Reply[T], timeout: float | None, what: str) -> T:
+    try:
+        return reply.get(timeout=timeout)
+    except pykka.Timeout:
+        raise TimeoutError(f"{what} within {timeout} s") from None
+
+
+async def _within(reply: Reply[T], seconds: float | None, what: str) -> T:
+    import asyncio  # noqa: PLC0415 - whoever awaits has it already
+
+    try:
+        async with asyncio.timeout(seconds):
+            return await reply
+    except TimeoutError:
+        if reply.is_done:
+            raise
+        raise TimeoutError(f"{what} within {seconds} s") from None

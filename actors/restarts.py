@@ -1,0 +1,99 @@
+"""Restarts: what becomes of a flow whose actor has crashed. It starts anew after a while, or is parked."""
+
+from __future__ import annotations
+
+import logging
+from random import Random
+from typing import TYPE_CHECKING
+
+from ..flows import events
+from ..flows.errors import StoreUnavailable
+from ..store import Append, NewRecord, RecordCorrupt, StoreError, StreamState
+from . import requests
+from .cell import Phase
+from .event_sourced import StaleWriterError
+from .journal import Entry
+from .parking import PARK, parked_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..store import Outcome
+    from .cell import Cell, RestartRules
+    from .event_sourced import Home
+    from .seam import Seam
+
+__all__ = ["Restarts", "broken", "halted"]
+
+logger = logging.getLogger("persistasaurus")
+
+_OF_THE_STORE = (StoreUnavailable, StoreError, StaleWriterError)
+
+
+class Restarts:
+    """Decides, for cells without an actor. `hear` gets `Restart` when it is time, or how parking went."""
+
+    def __init__(self, seam: Seam, home: Home, rules: RestartRules, hear: Callable[[object], None]) -> None:
+        self._seam = seam
+        self._home = home
+        self._rules = rules
+        self._hear = hear
+        self._random = Random(seam.new_seed())  # noqa: S311 - spreads restarts
+        self.is_store_up = True
+
+    def after(self, cell: Cell, error: BaseException) -> None:
+        """Decide after a crash. What is the store's fault, and not the flow's, is not counted."""
+        chance = self._random.random()
+        if isinstance(error, RecordCorrupt):
+            self._park(cell, error)
+        elif isinstance(error, _OF_THE_STORE):
+            logger.info("Flow %r starts anew from its log: %s", cell.flow_id, error)
+            if self.is_store_up:
+                self._later(cell, cell.note_stumble(self._rules, chance))
+            else:
+                cell.refuse(halted())
+        else:
+            logger.error("Flow %r crashed: %s: %s", cell.flow_id, type(error).__name__, error)
+            wait = cell.note_crash(self._seam.clock.elapsed(), self._rules, chance)
+            if wait is None:
+                self._park(cell, error)
+            else:
+                self._later(cell, wait)
+
+    def _later(self, cell: Cell, seconds: float) -> None:
+        restart = requests.Restart(cell.flow_id, cell.incarnation)
+        self._seam.alarms.call_at(self._seam.clock.elapsed() + seconds, lambda: self._hear(restart))
+
+    def _park(self, cell: Cell, error: BaseException) -> None:
+        """Record that a flow crashes whenever it is started. It has no actor, so nobody else writes."""
+        parked = parked_for(error)
+        try:
+            header = self._home.store.header(cell.flow_id)
+        except StoreError as failure:
+            self.after(cell, StoreUnavailable(str(failure)))
+            return
+        if header is None or header.state is StreamState.ENDED or header.status == "parked":
+            cell.phase = Phase.BROKEN
+            cell.refuse(broken(cell))
+            self._later(cell, self._rules.period_s)
+            return
+        cell.phase = Phase.PARKING
+        record = NewRecord(self._seam.clock.now(), events.kind(parked), events.encode(parked))
+        append = Append(cell.flow_id, header.version, (record,), PARK)
+        ended = requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True)
+        failed = requests.NotParked(cell.flow_id, cell.incarnation)
+
+        def done(outcome: Outcome) -> None:
+            self._hear(failed if isinstance(outcome, Exception) else ended)
+
+        self._home.journal.tell(Entry(append, done))
+
+
+def broken(cell: Cell) -> StoreUnavailable:
+    """Return what is told to whoever asks a flow that cannot even be started."""
+    return StoreUnavailable(f"flow {cell.flow_id!r} cannot be started: it crashes; the log says why")
+
+
+def halted() -> StoreUnavailable:
+    """Return what is told to whoever asks a flow that has to wait for the store."""
+    return StoreUnavailable("the store is halted: nothing was written; the same again, later, is safe")

@@ -1,0 +1,254 @@
+"""The desk between flow actors and the step executor: it knows which attempts this process makes.
+
+A flow's actor may end, by an error, while its step goes on. The step is not in doubt then: the next
+incarnation is told that it runs, and gets the outcome, even one that came while no actor was there.
+So the desk keeps each outcome until the flow's actor says that it is recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from ..flows.errors import PayloadError, PersistasaurusError, SystemClosed
+from ..flows.events import Failure
+from ..flows.messages import Reconciled, ReconcileFailed, StepErrored, StepSucceeded
+from ..flows.step import Done, StepContext
+from ..flows.step import enter as enter_step
+from ..flows.step import leave as leave_step
+from ..flows.text import storable
+from .executor import RemoteStepError, StepTask
+from .seam import Lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from ..flows import PayloadLimits
+    from ..flows.pending import StepRun
+    from .executor import StepDone, StepExecutor, StepOutcome
+    from .seam import Seam
+
+__all__ = ["Attempt", "StepDesk", "StepReport"]
+
+logger = logging.getLogger("persistasaurus")
+
+Attempt: TypeAlias = tuple[int, int]
+"""The number of a step, and of an attempt at it; negative: its `reconcile` function, for that attempt."""
+
+_RETRY_S = 1.0
+
+
+class StepReport(NamedTuple):
+    """How an attempt at a step went, on its way to the flow's actor."""
+
+    flow_id: str
+    attempt: Attempt
+    message: StepSucceeded | StepErrored | Reconciled | ReconcileFailed
+
+
+class _Key(NamedTuple):
+    flow_id: str
+    step: int
+    attempt: int
+
+
+class StepDesk:
+    """Hands steps to the executor, and their outcomes to whichever actor the flow has then.
+
+    `ring` has a flow's actor look for outcomes. Every method may be called from any thread.
+    """
+
+    def __init__(
+        self, executor: StepExecutor, limits: PayloadLimits, seam: Seam, ring: Callable[[str], None]
+    ) -> None:
+        self._executor = executor
+        self._limits = limits
+        self._seam = seam
+        self._ring = ring
+        self._lock = Lock()
+        self._open: dict[str, dict[Attempt, StepReport | None]] = {}
+        self._abandoned: frozenset[Hashable] = frozenset()
+
+    def run(
+        self, flow_id: str, run: StepRun, attempt: int, view: Any, tell: Callable[[StepReport], bool]
+    ) -> None:
+        """Have an attempt made. `tell` gets the report, on a thread of the executor."""
+        step = run.step
+        key = _Key(flow_id, run.number, attempt)
+        timeout = None if step.timeout is None else step.timeout.total_seconds()
+        if step.isolated:
+            target = (step.function.__module__, step.function.__qualname__)
+            task = StepTask(
+                key=key, mode="process", name=step.name, target=target, payload=run.data, timeout_s=timeout
+            )
+        else:
+            mode, call = ("loop", _Awaiting) if step.is_async else ("thread", _Calling)
+            work = call(run, view, StepContext(flow_id, run.number, step.name, attempt), self._limits)
+            task = StepTask(key=key, mode=mode, name=step.name, call=work, timeout_s=timeout)
+        if self._opened(key):
+            self._submit(task, lambda _, outcome: self._done(key, _message(run, attempt, outcome), tell))
+
+    def reconcile(self, flow_id: str, run: StepRun, view: Any, tell: Callable[[StepReport], bool]) -> None:
+        """Have the step's `reconcile` function find out; once, however often it is asked for."""
+        key = _Key(flow_id, run.number, -run.attempt)
+        task = StepTask(
+            key=key, mode="thread", name=f"reconcile {run.step.name}", call=lambda: _reconcile(run, view)
+        )
+        if self._opened(key):
+            self._submit(task, lambda _, outcome: self._done(key, _found(run, outcome), tell))
+
+    # ---------------------------------------------------------------------------- what is under way
+    def attempts(self, flow_id: str) -> dict[Attempt, StepReport | None]:
+        """Tell which attempts of a flow are being made, or have an outcome that is not recorded yet."""
+        with self._lock:
+            return self._open.get(flow_id, {}).copy()
+
+    def unrecorded(self, flow_id: str) -> list[StepReport]:
+        """Tell the outcomes that are not recorded yet."""
+        if flow_id not in self._open:
+            return []
+        return [report for report in self.attempts(flow_id).values() if report is not None]
+
+    def settle(self, report: StepReport) -> None:
+        """Forget an outcome: it is recorded, or came too late to matter."""
+        with self._lock:
+            attempts = self._open.get(report.flow_id)
+            if attempts is not None:
+                attempts.pop(report.attempt, None)
+                if not attempts:
+                    del self._open[report.flow_id]
+
+    def forget(self, flow_id: str) -> None:
+        """Forget a flow for which outcomes no longer matter."""
+        with self._lock:
+            self._open.pop(flow_id, None)
+
+    # -------------------------------------------------------------------------------------- closing
+    def end(self, abandoned: Iterable[Hashable]) -> None:
+        """Take note of the steps that were given up when the executor was closed."""
+        self._abandoned = frozenset(abandoned)
+
+    def not_begun(self, flow_id: str) -> frozenset[Attempt]:
+        """Tell, after `end`, which attempts were handed in and never got to run."""
+        return frozenset(
+            attempt
+            for attempt, report in self.attempts(flow_id).items()
+            if report is None and _Key(flow_id, *attempt) not in self._abandoned
+        )
+
+    # -------------------------------------------------------------------------------------- inside
+    def _opened(self, key: _Key) -> bool:
+        with self._lock:
+            attempts = self._open.setdefault(key.flow_id, {})
+            if key[1:] in attempts:
+                return False
+            attempts[key[1:]] = None
+            return True
+
+    def _submit(self, task: StepTask, done: StepDone) -> None:
+        try:
+            self._executor.submit(task, done)
+        except SystemClosed:
+            return  # it has not begun, and that is what will be recorded
+        except RuntimeError as error:
+            logger.warning("Step %r is tried again in %s s: %s", task.name, _RETRY_S, error)
+            at = self._seam.clock.elapsed() + _RETRY_S
+            self._seam.alarms.call_at(at, lambda: self._submit(task, done))
+
+    def _done(self, key: _Key, message: Any, tell: Callable[[StepReport], bool]) -> None:
+        report = StepReport(key.flow_id, key[1:], message)
+        with self._lock:
+            attempts = self._open.get(key.flow_id)
+            if attempts is None or key[1:] not in attempts:
+                return
+            attempts[key[1:]] = report
+        if not tell(report):
+            self._ring(key.flow_id)
+
+
+class _Calling:
+    """A call of a `def` step, with its context in force for as long as it lasts."""
+
+    __slots__ = ("_context", "_limits", "_run", "_view")
+
+    def __init__(self, run: StepRun, view: Any, context: StepContext, limits: PayloadLimits) -> None:
+        self._run = run
+        self._view = view
+        self._context = context
+        self._limits = limits
+
+    def __call__(self) -> Any:
+        token = enter_step(self._context)
+        try:
+            return self._run.step.run(self._view, self._run.values, self._limits)
+        finally:
+            leave_step(token)
+
+
+class _Awaiting(_Calling):
+    """A call of an `async def` step."""
+
+    __slots__ = ()
+
+    async def __call__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - awaited by the loop
+        enter_step(self._context)
+        return await self._run.step.run_async(self._view, self._run.values, self._limits)
+
+
+def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored:
+    error = outcome.error
+    if error is not None:
+        return StepErrored(run.number, attempt, _failure(outcome), error, _is_of_result(run, error))
+    if run.step.isolated:
+        try:
+            return StepSucceeded(run.number, attempt, outcome.value, run.step.result.decode(outcome.value))
+        except PayloadError as refused:
+            return StepErrored(
+                run.number, attempt, Failure("PayloadError", storable(str(refused))), refused, is_final=True
+            )
+    data, value = outcome.value
+    return StepSucceeded(run.number, attempt, data, value)
+
+
+def _is_of_result(run: StepRun, error: BaseException) -> bool:
+    """Tell whether the step itself went well, and only its result cannot be stored."""
+    what = run.step.result.what
+    if isinstance(error, RemoteStepError):
+        return error.type_name.rpartition(".")[2] == "PayloadError" and error.message.startswith(f"{what}: ")
+    return isinstance(error, PayloadError) and error.what == what
+
+
+def _failure(outcome: StepOutcome) -> Failure:
+    error = outcome.error
+    if isinstance(error, RemoteStepError):
+        name, text = error.type_name, error.message
+    else:
+        name, text = type(error).__name__, _text(error)
+    return Failure(storable(name), storable(text), storable(outcome.traceback))
+
+
+def _text(error: BaseException | None) -> str:
+    """Return the error's message; it is the user's code that makes it."""
+    try:
+        return str(error)
+    except BaseException as failure:  # noqa: BLE001 - whatever it raises, the step has failed all the same
+        return f"(its message cannot be shown: {type(failure).__name__})"
+
+
+def _reconcile(run: StepRun, view: Any) -> bytes | None:
+    step = run.step
+    assert step.reconcile is not None
+    found = step.parameters.call_other(step.reconcile, run.values, *((view,) if step.is_method else ()))
+    if found is None:
+        return None
+    if not isinstance(found, Done):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+        raise PersistasaurusError(
+            f"reconcile of step {step.name!r} returned {found!r}; it returns Done(result) or None"
+        )
+    return step.result.seal(found.result)[0]
+
+
+def _found(run: StepRun, outcome: StepOutcome) -> Reconciled | ReconcileFailed:
+    if outcome.error is not None:
+        return ReconcileFailed(run.number, _failure(outcome))
+    return Reconciled(run.number, outcome.value)

@@ -1,0 +1,37 @@
+"""Surroundings: what a flow actor finds when it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .event_sourced import Home
+    from .moments import Moments
+    from .recovery import Recovery
+    from .seam import Seam
+    from .step_desk import StepDesk
+
+__all__ = ["Bell", "Surroundings"]
+
+
+class Surroundings(NamedTuple):
+    """What all flow actors of a system share."""
+
+    home: Home
+    recovery: Recovery
+    desk: StepDesk
+    seam: Seam
+    moments: Moments
+    arm: Callable[[str, float], None]
+    report: Callable[[Any], None]
+
+
+class Bell:
+    """Whether the flow has been rung for and has not looked yet. Many rings are one."""
+
+    __slots__ = ("is_rung",)
+
+    def __init__(self) -> None:
+        self.is_rung = False

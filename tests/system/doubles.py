@@ -1,0 +1,98 @@
+"""What tests of the running system are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus.actors.seam import SystemClock
+from persistasaurus.flows import events
+from persistasaurus.store import Durability, SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from persistasaurus import FlowHandle, FlowSystem
+
+DEAD_MAN_S = 20.0
+_never = Event()
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = DEAD_MAN_S) -> None:
+    """Wait for what nobody signals. The last resort."""
+    deadline = monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"not in {seconds} s"
+        _never.wait(0.002)
+
+
+class Gate:
+    """Holds steps up. `arrived` is set when one has come."""
+
+    def __init__(self) -> None:
+        self.arrived = Event()
+        self._open = Event()
+
+    def __call__(self) -> None:
+        self.arrived.set()
+        assert self._open.wait(DEAD_MAN_S)
+
+    def wait(self) -> None:
+        assert self.arrived.wait(DEAD_MAN_S)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def kinds(handle: FlowHandle[Any]) -> list[str]:
+    """Tell a history as the names of its events."""
+    return [events.kind(e.event) for e in handle.events()]
+
+
+def completions(handle: FlowHandle[Any]) -> Counter[int]:
+    """Count how often each step is recorded as completed."""
+    return Counter(e.event.step for e in handle.events() if isinstance(e.event, events.StepCompleted))
+
+
+def live_flows(system: FlowSystem) -> set[str]:
+    """Tell which flows have an actor, or are on their way to one."""
+    supervisor = system.supervisor._actor_weakref()
+    return set(supervisor._cells)
+
+
+def supervisor_of(system: FlowSystem) -> Any:
+    return system.supervisor._actor_weakref()
+
+
+def memory_store() -> SqliteStore:
+    return SqliteStore.open(":memory:", now=SystemClock().now, durability=Durability.MAY_LOSE_LAST_COMMITS)
+
+
+class FaultyStore:
+    """A store that passes everything through, and fails commits as it is told."""
+
+    def __init__(self, store: SqliteStore, fail: Callable[[int, FaultyStore], None] | None = None) -> None:
+        self.inner = store
+        self.commits = 0
+        self.reopens = 0
+        self.fail: Callable[[int, FaultyStore], None] | None = fail
+        self.before_reopen: Callable[[], None] | None = None
+        self.writes: Sequence[Any] = ()
+
+    def commit(self, writes: Sequence[Any]) -> Any:
+        self.commits += 1
+        self.writes = writes
+        if self.fail is not None:
+            self.fail(self.commits, self)
+        return self.inner.commit(writes)
+
+    def reopen(self) -> None:
+        self.reopens += 1
+        if self.before_reopen is not None:
+            self.before_reopen()
+        self.inner.reopen()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)

@@ -1,0 +1,201 @@
+"""Timers: once each, never early, whatever the calendar does, and after a restart only the remainder."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step
+from persistasaurus.actors.alarms import ManualAlarms
+from persistasaurus.actors.moments import Moments, steady
+from persistasaurus.actors.seam import ManualClock, Seam
+from system.doubles import kinds, live_flows, supervisor_of, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from persistasaurus import FlowHandle, FlowSystem
+
+MANY = 10_000
+HOUR = 3600.0
+
+
+class Sleeps(Flow):
+    @flow
+    async def main(self, seconds: float) -> None:
+        await sleep(seconds)
+
+    @flow
+    async def until(self, when: datetime) -> None:
+        await sleep_until(when)
+
+    @flow
+    async def delayed(self) -> None:
+        await self.later()
+
+    @step(delay=timedelta(seconds=10))
+    def later(self) -> None:
+        pass
+
+
+from datetime import UTC, datetime  # noqa: E402 - flows read their annotations when they are registered
+
+
+def statuses(system: FlowSystem) -> set[str]:
+    found: set[str] = set()
+    after = None
+    while page := system.flows(after=after, limit=1000):
+        found |= {f.status for f in page}
+        after = page[-1].stream
+    return found
+
+
+def is_quiet(system: FlowSystem) -> bool:
+    """Whether nobody has anything to do before time goes by."""
+    return all(
+        ref.actor_inbox.empty() and not ref.actor_inbox._scheduled.locked()
+        for ref in (system.supervisor, system._timers, system.journal)
+    ) and all(
+        (ref := cell.ref) is None or ref.actor_inbox.empty()
+        for cell in supervisor_of(system)._cells.copy().values()
+    )
+
+
+def settle(system: FlowSystem) -> None:
+    for _ in range(5):
+        wait_until(lambda: is_quiet(system), 60)
+
+
+def test_ten_thousand_sleeping_flows_are_woken_once_each_and_never_early(
+    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock
+) -> None:
+    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(max_idle=100))
+    replies = [system._start(Sleeps.main, (60.0,), {}, f"flow-{n}").reply for n in range(MANY)]
+    for reply in replies:
+        reply.get(timeout=60)
+    settle(system)
+    assert len(live_flows(system)) <= 101
+    for seconds in (15, 15, 15, 14):
+        clock.advance(seconds)
+        settle(system)
+    assert statuses(system) == {"waiting"}
+    watches = [system.flow(f"flow-{n}")._watch() for n in range(MANY)]
+    clock.advance(1)
+    for watch in watches:
+        watch.reply.get(timeout=60)
+
+    assert statuses(system) == {"completed"}
+    assert all(kinds(system.flow(f"flow-{n}")).count("timer_fired") == 1 for n in range(0, MANY, 97))
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR, 10 * 365 * 24 * HOUR])
+@pytest.mark.parametrize("idle_s", [1.0, 1000.0], ids=["at rest", "live"])
+def test_a_jump_of_the_calendar_makes_no_sleep_shorter(
+    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock, jump: float, idle_s: float
+) -> None:
+    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(idle_s=idle_s))
+    handle = system.start(Sleeps.main, 100.0)
+    for _ in range(10):
+        settle(system)
+        clock.advance(2)
+    settle(system)
+    assert bool(live_flows(system)) is (idle_s > 100)
+    clock.jump_wall(jump)
+    for _ in range(79):
+        settle(system)
+        clock.advance(1)
+    settle(system)
+    assert handle.status == "waiting"
+    for _ in range(102):
+        settle(system)
+        clock.advance(1)
+
+    wait_until(lambda: handle.status == "completed")
+    assert kinds(handle).count("timer_fired") == 1
+
+
+def test_a_sleep_that_is_not_disturbed_ends_on_the_second_also_at_rest_and_far_ahead(
+    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock
+) -> None:
+    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(idle_s=1))
+    handle = system.start(Sleeps.main, HOUR)
+    began = clock.elapsed()
+    while clock.elapsed() < began + HOUR - 1:
+        settle(system)
+        clock.advance(min(10, began + HOUR - 1 - clock.elapsed()))
+    settle(system)
+    assert handle.status == "waiting"
+    clock.advance(1)
+
+    wait_until(lambda: handle.status == "completed")
+
+
+def test_a_date_on_the_calendar_comes_when_the_calendar_says_so(
+    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock
+) -> None:
+    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(idle_s=1))
+    when = datetime.fromtimestamp(clock.now() / 1e6, UTC) + timedelta(hours=2)
+    handle = system.start(Sleeps.until, when)
+    for _ in range(5):
+        settle(system)
+        clock.advance(2)
+    clock.jump_wall(2 * HOUR - 60)
+    for _ in range(45):
+        settle(system)
+        clock.advance(1)
+    settle(system)
+    assert handle.status == "waiting"
+    for _ in range(20):
+        settle(system)
+        clock.advance(1)
+
+    wait_until(lambda: handle.status == "completed")
+
+
+@pytest.mark.parametrize("down_s", [0.0, 4.0, 1000.0])
+def test_after_a_restart_only_the_remainder_of_a_delay_is_waited_for(
+    make_system: Callable[..., FlowSystem], path: Path, clock: ManualClock, down_s: float
+) -> None:
+    def boot() -> FlowSystem:
+        seam = Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=Seam.system().dispatcher)
+        return make_system(Sleeps, path=path, seam=seam)
+
+    system = boot()
+    handle: FlowHandle[Any] = system.start(Sleeps.delayed, flow_id="delayed")
+    settle(system)
+    clock.advance(5)
+    settle(system)
+    system.close()
+    clock.advance(down_s)
+    system = boot()
+    handle = system.flow("delayed")
+    settle(system)
+    left = max(0.0, 5 - down_s)
+    if left:
+        clock.advance(left - 0.001)
+        settle(system)
+        assert "step_attempted" not in kinds(handle)
+        clock.advance(0.002)
+    wait_until(lambda: handle.status == "completed")
+
+
+def test_moments_know_jumps_in_both_directions() -> None:
+    clock = ManualClock()
+    moments = Moments(clock)
+    began = clock.now()
+    clock.advance(5)
+    assert moments.now().jumps == ()
+    clock.jump_wall(0.5)
+    assert moments.now().jumps == ()
+    clock.jump_wall(HOUR - 0.5)
+    clock.advance(1)
+    clock.jump_wall(-2 * HOUR)
+    moments.now()
+    clock.jump_wall(HOUR)
+    moment = moments.now()
+
+    assert sum(by for _, by in moment.jumps) == 0
+    assert steady(moment) == began + 6_000_000
