@@ -1,0 +1,100 @@
+"""The command as a whole: help, versions, exit codes, and what it says when it cannot work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import pytest
+from cli.terminal import COMMAND, run
+from click.testing import CliRunner
+from persistasaurus.api.commands import persistasaurus
+from persistasaurus.store import SqliteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMANDS = [[], ["demo"], *(["demo", name] for name in ("hello", "signup", "confirm", "crash"))]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_each_command_tells_what_it_does_and_its_exit_codes(words: list[str]) -> None:
+    told = CliRunner().invoke(persistasaurus, [*words, "--help"])
+
+    assert told.exit_code == 0
+    assert "Exit codes" in told.output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    told = CliRunner().invoke(persistasaurus, ["--version"])
+
+    assert version("persistasaurus") in told.output
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["demo", "nonsense"], ["demo", "hello", "--nonsense"]])
+def test_wrong_usage_is_exit_code_2(words: list[str]) -> None:
+    assert CliRunner().invoke(persistasaurus, words).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [["demo", "hello"], ["demo", "signup"], ["demo", "crash"]])
+def test_a_file_that_is_no_store_is_exit_code_3_and_stays_as_it_is(words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "letter"
+    path.write_text("Dear Ada")
+
+    told = CliRunner().invoke(persistasaurus, [*words, "--store", str(path)])
+
+    assert told.exit_code == 3
+    assert "no SQLite database" in told.output
+    assert path.read_text() == "Dear Ada"
+
+
+@pytest.mark.parametrize("name", ["hello", "signup", "crash"])
+def test_a_store_that_somebody_owns_is_exit_code_3_and_the_owner_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "flows.db"
+    store = SqliteStore.open(path, now=lambda: 0)
+    try:
+        told = run("demo", name, "--store", path)
+    finally:
+        store.close()
+
+    assert told.returncode == 3
+    assert f"process {os.getpid()}" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("missing", ["click", "rich", "rich_click"])
+def test_without_the_extra_it_tells_in_one_line_what_to_install(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from persistasaurus.api.cli import main; main()"
+
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert told.returncode == 2
+    assert told.stderr.count("\n") == 1
+    assert f"needs {missing}: pip install 'persistasaurus[cli]'" in told.stderr
+
+
+def test_another_module_that_is_missing_is_no_matter_of_the_extra() -> None:
+    program = "import sys; sys.modules['msgspec'] = None; from persistasaurus.api.cli import main; main()"
+
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert told.returncode == 1
+    assert "pip install" not in told.stderr
+
+
+@pytest.mark.parametrize("name", ["hello", "signup", "crash"])
+def test_nobody_reading_the_output_is_no_traceback(name: str, temporary: Path) -> None:
+    more = ["--delay", "0", "--no-wait"] if name == "signup" else []
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    command = [*COMMAND, "demo", name, *more]
+    told = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writer)
+
+    assert told.returncode == 1
+    assert told.stderr == ""
+    assert list(temporary.iterdir()) == []
