@@ -1,0 +1,235 @@
+# A program that uses the public API. Not meant to be run: mypy and pyright read it, and must find an
+# error in each line marked `# error:`, and nothing in any other.
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+from persistasaurus import (
+    Done,
+    Flow,
+    FlowHandle,
+    FlowSystem,
+    Retry,
+    current_step,
+    flow,
+    gather,
+    now,
+    query,
+    signal,
+    sleep,
+    sleep_until,
+    step,
+    uuid4,
+    wait_for,
+)
+
+
+# ------------------------------------------------------------------------------- steps of a module
+@step
+def charge(account: str, cents: int) -> int:
+    return cents
+
+
+@step(retry=Retry(max_attempts=5), timeout=timedelta(seconds=3))
+async def quote(cents: int) -> float:
+    return cents / 100
+
+
+@step(isolated=True, on_crash="park", name="render-1")
+def render(page: str) -> bytes:
+    return page.encode()
+
+
+def happened(account: str, cents: int) -> Done | None:
+    return Done(cents) if account else None
+
+
+@step(reconcile=happened)
+def refund(account: str, cents: int) -> int:
+    return -cents
+
+
+@step(delay=10)  # error: a delay is a timedelta
+def too_vague() -> None: ...
+
+
+@step(dealy=timedelta(seconds=1))  # error: no such option
+def misspelt() -> None: ...
+
+
+@step(on_crash="ignore")  # error: retry or park
+def careless() -> None: ...
+
+
+# ------------------------------------------------------------------------------------------- flows
+class SignupFlow(Flow):
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+
+    @flow
+    async def sign_up(self, user_name: str, email: str) -> int:
+        user_id = await self.create_user_record(user_name, email)
+        assert_type(user_id, int)
+        await self.send_welcome_email(user_id, email=email)
+        assert_type(await self.fetch(user_id), str)
+        confirmed_at = await self.confirm_email_address()
+        assert_type(confirmed_at, datetime)
+        assert_type(await self.approve(), bool)
+
+        await self.create_user_record(1, email)  # error: wrong argument to a method's step
+        await self.create_user_record(user_name)  # error: missing argument
+        await self.create_user_record(user_name, mail=email)  # error: unknown keyword
+        await self.create_user_record(user_name, email, 3)  # error: too many arguments
+        await self.send_welcome_email("ada", email)  # error: wrong argument to a step with options
+        await self.fetch("ada")  # error: wrong argument to an async step
+        wrong: str = await self.create_user_record(user_name, email)  # error: wrong result of a step
+        wrong_too: int = await self.fetch(user_id)  # error: wrong result of an async step
+        at: str = await self.confirm_email_address()  # error: wrong result of a signal
+        await self.confirm_email_address(now())  # error: a flow awaits a signal without arguments
+        await self.no_such_step()  # error: no such step
+        print(wrong, wrong_too, at)
+        return user_id
+
+    @flow(name="sign-up-2")
+    async def sign_up_again(self, user_name: str, email: str = "") -> str:
+        assert_type(self.sent(1), list[str])
+        return "no" + await self.create_user_record(user_name, email)  # error: wrong result of a step
+
+    @step
+    def create_user_record(self, user_name: str, email: str) -> int:
+        return len(user_name + email)
+
+    @step(delay=timedelta(seconds=10), retry=Retry(max_attempts=5))
+    def send_welcome_email(self, user_id: int, email: str) -> None:
+        print(current_step().idempotency_key, user_id, email)
+
+    @step
+    async def fetch(self, user_id: int) -> str:
+        return str(user_id)
+
+    @signal
+    def confirm_email_address(self, confirmed_at: datetime) -> datetime:
+        return confirmed_at
+
+    @signal(name="approval")
+    async def approve(self, by: str, *, granted: bool = True) -> bool:
+        return granted and bool(by)
+
+    @query
+    def sent(self, last: int) -> list[str]:
+        return self.mails[-last:]
+
+
+@flow
+async def order(account: str, cents: int) -> int:
+    paid, rate, page = await gather(charge(account, cents), quote(cents), render("<p>"))
+    assert_type(paid, int)
+    assert_type(rate, float)
+    assert_type(page, bytes)
+    assert_type(await gather(*[charge(account, 1) for _ in range(9)]), tuple[int, ...])
+    assert_type(await wait_for("approval", bool), bool)
+    assert_type(await refund(account, cents), int)
+    assert_type(now(), datetime)
+    await sleep(timedelta(days=3))
+    await sleep(0.5)
+    await sleep_until(datetime.now(UTC))
+    print(uuid4().hex, await later(account))
+
+    await charge(1, cents)  # error: wrong argument to a module's step
+    await charge(account)  # error: missing argument
+    await charge(account, cents=1, currency="EUR")  # error: unknown keyword
+    await quote("1")  # error: wrong argument to an async step with options
+    await render(b"<p>")  # error: wrong argument to an isolated step
+    text: str = await charge(account, cents)  # error: wrong result of a step
+    pair: tuple[int, int] = await gather(charge(account, 1), quote(1))  # error: wrong result of gather
+    three: tuple[int, int, int] = await gather(charge(account, 1), charge(account, 2))  # error: two results
+    yes: str = await wait_for("approval", bool)  # error: wrong result of wait_for
+    await sleep("a while")  # error: a duration
+    await sleep_until(3)  # error: an instant
+    print(text, pair, three, yes)
+    return charge(account, 1)  # error: not awaited
+
+
+async def later(account: str) -> float:
+    return await quote(await charge(account, 1))
+
+
+@flow  # error: a flow is async def
+def not_a_flow(account: str) -> int:
+    return len(account)
+
+
+# ----------------------------------------------------------------------------------- from outside
+def starting(system: FlowSystem) -> None:
+    handle = system.start(SignupFlow.sign_up, "ada", "ada@example.com", flow_id="signup-ada")
+    assert_type(handle, FlowHandle[int])
+    assert_type(system.start(SignupFlow.sign_up, "ada", "ada@example.com"), FlowHandle[int])
+    assert_type(system.start(SignupFlow.sign_up(user_name="ada", email="x"), flow_id="z"), FlowHandle[int])
+    assert_type(system.start(SignupFlow.sign_up_again, "ada", "x"), FlowHandle[str])
+    assert_type(system.start(SignupFlow.sign_up_again("ada"), flow_id="z"), FlowHandle[str])
+    assert_type(system.start(order, "ada", 100), FlowHandle[int])
+    assert_type(system.run(order, "ada", 100, flow_id="order-1"), int)
+    assert_type(system.run(order(cents=100, account="ada")), int)
+    assert_type(system.flow("signup-ada"), FlowHandle[Any])
+
+    system.start(SignupFlow.sign_up)  # error: missing arguments
+    system.start(SignupFlow.sign_up, "ada")  # error: missing argument
+    system.start(SignupFlow.sign_up, 1, "x")  # error: wrong argument
+    system.start(SignupFlow.sign_up, 1, "x", flow_id="z")  # error: wrong argument
+    system.start(SignupFlow.sign_up, "ada", "x", "y")  # error: too many arguments
+    system.start(SignupFlow.sign_up, "ada", mail="x")  # error: unknown keyword
+    system.start(SignupFlow.sign_up, "ada", "x", flow_id=3)  # error: an id is text
+    system.start(SignupFlow.sign_up(user_name="ada"))  # error: missing argument
+    system.start(SignupFlow.sign_up(user_name="ada", email="x", age=3))  # error: unknown keyword
+    system.start(SignupFlow.create_user_record, "ada", "x")  # error: a step is no flow
+    system.start(order, 100, "ada")  # error: arguments the wrong way round
+    wrong: FlowHandle[str] = system.start(order, "ada", 100)  # error: wrong result of a flow
+    text: str = system.run(order, "ada", 100)  # error: wrong result of a flow
+    print(wrong, text)
+
+
+def talking(handle: FlowHandle[int]) -> None:
+    assert_type(handle.result(), int)
+    assert_type(handle.result(timeout=30), int)
+    assert_type(handle.query(SignupFlow.sent, 3), list[str])
+    assert_type(handle.query(SignupFlow.sent(last=3)), list[str])
+    handle.signal(SignupFlow.confirm_email_address, datetime.now(UTC))
+    handle.signal(SignupFlow.confirm_email_address, datetime.now(UTC), signal_id="mail-1")
+    handle.signal(SignupFlow.confirm_email_address(confirmed_at=datetime.now(UTC)), signal_id="mail-1")
+    handle.signal(SignupFlow.approve(by="boss", granted=False))
+    handle.signal("approval", {"by": "boss"}, signal_id="mail-2")
+    handle.signal("approval")
+
+    handle.signal(SignupFlow.confirm_email_address, "today")  # error: wrong argument
+    handle.signal(SignupFlow.confirm_email_address, "today", signal_id="mail-1")  # error: wrong argument
+    handle.signal(SignupFlow.confirm_email_address)  # error: missing argument
+    handle.signal(SignupFlow.confirm_email_address(at=datetime.now(UTC)))  # error: unknown keyword
+    handle.signal(SignupFlow.approve(by=3))  # error: wrong argument
+    handle.signal("approval", True, signal_id=3)  # error: an id is text
+    handle.signal(SignupFlow.sign_up, "ada", "x")  # error: a flow is no signal
+    handle.query(SignupFlow.sent, "all")  # error: wrong argument
+    handle.query(SignupFlow.sent)  # error: missing argument
+    names: list[int] = handle.query(SignupFlow.sent, 3)  # error: wrong result of a query
+    text: str = handle.result()  # error: wrong result of a flow
+    print(names, text)
+
+
+async def inside_asyncio(system: FlowSystem) -> None:
+    handle = await system.start_async(order, "ada", 100)
+    assert_type(await handle, int)
+    assert_type(await handle.result_async(timeout=3), int)
+    await handle.signal_async(SignupFlow.confirm_email_address, datetime.now(UTC))
+    assert_type(await handle.query_async(SignupFlow.sent, 3), list[str])
+
+    await system.start_async(order, "ada")  # error: missing argument
+    text: str = await handle  # error: wrong result of a flow
+    await handle.signal_async(SignupFlow.confirm_email_address, "today")  # error: wrong argument
+    print(text)
+
+
+with FlowSystem("flows.db", flows=[SignupFlow, order]) as opened:
+    starting(opened)
+    talking(opened.start(SignupFlow.sign_up, "ada", "ada@example.com"))
+
+FlowSystem("flows.db", flows=[int])  # error: not a flow
+FlowSystem("flows.db", flows=[SignupFlow], colour="red")  # error: no such option
