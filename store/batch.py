@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from .checksum import LINK_SIZE, first_link, seal
-from .contract import Append, Appended, Delivered, InboxEntry, StreamState
+from .contract import Append, Appended, Deliver, Delivered, InboxEntry, StreamState
 from .errors import (
     InboxFull,
     RecordTooLarge,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from .contract import Deliver, HeaderChange, NewRecord, Outcome, StoreLimits, Write
+    from .contract import HeaderChange, NewRecord, Outcome, Restore, StoreLimits, Write
     from .statements import Row
     from .streams import StreamCache
     from .words import WordWriter
@@ -114,10 +114,15 @@ class Batch:
         outcomes: list[Outcome] = []
         for write in writes:
             try:
-                outcomes.append(self._append(write) if isinstance(write, Append) else self._deliver(write))
+                outcomes.append(self._planned(write))
             except (StoreError, *_MALFORMED) as refusal:
                 outcomes.append(refusal)
         return outcomes
+
+    def _planned(self, write: Write) -> Outcome:
+        if isinstance(write, Append):
+            return self._append(write)
+        return self._deliver(write) if isinstance(write, Deliver) else self._restore(write)
 
     def write(self) -> None:
         """Write everything that was accepted."""
@@ -279,6 +284,48 @@ class Batch:
         if len(stream.waiting) >= self._limits.inbox:
             raise InboxFull(write.stream, self._limits.inbox)
         _instant(write.at)
+
+    # Streams of another store
+
+    def _restore(self, write: Restore) -> Appended:
+        found = self._streams.find(write.stream)
+        if found is not None:
+            raise WrongExpectedVersion(write.stream, 0, found.version)
+        stream = self._new_stream(Append(write.stream, 0, write.records, write.header, write.type))
+        self._check_change(write.header)
+        _check_past(write, self._limits.data)
+        entries = [
+            InboxEntry(number, signal.at, signal.name, signal.key, signal.data)
+            for number, signal in enumerate(write.signals, self._numbers.inbox + 1)
+        ]
+        sealed = {(stream.id, entry.key): (entry, signal_seal(stream.id, entry)) for entry in entries}
+        past = [(entry.id, signal) for entry, signal in zip(entries, write.signals, strict=True)]
+        dead = [(key, *s.dead, dead_letter_seal(key, *s.dead)) for key, s in past if s.dead is not None]
+        self._extend(stream, write.records)
+        self._numbers.inbox += len(entries)
+        self._signals |= sealed
+        self._settled += [(s.settled, key) for key, s in past if s.settled is not None]
+        self._dead += dead
+        stream.waiting = {key: s.at for key, s in past if s.settled is None}
+        self._turn(stream, write.header)
+        return Appended(stream.version)
+
+
+def _check_past(write: Restore, limit: int) -> None:
+    """Raise when the signals do not belong to the records and the header that they come with."""
+    if len({signal.key for signal in write.signals}) < len(write.signals):
+        raise ValueError(f"two signals of stream {write.stream!r} have the same key")
+    for signal in write.signals:
+        settled = signal.settled
+        if len(signal.data) > limit:
+            raise RecordTooLarge(f"signal {signal.key!r}: {_sizes(signal.data, limit)}")
+        if settled is None and (signal.dead is not None or write.header.state == StreamState.ENDED):
+            raise ValueError(f"signal {signal.key!r} of stream {write.stream!r} cannot wait any more")
+        if settled is not None and not 1 <= settled <= len(write.records):
+            raise ValueError(f"signal {signal.key!r} was settled at a version that {write.stream!r} lacks")
+        _instant(signal.at)
+        if signal.dead is not None:
+            _instant(signal.dead[0])
 
 
 def signal_seal(stream: int, entry: InboxEntry) -> int:

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
+from . import schema
 from .contract import Durability
 from .errors import StoreUnusable
 from .location import FileLocation
+from .statements import run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .location import MemoryLocation
 
 # 3.7.0 to 3.51.2 can lose commits when a checkpoint meets a writer; 3.52.0 was withdrawn.
@@ -63,17 +67,51 @@ def connect_reader(location: FileLocation | MemoryLocation, vfs: str | None) -> 
     """Connect for queries alone."""
     # A database in memory knows no read-only connections beside others.
     mode = apsw.SQLITE_OPEN_READONLY if isinstance(location, FileLocation) else apsw.SQLITE_OPEN_READWRITE
-    connection = _hardened(_connect(location, vfs, mode))
+    return _for_queries_alone(_connect(location, vfs, mode))
+
+
+def connect_to_file_at_rest(location: FileLocation, vfs: str | None) -> apsw.Connection:
+    """Connect for queries alone, to a file that nobody else has open.
+
+    Nothing is locked and no log is looked for, so none is created; whoever asks must make sure, afterwards,
+    that the file has still not been opened by anybody else.
+    """
+    mode = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    return _for_queries_alone(_opened(f"{location.path.as_uri()}?immutable=1", mode, vfs))
+
+
+def let_query(connection: apsw.Connection, steps: Sequence[str]) -> None:
+    """Begin to read on a connection that is going to be given statements of the user's, with the views.
+
+    The schema is compared within the transaction that the statements then see: nothing that somebody else
+    has put into the file is there when views are let in.
+
+    Raises:
+        StoreUnusable: the file has not the schema that it should have.
+    """
+    connection.pragma("query_only", "OFF")
+    run(connection, "BEGIN")
+    schema.provide_views(connection, schema.check(connection, steps), steps)
+    connection.pragma("query_only", "ON")
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)
+    connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
+
+
+def _for_queries_alone(connection: apsw.Connection) -> apsw.Connection:
+    connection = _hardened(connection)
     connection.pragma("query_only", "ON")
     return connection
 
 
 def _connect(location: FileLocation | MemoryLocation, vfs: str | None, mode: int) -> apsw.Connection:
+    if isinstance(location, FileLocation):
+        return _opened(str(location.path), mode, vfs)
+    return _opened(location.uri, mode | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI, None)
+
+
+def _opened(name: str, mode: int, vfs: str | None) -> apsw.Connection:
     try:
-        if isinstance(location, FileLocation):
-            return apsw.Connection(str(location.path), flags=mode, vfs=vfs)
-        mode |= apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-        return apsw.Connection(location.uri, flags=mode)
+        return apsw.Connection(name, flags=mode, vfs=vfs)
     except apsw.Error as error:
         raise StoreUnusable(f"cannot open the store: {error}") from error
 

@@ -22,6 +22,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .progress import Progress
+
 
 class Durability(enum.Enum):
     """What an acknowledged commit is worth when the power fails."""
@@ -160,6 +162,37 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
     at: int
 
 
+class PastSignal(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A signal as it stands in a stream that is restored.
+
+    `settled` is the version of the stream that consumed or rejected it; None: it waits. `dead` are the
+    instant and the reason of its dead letter, if it has one.
+    """
+
+    name: str
+    key: str
+    data: bytes
+    at: int
+    settled: int | None = None
+    dead: tuple[int, str] | None = None
+
+
+class Restore(msgspec.Struct, frozen=True, gc=False):
+    """All of one stream, as it was in another store: it is written whole, or not at all.
+
+    Signals are in the order of their arrival. They count as acknowledged, so there may be more of them than
+    an inbox takes. Positions and the ids of signals and dead letters are new.
+
+    The answer is `Appended`, or `WrongExpectedVersion` when there is such a stream.
+    """
+
+    stream: str
+    type: str
+    header: HeaderChange
+    records: tuple[NewRecord, ...]
+    signals: tuple[PastSignal, ...] = ()
+
+
 class Appended(msgspec.Struct, frozen=True, gc=False):
     """The append is durable; the stream is at `version` now."""
 
@@ -174,7 +207,7 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
     duplicate: bool
 
 
-Write: TypeAlias = Append | Deliver
+Write: TypeAlias = Append | Deliver | Restore
 Outcome: TypeAlias = Appended | Delivered | Exception
 """What became of one write: an exception means that nothing of this write was written.
 
@@ -191,8 +224,83 @@ class Corruption(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class EventStore(Protocol):
-    """What every store offers. The conformance suite in `tests/conformance` says it in detail."""
+class EventReader(Protocol):
+    """What can be read of a store. The conformance suite in `tests/conformance` says it in detail."""
+
+    def header(self, stream: str) -> Header | None:
+        """Return the stream's header, or None when there is no such stream."""
+        ...
+
+    def headers(
+        self,
+        *,
+        type: str | None = None,  # noqa: A002 - the field's name
+        status: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> list[Header]:
+        """List headers in the order of creation; `after` is the last stream of the page before.
+
+        Raises:
+            StreamNotFound: there is no stream `after`.
+        """
+        ...
+
+    def due(self, before: int, *, after: tuple[int, str] | None = None, limit: int = 1000) -> list[Header]:
+        """List streams with `wake_at` <= `before`, in the order of (`wake_at`, creation).
+
+        `after` is the (`wake_at`, stream) of the last header of the page before.
+
+        Raises:
+            StreamNotFound: there is no such stream.
+        """
+        ...
+
+    def next_wake_at(self) -> int | None:
+        """Return the earliest `wake_at` of all streams."""
+        ...
+
+    def newest_at(self) -> int | None:
+        """Return when the newest record or signal of all came, as its writer's calendar told it."""
+        ...
+
+    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Read records of one stream in order, each checked against its checksum.
+
+        Raises:
+            StreamNotFound: there is no such stream.
+            RecordCorrupt: a record is not what was written.
+        """
+        ...
+
+    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
+        """Read records of all streams in the global order, from behind a position."""
+        ...
+
+    def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
+        """Read the stream's unconsumed signals in the order of their arrival.
+
+        Raises:
+            StreamNotFound: there is no such stream.
+            RecordCorrupt: a signal is not what was written.
+        """
+        ...
+
+    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Read dead letters, oldest first."""
+        ...
+
+    def verify(self, on_progress: Progress | None = None) -> list[Corruption]:
+        """Check every record, chain, header and page; an empty list means that all is well.
+
+        It may take minutes, while everybody else goes on reading and writing. `on_progress` is told how
+        much is done, and the total; what it raises ends the work, and is raised here.
+        """
+        ...
+
+
+class EventStore(EventReader, Protocol):
+    """What every store offers."""
 
     @property
     def epoch(self) -> int:
@@ -230,67 +338,4 @@ class EventStore(Protocol):
 
     def close(self) -> None:
         """Close for good and release the ownership. Idempotent."""
-        ...
-
-    def header(self, stream: str) -> Header | None:
-        """Return the stream's header, or None when there is no such stream."""
-        ...
-
-    def headers(
-        self,
-        *,
-        type: str | None = None,  # noqa: A002 - the field's name
-        status: str | None = None,
-        after: str | None = None,
-        limit: int = 100,
-    ) -> list[Header]:
-        """List headers in the order of creation; `after` is the last stream of the page before.
-
-        Raises:
-            StreamNotFound: there is no stream `after`.
-        """
-        ...
-
-    def due(self, before: int, *, after: tuple[int, str] | None = None, limit: int = 1000) -> list[Header]:
-        """List streams with `wake_at` <= `before`, in the order of (`wake_at`, creation).
-
-        `after` is the (`wake_at`, stream) of the last header of the page before.
-
-        Raises:
-            StreamNotFound: there is no such stream.
-        """
-        ...
-
-    def next_wake_at(self) -> int | None:
-        """Return the earliest `wake_at` of all streams."""
-        ...
-
-    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record]:
-        """Read records of one stream in order, each checked against its checksum.
-
-        Raises:
-            StreamNotFound: there is no such stream.
-            RecordCorrupt: a record is not what was written.
-        """
-        ...
-
-    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
-        """Read records of all streams in the global order, from behind a position."""
-        ...
-
-    def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
-        """Read the stream's unconsumed signals in the order of their arrival.
-
-        Raises:
-            StreamNotFound: there is no such stream.
-            RecordCorrupt: a signal is not what was written.
-        """
-        ...
-
-    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
-        """Read dead letters, oldest first."""
-        ...
-
-    def verify(self) -> list[Corruption]:
-        """Check every record, chain, header and page; an empty list means that all is well."""
         ...

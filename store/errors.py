@@ -13,7 +13,11 @@ StoreError
 ├── StoreFenced            another process owns the store now: stop
 ├── StoreOwned             another process owns the store: do not open it
 ├── StoreUnusable          not a store, too new, too old an SQLite, unsafe schema
-└── RecordCorrupt          what was read is not what was written: park that stream
+├── RecordCorrupt          what was read is not what was written: park that stream
+├── QueryFailed            a statement of the user's cannot be run: correct it
+├── NotWritten             a backup or an export was not written, nothing is left of it
+├── NotAnExport            what should be imported cannot be, nothing was written
+└── ImportConflict         a stream is there already, and is another one: nothing was written
 """
 
 from __future__ import annotations
@@ -110,3 +114,32 @@ class RecordCorrupt(StoreError):
         super().__init__(f"{what} {stream!r} is corrupt: {reason}")
         self.stream = stream
         self.version = version
+
+
+class QueryFailed(StoreError):
+    """A statement of the user's cannot be run, or does more than to read; nothing was changed."""
+
+
+class QueryInterrupted(QueryFailed):
+    """A statement was stopped before its end, by `interrupt` or because its store was closed."""
+
+
+class NotWritten(StoreError):
+    """A backup or an export could not be written; nothing of it is left, and nothing else was changed."""
+
+
+class NotAnExport(StoreError):
+    """A file is no complete export, or not as it was written; `line` says where, if a line is to blame."""
+
+    def __init__(self, line: int | None, reason: str) -> None:
+        super().__init__(reason if line is None else f"line {line}: {reason}")
+        self.line = line
+        self.reason = reason
+
+
+class ImportConflict(StoreError):
+    """Streams of an export are in the store already, with another history; nothing was written."""
+
+    def __init__(self, streams: tuple[str, ...], reason: str) -> None:
+        super().__init__(reason)
+        self.streams = streams

@@ -7,7 +7,7 @@ import itertools
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .errors import StoreHalted, StoreUnusable
 
@@ -49,6 +49,17 @@ class MemoryLocation:
         """Memory does not go away while it is in use."""
 
 
+class Situation(NamedTuple):
+    """How the files of a store lie. When this is the same, so are the files."""
+
+    identity: tuple[int, int]
+    """Device and inode of the file."""
+    log: int | None
+    """Inode of the log."""
+    at_rest: tuple[int, int] | None
+    """When nobody has the file open, and all is in it: its time and size. Else None."""
+
+
 class FileLocation:
     """A database file; `path` is free of symbolic links, so that all who open it lock the same file."""
 
@@ -61,8 +72,11 @@ class FileLocation:
     @classmethod
     def resolve(cls, path: str | os.PathLike[str]) -> FileLocation:
         """Find the file behind all links, refusing places where SQLite's locks do not hold."""
-        resolved = Path(path).resolve()
-        filesystem = _filesystem_of(resolved.parent)
+        try:
+            resolved = Path(path).resolve()
+        except (RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name
+            raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error}") from error
+        filesystem = filesystem_of(resolved.parent)
         if filesystem in _NETWORK_FILESYSTEMS:
             raise StoreUnusable(
                 f"{resolved} is on a network filesystem ({filesystem}): locks do not hold there"
@@ -72,28 +86,59 @@ class FileLocation:
     @property
     def lock_path(self) -> Path:
         """The file whose lock says who owns the store."""
-        return self.path.with_name(self.path.name + ".lock")
+        return self._beside(".lock")
 
     @property
     def log_path(self) -> Path:
         """SQLite's write-ahead log."""
-        return self.path.with_name(self.path.name + "-wal")
+        return self._beside("-wal")
 
-    def claim(self) -> None:
-        """Create the file when there is none, readable by its owner alone, and remember which one it is."""
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            _sync_directory(self.path.parent)
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def situation(self) -> Situation:
+        """Look how the files lie, without opening any.
+
+        Raises:
+            OSError: there is no file, or nobody may look.
+        """
+        found = self.path.stat()
+        identity = (found.st_dev, found.st_ino)
+        log = _status(self.log_path)
+        if log is None:
+            # It lies beside every file that is open; a rollback journal is of another mode than ours.
+            at_rest = _status(self._beside("-journal")) is None
+        else:
+            at_rest = log.st_size == 0 and _status(self._beside("-shm")) is None
+        state = (found.st_mtime_ns, found.st_size) if at_rest else None
+        return Situation(identity, None if log is None else log.st_ino, state)
+
+    def check_kind(self) -> os.stat_result:
+        """Refuse what cannot be a store, before SQLite looks at it.
+
+        Raises:
+            StoreUnusable: it is none.
+            OSError: there is no file.
+        """
         found = self.path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise StoreUnusable(f"{self.path} is not a file")
-        if 0 < found.st_size < _SMALLEST_DATABASE:
-            # SQLite would take it for an empty one, and write over it.
+        if 0 < found.st_size < _SMALLEST_DATABASE and _status(self._beside("-journal")) is None:
+            # SQLite would take it for an empty one, and write over it. With a journal it is one of ours that
+            # was about to be created, and SQLite makes it empty again.
             raise StoreUnusable(f"{self.path} is no SQLite database")
         if found.st_nlink != 1:
             raise StoreUnusable(
                 f"{self.path} has {found.st_nlink} names (hard links): it cannot be locked by name"
             )
+        return found
+
+    def claim(self) -> None:
+        """Create the file when there is none, readable by its owner alone, and remember which one it is."""
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            sync_directory(self.path.parent)
+        found = self.check_kind()
         if found.st_mode & stat.S_IWOTH:
             raise StoreUnusable(f"{self.path} can be written by everybody: take that right away first")
         self._identity = (found.st_dev, found.st_ino)
@@ -133,7 +178,15 @@ class FileLocation:
         self._log_inode = None
 
 
-def _sync_directory(path: Path) -> None:
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def sync_directory(path: Path) -> None:
+    """Make durable which names the files in a directory have."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -141,7 +194,7 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _filesystem_of(directory: Path) -> str | None:
+def filesystem_of(directory: Path) -> str | None:
     """Return the type of the filesystem, where the system tells."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -5,10 +5,13 @@ SQLite's own locks do not do: POSIX drops them when anybody in the process opens
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
+import struct
+import sys
 import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HOLDER_SIZE: Final = 200
+_MARK: Final = struct.Struct("hhqqi4x")
+"""`struct flock`: kind, whence, start, length (0: all), process."""
 
 
 class Ownership:
@@ -40,6 +45,7 @@ class Ownership:
             try:
                 _lock(path, descriptor)
                 if _is_at(path, descriptor):
+                    _set_mark(descriptor, fcntl.F_WRLCK)
                     _introduce(descriptor, now)
                     return cls(path, descriptor)
             except BaseException:
@@ -72,6 +78,8 @@ class Ownership:
         """Give the lock back. The file stays: deleting it would let two processes lock two files."""
         if self._descriptor is not None:
             # Explicitly, since a forked child may still hold a copy of the descriptor.
+            # The mark goes first: whoever has the lock next must be able to leave one.
+            _set_mark(self._descriptor, fcntl.F_UNLCK)
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             self.forget()
 
@@ -114,8 +122,34 @@ def _introduce(descriptor: int, now: int) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    text = os.pread(descriptor, _HOLDER_SIZE, 0).decode(errors="replace").strip()
-    return "".join(letter for letter in text if letter.isprintable()) or "another process"
+    return introduction(descriptor) or "another process"
+
+
+def introduction(descriptor: int) -> str:
+    """Return what the last owner has said of itself, in one line that is safe to show."""
+    try:
+        text = os.pread(descriptor, _HOLDER_SIZE, 0).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return "".join(letter for letter in text if letter.isprintable())
+
+
+def _set_mark(descriptor: int, kind: int) -> None:
+    """Leave a mark on the file, or take it away. It decides nothing; unlike `flock` it can be looked for."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))
+
+
+def is_marked(descriptor: int) -> bool:
+    """Tell whether an owner has left its mark on the file, without leaving anything."""
+    if sys.platform != "linux":
+        return False
+    try:
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _MARK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError:
+        return False
+    return _MARK.unpack(found)[0] != fcntl.F_UNLCK
 
 
 class Mortal(Protocol):
@@ -132,6 +166,15 @@ _mortals: weakref.WeakSet[Mortal] = weakref.WeakSet()
 def dies_after_fork(mortal: Mortal) -> None:
     """Have `mortal` told in each child that the process forks from now on."""
     _mortals.add(mortal)
+
+
+# What a forked child inherits is kept to its end: letting go of it could wait for a lock of the parent's.
+_graves: list[object] = []
+
+
+def bury(*inherited: object) -> None:
+    """Keep what a forked child has inherited, and must not touch any more."""
+    _graves.extend(inherited)
 
 
 def _bury_all() -> None:

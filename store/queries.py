@@ -36,6 +36,12 @@ ORDER BY s.id LIMIT ?4
 _DUE_THEN: Final = _HEADER + "WHERE s.wake_at = ? AND s.id > ? ORDER BY s.id LIMIT ?"
 _DUE_LATER: Final = _HEADER + "WHERE s.wake_at > ? AND s.wake_at <= ? ORDER BY s.wake_at, s.id LIMIT ?"
 _NEXT_WAKE: Final = "SELECT min(wake_at) FROM stream WHERE wake_at IS NOT NULL"
+_NEWEST: Final = """
+SELECT max(at) FROM (
+  SELECT * FROM (SELECT at FROM record ORDER BY position DESC LIMIT 1)
+  UNION ALL SELECT * FROM (SELECT at FROM inbox ORDER BY id DESC LIMIT 1)
+)
+"""
 _STREAM: Final = "SELECT id FROM stream WHERE name = ?"
 _READ: Final = """
 SELECT version, at, kind, chain, CAST(data AS BLOB) FROM record
@@ -115,6 +121,10 @@ class Queries:
     def next_wake_at(self, connection: apsw.Connection) -> int | None:
         """See `EventStore.next_wake_at`."""
         return value(connection, _NEXT_WAKE)
+
+    def newest_at(self, connection: apsw.Connection) -> int | None:
+        """See `EventStore.newest_at`."""
+        return value(connection, _NEWEST)
 
     def read(self, connection: apsw.Connection, stream: str, after: int, limit: int | None) -> list[Record]:
         """See `EventStore.read`."""

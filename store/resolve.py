@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .contract import Append, Appended, Delivered
+from .contract import Append, Appended, Delivered, Restore
 from .statements import rows, value
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ WHERE s.name = ? AND i.key = ?
 
 def outcome(connection: apsw.Connection, write: Write) -> Outcome | None:
     """Tell what became of one write; None: it was not written."""
+    if isinstance(write, Restore):
+        return _records_outcome(connection, Append(write.stream, 0, write.records))
     if isinstance(write, Append):
         return _records_outcome(connection, write) if write.records else _standing_outcome(connection, write)
     return _signal_outcome(connection, write)

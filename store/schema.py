@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x50657253
 """`PerS`: says in the file's header that it is a store."""
 
-_STEPS: Final = ("schema_1.sql",)
+_STEPS: Final = ("schema_1.sql", "schema_2.sql")
+_WITH_VIEWS: Final = 2
+"""The step that makes the views, and nothing else: they fit the tables of the step before it."""
 
 # What ANALYZE leaves behind is harmless: it changes plans, not answers.
 _SCHEMA: Final = (
@@ -30,8 +33,10 @@ def ladder() -> tuple[str, ...]:
     return tuple(package.joinpath(step).read_text(encoding="utf-8") for step in _STEPS)
 
 
-def check(connection: apsw.Connection, steps: Sequence[str]) -> None:
+def check(connection: apsw.Connection, steps: Sequence[str]) -> int:
     """Read, without writing anything, whether the file is a store that this code may open.
+
+    Returns the version of its schema; 0: it is empty, and could become a store.
 
     Raises:
         StoreUnusable: it is not, and why.
@@ -45,14 +50,15 @@ def check(connection: apsw.Connection, steps: Sequence[str]) -> None:
     except (apsw.Error, UnicodeDecodeError) as error:
         raise StoreUnusable(f"the file cannot be read: {error}") from error
     if application == 0 and version == 0 and not found:
-        return
+        return 0
     if application != APPLICATION_ID:
         raise StoreUnusable("the file is an SQLite database, but not a store")
     if version > len(steps):
         raise StoreUnusable(
             f"the store has schema {version}, this code knows up to {len(steps)}: use a newer one"
         )
-    _compare(found, _expected(steps[:version]))
+    _compare(found, _expected(tuple(steps[:version])))
+    return version
 
 
 def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
@@ -69,11 +75,18 @@ def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
             raise
 
 
+def provide_views(connection: apsw.Connection, version: int, steps: Sequence[str]) -> None:
+    """Make the views for this connection alone, in a file that is too old to have them."""
+    if version < _WITH_VIEWS <= len(steps):
+        run(connection, steps[_WITH_VIEWS - 1].replace("CREATE VIEW", "CREATE TEMP VIEW"))
+
+
 def _objects(connection: apsw.Connection) -> dict[tuple[str, str], tuple[str, str | None]]:
     return {(kind, name): (table, sql) for kind, name, table, sql in rows(connection, _SCHEMA)}
 
 
-def _expected(steps: Sequence[str]) -> dict[tuple[str, str], tuple[str, str | None]]:
+@lru_cache(maxsize=4)
+def _expected(steps: tuple[str, ...]) -> dict[tuple[str, str], tuple[str, str | None]]:
     reference = apsw.Connection(":memory:")
     try:
         migrate(reference, steps)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 
@@ -20,20 +19,22 @@ from .connection import (
 )
 from .contract import Durability, EventStore, StoreLimits
 from .errors import CommitUnknown, StoreError, StoreFenced, StoreHalted, StoreUnusable
-from .failures import commit_failure, open_failure, read_failure, reopen_failure
+from .failures import commit_failure, open_failure, reopen_failure
 from .location import MEMORY, FileLocation, MemoryLocation
-from .ownership import Ownership, dies_after_fork
-from .queries import Queries
+from .log import write_again
+from .ownership import Ownership, bury, dies_after_fork
 from .readers import ReaderPool
+from .reading import Reading
 from .statements import roll_back
-from .verify import Verification
-from .words import WordReader
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from .contract import Corruption, DeadLetter, GlobalRecord, Header, InboxEntry, Outcome, Record, Write
+    from .contract import Outcome, Write
+
+T = TypeVar("T")
 
 PAGE_SIZE: Final = 4096
 LOG_PAGES_WHEN_IDLE: Final = 4 * 1024 * 1024 // PAGE_SIZE
@@ -42,11 +43,8 @@ _SECOND: Final = 1_000_000
 
 _DEFAULT_LIMITS: Final = StoreLimits()
 
-# What a forked child inherits is kept to its end: letting go of it could wait for a lock of the parent's.
-_graves: list[object] = []
 
-
-class SqliteStore(EventStore):
+class SqliteStore(Reading, EventStore):
     """An `EventStore` in one SQLite file, or in memory.
 
     Reading is open to every thread at any time, also while the store is halted. All else belongs to one
@@ -73,12 +71,13 @@ class SqliteStore(EventStore):
         self._writer: Writer | None = None
         # A database in memory ends with its last connection, and must survive `reopen`.
         self._anchor = connect_writer(location, vfs) if isinstance(location, MemoryLocation) else None
-        self._words = WordReader()
-        self._queries = Queries(self._words)
+        super().__init__()
         self._readers = ReaderPool(lambda: connect_reader(location, vfs))
         self._halted: StoreError | None = None
         self._dead: str | None = None
         self._failed_reopens = 0
+        self._sure_pages: int | None = None
+        """So much of the log is on the disk for sure; None: all of it."""
         self._checked_at = now()
         self._truncate_at = LOG_PAGES_AT_MOST
 
@@ -136,6 +135,7 @@ class SqliteStore(EventStore):
         return store
 
     def _connect(self, *, log_is_suspect: bool, epoch_at_most: int | None = None) -> None:
+        self._save_log()
         connection = connect_writer(self._location, self._vfs)
         try:
             steps = schema.ladder()
@@ -143,18 +143,31 @@ class SqliteStore(EventStore):
             prepare_to_write(connection, self._location)
             schema.migrate(connection, steps)
             _move_log(connection, must=log_is_suspect)
+            if self._sure_pages is not None:
+                # All of it is in the file now, and what comes starts the log anew.
+                self._sure_pages = 0
             writer = Writer(connection, self._limits, self._now, epoch_at_most=epoch_at_most)
             relax(connection, self._durability)
             self._location.check()
         except BaseException:
             connection.close()
             raise
-        self._writer, self._epoch = writer, writer.epoch
+        self._writer, self._epoch, self._sure_pages = writer, writer.epoch, None
+
+    def _save_log(self) -> None:
+        if self._sure_pages is not None and isinstance(self._location, FileLocation):
+            write_again(self._location.log_path, self._vfs, self._sure_pages, PAGE_SIZE)
 
     @property
     def epoch(self) -> int:
         """See `EventStore.epoch`."""
         return self._epoch
+
+    @property
+    def path(self) -> Path | None:
+        """The file, free of links; None for one in memory, or in a file system of the caller's own."""
+        location = self._location
+        return location.path if isinstance(location, FileLocation) and self._vfs is None else None
 
     # Writing
 
@@ -204,8 +217,14 @@ class SqliteStore(EventStore):
         """Take no more writes: the writer's memory, or the file, may not be what it should."""
         self._halted = commit_failure(error)
         if self._writer is not None:
+            if isinstance(self._halted, CommitUnknown):
+                self._suspect_log(self._writer)
             roll_back(self._writer.connection)
         return self._halted
+
+    def _suspect_log(self, writer: Writer) -> None:
+        # Without a sync at each commit, nothing is sure.
+        self._sure_pages = writer.log_pages if self._durability is Durability.FULL else 0
 
     def reopen(self) -> None:
         """See `EventStore.reopen`."""
@@ -241,8 +260,7 @@ class SqliteStore(EventStore):
     def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
         """See `EventStore.resolve`."""
         self._ready()
-        with self._reading() as connection:
-            return [resolve.outcome(connection, write) for write in writes]
+        return self._asked(lambda connection: [resolve.outcome(connection, write) for write in writes])
 
     def checkpoint(self, *, idle: bool) -> None:
         """See `EventStore.checkpoint`."""
@@ -258,6 +276,8 @@ class SqliteStore(EventStore):
                     writer.log_pages = 0
         except apsw.Error as error:
             self._halted = reopen_failure(error)
+            if self._durability is not Durability.FULL:
+                self._suspect_log(writer)
             raise self._halted from error
 
     def _truncate(self, writer: Writer) -> None:
@@ -301,72 +321,16 @@ class SqliteStore(EventStore):
         if self._dead is not None:
             return
         self._dead = "the process was forked: the store belongs to the parent, a child must not use it"
-        _graves.extend((self._writer, self._readers, self._anchor))
+        bury(self._writer, self._readers, self._anchor)
         if self._ownership is not None:
             self._ownership.forget()
 
     # Reading
 
-    @contextmanager
-    def _reading(self) -> Generator[apsw.Connection]:
+    def _lent(self, question: Callable[[apsw.Connection], T]) -> T:
         self._check_alive()
-        try:
-            with self._readers.connection() as connection:
-                yield connection
-        except apsw.Error as error:
-            raise read_failure(error) from error
-
-    def header(self, stream: str) -> Header | None:
-        """See `EventStore.header`."""
-        with self._reading() as connection:
-            return self._queries.header(connection, stream)
-
-    def headers(
-        self,
-        *,
-        type: str | None = None,  # noqa: A002 - the field's name
-        status: str | None = None,
-        after: str | None = None,
-        limit: int = 100,
-    ) -> list[Header]:
-        """See `EventStore.headers`."""
-        with self._reading() as connection:
-            return self._queries.headers(connection, (type, status), after, limit)
-
-    def due(self, before: int, *, after: tuple[int, str] | None = None, limit: int = 1000) -> list[Header]:
-        """See `EventStore.due`."""
-        with self._reading() as connection:
-            return self._queries.due(connection, before, after, limit)
-
-    def next_wake_at(self) -> int | None:
-        """See `EventStore.next_wake_at`."""
-        with self._reading() as connection:
-            return self._queries.next_wake_at(connection)
-
-    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record]:
-        """See `EventStore.read`."""
-        with self._reading() as connection:
-            return self._queries.read(connection, stream, after, limit)
-
-    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
-        """See `EventStore.read_all`."""
-        with self._reading() as connection:
-            return self._queries.read_all(connection, after, limit)
-
-    def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
-        """See `EventStore.inbox`."""
-        with self._reading() as connection:
-            return self._queries.inbox(connection, stream, limit)
-
-    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
-        """See `EventStore.dead_letters`."""
-        with self._reading() as connection:
-            return self._queries.dead_letters(connection, after, limit)
-
-    def verify(self) -> list[Corruption]:
-        """See `EventStore.verify`."""
-        with self._reading() as connection:
-            return Verification(connection, self._words).run()
+        with self._readers.connection() as connection:
+            return question(connection)
 
 
 def _move_log(connection: apsw.Connection, *, must: bool) -> None:

@@ -8,6 +8,7 @@ or any selection of its sectors.
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -15,7 +16,6 @@ import apsw
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 SECTOR = 512
 _names = itertools.count(1)
@@ -28,11 +28,17 @@ _KINDS = {
 
 
 class Recorder(apsw.VFS):
-    """Records; `fail(file, operation, error, at)` lets the n-th such operation from now on raise."""
+    """Records; `fail(file, operation, error, at)` lets the n-th such operation from now on raise.
 
-    def __init__(self) -> None:
+    `sector` and `powersafe` are what the disk says of itself: how much it writes at once, and whether a
+    write that the power interrupts leaves what lies beside it in its sector alone.
+    """
+
+    def __init__(self, *, sector: int = 4096, powersafe: bool = True) -> None:
         self.vfs_name = f"recorder-{next(_names)}"
         self.log: list[tuple[Any, ...]] = []
+        self.sector = sector
+        self.powersafe = powersafe
         self._plans: list[list[Any]] = []
         super().__init__(self.vfs_name, base="")
 
@@ -40,9 +46,10 @@ class Recorder(apsw.VFS):
         return RecordedFile(self, name, flags)
 
     def xDelete(self, name: str, syncdir: bool) -> None:  # noqa: FBT001, N802
+        file = next((file for file in _KINDS if name.endswith(f"-{file}")), "other")
+        self.strike(file, "unlink")
         super().xDelete(name, syncdir)
-        if name.endswith("-journal"):
-            self.note("journal", "truncate", 0)
+        self.log.append(("unlink", file, syncdir))
 
     def mark(self, value: object) -> None:
         self.log.append(("mark", "", value))
@@ -56,6 +63,17 @@ class Recorder(apsw.VFS):
         self._plans.clear()
 
     def note(self, file: str, operation: str, *details: Any) -> None:
+        try:
+            self.strike(file, operation)
+        except Exception:
+            if operation == "sync":
+                # The kernel may have given up what it could not write: no later sync brings it back.
+                self.log.append(("unsynced", file))
+            raise
+        self.log.append((operation, file, *details))
+
+    def strike(self, file: str, operation: str) -> None:
+        """Fail, if this is one of the operations that were chosen to fail."""
         for plan in list(self._plans):
             if plan[:2] == [file, operation]:
                 plan[3] -= 1
@@ -65,14 +83,20 @@ class Recorder(apsw.VFS):
                         self._plans.remove(plan)
                     error = plan[2]()
                     raise error
-        self.log.append((operation, file, *details))
 
 
 class RecordedFile(apsw.VFSFile):
     def __init__(self, recorder: Recorder, name: Any, flags: list[int]) -> None:
         self._recorder = recorder
         self._file = next((file for file, flag in _KINDS.items() if flags[0] & flag), "other")
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        is_new = path is not None and not Path(path).exists()
+        recorder.strike(self._file, "open")
         super().__init__("", name, flags)
+        # SQLite syncs the folder with the first sync of a log or a journal that it may have created.
+        self._directory_is_due = self._file in ("wal", "journal") and bool(flags[0] & apsw.SQLITE_OPEN_CREATE)
+        if is_new:
+            recorder.log.append(("create", self._file))
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._recorder.note(self._file, "write", offset, bytes(data))
@@ -83,8 +107,15 @@ class RecordedFile(apsw.VFSFile):
         super().xTruncate(size)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        self._recorder.note(self._file, "sync")
+        self._recorder.note(self._file, "sync", self._directory_is_due)
+        self._directory_is_due = False
         super().xSync(flags)
+
+    def xSectorSize(self) -> int:  # noqa: N802
+        return self._recorder.sector
+
+    def xDeviceCharacteristics(self) -> int:  # noqa: N802
+        return apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE if self._recorder.powersafe else 0
 
 
 def full() -> Exception:
@@ -114,9 +145,11 @@ class Platter:
 
     def apply(self, operation: tuple[Any, ...]) -> None:
         kind, file, *_ = operation
-        if file not in self.durable:
+        if file not in self.durable or kind in ("create", "unsynced"):
             return
-        if kind == "sync":
+        if kind == "unlink":
+            self.pending[file].append(("truncate", file, 0))
+        elif kind == "sync":
             for waiting in self.pending[file]:
                 _write(self.durable[file], waiting)
             self.pending[file].clear()

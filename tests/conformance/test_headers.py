@@ -241,3 +241,14 @@ def test_what_is_due_is_due_after_closing_and_opening(store, reopened):
 
     accept(again, append(1, record(), consumed=(again.inbox(ADA)[0].id,)))
     assert again.header(ADA).wake_at == AT + 60
+
+
+def test_the_newest_instant_is_that_of_the_last_record_or_signal(store):
+    assert store.newest_at() is None
+
+    accept(store, create(ADA, record(at=AT + 9)))
+    assert store.newest_at() == AT + 9
+    accept(store, append(1, record(at=AT + 5)))
+    assert store.newest_at() == AT + 5
+    accept(store, signal("mail-1", at=AT + 7))
+    assert store.newest_at() == AT + 7

@@ -48,10 +48,10 @@ def test_a_newer_sqlite_is_welcome(open_store, monkeypatch, version):
 
 
 def test_a_store_of_a_newer_schema_is_refused_and_not_touched(closed, open_store):
-    tamper(closed, "CREATE TABLE novelty (x)", version=2)
+    tamper(closed, "CREATE TABLE novelty (x)", version=3)
     before = contents(closed)
 
-    with pytest.raises(StoreUnusable, match="schema 2, this code knows up to 1"):
+    with pytest.raises(StoreUnusable, match="schema 3, this code knows up to 2"):
         open_store()
 
     assert contents(closed) == before
@@ -169,12 +169,12 @@ def test_a_creation_that_was_interrupted_is_completed(path, open_store):
     assert open_store().epoch == 1
 
 
-STEP_2 = "CREATE TABLE novelty (x INTEGER) STRICT; INSERT INTO novelty SELECT count(*) FROM record;"
+STEP_3 = "CREATE TABLE novelty (x INTEGER) STRICT; INSERT INTO novelty SELECT count(*) FROM record;"
 
 
 @pytest.fixture
 def newer_code(monkeypatch):
-    steps = (*schema.ladder(), STEP_2)
+    steps = (*schema.ladder(), STEP_3)
     monkeypatch.setattr(schema, "ladder", lambda: steps)
     return steps
 
@@ -182,14 +182,14 @@ def newer_code(monkeypatch):
 def test_a_new_store_climbs_the_whole_ladder(path, newer_code, open_store):
     store = open_store()
 
-    assert store._writer.connection.pragma("user_version") == 2
+    assert store._writer.connection.pragma("user_version") == 3
     assert store._writer.connection.execute("SELECT x FROM novelty").get == 0
 
 
 def test_an_older_store_is_migrated_forwards(closed, newer_code, open_store):
     store = open_store()
 
-    assert store._writer.connection.pragma("user_version") == 2
+    assert store._writer.connection.pragma("user_version") == 3
     assert store._writer.connection.execute("SELECT x FROM novelty").get == 3
     assert [r.data for r in store.read(ADA)] == [b"1", b"2", b"3"]
     assert write_one(store, append(3, record())) == Appended(4)
@@ -209,7 +209,7 @@ def test_a_migration_that_fails_leaves_the_version_before(closed, open_store, mo
     ladder = schema.ladder()
     with monkeypatch.context() as newer:
         # The second statement fails, when the first has been executed.
-        newer.setattr(schema, "ladder", lambda: (*ladder, STEP_2 + "INSERT INTO nowhere VALUES (1);"))
+        newer.setattr(schema, "ladder", lambda: (*ladder, STEP_3 + "INSERT INTO nowhere VALUES (1);"))
         newer.setattr(schema, "_expected", lambda steps: schema._objects(reference(ladder)))
         with pytest.raises(StoreUnusable):
             open_store()

@@ -231,7 +231,7 @@ def test_a_directory_is_no_store(tmp_path, open_store):
 
 
 def test_a_network_filesystem_is_refused(path, monkeypatch):
-    monkeypatch.setattr("persistasaurus.store.location._filesystem_of", lambda directory: "nfs4")
+    monkeypatch.setattr("persistasaurus.store.location.filesystem_of", lambda directory: "nfs4")
 
     with pytest.raises(StoreUnusable, match="nfs4"):
         SqliteStore.open(path, now=lambda: 0)
@@ -247,7 +247,7 @@ def test_the_filesystem_of_a_directory_is_that_of_its_nearest_mount(monkeypatch,
     )
     monkeypatch.setattr(location, "_MOUNTS", mounts)
 
-    found = [location._filesystem_of(location.Path(p)) for p in ("/srv/my files/a", "/srv/b", "/srvs", "/")]
+    found = [location.filesystem_of(location.Path(p)) for p in ("/srv/my files/a", "/srv/b", "/srvs", "/")]
 
     assert found == ["nfs4", "xfs", "ext4", "ext4"]
 

@@ -1,0 +1,52 @@
+"""SQLite's log after a sync that failed.
+
+What can be read in it may not be on the disk, and no later sync brings it there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import apsw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEADER: Final = 32
+_FRAME_HEADER: Final = 24
+_AT_ONCE: Final = 1024 * 1024
+
+
+def write_again(path: Path, vfs: str | None, sure: int, page_size: int) -> None:
+    """Write all of the log but its first `sure` pages again, in place, and sync it.
+
+    The kernel takes pages whose sync has failed for written. If the log were moved into the file as it is
+    read, and the power failed, the older part of it that is on the disk would be laid over newer pages.
+    What was synced before is not touched: the power may fail now, too.
+
+    Raises:
+        apsw.Error: it cannot be written, or not be synced.
+    """
+    if not path.exists():
+        return
+    log = apsw.VFSFile(vfs or "", str(path), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
+    try:
+        if sure == 0:
+            # As SQLite does: no page of a new log is on the disk before its header is.
+            _write_part(log, 0, _HEADER)
+        start = _HEADER + sure * (_FRAME_HEADER + page_size)
+        if not log.xDeviceCharacteristics() & apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE:
+            # SQLite has filled the last sector with copies, and synced only up to where it begins.
+            start -= start % log.xSectorSize()
+        _write_part(log, start, log.xFileSize())
+    finally:
+        log.xClose()
+
+
+def _write_part(log: apsw.VFSFile, start: int, end: int) -> None:
+    end = min(end, log.xFileSize())
+    if start >= end:
+        return
+    for offset in range(start, end, _AT_ONCE):
+        log.xWrite(log.xRead(min(_AT_ONCE, end - offset), offset), offset)
+    log.xSync(apsw.SQLITE_SYNC_NORMAL)

@@ -1,0 +1,404 @@
+"""A backup is the store as of one commit, or there is none."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal as signals
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+from conformance.builders import ADA, BOB, accept, append, create, record, signal, write_one
+from conformance.recorder import Platter, full, sync_error, write_error
+from persistasaurus.store import Appended, NotWritten, StoreHalted, StoreOwned, StoreUnusable, snapshot
+from persistasaurus.store import backup as module
+from persistasaurus.store.backup import backup
+from persistasaurus.store.connection import connect_reader
+
+BODY = b'{"body":"%s"}' % (b"x" * 500)
+
+
+@pytest.fixture
+def filled(store):
+    """A store of some fifty pages, in the file and in the log."""
+    for n in range(20):
+        accept(store, create(f"flow-{n}", *[record(BODY) for _ in range(20)]))
+    store.checkpoint(idle=True)
+    accept(store, create(ADA), signal())
+    return store
+
+
+@pytest.fixture
+def small_steps(monkeypatch):
+    monkeypatch.setattr(module, "_PAGES", 4)
+
+
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "copies").mkdir()
+    return tmp_path / "copies" / "copy.db"
+
+
+def listing(directory):
+    return {path.name: path.stat().st_size for path in directory.iterdir()}
+
+
+def contents(store):
+    return [(h, store.read(h.stream), store.inbox(h.stream)) for h in store.headers(limit=1000)]
+
+
+def test_the_copy_is_a_store_with_the_same_content(filled, path, target, open_store):
+    backup(path, target)
+
+    copy = open_store(target)
+    assert contents(copy) == contents(filled)
+    assert copy.verify() == []
+    accept(copy, append(1, record()))
+    accept(filled, append(1, record(b'"other"')))
+
+
+def test_the_copy_is_one_private_file_with_nothing_outstanding(filled, path, target):
+    done = backup(path, target)
+
+    assert listing(target.parent) == {"copy.db": done.size}
+    assert target.stat().st_mode & 0o777 == 0o600
+    # The bytes that say how the file is written: not through a log, so it can lie where nothing is.
+    assert target.read_bytes()[18:20] == b"\x01\x01"
+
+
+def test_commits_between_its_steps_neither_delay_it_nor_are_in_it(
+    filled, path, target, open_store, small_steps
+):
+    told = []
+
+    def commit(done, total):
+        told.append((done, total))
+        assert len(told) < 500, "it begins again and again"
+        accept(filled, append(len(told), record()))
+
+    backup(path, target, on_progress=commit)
+
+    done, totals = zip(*told, strict=True)
+    assert len(told) > 10
+    assert list(done) == sorted(set(done))
+    assert set(totals) == {done[-1]} == {target.stat().st_size}
+    assert len(open_store(target).read(ADA)) == 1
+    assert len(filled.read(ADA)) == len(told) + 1
+
+
+def test_the_engine_can_begin_its_log_anew_when_the_copy_is_made(filled, path, target):
+    backup(path, target)
+    accept(filled, append(1, record()))
+    filled._truncate(filled._ready())
+
+    assert path.with_name("flows.db-wal").stat().st_size == 0
+
+
+def test_it_needs_no_engine(filled, path, target, open_store):
+    before = contents(filled)
+    filled.close()
+
+    backup(path, target)
+
+    assert contents(open_store(target)) == before
+
+
+def test_what_a_killed_engine_left_in_its_log_is_in_the_copy(path, target, other_process, open_store):
+    script = (
+        "import os, sys; from conformance.builders import *; from persistasaurus.store import SqliteStore;"
+        "store = SqliteStore.open(sys.argv[1], now=lambda: 0);"
+        "accept(store, create(), append(1, record())); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", script, str(path)], env=environment, check=False)
+
+    backup(path, target)
+
+    assert len(open_store(target).read(ADA)) == 2
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("at", [1, 5, -1])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError, RuntimeError])
+def test_stopped_at_any_step_it_leaves_nothing(filled, path, target, error, at):
+    calls = []
+
+    def stop(done, total):
+        calls.append(done)
+        if len(calls) == at or (at == -1 and done == total):
+            raise error
+
+    with pytest.raises(error):
+        backup(path, target, on_progress=stop)
+
+    assert listing(target.parent) == {}
+    assert write_one(filled, append(1, record())) == Appended(2)
+
+
+@pytest.mark.parametrize(
+    "failure", [("write", full), ("write", write_error), ("sync", sync_error), ("sync", full)]
+)
+def test_a_disk_that_fails_anywhere_leaves_nothing(filled, path, target, recorder, failure):
+    failures = 0
+    while True:
+        recorder.fail("db", *failure, at=failures + 1)
+        try:
+            backup(path, target, vfs=recorder.vfs_name)
+            break
+        except NotWritten:
+            failures += 1
+            assert listing(target.parent) == {}
+        recorder.forgive()
+
+    assert failures >= (50 if failure[0] == "write" else 1)
+    assert write_one(filled, append(1, record())) == Appended(2)
+
+
+def test_what_has_the_name_is_on_the_disk(filled, path, target, recorder):
+    backup(path, target, vfs=recorder.vfs_name)
+
+    platter = Platter()
+    for operation in recorder.log:
+        platter.apply(operation)
+    assert platter.without_unsynced()["db"] == target.read_bytes()
+
+
+def test_without_room_it_does_not_begin(filled, path, target, monkeypatch):
+    real = os.statvfs(target.parent)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*real[:4], 3, *real[5:])))
+
+    with pytest.raises(NotWritten, match=r"no room for .*copy\.db: [\d,]+ bytes are needed, [\d,]+ are free"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
+# Places where something would be lost
+
+
+def place_file(target):
+    target.write_bytes(b"precious")
+
+
+def place_folder(target):
+    target.mkdir()
+
+
+def place_symlink(target):
+    target.symlink_to("elsewhere.db")
+
+
+def place_pipe(target):
+    os.mkfifo(target)
+
+
+def place_log(target):
+    target.with_name("copy.db-wal").write_bytes(b"frames")
+
+
+def place_journal(target):
+    target.with_name("copy.db-journal").write_bytes(b"pages")
+
+
+PLACES = [place_folder, place_symlink, place_pipe, place_log, place_journal]
+
+
+@pytest.mark.parametrize(
+    ("place", "overwrite"), [(place_file, False), *itertools.product(PLACES, [True, False])]
+)
+def test_what_is_there_is_left_as_it_is(filled, path, target, place, overwrite):
+    place(target)
+    before = [(p.name, p.lstat()) for p in target.parent.iterdir()]
+
+    with pytest.raises(NotWritten, match="copy"):
+        backup(path, target, overwrite=overwrite)
+
+    assert [(p.name, p.lstat()) for p in target.parent.iterdir()] == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flows.db",
+        "flows.db-wal",
+        "flows.db-shm",
+        "flows.db.lock",
+        "flows.db-journal",
+        "link.db",
+        "flows.db.spool",
+    ],
+)
+def test_the_store_itself_is_not_overwritten(filled, path, name):
+    path.with_name("link.db").symlink_to(path)
+    before = contents(filled)
+
+    with pytest.raises(NotWritten):
+        backup(path, path.with_name(name), overwrite=True)
+
+    assert contents(filled) == before
+    assert write_one(filled, append(1, record())) == Appended(2)
+
+
+def test_a_store_whose_name_is_that_of_the_targets_lock_is_not_touched(open_store, tmp_path):
+    odd = tmp_path / "copy.db.lock"
+    store = open_store(odd)
+    accept(store, create())
+
+    with pytest.raises(NotWritten):
+        backup(odd, tmp_path / "copy.db")
+
+    assert store.verify() == []
+    assert len(store.read(ADA)) == 1
+
+
+def test_a_folder_that_is_not_there_is_named(filled, path, target):
+    with pytest.raises(NotWritten, match="no such folder"):
+        backup(path, target.parent / "missing" / "copy.db")
+
+
+def test_an_open_store_is_not_overwritten(filled, path, target, open_store):
+    other = open_store(target)
+    accept(other, create(BOB))
+
+    with pytest.raises(StoreOwned, match=r"copy\.db is in use by process"):
+        backup(path, target, overwrite=True)
+
+    assert [h.stream for h in other.headers()] == [BOB]
+    assert write_one(other, append(1, record(), stream=BOB)) == Appended(2)
+
+
+def test_a_closed_store_is_overwritten_when_it_is_asked_for(filled, path, target, open_store):
+    other = open_store(target)
+    accept(other, create(BOB))
+    other.close()
+
+    backup(path, target, overwrite=True)
+
+    assert listing(target.parent).keys() == {"copy.db"}
+    assert contents(open_store(target)) == contents(filled)
+
+
+def test_two_at_once_for_the_same_place_do_not_meet(filled, path, target, small_steps):
+    refused = []
+
+    def again(done, total):
+        if not refused:
+            with pytest.raises(StoreOwned) as caught:
+                backup(path, target, overwrite=True)
+            refused.append(caught.value)
+
+    backup(path, target, on_progress=again)
+
+    assert len(refused) == 1
+    assert listing(target.parent).keys() == {"copy.db"}
+
+
+# Sources
+
+
+def test_what_is_no_store_is_refused(tmp_path, target):
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "text.db").write_bytes(b"once upon a time " * 100)
+    apsw.Connection(str(tmp_path / "other.db")).execute("CREATE TABLE t (a)").connection.close()
+
+    for name in ("missing.db", "empty.db", "text.db", "other.db", "copies"):
+        with pytest.raises(StoreUnusable):
+            backup(tmp_path / name, target)
+
+    assert listing(target.parent) == {}
+    assert not (tmp_path / "missing.db").exists()
+
+
+def test_damage_to_a_flow_is_told_and_copied(filled, path, target):
+    filled.close()
+    other = apsw.Connection(str(path))
+    other.execute("UPDATE record SET data = '{}' WHERE position = 7").fetchall()
+    other.close()
+
+    (finding,) = backup(path, target).findings
+
+    assert (finding.stream, finding.version) == ("flow-0", 7)
+    assert target.exists()
+
+
+def test_a_file_whose_pages_do_not_fit_together_is_not_copied(filled, path, target):
+    filled.close()
+    image = bytearray(path.read_bytes())
+    image[10 * 4096 : 30 * 4096] = bytes(20 * 4096)
+    path.write_bytes(image)
+
+    with pytest.raises(StoreUnusable, match=r"damaged|cannot be read"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
+@pytest.fixture
+def read_only_folder(filled, monkeypatch):
+    """A closed store, where SQLite cannot create the files that it wants beside it."""
+
+    def connect(location, vfs):
+        connection = connect_reader(location, vfs)
+        connection.set_authorizer(refuse)
+        return connection
+
+    def refuse(*_):
+        raise apsw.CantOpenError("unable to open database file")
+
+    filled.close()
+    monkeypatch.setattr(snapshot, "connect_reader", connect)
+
+
+@pytest.mark.usefixtures("read_only_folder")
+def test_a_store_where_nothing_can_be_created_is_copied_if_nobody_has_it_open(path, target):
+    with pytest.raises(StoreUnusable, match="cannot be read by this user"):
+        backup(path, target)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    backup(path, target)
+
+    assert target.exists()
+
+
+@pytest.mark.usefixtures("read_only_folder")
+def test_such_a_copy_is_thrown_away_when_somebody_opens_the_store_meanwhile(path, target):
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    with pytest.raises(StoreHalted, match="was opened by somebody"):
+        backup(path, target, on_progress=lambda *_: os.utime(path))
+
+    assert listing(target.parent) == {}
+
+
+# Killed
+
+
+def run_and_kill(path, target, lives):
+    command = [sys.executable, str(Path(__file__).with_name("backup_targets.py")), str(path), str(target)]
+    return subprocess.run([*command, str(lives)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_killed_anywhere_it_leaves_the_old_copy_or_the_new_one(filled, path, target, open_store):
+    accept(filled, create("kept"))
+    backup(path, target)
+    old = target.read_bytes()
+    accept(filled, append(1, record()))
+    calls = int(run_and_kill(path, target, 0).stdout)
+    new = target.read_bytes()
+    assert old != new
+
+    for lives in range(1, calls + 1):
+        target.write_bytes(old)
+        assert run_and_kill(path, target, lives).returncode == -signals.SIGKILL
+        assert target.read_bytes() in (old, new)
+
+    assert write_one(filled, append(2, record())) == Appended(3)
+    assert len(listing(target.parent)) > 1, "nothing was left to clean up: the kills came too late"
+    backup(path, target, overwrite=True)
+    assert listing(target.parent).keys() == {"copy.db"}
+    assert contents(open_store(target)) == contents(filled)

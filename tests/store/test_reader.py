@@ -1,0 +1,409 @@
+"""A look from outside: the same answers, whoever has the store open, and nothing is changed by it."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import apsw
+import pytest
+from conformance.builders import ADA, BOB, ENDED, accept, append, create, header, record, signal
+from persistasaurus.store import (
+    RecordCorrupt,
+    StoreHalted,
+    StoreReader,
+    StoreUnusable,
+    StreamNotFound,
+    schema,
+)
+from store.engines import TOLD, Other
+from store.test_forking import in_forked_child, refusal
+from store.test_opening import tamper
+
+
+@pytest.fixture
+def engine(path):
+    """A process that owns the store and commits when it is told to."""
+    made = []
+
+    def start(where=path):
+        made.append(Other(TOLD, where))
+        assert made[-1].hear() == "ready"
+        return made[-1]
+
+    yield start
+    for other in made:
+        other.kill()
+
+
+@pytest.fixture
+def open_reader(path):
+    made = []
+
+    def open_one(where=path):
+        made.append(StoreReader.open(where))
+        return made[-1]
+
+    yield open_one
+    for reader in made:
+        reader.close()
+
+
+def fill(store):
+    """Write a bit of everything."""
+    accept(store, create(ADA, *[record(b'{"number":%d}' % n, kind=f"kind-{n}") for n in range(5)]))
+    accept(store, create(BOB, change=header("waiting", wake_at=2**50), kind="hello"))
+    accept(store, *[signal(f"mail-{n}", stream=BOB) for n in range(3)])
+    accept(store, append(1, stream=BOB, rejected=((1, "no"),)), create("done"), signal(stream="done"))
+    accept(store, append(1, record(), stream="done", change=ENDED))
+    return store
+
+
+def contents(reader):
+    streams = [h.stream for h in reader.headers()]
+    return (
+        reader.headers(),
+        reader.headers(type="hello"),
+        reader.headers(status="completed", limit=1),
+        [reader.header(stream) for stream in streams],
+        [reader.read(stream) for stream in streams],
+        [reader.inbox(stream) for stream in streams],
+        reader.read_all(after=2, limit=3),
+        reader.due(2**60),
+        reader.next_wake_at(),
+        reader.dead_letters(),
+        reader.verify(),
+    )
+
+
+def listing(path):
+    return {file.name: file.stat().st_ino for file in path.parent.iterdir()}
+
+
+def test_it_answers_what_the_store_answers(store, open_reader, path):
+    truth = contents(fill(store))
+    reader = open_reader()
+
+    assert contents(reader) == truth
+    assert reader.path == path
+    assert reader.position() == 8
+    assert reader.header("nobody") is None
+    with pytest.raises(StreamNotFound):
+        reader.read("nobody")
+    store.close()
+    assert contents(reader) == truth
+    assert contents(open_reader()) == truth
+
+
+@pytest.mark.parametrize("beside", [(), ("-wal",), ("-shm",), ("-wal", "-shm"), ("-wal", "-shm", ".lock")])
+def test_it_creates_nothing(store, open_reader, path, beside):
+    truth = contents(fill(store))
+    store.close()
+    for suffix in beside:
+        path.with_name(path.name + suffix).unlink()
+    before = listing(path), path.read_bytes()
+
+    reader = open_reader()
+
+    assert contents(reader) == truth
+    assert list(reader.query("SELECT count(*) FROM flows")) == [(3,)]
+    assert reader.data_version() == reader.data_version()
+    assert reader.owner() is None
+    reader.close()
+    assert (listing(path), path.read_bytes()) == before
+
+
+def test_a_store_in_a_folder_with_strange_letters_is_read_at_rest(store, path, open_reader, tmp_path):
+    fill(store).close()
+    other = tmp_path / "100 % ?immutable=0#ä" / "flows.db"
+    other.parent.mkdir()
+    shutil.copy(path, other)
+
+    assert len(open_reader(other).headers()) == 3
+    assert list(listing(other)) == ["flows.db"]
+
+
+def test_it_reads_beside_an_engine_that_commits(engine, open_reader):
+    other = engine()
+    reader = open_reader()
+
+    for number in range(1, 5):
+        other.tell("commit")
+        assert len(reader.read("told")) == number
+
+
+def test_it_reads_what_a_killed_engine_has_left(engine, open_reader, path):
+    other = engine()
+    other.tell("commit")
+    early = open_reader()
+    other.tell("commit")
+    other.kill()
+    assert path.with_name("flows.db-wal").stat().st_size > 0
+
+    for reader in (early, open_reader()):
+        assert len(reader.read("told")) == 2
+        assert reader.verify() == []
+        assert reader.owner() is None
+
+
+def test_it_reads_a_log_without_its_index(engine, open_reader, path, tmp_path):
+    other = engine()
+    other.tell("commit")
+    other.kill()
+    path.with_name("flows.db-shm").unlink()
+
+    assert len(open_reader().read("told")) == 1
+
+
+def test_it_goes_on_when_an_engine_opens_the_store(store, engine, open_reader, path):
+    fill(store).close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    reader = open_reader()
+    seen = [reader.data_version(), reader.position()]
+
+    other = engine()
+    other.tell("commit")
+    assert reader.position() == seen[1] + 1
+    assert reader.data_version() != seen[0]
+    assert other.tell("close") == "1"
+    assert len(reader.read("told")) == 1
+
+
+def test_what_was_read_while_an_engine_opened_the_file_is_read_again(store, engine, open_reader, path):
+    fill(store).close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    reader = open_reader()
+    asked = []
+
+    def question(connection):
+        if not asked:
+            other = engine()
+            other.tell("commit")
+        asked.append(connection)
+        return connection.execute("SELECT count(*) FROM stream").get
+
+    assert reader._lent(question) == 4
+    assert len(asked) == 2
+
+
+def test_the_engine_keeps_its_locks_when_a_reader_in_its_process_is_closed(store, path, open_reader):
+    fill(store)
+    reader = open_reader()
+    reader.verify()
+    assert list(reader.query("SELECT count(*) FROM flows")) == [(3,)]
+    reader.close()
+
+    # Whoever closes a file that nobody else has locked takes its log away.
+    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM word'); c.close()"
+    Other(code, path).end()
+
+    assert path.with_name("flows.db-wal").exists()
+    accept(store, append(5, record()))
+
+
+def test_what_is_no_store_is_refused_and_left_alone(path, open_reader, tmp_path):
+    with pytest.raises(StoreUnusable, match="there is no store at"):
+        open_reader()
+    with pytest.raises(StoreUnusable, match="there is no store at"):
+        open_reader(tmp_path / "nowhere" / "flows.db")
+    with pytest.raises(StoreUnusable, match="not a file"):
+        open_reader(tmp_path)
+    for content, reason in (
+        (b"", "is empty"),
+        (b"x", "no SQLite database"),
+        (b"text " * 1000, "no SQLite database"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(StoreUnusable, match=reason):
+            open_reader()
+        assert path.read_bytes() == content
+    assert listing(path).keys() == {"flows.db"}
+
+
+def test_a_path_that_leads_nowhere_is_refused(path, open_reader):
+    path.symlink_to(path)
+
+    for where in (path, "flows\0.db", "x" * 5000):
+        with pytest.raises(StoreUnusable, match="cannot open"):
+            open_reader(where)
+
+
+def test_the_database_of_another_program_is_refused(path, open_reader):
+    tamper(path, "CREATE TABLE theirs (x)")
+
+    with pytest.raises(StoreUnusable, match="not a store"):
+        open_reader()
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("CREATE TRIGGER evil AFTER INSERT ON record BEGIN DELETE FROM record; END", "trigger 'evil'"),
+        ("CREATE VIEW evil AS SELECT 1", "view 'evil'"),
+        ("DROP VIEW flows", "lacks its view 'flows'"),
+        ("CREATE TABLE evil (x)", "table 'evil'"),
+        ("PRAGMA user_version = 3", "schema 3, this code knows up to 2"),
+    ],
+)
+def test_a_store_with_another_schema_is_refused(store, path, open_reader, statement, reason):
+    fill(store).close()
+    tamper(path, statement)
+
+    with pytest.raises(StoreUnusable, match=reason):
+        open_reader()
+
+
+def test_a_network_filesystem_and_an_old_sqlite_are_refused(store, open_reader, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("persistasaurus.store.location.filesystem_of", lambda directory: "nfs4")
+        with pytest.raises(StoreUnusable, match="nfs4"):
+            open_reader()
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.40.1")
+    with pytest.raises(StoreUnusable, match=r"3\.40\.1"):
+        open_reader()
+
+
+@pytest.fixture
+def first_release(open_store, path, monkeypatch):
+    """A store as version 1 of the schema has written it."""
+    with monkeypatch.context() as older:
+        steps = schema.ladder()[:1]
+        older.setattr(schema, "ladder", lambda: steps)
+        fill(open_store()).close()
+    return path
+
+
+def test_a_store_of_an_older_schema_is_read_and_left_as_it_is(first_release, open_reader):
+    before = first_release.read_bytes()
+    reader = open_reader()
+
+    assert reader.schema_version == 1
+    assert len(contents(reader)[0]) == 3
+    assert list(reader.query("SELECT flow_id, status FROM flows ORDER BY 1")) == [
+        ("done", "completed"),
+        ("signup-ada", "running"),
+        ("signup-bob", "waiting"),
+    ]
+    assert len(list(reader.query("SELECT * FROM dead_letters"))) == 2
+    assert first_release.read_bytes() == before
+
+
+def test_a_reader_lives_through_a_migration(first_release, open_reader, open_store):
+    reader = open_reader()
+    before = contents(reader)
+
+    open_store()
+
+    assert reader.schema_version == 2
+    assert contents(reader) == before
+    assert len(list(reader.query("SELECT * FROM flows"))) == 3
+
+
+def test_data_version_tells_of_every_commit(store, engine, open_reader):
+    reader = open_reader()
+    seen = [reader.data_version()]
+    for number in range(5):
+        accept(store, create(f"flow-{number}"))
+        seen.append(reader.data_version())
+    store.close()
+    other = engine()
+    for _ in range(5):
+        seen.append(reader.data_version())
+        other.tell("commit")
+    seen.append(reader.data_version())
+
+    assert all(a != b for a, b in pairwise(seen))
+    assert reader.data_version() == reader.data_version()
+
+
+def test_reading_changes_no_data_version(store, open_reader):
+    reader = open_reader(fill(store).path)
+    before = reader.data_version()
+
+    contents(reader)
+    list(reader.query("SELECT * FROM steps"))
+
+    assert reader.data_version() == before
+
+
+def test_a_file_that_is_replaced_or_gone_is_told(store, open_reader, path):
+    fill(store).close()
+    reader = open_reader()
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+    for use in (reader.headers, reader.data_version, lambda: reader.query("SELECT 1"), reader.verify):
+        with pytest.raises(StoreHalted, match="replaced by another file"):
+            use()
+    path.unlink()
+    with pytest.raises(StoreHalted, match="cannot be found"):
+        reader.headers()
+
+
+def test_a_closed_reader_says_so(store, open_reader):
+    reader = open_reader(fill(store).path)
+    reader.data_version()
+    for _ in range(2):
+        reader.close()
+
+    uses = (
+        reader.headers,
+        reader.data_version,
+        reader.owner,
+        reader.verify,
+        lambda: reader.query("SELECT 1"),
+    )
+    for use in uses:
+        with pytest.raises(StoreHalted, match="closed"):
+            use()
+
+
+def test_a_reader_does_not_live_on_in_a_forked_child(store, open_reader):
+    reader = open_reader(fill(store).path)
+    answer = reader.query("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n")
+
+    for use in (reader.headers, reader.data_version, reader.owner, lambda: reader.query("SELECT 1")):
+        assert "forked" in in_forked_child(lambda use=use: refusal(use))
+    assert in_forked_child(lambda: str(len(StoreReader.open(store.path).headers()))) == "3"
+    assert next(answer) == (1,)
+    answer.close()
+
+
+def test_many_threads_read_at_once(store, open_reader):
+    fill(store)
+    reader = open_reader()
+    truth = contents(reader)[:-1]
+
+    def look(_):
+        versions = []
+        for _ in range(20):
+            assert len(list(reader.query("SELECT * FROM flows"))) == 3
+            versions.append(reader.data_version())
+        return versions, contents(reader)[:-1]
+
+    with ThreadPoolExecutor(8) as threads:
+        for versions, found in threads.map(look, range(8)):
+            assert versions == versions[:1] * 20
+            assert found == truth
+
+
+def test_rotten_bytes_are_told(store, path, open_reader):
+    fill(store).close()
+    image = bytearray(path.read_bytes())
+    image[image.index(b'{"number":3}') + 10] ^= 1
+    path.write_bytes(image)
+    reader = open_reader()
+
+    with pytest.raises(RecordCorrupt, match=r"record 4 .*checksum"):
+        reader.read(ADA)
+    assert [(f.stream, f.version) for f in reader.verify()] == [(ADA, 4)]
+    for page in range(0, len(image), 4096):
+        if ADA.encode() in image[page : page + 4096]:
+            image[page : page + 8] = b"\xee" * 8
+    path.write_bytes(image)
+    with pytest.raises(StoreUnusable, match="damaged"):
+        open_reader().headers()
+    assert open_reader().verify()

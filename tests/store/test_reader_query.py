@@ -1,0 +1,291 @@
+"""Statements of the user's: they read, and can do nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from time import monotonic
+
+import apsw
+import pytest
+from conformance.builders import ADA, accept, append, create, record
+from persistasaurus.store import (
+    QueryFailed,
+    QueryInterrupted,
+    StoreHalted,
+    StoreReader,
+    StoreUnusable,
+    rows,
+    schema,
+)
+from store.engines import Other
+from store.test_opening import tamper
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT {} FROM n"
+
+
+@pytest.fixture
+def reader(store, path):
+    accept(store, create(ADA, *[record(b'{"n":%d}' % n) for n in range(20)]))
+    with StoreReader.open(path) as reader:
+        yield reader
+
+
+def test_rows_come_with_the_names_of_their_columns(reader):
+    found = reader.query("SELECT version AS v, data ->> '$.n' AS n FROM record WHERE version > ?", (18,))
+
+    assert found.columns == ("v", "n")
+    assert list(found.rows) == [(19, 18), (20, 19)]
+    assert list(found) == []
+
+
+def test_an_answer_without_rows_has_columns(reader):
+    found = reader.query("SELECT * FROM dead_letters")
+
+    assert found.columns[:2] == ("id", "flow_id")
+    assert list(found) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM record",
+        "UPDATE stream SET wake_at = 1",
+        "INSERT INTO word VALUES (99, 'x')",
+        "WITH x AS (SELECT 1) INSERT INTO word SELECT 99, 'y'",
+        "DROP VIEW flows",
+        "CREATE TABLE evil (x)",
+        "CREATE TEMP TABLE evil (x)",
+        "CREATE TEMP VIEW evil AS SELECT 1",
+        "CREATE TEMP TRIGGER evil AFTER INSERT ON record BEGIN SELECT 1; END",
+        "ALTER TABLE record ADD COLUMN x",
+        "ATTACH ':memory:' AS other",
+        "ATTACH '/etc/passwd' AS other",
+        "DETACH main",
+        "VACUUM",
+        "VACUUM INTO 'copy.db'",
+        "BEGIN",
+        "BEGIN IMMEDIATE",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT x",
+        "ANALYZE",
+        "REINDEX",
+        "PRAGMA query_only = OFF",
+        "PRAGMA user_version = 7",
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        "PRAGMA writable_schema = ON",
+        "PRAGMA trusted_schema = ON",
+        "PRAGMA data_store_directory = 'x'",
+        "PRAGMA optimize",
+        "SELECT * FROM pragma_journal_mode",
+        "SELECT load_extension('evil')",
+        "SELECT writefile('evil', 'x')",
+        "SELECT fts3_tokenizer('simple', x'00')",
+        "CREATE VIRTUAL TABLE temp.evil USING fts5(x)",
+    ],
+)
+def test_nothing_but_reading_is_allowed(reader, path, statement, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir() if file.name != "flows.db-shm"}
+
+    with pytest.raises(QueryFailed):
+        list(reader.query(statement))
+
+    after = {file.name: file.read_bytes() for file in path.parent.iterdir() if file.name != "flows.db-shm"}
+    assert after == before
+
+
+def test_each_defence_holds_by_itself(reader, monkeypatch):
+    for attempt in ("DELETE FROM record", "PRAGMA user_version = 7", "ATTACH 'other.db' AS other"):
+        with monkeypatch.context() as lax:
+            lax.setattr(rows, "_authorized", lambda *_: apsw.SQLITE_OK)
+            with pytest.raises(QueryFailed):
+                reader.query(attempt)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("SELEC 1", "syntax error"),
+        ("SELECT nonsense FROM flows", "no such column: nonsense"),
+        ("SELECT * FROM nowhere", "no such table: nowhere"),
+        ("SELECT ?", "bindings"),
+        ("", "nothing in it"),
+        ("-- nothing", "nothing in it"),
+        ("SELECT 1; SELECT 2", "one statement at a time"),
+        ("SELECT 1; DELETE FROM record", "one statement at a time"),
+        ("SELECT CAST(x'ff' AS TEXT)", "not UTF-8"),
+        ("SELECT json('{')", "malformed JSON"),
+        ("SELECT 1 \0; DELETE FROM record", "statement"),
+        ("DELETE FROM record", "only reading is allowed"),
+    ],
+)
+def test_what_is_wrong_with_a_statement_is_told(reader, statement, reason):
+    with pytest.raises(QueryFailed, match=reason):
+        list(reader.query(statement))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1;",
+        "SELECT 1; -- done",
+        "/* one */ SELECT 1 -- done\n;\n/* two */ ;",
+        "VALUES (1)",
+        "WITH x(y) AS (VALUES (1)) SELECT y FROM x",
+        "SELECT length('-- ; ') - 4",
+        "SELECT value FROM json_each('[1]')",
+        "SELECT 1 FROM pragma_table_info('flows') WHERE name = 'flow_id'",
+    ],
+)
+def test_everything_that_reads_is_allowed(reader, statement):
+    assert list(reader.query(statement)) == [(1,)]
+
+
+def test_what_comes_behind_a_statement_is_looked_at_quickly(reader):
+    began = monotonic()
+    with pytest.raises(QueryFailed, match="one statement"):
+        reader.query("SELECT 1;" + "/**/" * 10_000 + "x")
+    assert monotonic() - began < 5
+
+
+def test_plans_and_pragmas_that_tell_are_allowed(reader):
+    assert list(reader.query("PRAGMA user_version")) == [(2,)]
+    assert len(list(reader.query("PRAGMA table_info(flows)"))) == 11
+    assert list(reader.query("EXPLAIN QUERY PLAN SELECT * FROM flows"))
+    assert ("flows", "view") in {row[1:3] for row in reader.query("PRAGMA table_list")}
+
+
+def test_a_view_that_was_put_in_later_is_refused(reader, store, path):
+    store.close()
+    tamper(path, "CREATE VIEW evil AS SELECT load_extension('evil')")
+
+    with pytest.raises(StoreUnusable, match="view 'evil'"):
+        reader.query("SELECT * FROM flows")
+
+
+def test_a_view_that_was_changed_later_is_refused(reader, store, path):
+    store.close()
+    tamper(path, "DROP VIEW flows", "CREATE VIEW flows AS SELECT 1 AS flow_id")
+
+    with pytest.raises(StoreUnusable, match="view 'flows'"):
+        reader.query("SELECT * FROM flows")
+
+
+def test_a_store_that_a_newer_engine_has_taken_on_is_refused(reader, store, path):
+    store.close()
+    tamper(path, version=3)
+
+    with pytest.raises(StoreUnusable, match="schema 3"):
+        reader.query("SELECT 1")
+
+
+def test_only_connections_that_have_compared_the_schema_look_into_views(reader):
+    with pytest.raises(apsw.SQLError, match="prohibited"):
+        reader._lent(lambda connection: connection.execute("SELECT * FROM flows"))
+
+
+def test_a_long_answer_is_the_store_as_of_one_commit(reader, store):
+    answer = reader.query("SELECT a.version FROM record a, record b, record c")
+    first = next(answer)
+    accept(store, append(20, record(), record()))
+
+    assert 1 + sum(1 for _ in answer) == 20**3
+    assert first == (1,)
+    assert next(reader.query("SELECT count(*) FROM record")) == (22,)
+
+
+def test_only_a_long_answer_keeps_the_log_from_being_emptied(reader, store, path):
+    short = reader.query("SELECT * FROM record")
+    store._truncate(store._writer)
+    assert path.with_name("flows.db-wal").stat().st_size == 0
+
+    accept(store, append(20, record()))
+    with reader.query("SELECT 1 FROM record a, record b, record c") as long:
+        next(long)
+        store._truncate(store._writer)
+        assert path.with_name("flows.db-wal").stat().st_size > 0
+    store._truncate(store._writer)
+
+    assert path.with_name("flows.db-wal").stat().st_size == 0
+    assert len(list(short)) == 20
+
+
+def test_a_statement_that_runs_away_is_stopped_from_another_thread(reader):
+    with ThreadPoolExecutor(2) as threads:
+        running = [threads.submit(reader.query, ENDLESS.format("count(*)")) for _ in range(2)]
+        while not all(future.done() for future in running):
+            reader.interrupt()
+        for future in running:
+            assert isinstance(future.exception(), QueryInterrupted)
+
+
+def test_an_answer_that_never_ends_is_stopped_from_another_thread(reader):
+    answer = reader.query(ENDLESS.format("x"))
+    stopping = Thread(target=lambda: [next(reader.query("SELECT 1")), answer.interrupt()])
+    stopping.start()
+
+    with pytest.raises(QueryInterrupted):
+        for _ in answer:
+            pass
+    stopping.join()
+    assert list(answer) == []
+
+
+def test_ctrl_c_stops_a_statement_that_runs_away(path, store):
+    code = f"""
+import sys
+from persistasaurus.store import StoreReader
+reader = StoreReader.open(sys.argv[1])
+try:
+    print("ready", flush=True)
+    reader.query({ENDLESS.format("count(*)")!r})
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+print(len(reader.headers()), flush=True)
+"""
+    other = Other(code, path)
+    assert other.hear() == "ready"
+    os.kill(other.process.pid, signals.SIGINT)
+
+    assert other.hear() == "stopped"
+    assert other.end() == "0"
+
+
+def test_closing_the_reader_ends_its_answers(reader):
+    answer = reader.query(ENDLESS.format("x"))
+    reader.close()
+
+    with pytest.raises(QueryInterrupted):
+        sum(1 for _ in answer)
+
+
+def test_a_file_that_is_opened_while_it_is_queried_is_told(store, path, reader):
+    store.close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    answer = reader.query("SELECT 1 FROM record a, record b, record c")
+    other = sqlite3.connect(path)
+    other.execute("SELECT * FROM word").fetchall()
+
+    with pytest.raises(StoreHalted, match="ask again"):
+        list(answer)
+    other.close()
+
+
+def test_the_views_of_an_older_store_are_this_connections_own(open_store, path, monkeypatch):
+    with monkeypatch.context() as older:
+        steps = schema.ladder()[:1]
+        older.setattr(schema, "ladder", lambda: steps)
+        store = open_store()
+        accept(store, create(ADA))
+    with StoreReader.open(path) as reader:
+        assert list(reader.query("SELECT flow_id FROM flows")) == [(ADA,)]
+        assert list(reader.query("SELECT count(*) FROM sqlite_schema WHERE type = 'view'")) == [(0,)]
+        with pytest.raises(QueryFailed):
+            reader.query("DROP VIEW temp.flows")

@@ -1,0 +1,386 @@
+"""What was exported comes back as it was, or is refused as a whole."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import itertools
+import json
+
+import apsw
+import pytest
+from conformance.builders import (
+    ADA,
+    AT,
+    BOB,
+    ENDED,
+    accept,
+    append,
+    create,
+    header,
+    record,
+    signal,
+    write_one,
+)
+from conformance.recorder import sync_error
+from persistasaurus.store import (
+    Appended,
+    ImportConflict,
+    NotAnExport,
+    NotWritten,
+    RecordCorrupt,
+    SqliteStore,
+    StoreError,
+    StoreOwned,
+    StoreUnusable,
+    StreamNotFound,
+    StreamState,
+    importer,
+)
+from persistasaurus.store.export import export, export_file
+from persistasaurus.store.importer import import_
+from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
+
+BODIES = [
+    b'{"type":"flow_started","args":[1, 2.50, "caf\xc3\xa9"]}',
+    b"",
+    b"plain \n text",
+    b' {"spaces":"around"}',
+    b'{"two":\n"lines"}',
+    b"\xff\x00\xfe",
+    b"NaN",
+    b"1e999",
+    b'"\\ud800"',
+    b"null",
+    b'{"a":1,"a":2}',
+    b"[" * 300 + b"]" * 300,
+    b"[" * 100_000,
+    "\u2028\x7f\x00".encode(),
+]
+
+
+@pytest.fixture
+def filled(store):
+    """A store with a bit of everything."""
+    accept(store, create(ADA, *[record(body, kind=f"kind-{n % 3}") for n, body in enumerate(BODIES)]))
+    accept(store, create(BOB, record(), kind="hello", change=header("waiting", wake_at=AT + 99)))
+    accept(store, *[signal(f"mail-{n}", b'{"n":%d}' % n, stream=BOB, at=AT + n) for n in range(4)])
+    ids = [entry.id for entry in store.inbox(BOB)]
+    accept(store, append(1, record(at=AT + 9), stream=BOB, consumed=ids[:1], rejected=((ids[1], "no date"),)))
+    accept(store, create("done"), signal(stream="done"))
+    accept(store, append(1, record(b'{"end":true}'), stream="done", change=ENDED))
+    accept(store, create("held", change=header("parked", StreamState.HELD)), signal(stream="held"))
+    return store
+
+
+@pytest.fixture
+def text(tmp_path):
+    return tmp_path / "store.jsonl"
+
+
+@pytest.fixture
+def other(tmp_path):
+    return tmp_path / "other.db"
+
+
+@pytest.fixture
+def batches_of_one(monkeypatch):
+    monkeypatch.setattr(importer, "_BATCH_FLOWS", 1)
+    monkeypatch.setattr(importer, "_REPORTED", 1)
+
+
+@pytest.fixture
+def telling_all(monkeypatch):
+    monkeypatch.setattr("persistasaurus.store.export._REPORTED", 1)
+
+
+@pytest.fixture
+def moved(filled, path, text, other, clock):
+    """What was exported, and imported into another store."""
+    return export_file(path, text), import_(text, other, now=clock)
+
+
+def exported(path, **options):
+    pieces = []
+    export(path, pieces.append, **options)
+    return b"".join(pieces)
+
+
+def read_export_of(path):
+    return list(TranscriptReader(io.BytesIO(exported(path)), DEFAULT_LIMITS).flows())
+
+
+def listing(directory):
+    return {path.name for path in directory.iterdir()}
+
+
+def test_what_is_imported_is_exported_again_byte_by_byte(moved, path, text, other):
+    first, done = moved
+
+    assert exported(other) == text.read_bytes() == exported(path)
+    assert (done.flows, done.records, done.signals) == (first.flows, first.records, first.signals)
+
+
+@pytest.mark.usefixtures("moved")
+def test_an_imported_store_answers_as_the_exported_one(filled, other, open_store):
+    copy = open_store(other)
+
+    assert copy.verify() == []
+    for found in filled.headers():
+        assert copy.header(found.stream) == found
+        assert copy.read(found.stream) == filled.read(found.stream)
+        before, after = filled.inbox(found.stream), copy.inbox(found.stream)
+        assert [(e.at, e.name, e.key, e.data) for e in before] == [
+            (e.at, e.name, e.key, e.data) for e in after
+        ]
+    assert sorted((d.stream, d.key, d.at, d.reason) for d in filled.dead_letters()) == sorted(
+        (d.stream, d.key, d.at, d.reason) for d in copy.dead_letters()
+    )
+
+
+@pytest.mark.usefixtures("moved")
+def test_signals_that_were_consumed_are_still_known_as_duplicates(other, open_store):
+    again = write_one(open_store(other), signal("mail-0", b'{"n":0}', stream=BOB, at=AT + 500))
+
+    assert (again.duplicate, again.at) == (True, AT)
+
+
+def test_it_is_read_back_without_a_store(filled, path, text):
+    export_file(path, text)
+
+    flows = read_export(text)
+
+    assert [(flow.stream, flow.type) for flow in flows] == [(h.stream, h.type) for h in filled.headers()]
+    assert [r.data for r in flows[0].records] == BODIES
+
+
+def test_payloads_stay_readable_where_they_can(filled, path):
+    lines = exported(path, flows=[ADA]).splitlines()
+    forms = ["data", *["text"] * 4, "base64", *["text"] * 3, "data", "data", "text", "text", "text"]
+
+    found = [json.loads(line) for line in lines[2 : 2 + len(BODIES)]]
+
+    assert [next(form for form in ("data", "text", "base64") if form in line) for line in found] == forms
+    assert base64.b64decode(found[5]["base64"]) == BODIES[5]
+    assert BODIES[0] in lines[2]
+
+
+def test_single_flows_are_exported_in_the_order_of_their_creation(filled, path, text):
+    export_file(path, text, flows=["done", ADA, "done"])
+
+    assert [flow.stream for flow in read_export(text)] == [ADA, "done"]
+    with pytest.raises(StreamNotFound, match="nobody"):
+        export_file(path, text, flows=[ADA, "nobody"], overwrite=True)
+    with pytest.raises(StreamNotFound, match="nobody"):
+        exported(path, flows=["nobody"])
+
+
+def test_an_export_is_of_one_instant_and_waits_for_nobody(filled, path):
+    """The reader of a pipe takes its time: the engine goes on, and empties its log."""
+    pieces = []
+
+    def slow(piece):
+        pieces.append(piece)
+        accept(filled, append(1, record(), stream="held"))
+        filled._truncate(filled._ready())
+
+    export(path, slow)
+
+    assert path.with_name("flows.db-wal").stat().st_size == 0
+    assert b"".join(pieces) != exported(path)
+
+
+@pytest.mark.usefixtures("telling_all")
+def test_what_is_committed_meanwhile_is_not_in_it(filled, path, text):
+    told = []
+
+    def commit(done, total):
+        told.append((done, total))
+        accept(filled, append(len(told), record(), stream="held"), create(f"new-{len(told)}"))
+
+    before, records = exported(path), len(filled.read_all())
+    export_file(path, text, on_progress=commit)
+
+    assert text.read_bytes() == before
+    assert told[-1] == (records, records)
+
+
+@pytest.mark.usefixtures("filled", "telling_all")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
+def test_an_export_that_is_stopped_leaves_nothing(path, text, error):
+    before = listing(path.parent)
+
+    def stop(done, total):
+        raise error
+
+    with pytest.raises(error):
+        export_file(path, text, on_progress=stop)
+    with pytest.raises(error):
+        export(path, lambda piece: stop(0, 0))
+
+    assert listing(path.parent) == before
+
+
+def test_an_export_never_overwrites_what_it_should_not(filled, path, text):
+    text.write_bytes(b"precious")
+
+    for target in (text, path, path.with_name("flows.db-wal")):
+        with pytest.raises(NotWritten):
+            export_file(path, target, overwrite=target != text)
+
+    assert text.read_bytes() == b"precious"
+    assert filled.verify() == []
+
+
+def test_a_damaged_flow_is_named_and_can_be_left_out(filled, path, text):
+    filled.close()
+    other = apsw.Connection(str(path))
+    other.execute("UPDATE record SET data = '{}' WHERE position = 8").fetchall()
+    other.close()
+
+    with pytest.raises(RecordCorrupt, match=r"record 8 of stream 'signup-ada'"):
+        export_file(path, text)
+    assert not text.exists()
+
+    skipped = export_file(path, text, skip_damaged=True).skipped
+    assert [damage.stream for damage in skipped] == [ADA]
+    assert [flow.stream for flow in read_export(text)] == [BOB, "done", "held"]
+
+
+# Importing
+
+
+@pytest.mark.usefixtures("moved")
+def test_the_same_import_again_changes_nothing(text, other, clock):
+    again = import_(text, other, now=clock)
+
+    assert (again.flows, again.present, again.conflicts) == (0, 4, ())
+    assert exported(other) == text.read_bytes()
+
+
+def test_it_can_come_through_a_pipe(filled, path, other, clock):
+    class Pipe(io.RawIOBase):
+        def __init__(self, data):
+            self.data = io.BytesIO(data)
+
+        def read(self, size=-1):
+            return self.data.read(size)
+
+    import_(Pipe(exported(path)), other, now=clock)
+
+    assert exported(other) == exported(path)
+
+
+def test_a_pipe_that_breaks_is_no_export(other, clock):
+    class Broken(io.RawIOBase):
+        def read(self, size=-1):
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(NotAnExport, match="could not be read to its end: Input/output error"):
+        import_(Broken(), other, now=clock)
+
+    assert not other.exists()
+
+
+@pytest.mark.usefixtures("filled")
+def test_other_flows_of_the_store_stay(path, text, other, clock):
+    export_file(path, text)
+    with contextlib.closing(SqliteStore.open(other, now=clock)) as there:
+        accept(there, create("older"), signal(stream="older"))
+
+    import_(text, other, now=clock)
+
+    assert [flow.stream for flow in read_export_of(other)] == ["older", ADA, BOB, "done", "held"]
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    "difference",
+    [
+        create("done", record(b'"other"')),
+        create("done", record(), record(b'{"end":true}')),
+        create("done", record(kind="flow_started"), record(b'{"end":true}'), change=ENDED),
+    ],
+    ids=["other records", "another status", "other signals"],
+)
+def test_a_flow_with_another_history_is_a_conflict(path, text, other, clock, difference):
+    export_file(path, text)
+    with contextlib.closing(SqliteStore.open(other, now=clock)) as there:
+        accept(there, difference)
+    before = exported(other)
+
+    with pytest.raises(ImportConflict, match="'done'") as caught:
+        import_(text, other, now=clock)
+    assert caught.value.streams == ("done",)
+    assert exported(other) == before
+
+    done = import_(text, other, now=clock, skip_conflicts=True)
+    assert (done.flows, done.conflicts) == (3, ("done",))
+    assert exported(other, flows=["done"]) == before
+
+
+def test_an_open_store_is_not_imported_into(filled, path, text):
+    export_file(path, text)
+
+    with pytest.raises(StoreOwned, match="in use by process"):
+        import_(text, path, now=lambda: 0)
+
+
+def test_a_store_is_not_read_as_an_export(filled, path, other, clock):
+    with pytest.raises(NotAnExport, match="is a store"):
+        import_(path, other, now=clock)
+
+    assert not other.exists()
+    assert write_one(filled, append(1, record(), stream="held")) == Appended(2)
+
+
+def test_what_is_not_there_is_named(tmp_path, other, clock):
+    with pytest.raises(NotAnExport, match=r"cannot read .*missing\.jsonl: No such file"):
+        import_(tmp_path / "missing.jsonl", other, now=clock)
+
+
+def test_into_something_that_is_no_store(filled, path, text, other, clock):
+    export_file(path, text)
+    other.write_bytes(b"once upon a time " * 100)
+
+    with pytest.raises(StoreUnusable):
+        import_(text, other, now=clock)
+
+    assert other.read_bytes() == b"once upon a time " * 100
+
+
+@pytest.mark.usefixtures("filled", "batches_of_one")
+def test_an_import_that_fails_at_any_commit_is_finished_by_the_next(path, text, tmp_path, clock, recorder):
+    export_file(path, text)
+    whole = {flow.stream: flow for flow in read_export(text)}
+    for at in itertools.count(1):
+        other = tmp_path / f"other-{at}.db"
+        recorder.fail("wal", "sync", sync_error, at=at)
+        try:
+            import_(text, other, now=clock, vfs=recorder.vfs_name)
+            break
+        except StoreError:
+            recorder.forgive()
+        with contextlib.suppress(StoreUnusable):  # it failed so early that there is no store yet
+            assert all(whole[flow.stream] == flow for flow in read_export_of(other))
+        import_(text, other, now=clock)
+        assert exported(other) == text.read_bytes()
+
+    assert at > 5
+
+
+@pytest.mark.usefixtures("filled", "batches_of_one")
+def test_an_import_that_is_stopped_is_finished_by_the_next(path, text, other, clock):
+    export_file(path, text)
+
+    def stop(done, total):
+        if done > total * 0.8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_(text, other, now=clock, on_progress=stop)
+    assert 0 < len(read_export_of(other)) < 4
+
+    import_(text, other, now=clock)
+    assert exported(other) == text.read_bytes()
