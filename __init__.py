@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .actors import EventSourcedActor, FlowEvent, FlowHandle, FlowSystem, Receipt, SupervisorRules
+from .actors import (
+    EventSourcedActor,
+    FlowEvent,
+    FlowHandle,
+    FlowSystem,
+    Receipt,
+    SupervisorRules,
+    SystemStatistics,
+)
 from .flows import (
     Done,
     Flow,
@@ -29,6 +37,7 @@ from .flows.errors import (
     FlowEnded,
     FlowFailed,
     FlowNotFound,
+    FlowNotRegistered,
     FlowParked,
     FlowStateError,
     NondeterminismError,
@@ -37,6 +46,7 @@ from .flows.errors import (
     Overloaded,
     PayloadError,
     PersistasaurusError,
+    QueryNotFound,
     SignalRejected,
     StepError,
     StoreUnavailable,
@@ -56,6 +66,7 @@ __all__ = [
     "FlowFailed",
     "FlowHandle",
     "FlowNotFound",
+    "FlowNotRegistered",
     "FlowParked",
     "FlowStateError",
     "FlowSystem",
@@ -67,6 +78,7 @@ __all__ = [
     "PayloadError",
     "PayloadLimits",
     "PersistasaurusError",
+    "QueryNotFound",
     "Receipt",
     "Retry",
     "SignalRejected",
@@ -77,6 +89,7 @@ __all__ = [
     "StoreUnavailable",
     "SupervisorRules",
     "SystemClosed",
+    "SystemStatistics",
     "current_step",
     "flow",
     "gather",

@@ -14,7 +14,9 @@ from .pooled import EscapedError
 if TYPE_CHECKING:
     from .flow_actor import FlowActor
 
-__all__ = ["Answers", "unconfirmed"]
+__all__ = ["Answers", "nothing_to_retry", "unconfirmed"]
+
+_REPAIRED = events.kind(events.Repaired())
 
 
 class Answers:
@@ -119,10 +121,26 @@ class Answers:
     def _retry(self, request: requests.Retry) -> None:
         """Run on from the log, with the fatal failure made void."""
         actor = self._actor
+        if request.seen is not None and self._was_repaired_since(request.seen):
+            request.reply.resolve(None)
+            actor.idle_or_not()
+            return
         if actor.status not in ("failed", "parked"):
-            raise PersistasaurusError(f"flow {actor.flow_id!r} is {actor.status}: there is nothing to retry")
+            raise nothing_to_retry(actor.flow_id, actor.status)
         made = actor.around.recovery.repair(actor.header, request.by, request.why, actor.around.moments.now())
         actor.adopt(*made, request.reply)
+
+    def _was_repaired_since(self, version: int) -> bool:
+        actor = self._actor
+        if version >= actor.version:
+            return False
+        records = actor.around.home.store.read(actor.flow_id, after=version)
+        return any(record.kind == _REPAIRED for record in records)
+
+
+def nothing_to_retry(flow_id: str, status: str) -> PersistasaurusError:
+    """Return what somebody is told who wants to retry what has not failed."""
+    return PersistasaurusError(f"flow {flow_id!r} is {status}: there is nothing to retry")
 
 
 def unconfirmed(flow_id: str, why: Any) -> StoreUnavailable:

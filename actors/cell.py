@@ -56,6 +56,8 @@ class SupervisorRules(NamedTuple):
     """More idle flows than that, and the one that has been idle longest goes to rest at once."""
     max_activations: int = 64
     restart: RestartRules = RestartRules()
+    horizon_s: float = 30.0
+    """So far ahead it is known in memory whose time comes when; what is later stays in the store."""
 
 
 class Cell:

@@ -53,6 +53,11 @@ class Scheduler(Protocol):
         ...
 
     @property
+    def live_actors(self) -> int:
+        """How many actors have been started and have not ended."""
+        ...
+
+    @property
     def ready(self) -> Callable[[Any], None]:
         """Have the given actor run, soon."""
         ...

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..flows import FlowCall, FlowDefinition, Registry, SignalCall, SignalType
+from ..flows.duplicates import refuse_duplicates
 from ..flows.errors import (
     FlowDefinitionError,
     FlowEnded,
     FlowNotFound,
+    FlowNotRegistered,
     NotInFlowError,
     Overloaded,
     PayloadError,
+    QueryNotFound,
     SignalRejected,
     StoreUnavailable,
     SystemClosed,
 )
 from ..flows.payload import Codec, check
+from ..flows.query import JsonQuery
 from ..flows.request import is_in_flow
 from ..store import InboxFull, RecordTooLarge, SignalConflict, StoreError, StreamEnded, StreamNotFound
 from .event_sourced import ACTOR_STATUS
@@ -141,14 +145,74 @@ class Door:
         payload = args[0] if args else None
         return SignalCall(name, self._any.encode(payload, self._limits))
 
+    def flow_json(self, name: str, args: bytes) -> FlowCall[Any]:
+        """Check the arguments of a new flow that come as a JSON object, by name.
+
+        Raises:
+            FlowNotRegistered: no flow of this name is registered.
+            PayloadError: they do not fit.
+        """
+        definition = self._definition(name)
+        return FlowCall(definition, definition.parameters.seal_json(args, self._limits)[0])
+
+    def signal_json(self, flow_id: str, name: str, payload: bytes) -> SignalCall[Any]:
+        """Check a signal whose payload comes as JSON.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+            SignalRejected: the payload does not fit what the flow declares.
+        """
+        declared = self._declared(flow_id, checked_id(name, "name of a signal"))
+        try:
+            data = self._any_json(payload) if declared is None else self._declared_json(declared, payload)
+        except PayloadError as error:
+            raise SignalRejected(f"{error}; nothing was written") from error
+        return SignalCall(name, data)
+
+    def query_json(self, flow_id: str, name: str, args: bytes) -> JsonQuery:
+        """Check the arguments of a query that come as a JSON object, by name.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+            FlowNotRegistered: its type is not registered.
+            QueryNotFound: it has no query of this name.
+            FlowDefinitionError: the query's parameters cannot be had from JSON.
+            PayloadError: they do not fit.
+        """
+        definition = self._definition(self._type_of(flow_id))
+        query = definition.queries.get(name)
+        if query is None:
+            raise QueryNotFound(definition.name, name, tuple(definition.queries))
+        return JsonQuery(query, query.parameters.seal_json(args, self._limits)[1])
+
+    def _definition(self, name: str) -> FlowDefinition[..., Any]:
+        definition = self.registry.find(name)
+        if definition is None:
+            raise FlowNotRegistered(name, tuple(known.name for known in self.registry))
+        return definition
+
+    def _any_json(self, payload: bytes) -> bytes:
+        check(payload, self._any.what, self._limits)
+        value = self._any.decode(payload)
+        refuse_duplicates(payload, self._any.what)
+        return self._any.encode(value, self._limits)
+
+    def _declared_json(self, declared: Step[..., Any], payload: bytes) -> bytes:
+        """Take an object by name, or the bare value of the only parameter."""
+        names = declared.parameters.names
+        if len(names) == 1 and not payload.lstrip().startswith(b"{"):
+            payload = b"{%b:%b}" % (msgspec.json.encode(names[0]), self._any_json(payload))
+        return declared.parameters.seal_json(payload, self._limits)[0]
+
     def _declared(self, flow_id: str, name: str) -> Step[..., Any] | None:
-        known = self._types.get(flow_id)
-        if known is None:
-            known = self._type_of(flow_id)
-        definition = self.registry.find(known)
+        definition = self.registry.find(self._type_of(flow_id))
         return None if definition is None else definition.signals.get(name)
 
     def _type_of(self, flow_id: str) -> str:
+        known = self._types.get(flow_id)
+        return self._look_up_type(flow_id) if known is None else known
+
+    def _look_up_type(self, flow_id: str) -> str:
         try:
             header = self._store.header(checked_id(flow_id, "flow id"))
         except StoreError as error:

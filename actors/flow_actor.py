@@ -47,6 +47,8 @@ _STATES = {
     "paused": StreamState.HELD,
 }
 _INBOX_PAGE = 1000
+_UNKNOWN = -1
+"""No alarm of any flow."""
 
 
 class FlowActor(EventSourcedActor[events.AnyEvent]):
@@ -65,6 +67,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._bell = bell
         self._header: Header | None = None
         self._wake_at: int | None = None
+        self._knows_alarm = True
         self._armed: Due | None = None
         self._announced: LastWord | None = None
         self._is_draining = False
@@ -75,9 +78,11 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     # ------------------------------------------------------------------------------------- recovery
     def on_start(self) -> None:
         """Recover, or find that the flow is new, has ended or is parked."""
+        self.around.tenancy.enter(self.flow_id, self)
         header = self._header = self._home.store.header(self.flow_id)
         if header is not None:
             self.version, self.status, self._wake_at = header.version, header.status, header.wake_at
+            self._knows_alarm = False
             if header.state is not StreamState.ENDED and header.status != ACTOR_STATUS:
                 self._recover(header)
         is_over = self.machine is None and self._writing is None
@@ -165,6 +170,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             except RecordCorrupt as error:
                 self._park(error, reply)
                 return
+            self._note_alarm(has_mail=bool(inbox))
             decision.merge(machine.handle(messages.Tick(), moment))
             for entry in inbox:
                 arrived = messages.SignalArrived(entry.id, entry.name, entry.key, entry.data)
@@ -172,6 +178,15 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             if len(inbox) == _INBOX_PAGE and decision.consumed:
                 self._look_again()
         self._go_on(decision, reply)
+
+    def _note_alarm(self, *, has_mail: bool) -> None:
+        """Take note, at the first look, that the header may have told of a signal, and not of an alarm.
+
+        With the signal that goes as well, also when the next alarm is at the very same instant.
+        """
+        if has_mail and not self._knows_alarm:
+            self._wake_at = _UNKNOWN
+        self._knows_alarm = True
 
     def _look_again(self) -> None:
         self._bell.is_rung = True
@@ -325,8 +340,13 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _leave(self, report: Any) -> None:
         """End now. What is still queued goes back to where it came from."""
+        self.around.tenancy.leave(self.flow_id, self)
         self.report(report)
         self._stop()
+
+    def _end(self) -> None:
+        self.around.tenancy.leave(self.flow_id, self)
+        super()._end()
 
     def on_stop(self) -> None:
         """Hand back what was not begun; whoever waits for a record hears that it may not come."""
@@ -356,6 +376,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._stop()
 
     def _crash(self, error: BaseException) -> None:
+        self.around.tenancy.leave(self.flow_id, self)
         self.report(requests.Crashed(self.flow_id, self.incarnation, error))
         reply, self._reply = self._reply, None
         if reply is not None:

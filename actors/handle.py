@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, TypeVarTuple, cast, overload
 
 import msgspec
 import pykka
 
 from ..flows import QueryCall, events
-from ..flows.errors import FlowNotFound, SystemClosed
-from ..store import Deliver, Delivered, StoreError
+from ..flows.errors import FlowNotFound
+from ..store import Deliver, StoreError
 from . import requests
 from .door import checked_id, outside_error
 from .event_sourced import ACTOR_STATUS
 from .futures import Reply
-from .journal import Entry, tell
+from .journal import tell
+from .sending import Receipt, from_microseconds, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from datetime import datetime
     from typing import Unpack
 
     from ..flows import SignalCall
     from ..store import Header
-    from ..store.contract import Outcome
     from .system import FlowSystem
 
 __all__ = ["FlowEvent", "FlowHandle", "Receipt", "from_microseconds"]
@@ -32,16 +32,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """The signal is durable. `at` is when it first came; `duplicate`: it had come before."""
-
-    signal_id: str
-    at: datetime
-    duplicate: bool
-
 
 class FlowEvent(NamedTuple):
     """An event of a flow's history, as it is on disk."""
@@ -49,11 +39,6 @@ class FlowEvent(NamedTuple):
     version: int
     at: datetime
     event: events.AnyEvent
-
-
-def from_microseconds(at: int) -> datetime:
-    """Return an instant of the store as a datetime, in UTC."""
-    return _EPOCH + timedelta(microseconds=at)
 
 
 class FlowHandle(Generic[R]):
@@ -198,25 +183,35 @@ class FlowHandle(Generic[R]):
         """Send a signal, and await that it is durable; raises as `signal` does."""
         return await self._send(signal, args, signal_id)
 
+    def signal_json(
+        self, name: str, payload: bytes = b"{}", *, signal_id: str | None = None, timeout: float | None = None
+    ) -> Receipt:
+        """Send a signal whose payload is JSON; answers and raises as `signal` does.
+
+        A declared signal takes an object of its parameters by name, or the bare value when it has one.
+        Unknown, missing and doubled fields are refused. Any other signal takes any JSON.
+        """
+        reply = self._send_json(name, payload, signal_id)
+        return _get(reply, timeout, "the signal was not confirmed")
+
+    async def signal_json_async(
+        self, name: str, payload: bytes = b"{}", *, signal_id: str | None = None
+    ) -> Receipt:
+        """Send a signal whose payload is JSON, and await that it is durable; raises as `signal` does."""
+        return await self._send_json(name, payload, signal_id)
+
     def _send(self, signal: Any, args: tuple[Any, ...], signal_id: str | None) -> Reply[Receipt]:
-        system = self._system
-        system.door.enter(system.queued)
-        call = system.door.signal_call(self.id, signal, args)
-        key = system.seam.new_id() if signal_id is None else checked_id(signal_id, "signal id")
-        reply: Reply[Receipt] = Reply()
+        self._system.door.enter(self._system.queued)
+        return self._deliver(self._system.door.signal_call(self.id, signal, args), signal_id)
 
-        def done(outcome: Outcome) -> None:
-            if not isinstance(outcome, Delivered):
-                reply.fail(outside_error(self.id, outcome))  # pyright: ignore[reportArgumentType] - no append
-                return
-            reply.resolve(Receipt(key, from_microseconds(outcome.at), outcome.duplicate))
-            if not outcome.duplicate:
-                system.ring(self.id)
+    def _send_json(self, name: str, payload: bytes, signal_id: str | None) -> Reply[Receipt]:
+        self._system.door.enter(self._system.queued)
+        return self._deliver(self._system.door.signal_json(self.id, name, payload), signal_id)
 
-        deliver = Deliver(self.id, call.name, key, call.data, system.seam.clock.now())
-        if not tell(system.journal, Entry(deliver, done)):
-            reply.fail(SystemClosed("the system is closed"))
-        return reply
+    def _deliver(self, call: SignalCall[Any], signal_id: str | None) -> Reply[Receipt]:
+        seam = self._system.seam
+        key = seam.new_id() if signal_id is None else checked_id(signal_id, "signal id")
+        return send(self._system, Deliver(self.id, call.name, key, call.data, seam.clock.now()))
 
     # --------------------------------------------------------------------------------------- queries
     @overload
@@ -239,6 +234,27 @@ class FlowHandle(Generic[R]):
     async def query_async(self, query: Any, /, *args: Any) -> Any:
         """Ask the flow, and await the answer; raises as `query` does."""
         return await self._ask(query, args)
+
+    def query_json(self, name: str, args: bytes = b"{}") -> bytes:
+        """Ask the flow by a query's name, with a JSON object of its parameters; the answer is JSON.
+
+        Raises:
+            QueryNotFound: the flow answers no query of this name.
+            FlowNotRegistered: this process does not have the flow's code.
+            PayloadError: the arguments do not fit, or the answer has no JSON form.
+            FlowNotFound: there is no such flow.
+            Exception: whatever the query raises.
+        """
+        return self._ask_json(name, args).get()
+
+    async def query_json_async(self, name: str, args: bytes = b"{}") -> bytes:
+        """Ask the flow by a query's name, and await the answer; raises as `query_json` does."""
+        return await self._ask_json(name, args)
+
+    def _ask_json(self, name: str, args: bytes) -> Reply[bytes]:
+        self._system.door.enter(self._system.queued)
+        query = self._system.door.query_json(self.id, name, args)
+        return self._request(requests.Ask(self.id, query, (), {}, Reply()))
 
     def _ask(self, query: Any, args: tuple[Any, ...]) -> Reply[Any]:
         call = cast("QueryCall[Any]", query) if isinstance(query, QueryCall) else query(*args)
@@ -299,6 +315,13 @@ class FlowHandle(Generic[R]):
             return [FlowEvent(r.version, from_microseconds(r.at), events.decode(r.data)) for r in records]
         except (StoreError, msgspec.MsgspecError) as error:
             raise outside_error(self.id, error) from error
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what notebooks show: a table of the events, and a diagram. Never raises."""
+        del include, exclude
+        from .diagrams import mime_bundle  # noqa: PLC0415 - only notebooks need it
+
+        return mime_bundle(self)
 
 
 def _get(reply: Reply[T], timeout: float | None, what: str) -> T:

@@ -20,6 +20,7 @@ from pykka import ActorDeadError
 from ..flows.errors import StoreUnavailable
 from ..store import CommitUnknown, StoreError, StoreFenced
 from ..store.contract import Outcome, Write
+from .commits import Commits
 from .pooled import BatchingActor
 
 if TYPE_CHECKING:
@@ -52,16 +53,24 @@ class Journal(BatchingActor):
     """Owns the writing end of the store. Has a dispatcher, and so a thread, of its own.
 
     `on_health` is told True when the store takes writes again, False when it does not, and the error
-    when it never will: another process owns it now.
+    when it never will: another process owns it now. `commits` hears of each commit, once it is durable
+    and those who wrote have been answered.
     """
 
     max_batch = 4096
 
-    def __init__(self, store: EventStore, seam: Seam, on_health: Callable[[bool | Exception], None]) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        seam: Seam,
+        on_health: Callable[[bool | Exception], None],
+        commits: Commits | None = None,
+    ) -> None:
         super().__init__()
         self._store = store
         self._seam = seam
         self._on_health = on_health
+        self._commits = Commits() if commits is None else commits
         self._refusal: StoreUnavailable | None = None
         self._is_fenced = False
         self._patience_s = _PATIENCE_S[0]
@@ -100,6 +109,7 @@ class Journal(BatchingActor):
             self._resolve(entries, error)
         else:
             _answer(entries, outcomes)
+            self._commits.tell()
 
     def _checkpoint(self) -> None:
         try:
@@ -118,6 +128,7 @@ class Journal(BatchingActor):
             return
         lost = _unavailable("nothing was written", error)
         _answer(entries, [lost if outcome is None else outcome for outcome in found])
+        self._commits.tell()
 
     def _looked_up(self, entries: list[Entry]) -> list[Outcome | None] | None:
         try:
@@ -127,11 +138,10 @@ class Journal(BatchingActor):
             return None
 
     def _halt(self, error: BaseException) -> None:
-        if self._refusal is None:
-            logger.error("The store is halted: %s. Flows wait until it can be reopened.", error)
-            self._refusal = _unavailable("the store is halted, nothing was written", error)
-            self._on_health(False)
-            self._later()
+        logger.error("The store is halted: %s. Flows wait until it can be reopened.", error)
+        self._refusal = _unavailable("the store is halted, nothing was written", error)
+        self._on_health(False)
+        self._later()
 
     def _later(self) -> None:
         self._forget_reminder()

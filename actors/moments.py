@@ -31,14 +31,15 @@ class Moments:
         self._clock = clock
         self._lock = Lock()
         self._jumps: tuple[tuple[int, int], ...] = ()
-        self._apart = _apart(*self._read())
+        wall, self._began = self._read()
+        self._apart = _apart(wall, self._began)
 
     def now(self) -> Moment:
         """Tell what time it is."""
         wall, elapsed = self._read()
         if abs(_apart(wall, elapsed) - self._apart) >= _JUMP:
             wall, elapsed = self._look_closely()
-        return Moment(wall, elapsed, self._jumps)
+        return Moment(wall, elapsed, self._jumps, elapsed - self._began)
 
     def _read(self) -> tuple[int, float]:
         return self._clock.now(), self._clock.elapsed()

@@ -53,12 +53,16 @@ class Resume(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """Let a failed or parked flow run on."""
+    """Let a failed or parked flow run on.
+
+    `seen`: at which version it was seen so. If it was repaired since, there is nothing to do.
+    """
 
     flow_id: str
     by: str
     why: str
     reply: Reply[None]
+    seen: int | None = None
 
 
 class Watch(NamedTuple):

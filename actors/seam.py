@@ -49,6 +49,7 @@ __all__ = [
     "ThreadLocal",
     "current_thread_name",
     "is_current_thread",
+    "is_main_thread",
     "new_id",
     "new_seed",
     "start_thread",
@@ -136,6 +137,10 @@ class ManualClock:
             source.fire_due()
         self._move_to(target)
 
+    def pass_over(self, seconds: float) -> None:
+        """Let time pass on both clocks and fire nothing: what falls due is late, with the next `advance`."""
+        self._move_to(self.elapsed() + seconds)
+
     def jump_wall(self, seconds: float) -> None:
         """Set the wall clock forward or back, as an operator or NTP does. Fires nothing."""
         with self._lock:
@@ -181,6 +186,11 @@ def current_thread_name() -> str:
 def is_current_thread(thread: Thread) -> bool:
     """Tell whether the caller runs on `thread`, which must not wait for itself."""
     return thread.ident == threading.get_ident()
+
+
+def is_main_thread() -> bool:
+    """Tell whether the caller runs on the main thread, the only one that signals of the system reach."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def start_thread(target: Callable[[], None], name: str, *, daemon: bool) -> Thread:

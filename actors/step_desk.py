@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from ..flows.errors import PayloadError, PersistasaurusError, SystemClosed
 from ..flows.events import Failure
 from ..flows.messages import Reconciled, ReconcileFailed, StepErrored, StepSucceeded
@@ -76,15 +78,12 @@ class StepDesk:
         step = run.step
         key = _Key(flow_id, run.number, attempt)
         timeout = None if step.timeout is None else step.timeout.total_seconds()
+        mode, call = ("loop", _Awaiting) if step.is_async else ("thread", _Calling)
+        work = call(run, view, StepContext(flow_id, run.number, step.name, attempt), self._limits)
+        task = StepTask(key=key, mode=mode, name=step.name, call=work, timeout_s=timeout)
         if step.isolated:
             target = (step.function.__module__, step.function.__qualname__)
-            task = StepTask(
-                key=key, mode="process", name=step.name, target=target, payload=run.data, timeout_s=timeout
-            )
-        else:
-            mode, call = ("loop", _Awaiting) if step.is_async else ("thread", _Calling)
-            work = call(run, view, StepContext(flow_id, run.number, step.name, attempt), self._limits)
-            task = StepTask(key=key, mode=mode, name=step.name, call=work, timeout_s=timeout)
+            task = replace(task, mode="process", target=target, payload=run.data)
         if self._opened(key):
             self._submit(task, lambda _, outcome: self._done(key, _message(run, attempt, outcome), tell))
 
@@ -167,20 +166,23 @@ class StepDesk:
 
 
 class _Calling:
-    """A call of a `def` step, with its context in force for as long as it lasts."""
+    """A call of a `def` step, with its context in force for as long as it lasts.
 
-    __slots__ = ("_context", "_limits", "_run", "_view")
+    Tests that have something else done instead ask it what it is a call of.
+    """
+
+    __slots__ = ("_view", "context", "limits", "step_run")
 
     def __init__(self, run: StepRun, view: Any, context: StepContext, limits: PayloadLimits) -> None:
-        self._run = run
+        self.step_run = run
         self._view = view
-        self._context = context
-        self._limits = limits
+        self.context = context
+        self.limits = limits
 
     def __call__(self) -> Any:
-        token = enter_step(self._context)
+        token = enter_step(self.context)
         try:
-            return self._run.step.run(self._view, self._run.values, self._limits)
+            return self.step_run.step.run(self._view, self.step_run.values, self.limits)
         finally:
             leave_step(token)
 
@@ -191,8 +193,8 @@ class _Awaiting(_Calling):
     __slots__ = ()
 
     async def __call__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - awaited by the loop
-        enter_step(self._context)
-        return await self._run.step.run_async(self._view, self._run.values, self._limits)
+        enter_step(self.context)
+        return await self.step_run.step.run_async(self._view, self.step_run.values, self.limits)
 
 
 def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .recovery import Recovery
     from .seam import Seam
     from .step_desk import StepDesk
+    from .tenancy import Tenancy
 
 __all__ = ["Bell", "Surroundings"]
 
@@ -26,6 +27,7 @@ class Surroundings(NamedTuple):
     moments: Moments
     arm: Callable[[str, float], None]
     report: Callable[[Any], None]
+    tenancy: Tenancy
 
 
 class Bell:

@@ -9,20 +9,27 @@ from pykka import Timeout
 
 from ..flows import FlowCall, Limits, Registry
 from ..flows.errors import SystemClosed
-from ..store import Durability, SqliteStore, StoreError
+from ..store import Durability, SqliteStore
+from ..store.spool import Spool
 from . import requests
-from .door import Door, checked_id, outside_error
-from .event_sourced import ACTOR_STATUS, EventSourcedActor, Home
+from .commits import Commits
+from .door import Door, checked_id
+from .event_sourced import EventSourcedActor, Home
 from .executor import StepExecutor
 from .futures import Reply
+from .guests import Guests
 from .handle import FlowHandle
+from .intake import Intake, LookIn
 from .journal import Entry, Journal, tell
+from .listing import flows_of
 from .moments import Moments
 from .recovery import Recovery
 from .seam import Event, Lock, Seam, start_thread
+from .statistics import SystemStatistics
 from .step_desk import StepDesk, StepReport
 from .supervisor import Supervisor, SupervisorRules
 from .surroundings import Surroundings
+from .tenancy import Tenancy
 from .timers import Arm, Look, Timers
 
 if TYPE_CHECKING:
@@ -64,6 +71,7 @@ class FlowSystem:
         step_processes: so many isolated steps may run at once; None: as many as processors.
         seam: clock, threads and chance; for tests.
         store: an open store to use instead of `path`; it is closed with the system.
+        executor: what runs steps; for tests.
 
     Raises:
         FlowDefinitionError: a flow's definition cannot work; nothing was opened.
@@ -84,6 +92,7 @@ class FlowSystem:
         step_processes: int | None = None,
         seam: Seam | None = None,
         store: EventStore | None = None,
+        executor: StepExecutor | None = None,
     ) -> None:
         registry = Registry(tuple(flows))
         limits = limits or Limits()
@@ -93,11 +102,13 @@ class FlowSystem:
             path, now=self.seam.clock.now, durability=durability
         )
         self.door = Door(registry, self.store, limits)
-        self._actors: dict[str, ActorRef[Any]] = {}
-        self._starting = Lock()
+        self._is_writable = True
+        self._commits = Commits()
         self._closing = Lock()
         self._closed = Event()
-        self._executor = StepExecutor(self.seam, max_threads=step_threads, max_processes=step_processes)
+        self._executor = executor or StepExecutor(
+            self.seam, max_threads=step_threads, max_processes=step_processes
+        )
         self._desk = StepDesk(self._executor, limits.payload, self.seam, self.ring)
         make = self.seam.dispatcher
         self._writing = make("persistasaurus-journal", workers=1, on_dead_letter=_refuse)
@@ -108,16 +119,30 @@ class FlowSystem:
     def _run(self, recovery: Recovery, rules: SupervisorRules) -> None:
         """Start the actors, and only when all of them are there, what they do on their own."""
         moments = Moments(self.seam.clock)
-        self.journal = Journal.start_on(self._writing, self.store, self.seam, self._on_health)
+        self.journal = Journal.start_on(self._writing, self.store, self.seam, self._on_health, self._commits)
         self._home = Home(self.store, self.journal, self.seam.clock)
+        self._guests = Guests(self._home, self._working)
 
         def around(report: Callable[[Any], None]) -> Surroundings:
-            return Surroundings(self._home, recovery, self._desk, self.seam, moments, self._arm, report)
+            tenancy = Tenancy()
+            return Surroundings(
+                self._home, recovery, self._desk, self.seam, moments, self._arm, report, tenancy
+            )
 
         self.supervisor = Supervisor.start_on(self._control, self.seam, self._working, around, rules)
-        self._timers = Timers.start_on(self._control, self.store, self.seam, moments, self.ring)
+        self._timers = Timers.start_on(
+            self._control, self.store, self.seam, moments, self.ring, rules.horizon_s
+        )
         self.supervisor.tell(requests.LookAtParked())
         self._timers.tell(Look())
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Take what other processes have left, and will leave, beside the store, if it is a file."""
+        path = getattr(self.store, "path", None)
+        if path is not None:
+            spool = Spool(path, self.seam.clock.now)
+            Intake.start_on(self._control, self, spool).tell(LookIn())
 
     # ---------------------------------------------------------------------------------------- starting
     @overload
@@ -210,7 +235,34 @@ class FlowSystem:
         self, flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], flow_id: str | None
     ) -> requests.Start:
         self.door.enter(self.queued)
-        call = self.door.flow_call(flow, args, kwargs)
+        return self._begin(self.door.flow_call(flow, args, kwargs), flow_id)
+
+    def start_json(self, flow: str, args: bytes = b"{}", *, flow_id: str | None = None) -> FlowHandle[Any]:
+        """Start a flow by its name, with a JSON object of its parameters; answers and raises as `start` does.
+
+        Unknown, missing and doubled fields are refused. What a nested type does not know, it decides itself.
+
+        Raises:
+            FlowNotRegistered: no flow of this name is registered here.
+            PayloadError: the arguments do not fit the flow; the message has the path.
+        """
+        start = self._start_json(flow, args, flow_id)
+        start.reply.get()
+        return FlowHandle(self, start.flow_id, start.type)
+
+    async def start_json_async(
+        self, flow: str, args: bytes = b"{}", *, flow_id: str | None = None
+    ) -> FlowHandle[Any]:
+        """Start a flow by its name, and await that it is durable; raises as `start_json` does."""
+        start = self._start_json(flow, args, flow_id)
+        await start.reply
+        return FlowHandle(self, start.flow_id, start.type)
+
+    def _start_json(self, flow: str, args: bytes, flow_id: str | None) -> requests.Start:
+        self.door.enter(self.queued)
+        return self._begin(self.door.flow_json(flow, args), flow_id)
+
+    def _begin(self, call: FlowCall[Any], flow_id: str | None) -> requests.Start:
         chosen = self.seam.new_id() if flow_id is None else checked_id(flow_id, "flow id")
         start = requests.Start(chosen, call.definition.name, call.data, Reply())
         self.ask(start)
@@ -240,17 +292,7 @@ class FlowSystem:
             FlowNotFound: there is no flow `after`.
         """
         self.door.enter()
-        found: list[Header] = []
-        try:
-            while len(found) < limit:
-                page = self.store.headers(type=type, status=status, after=after, limit=limit)
-                found += [header for header in page if header.status != ACTOR_STATUS]
-                if len(page) < limit:
-                    break
-                after = page[-1].stream
-        except StoreError as error:
-            raise outside_error(after or "", error) from error
-        return found[:limit]
+        return flows_of(self.store, type=type, status=status, after=after, limit=limit)
 
     # ------------------------------------------------------------------------------------ other actors
     def actor(self, kind: type[A], stream_id: str, *args: Any) -> ActorRef[A]:
@@ -263,24 +305,30 @@ class FlowSystem:
             ValueError: the stream belongs to something else.
         """
         self.door.enter()
-        with self._starting:
-            ref = self._actors.get(checked_id(stream_id, "stream id"))
-            if ref is None or not ref.is_alive():
-                self._check_kind(kind, stream_id)
-                ref = kind.start_on(self._working, stream_id, self._home, *args)
-                self._actors[stream_id] = ref
-            if not issubclass(ref.actor_class, kind):
-                raise ValueError(  # noqa: TRY004 - it is the id that does not fit
-                    f"stream {stream_id!r} has a {ref.actor_class.__name__}, not a {kind.__name__}"
-                )
-            return ref
+        return self._guests.actor(kind, stream_id, args)
 
-    def _check_kind(self, kind: type[EventSourcedActor[Any]], stream_id: str) -> None:
-        header = self.store.header(stream_id)
-        if header is not None and header.status != ACTOR_STATUS:
-            raise ValueError(f"stream {stream_id!r} is a flow, {header.type!r}")
-        if header is not None and header.type != kind.stream_type:
-            raise ValueError(f"stream {stream_id!r} is a {header.type!r}, not a {kind.stream_type!r}")
+    # --------------------------------------------------------------------------------------- listening
+    def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after each durable commit, until what is returned is called.
+
+        It says that there may be something new, not what: `store.read_all` reads on from a position. The
+        callback runs on the thread that writes, after all who waited for the commit were answered, so it
+        does no more than tell somebody. What it raises is logged.
+        """
+        self.door.enter()
+        return self._commits.add(callback)
+
+    def statistics(self) -> SystemStatistics:
+        """Tell how the system is, without a look into the store; also when it is closed."""
+        return SystemStatistics(
+            live_flows=self._working.live_actors - self._guests.live,
+            queued_writes=len(self.journal.actor_inbox),  # pyright: ignore[reportArgumentType] - our own mailbox
+            queued_requests=len(self.supervisor.actor_inbox),  # pyright: ignore[reportArgumentType]
+            commits=self._commits.count,
+            running_steps=len(self._executor.running()),
+            leaked_steps=self._executor.leaked,
+            is_writable=self._is_writable,
+        )
 
     # -------------------------------------------------------------------------------------- the parts
     @property
@@ -301,6 +349,7 @@ class FlowSystem:
         tell(self._timers, Arm(flow_id, elapsed))
 
     def _on_health(self, state: bool | Exception) -> None:  # noqa: FBT001 - a state, not a switch
+        self._is_writable = state is True
         if isinstance(state, Exception):
             self.door.refusal = state
         tell(self.supervisor, requests.Health(state))

@@ -181,9 +181,7 @@ class Gathered:
             self._tell()
 
     def _tell(self) -> None:
-        if not self._told:
-            self._told = True
-            self._waiter.resolve(tuple(self._results))
+        self._waiter.resolve(tuple(self._results))
 
     def break_down(self, index: int, error: BaseException) -> None:
         """Note one branch's error; the first one fails the gather."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -43,6 +44,23 @@ def first_difference(before: Any, after: Any) -> tuple[str, str]:
         f"{_shorten(before)} ({type(before).__name__}) comes back as {_shorten(after)}"
         f" ({type(after).__name__}); annotate its type, or convert it"
     )
+
+
+def is_same_in_other_zones(before: Any, after: Any) -> bool:
+    """Tell whether all that differs are equal instants, which datetimes with zones do not always admit.
+
+    Where clocks are put back or forward, no datetime equals one of another zone, not even the same instant.
+    """
+    if type(before) is not type(after):
+        return False
+    if isinstance(before, datetime):
+        both_are_aware = before.tzinfo is not None and after.tzinfo is not None
+        return both_are_aware and before.astimezone(UTC) == after.astimezone(UTC)
+    ours, theirs = dict(_children(before)), dict(_children(after))
+    if ours.keys() != theirs.keys():
+        return False
+    differing = [step for step, part in ours.items() if not _is_same(part, theirs[step])]
+    return bool(differing) and all(is_same_in_other_zones(ours[step], theirs[step]) for step in differing)
 
 
 def plain(error: BaseException) -> str:

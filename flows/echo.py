@@ -111,8 +111,8 @@ class Recorder:
 
     def retry(self, run: StepRun) -> None:
         """Let the time until the retry begin."""
-        if run.due is not None:
-            run.due.arm(self.moment)
+        assert run.due is not None, "a step that is tried again waits for its time"
+        run.due.arm(self.moment)
 
     def warn(self, text: str) -> None:
         """Have it told."""

@@ -2,6 +2,7 @@
 
 PersistasaurusError
 ├── FlowDefinitionError     fix the definition: it is refused when it is made or registered
+│   └── FlowNotRegistered   this process does not have the flow's code
 ├── NotDurableError         await the durable replacement that the message names
 ├── NotInFlowError          call steps, and wait, inside a flow only
 ├── FlowStateError          return the value from the step instead of assigning it
@@ -9,6 +10,7 @@ PersistasaurusError
 ├── StepError               raised in the flow: a step has failed for good
 ├── NondeterminismError     bring the right code back, or repair the flow; nothing was changed
 ├── FlowNotFound            no flow has this id
+├── QueryNotFound           the flow answers no query of this name
 ├── FlowAlreadyExists       the id belongs to another flow, or to other arguments
 ├── FlowEnded               the flow takes nothing any more
 ├── FlowFailed              the flow ended with an error, which is told
@@ -34,6 +36,16 @@ class PersistasaurusError(Exception):
 
 class FlowDefinitionError(PersistasaurusError, TypeError):
     """A flow, step, signal or query is defined in a way that cannot work."""
+
+
+class FlowNotRegistered(FlowDefinitionError):
+    """No flow of this name is registered in this system; `known` are those that are."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        names = ", ".join(map(repr, known)) or "none at all"
+        super().__init__(f"no flow named {name!r} is registered here; there is {names}")
+        self.name = name
+        self.known = known
 
 
 class NotDurableError(PersistasaurusError):
@@ -91,6 +103,16 @@ class FlowNotFound(PersistasaurusError, LookupError):
     def __init__(self, flow_id: str) -> None:
         super().__init__(f"there is no flow {flow_id!r}")
         self.flow_id = flow_id
+
+
+class QueryNotFound(PersistasaurusError, LookupError):
+    """The flow answers no query of this name; `known` are those that it does."""
+
+    def __init__(self, flow: str, name: str, known: tuple[str, ...]) -> None:
+        names = ", ".join(map(repr, known)) or "none at all"
+        super().__init__(f"flow {flow!r} has no query {name!r}; it answers {names}")
+        self.name = name
+        self.known = known
 
 
 class FlowAlreadyExists(PersistasaurusError):

@@ -278,10 +278,7 @@ class Execution:
 
     def _meet(self, name: str) -> None:
         """Bring signals and those who wait for them together, oldest first."""
-        while not self.is_over:
-            met = self.mailboxes.meet(name, self.echoes.warn)
-            if met is None:
-                return
+        while (met := self.mailboxes.meet(name, self.echoes.warn)) is not None:
             wait, data, value = met
             if wait.step is None:
                 wait.waiter.resolve(value)

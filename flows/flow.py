@@ -10,6 +10,7 @@ import msgspec
 
 from .errors import FlowDefinitionError
 from .payload import WIDEST_LIMITS, Codec, Parameters, hints_of
+from .query import Query
 from .signal import Signal
 from .step import Step, check_name, refuse_assignment, takes_self
 
@@ -98,6 +99,12 @@ class FlowDefinition(Generic[P, R]):
     def signals(self) -> dict[str, Step[..., Any]]:
         """The steps that its signals run as, by the signals' names."""
         return {unit.name: unit for unit, is_signal in self._units() if is_signal}
+
+    @cached_property
+    def queries(self) -> dict[str, Query[..., Any]]:
+        """The queries that it answers, by name."""
+        found = [cast("Query[..., Any]", part) for part in self._parts() if isinstance(part, Query)]
+        return {query.name: query for query in found}
 
     def _parts(self) -> list[Any]:
         """Return what the class consists of, what it overrides left out."""
@@ -215,8 +222,16 @@ class Registry:
     def __init__(self, flows: tuple[type[Flow] | FlowDefinition[..., Any], ...]) -> None:
         self._definitions: dict[str, FlowDefinition[..., Any]] = {}
         for entry in flows:
-            for definition in definitions_of(entry):
-                self._add(definition)
+            self.add(entry)
+
+    def add(self, entry: type[Flow] | FlowDefinition[..., Any]) -> None:
+        """Take in the flows of a class, or one definition; again does nothing.
+
+        Raises:
+            FlowDefinitionError: a definition cannot work, or another flow has its name.
+        """
+        for definition in definitions_of(entry):
+            self._add(definition)
 
     def _add(self, definition: FlowDefinition[..., Any]) -> None:
         definition.prepare()

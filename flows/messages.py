@@ -20,6 +20,8 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     elapsed: float
     jumps: tuple[tuple[int, int], ...] = ()
     """Each jump of the calendar in this run: from which instant on, and by how many microseconds."""
+    uptime: float = 0.0
+    """How many seconds this run of the process has lasted, at least."""
 
 
 class Start(msgspec.Struct, frozen=True):

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import msgspec
 
-from .culprit import first_difference, first_unencodable, plain
+from .culprit import first_difference, first_unencodable, is_same_in_other_zones, plain
 from .depth import DEPTH_MAX, depth
+from .duplicates import refuse_duplicates
 from .errors import FlowDefinitionError, PayloadError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Codec:
             same = bool(decoded == value)
         except Exception as error:
             raise PayloadError(self.what, "$", f"it cannot be compared: {plain(error)}") from error
-        if not same:
+        if not same and not is_same_in_other_zones(value, decoded):
             path, reason = first_difference(value, decoded)
             raise PayloadError(self.what, path, reason)
         return data, decoded
@@ -170,6 +171,28 @@ class Parameters:
     def codec(self) -> Codec:
         """The codec of the struct."""
         return Codec(self._struct, self.what)
+
+    @cached_property
+    def _strict(self) -> Codec:
+        """The codec of the same fields and no others. Made when it is needed: histories are read without."""
+        strict = msgspec.defstruct("args", [], bases=(self._struct,), forbid_unknown_fields=True)
+        return Codec(strict, self.what)
+
+    def seal_json(self, data: bytes, limits: PayloadLimits) -> tuple[bytes, msgspec.Struct]:
+        """Check arguments that come as a JSON object; return them as `seal` would have made them.
+
+        Raises:
+            PayloadError: a field is missing, unknown, there twice, or does not fit; or it is too large.
+        """
+        check(data, self.what, limits)
+        values = self._strict.decode(data)
+        refuse_duplicates(data, self.what)
+        return self._strict.seal(values, limits)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in order."""
+        return tuple(parameter.name for parameter in self._parameters)
 
     def prepare(self) -> None:
         """Resolve the annotations now, so that a definition that cannot work is refused early.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .step import Step
 
 _MICROSECOND = 1e-6
+_INEXACT = 999_999
+"""What is less than a second does not count as a jump of the calendar."""
 
 
 class Due:
@@ -44,10 +46,13 @@ class Due:
         Where the calendar has jumped since the duration began, in this run, that is no time gone by.
         """
         if not self._calendar:
-            since = self._since
-            jumped = sum(by for at, by in moment.jumps if at >= since or (by < 0 and since > moment.wall))
-            remainder = min(max(self.wall - (moment.wall - jumped), 0), max(self.wall - since, 0))
-            self._elapsed = moment.elapsed + remainder * _MICROSECOND
+            whole = max(self.wall - self._since, 0) * _MICROSECOND
+            jumped, is_of_this_run = _jumped(self._since, moment)
+            left = max(self.wall - (moment.wall - jumped), 0) * _MICROSECOND
+            if not is_of_this_run:
+                # Whatever the calendar says, that long it has been waited for.
+                whole = max(whole - moment.uptime, 0.0)
+            self._elapsed = moment.elapsed + min(left, whole)
 
     def has_come(self, moment: Moment) -> bool:
         """Tell whether it is time."""
@@ -62,6 +67,20 @@ class Due:
     def instant(self, moment: Moment) -> float:
         """Return when it comes, on the clock that cannot jump."""
         return moment.elapsed + self.remaining(moment) if self._elapsed is None else self._elapsed
+
+
+def _jumped(since: int, moment: Moment) -> tuple[int, bool]:
+    """Return by how much the calendar has jumped from an instant on, and whether that was in this run.
+
+    What it has shown more than once was for the last time: to wait too long is better than too short.
+    """
+    jumped, end = 0, moment.wall
+    for at, by in reversed(moment.jumps):
+        if at + max(by, 0) - _INEXACT <= since <= end + _INEXACT:
+            return jumped, True
+        jumped, end = jumped + by, at - min(by, 0)
+    began = moment.wall - jumped - int(moment.uptime / _MICROSECOND)
+    return jumped, began - _INEXACT <= since <= end + _INEXACT
 
 
 class Phase(enum.Enum):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from functools import cached_property
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from .errors import FlowDefinitionError
+from .payload import WIDEST_LIMITS, Codec, Parameters
 from .step import check_name, frozen, takes_self
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ class Query(Generic[P, R]):
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner = owner
 
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The parameters, `self` left out; for arguments that come as JSON."""
+        return Parameters(self.function, f"query {self.name!r}", skip_self=True)
+
     def fits(self, instance: Any) -> bool:
         """Tell whether it is a query of this flow, and the flow has state at all."""
         return instance is not None and (self.owner is None or isinstance(instance, self.owner))
@@ -75,6 +82,31 @@ class Query(Generic[P, R]):
         """Answer from the state of a flow, which the query may read and not assign to."""
         function: Callable[..., Any] = self.function
         return function(frozen(instance, self.name), *args, **kwargs)
+
+
+class JsonQuery:
+    """A query whose arguments came as JSON, and whose answer is JSON.
+
+    The answer is encoded before the flow goes on, so that its state does not change meanwhile.
+    """
+
+    def __init__(self, query: Query[..., Any], values: msgspec.Struct) -> None:
+        self._query = query
+        self._values = values
+        self.fits = query.fits
+
+    def ask(self, instance: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> bytes:
+        """Answer from the state of a flow.
+
+        Raises:
+            PayloadError: the answer has no JSON form.
+        """
+        parameters = self._query.parameters
+        answer = parameters.call(self._values, frozen(instance, self._query.name))
+        return Codec(Any, f"the answer of {parameters.what}").encode(answer, WIDEST_LIMITS)
+
+    def __repr__(self) -> str:
+        return repr(self._query)
 
 
 def query(function: Callable[P, R], /) -> Query[P, R]:

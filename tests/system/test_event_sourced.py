@@ -222,7 +222,7 @@ def test_an_actor_is_no_flow_and_a_flow_is_no_actor(make_system: Callable[..., F
     with pytest.raises(ValueError, match="has a Account, not a Untyped"):
         system.actor(Untyped, "ada")
     with pytest.raises(ValueError, match="is a 'account', not a 'actor'"):
-        system._check_kind(Untyped, "ada")
+        system._guests._check_kind(Untyped, "ada")
     assert system.actor(Account, "ada").ask("balance") == 1
 
 

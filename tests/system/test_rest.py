@@ -60,7 +60,7 @@ def test_a_flow_that_only_waits_goes_to_rest_and_a_signal_wakes_it(
     wait_until(lambda: handle.query(Counts.so_far) == 1)
     wait_until(lambda: not live_flows(system))
     gc.collect()
-    assert not [o for o in gc.get_objects() if isinstance(o, FlowMachine) and o.flow_id == handle.id]
+    assert not [o for o in gc.get_objects() if type(o) is FlowMachine and o.flow_id == handle.id]
     handle.signal("n", 1)
 
     assert handle.result(DEAD_MAN_S) == 2

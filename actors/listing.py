@@ -1,0 +1,41 @@
+"""Listing flows: headers, those of actors that are no flows left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..store import StoreError
+from .door import outside_error
+from .event_sourced import ACTOR_STATUS
+
+if TYPE_CHECKING:
+    from ..store import EventReader, Header
+
+__all__ = ["flows_of"]
+
+
+def flows_of(
+    store: EventReader,
+    *,
+    type: str | None,  # noqa: A002 - the field's name
+    status: str | None,
+    after: str | None,
+    limit: int,
+) -> list[Header]:
+    """Return up to `limit` headers in the order in which the flows were started, from behind `after`.
+
+    Raises:
+        FlowNotFound: there is no flow `after`.
+        StoreUnavailable: they cannot be read.
+    """
+    found: list[Header] = []
+    try:
+        while len(found) < limit:
+            page = store.headers(type=type, status=status, after=after, limit=limit)
+            found += [header for header in page if header.status != ACTOR_STATUS]
+            if len(page) < limit:
+                break
+            after = page[-1].stream
+    except StoreError as error:
+        raise outside_error(after or "", error) from error
+    return found[:limit]

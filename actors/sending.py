@@ -1,0 +1,52 @@
+"""Sending signals: through the journal into a flow's inbox, and then ringing for the flow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..flows.errors import SystemClosed
+from ..store import Deliver, Delivered
+from .door import outside_error
+from .futures import Reply
+from .journal import Entry, tell
+
+if TYPE_CHECKING:
+    from ..store.contract import Outcome
+    from .system import FlowSystem
+
+__all__ = ["Receipt", "from_microseconds", "send"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The signal is durable. `at` is when it first came; `duplicate`: it had come before."""
+
+    signal_id: str
+    at: datetime
+    duplicate: bool
+
+
+def from_microseconds(at: int) -> datetime:
+    """Return an instant of the store as a datetime, in UTC."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
+def send(system: FlowSystem, deliver: Deliver) -> Reply[Receipt]:
+    """Have a checked signal recorded; the reply comes when it is durable, and the flow has been rung for."""
+    reply: Reply[Receipt] = Reply()
+
+    def done(outcome: Outcome) -> None:
+        if not isinstance(outcome, Delivered):
+            reply.fail(outside_error(deliver.stream, outcome))  # pyright: ignore[reportArgumentType] - no append
+            return
+        reply.resolve(Receipt(deliver.key, from_microseconds(outcome.at), outcome.duplicate))
+        if not outcome.duplicate:
+            system.ring(deliver.stream)
+
+    if not tell(system.journal, Entry(deliver, done)):
+        reply.fail(SystemClosed("the system is closed"))
+    return reply

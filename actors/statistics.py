@@ -1,0 +1,26 @@
+"""What a system tells about itself in figures."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["SystemStatistics"]
+
+
+class SystemStatistics(msgspec.Struct, frozen=True):
+    """A system in figures, as of the moment; none of them costs a look into the store."""
+
+    live_flows: int
+    """Flows with an actor: at work, or idle for a few seconds. All others cost nothing."""
+    queued_writes: int
+    """What waits for the next commit. It stays small while the disk keeps up."""
+    queued_requests: int
+    """What waits for the supervisor."""
+    commits: int
+    """Durable commits since the system was opened; each may carry the decisions of many flows."""
+    running_steps: int
+    """Steps that run right now."""
+    leaked_steps: int
+    """Steps that were given up after their timeout and run still: a thread cannot be stopped."""
+    is_writable: bool
+    """Whether the store takes writes. If not, it is being reopened, or another process owns it now."""

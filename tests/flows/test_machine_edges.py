@@ -1,0 +1,231 @@
+"""What the machine does at its edges: messages that are too late, or for nothing, and ends in mid-way."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from persistasaurus.flows import Done, Flow, branch, events, flow, gather, signal, sleep, step, wait_for
+from persistasaurus.flows.branch import NoLoop
+from persistasaurus.flows.errors import NondeterminismError, NotDurableError, StepError
+from persistasaurus.flows.events import Failure
+from persistasaurus.flows.messages import Moment, Pause, Reconciled, ReconcileFailed, Resume, Turn
+from persistasaurus.flows.pending import Due
+from stories import EPOCH, SECOND, Story
+
+BROKEN: set[str] = set()
+
+
+class Edges(Flow):
+    def __init__(self) -> None:
+        self.has_failed = False
+
+    @flow
+    async def work_once(self) -> str:
+        return await self.work("a")
+
+    @flow
+    async def forget(self) -> str:
+        self.work("a")
+        return "done"
+
+    @flow
+    async def both_found(self) -> list[str]:
+        return list(await gather(self.findable("a"), self.findable("b")))
+
+    @flow
+    async def nothing_at_once(self) -> int:
+        return len(await gather())
+
+    @flow(name="changing")
+    async def ends(self) -> None:
+        return
+
+    @flow
+    async def late(self) -> None:
+        await gather(self.fail_after(1), self.fail_after(1))
+
+    async def fail_after(self, seconds: int) -> None:
+        await sleep(seconds)
+        raise ValueError("too late")
+
+    @flow
+    async def ill_typed(self) -> int:
+        return "one"  # pyright: ignore[reportReturnType]
+
+    @flow
+    async def two_ways(self) -> int:
+        left, right = await gather(self.left(), self.right(), return_exceptions=True)
+        if isinstance(left, BaseException):
+            raise left
+        return right
+
+    async def left(self) -> None:
+        try:
+            await self.risky()
+        except StepError:
+            self.has_failed = True
+            raise
+
+    async def right(self) -> int:
+        await wait_for("go", int)
+        if not self.has_failed:
+            return await self.confirm()
+        await self.work("x")
+        await sleep(1)
+        return 0
+
+    @flow(name="changing")
+    async def waits(self) -> None:
+        await wait_for("go", int)
+
+    @flow(name="changing")
+    async def sleeps(self) -> None:
+        await sleep(1)
+
+    @step
+    def work(self, what: str) -> str:
+        return what
+
+    @step(reconcile=lambda self, what: Done(what))
+    def findable(self, what: str) -> str:
+        return what
+
+    @step
+    def risky(self) -> None:
+        if "risky" in BROKEN:
+            raise OSError("broken")
+
+    @signal
+    def confirm(self, n: int) -> int:
+        return n
+
+
+def test_the_instant_of_the_last_decision_is_told() -> None:
+    assert Story(Edges.work_once).start().machine.at == EPOCH
+
+
+def test_a_warning_is_told_also_when_the_flow_ends_with_it() -> None:
+    story = Story(Edges.forget).start()
+
+    assert story.result == "done"
+    assert len(story.warnings) == 1
+
+
+def test_nothing_falls_due_while_the_flow_is_paused() -> None:
+    story = Story(Edges.late).start()
+    story.tell(Pause())
+    story.advance(2)
+
+    assert story.tick() == []
+
+
+def test_what_falls_due_behind_the_flows_end_is_not_recorded() -> None:
+    story = Story(Edges.late).start()
+    story.advance(1)
+
+    assert story.tick() == ["timer_fired", "flow_failed"]
+
+
+def test_messages_about_what_is_not_under_way_decide_nothing() -> None:
+    story = Story(Edges.work_once).start()
+    failure = Failure("OSError", "no net")
+
+    assert story.tell(Turn(1)) == []
+    assert story.tell(Turn(9)) == []
+    assert story.tell(Reconciled(1, None)) == []
+    assert story.tell(ReconcileFailed(9, failure)) == []
+
+
+def test_the_second_step_that_nobody_could_find_out_about_does_not_park_the_flow_again() -> None:
+    story = Story(Edges.both_found).start().restart()
+    failure = Failure("OSError", "no net")
+
+    assert story.tell(ReconcileFailed(1, failure)) == ["parked"]
+    assert story.tell(ReconcileFailed(2, failure)) == []
+
+
+def test_to_pause_or_to_resume_twice_is_to_do_it_once() -> None:
+    story = Story(Edges.work_once).start()
+
+    assert story.tell(Resume()) == []
+    assert story.tell(Pause()) == ["paused"]
+    assert story.tell(Pause()) == []
+
+
+def test_a_flow_runs_where_nobody_has_imported_asyncio(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "asyncio.events", raising=False)
+
+    assert Story(Edges.work_once).start().finish().result == "a"
+
+
+def test_a_result_that_is_not_of_the_declared_type_fails_the_flow() -> None:
+    assert Story(Edges.ill_typed).start().error.type == "PayloadError"
+
+
+def test_a_wait_that_a_repair_brings_about_gets_a_number_that_was_never_used() -> None:
+    BROKEN.add("risky")
+    story = Story(Edges.two_ways).start()
+    story.run(1)
+    story.send("go", 1)
+    story.run(2)
+    assert story.wait() == ["timer_fired", "flow_failed"]
+    BROKEN.clear()
+
+    repaired = story.repair()
+    assert repaired.of(events.SignalAwaited)[-1].step == 3
+    repaired.run(1)
+    repaired.send("confirm", {"n": 7})
+    repaired.run(3)
+    assert repaired.result == 7
+    assert repaired.fork().result == 7
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "recorded", "attempted"),
+    [
+        (Edges.waits, Edges.sleeps, "wait for signal 'go'", "sleep 1"),
+        (Edges.sleeps, Edges.waits, "sleep 1", "wait for signal 'go'"),
+        (Edges.sleeps, Edges.ends, "sleep 1", "the flow's completion"),
+    ],
+)
+def test_changed_code_is_told_with_what_was_recorded_and_what_it_does(
+    was, is_now, recorded, attempted
+) -> None:
+    with pytest.raises(NondeterminismError) as caught:
+        Story(was).start().fork(definition=is_now)
+
+    lines = str(caught.value).splitlines()
+    assert lines[1].startswith(f"  recorded:  {recorded}")
+    assert lines[2].startswith(f"  attempted: {attempted}")
+
+
+def test_to_gather_nothing_takes_no_time() -> None:
+    assert Story(Edges.nothing_at_once).start().result == 0
+
+
+def test_an_empty_history_leaves_a_machine_that_can_be_started() -> None:
+    story = Story(Edges.work_once).fork(0)
+    assert story.machine.version == 0
+
+    assert story.start().finish().result == "a"
+
+
+def test_asyncio_cannot_look_a_flow_up_among_its_loops() -> None:
+    with pytest.raises(NotDurableError):
+        hash(NoLoop())
+
+
+def test_where_a_flow_waits_is_told_also_when_many_places_are_known(monkeypatch) -> None:
+    monkeypatch.setattr(branch, "_LOCATIONS", 0)
+    story = Story(Edges.work_once).start()
+
+    assert Path(__file__).name in story.of(events.StepStarted)[0].line
+
+
+def test_what_nobody_waits_for_in_this_run_comes_by_the_calendar() -> None:
+    due = Due(EPOCH + 10 * SECOND, EPOCH)
+    moment = Moment(EPOCH, 100.0)
+
+    assert due.instant(moment) == 110.0
+    due.arm(moment)
+    assert due.instant(Moment(EPOCH + 5 * SECOND, 103.0)) == 110.0

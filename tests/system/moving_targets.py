@@ -1,0 +1,60 @@
+"""Flows of a store that is copied and moved, and a program that keeps an engine busy with them."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+from persistasaurus import EventSourcedActor, Flow, FlowSystem, flow, step, wait_for
+
+STEPS = 12
+
+
+class Sums(Flow):
+    @flow
+    async def main(self, start: int) -> int:
+        total = start
+        for n in range(STEPS):
+            total = await self.plus(total, n)
+        return total + await wait_for("bonus", int)
+
+    @step
+    def plus(self, a: int, b: int) -> int:
+        return a + b
+
+
+class Deposited(msgspec.Struct, tag="deposited"):
+    amount: int
+
+
+class Account(EventSourcedActor[Deposited]):
+    events = Deposited
+
+    def __init__(self, stream_id, home):
+        super().__init__(stream_id, home)
+        self.balance = 0
+
+    def apply(self, event):
+        self.balance += event.amount
+
+    def on_command(self, amount):
+        return self.persist(Deposited(amount), then=lambda: self.balance)
+
+
+def expected(start: int) -> int:
+    return start + sum(range(STEPS)) + 1000
+
+
+def keep_busy(path: str) -> None:
+    """Start flows for ever, and give each the signal that it waits for at the end."""
+    with FlowSystem(path, flows=[Sums]) as system:
+        for n in range(1_000_000):
+            handle = system.start(Sums.main, n, flow_id=f"sum-{n}")
+            handle.signal("bonus", 1000, signal_id="only")
+            if n % 20 == 0:
+                sys.stdout.write(f"{n}\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    keep_busy(sys.argv[1])

@@ -1,0 +1,81 @@
+"""The journal, and event-sourced actors, where something fails that hardly ever does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from persistasaurus import EventSourcedActor, FlowSystem, StoreUnavailable
+from persistasaurus.store import Appended, CommitUnknown, StoreFenced, StoreHalted
+from pykka import ActorDeadError
+from system.doubles import DEAD_MAN_S, wait_until
+from system.test_journal import Bench, append
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.ref.stop()
+    bench.dispatcher.close()
+
+
+def test_a_checkpoint_that_fails_halts_the_store_until_it_is_open_again(bench) -> None:
+    def fail(*, idle: bool) -> None:
+        del bench.store.checkpoint
+        raise StoreHalted("the log cannot be moved")
+
+    bench.store.checkpoint = fail
+    assert isinstance(bench.outcome(append("ada")), Appended)
+    wait_until(lambda: bench.health == [False])
+    bench.clock.advance(60)
+
+    wait_until(lambda: bench.health == [False, True])
+    assert isinstance(bench.outcome(append("bob")), Appended)
+
+
+def test_a_journal_that_finds_another_owner_when_it_reopens_gives_up(bench) -> None:
+    def reopen() -> None:
+        raise StoreFenced("another owner has opened the store")
+
+    bench.store.reopen = reopen
+    bench.fail_once(CommitUnknown("the disk has failed"))
+
+    unknown = bench.outcome(append("ada"))
+    assert isinstance(unknown, StoreUnavailable)
+    assert "another process owns the store" in str(unknown)
+    assert bench.health[0] is False
+    assert bench.health[1] is unknown
+    bench.clock.advance(3600)
+    assert bench.outcome(append("ada")) is unknown
+
+
+class Noted(msgspec.Struct, tag="noted"):
+    what: str
+
+
+class Plain(EventSourcedActor[Noted]):
+    events = Noted
+
+    def on_command(self, message: Any) -> Any:
+        return self.persist(Noted(message))
+
+
+def test_an_actor_that_does_not_say_what_its_events_make_of_it_ends_and_whoever_asks_hears_that() -> None:
+    with FlowSystem(":memory:", flows=[]) as system:
+        actor = system.actor(Plain, "plain")
+        with pytest.raises(ActorDeadError):
+            actor.ask("a", timeout=DEAD_MAN_S)
+
+
+class Silent(EventSourcedActor[Noted]):
+    events = Noted
+
+
+def test_an_actor_that_decides_nothing_says_so_when_it_is_asked() -> None:
+    with FlowSystem(":memory:", flows=[]) as system, pytest.raises(NotImplementedError):
+        system.actor(Silent, "silent").ask("a", timeout=DEAD_MAN_S)
