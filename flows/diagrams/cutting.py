@@ -1,0 +1,73 @@
+"""Very long diagrams, shortened: those who draw Mermaid refuse more than 50,000 characters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, TypeAlias
+
+from .items import Activation, Block, Gap, Item, Message, Note
+from .phrases import drawn
+from .wording import tells_of_restart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .items import Remark
+    from .roles import Role
+
+_Leaf: TypeAlias = "tuple[Message | Note | Remark | Activation | Gap, int]"
+
+CHARACTERS_MAX = 45_000
+_HEAD = 0.6
+
+
+def cut_out(items: Sequence[Item], sizes: Sequence[int]) -> list[Item]:
+    """Return the first and the last items, and in between how much is not drawn, when it is too much.
+
+    `sizes`: how many characters each of them takes.
+    """
+    if sum(sizes) <= CHARACTERS_MAX:
+        return list(items)
+    head = _fitting(sizes, CHARACTERS_MAX * _HEAD)
+    tail = len(items) - _fitting(sizes[::-1], CHARACTERS_MAX * (1 - _HEAD))
+    missing = [leaf for item in items[head:tail] for leaf in _leaves(item, 1)]
+    after = [leaf for item in items[tail:] for leaf in _leaves(item, 1)]
+    return [*items[:head], _gap(missing, after), *_activations(missing), *items[tail:]]
+
+
+def _fitting(sizes: Sequence[int], limit: float) -> int:
+    return sum(1 for size in accumulate(sizes) if size <= limit)
+
+
+def _leaves(item: Item, times: int) -> Iterator[_Leaf]:
+    """Yield everything in an item that is no block, and how often it comes."""
+    if not isinstance(item, Block):
+        yield item, times
+        return
+    for branch in item.branches:
+        for inner in branch.items:
+            yield from _leaves(inner, times * item.times)
+
+
+def _gap(missing: Sequence[_Leaf], after: Sequence[_Leaf]) -> Gap:
+    first = next(_versions(missing), 0)
+    last = max([first, *_versions(missing), *(version - 1 for version in islice(_versions(after), 1))])
+    count = sum(times for leaf, times in missing if isinstance(leaf, Message) and not leaf.is_replay)
+    notes = [leaf for leaf, _ in missing if isinstance(leaf, Note)]
+    return Gap(count, first, last, any(tells_of_restart(drawn(note.phrase)) for note in notes))
+
+
+def _versions(leaves: Sequence[_Leaf]) -> Iterator[int]:
+    return (leaf.version for leaf, _ in leaves if isinstance(leaf, Message | Note))
+
+
+def _activations(missing: Sequence[_Leaf]) -> Iterator[Activation]:
+    """Yield what makes everybody as active as they are behind the gap."""
+    balance: Counter[Role] = Counter()
+    for leaf, times in missing:
+        if isinstance(leaf, Activation):
+            balance[leaf.role] += times if leaf.is_on else -times
+    for role, count in balance.items():
+        for _ in range(abs(count)):
+            yield Activation(role, count > 0)

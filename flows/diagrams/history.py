@@ -1,0 +1,65 @@
+"""The events that a diagram is drawn from, whoever has read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+from .. import events
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Happening(Protocol):
+    """An event with its place: a `FlowEvent` of a handle, or a `Recorded` of the flow machine."""
+
+    @property
+    def version(self) -> int:
+        """Its number in the flow's history."""
+        ...
+
+    @property
+    def at(self) -> datetime | int:
+        """When it was recorded; as a number: in microseconds since the epoch, UTC."""
+        ...
+
+    @property
+    def event(self) -> events.AnyEvent:
+        """What has happened."""
+        ...
+
+
+History: TypeAlias = "Sequence[Happening] | Sequence[events.AnyEvent]"
+
+
+class Happened(NamedTuple):
+    """An event with its number, and its instant where that is known."""
+
+    version: int
+    at: int | None
+    event: events.AnyEvent
+
+    def until(self, due: int) -> int | None:
+        """Return how long it is from here to an instant, in microseconds."""
+        return None if self.at is None else due - self.at
+
+
+def happened(history: History) -> list[Happened]:
+    """Return a history in one form. Events without a place are numbered from 1."""
+    return [_happened(number, one) for number, one in enumerate(history, 1)]
+
+
+def _happened(number: int, one: Happening | events.AnyEvent) -> Happened:
+    if isinstance(one, events.Event):
+        return Happened(number, None, one)
+    at = one.at
+    return Happened(one.version, (at - _EPOCH) // _MICROSECOND if isinstance(at, datetime) else at, one.event)
+
+
+def written(at: int) -> str:
+    """Return an instant as text."""
+    return (_EPOCH + at * _MICROSECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")

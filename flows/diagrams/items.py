@@ -1,0 +1,77 @@
+"""What a diagram consists of, from top to bottom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from .phrases import Phrase
+    from .roles import Role
+
+
+class Message(NamedTuple):
+    """An arrow. `version` is the event that it belongs to; `is_replay`: it has left no event."""
+
+    version: int
+    source: Role
+    target: Role
+    is_reply: bool
+    phrase: Phrase
+    is_replay: bool = False
+
+
+class Note(NamedTuple):
+    """What the flow actor does that is no message; `is_wide`: it concerns everybody."""
+
+    version: int
+    phrase: Phrase
+    is_wide: bool = False
+
+
+class Remark(NamedTuple):
+    """A note that has no meaning for a comparison."""
+
+    version: int
+    text: str
+
+
+class Activation(NamedTuple):
+    """A participant begins to work, or ends."""
+
+    role: Role
+    is_on: bool
+
+
+class Branch(NamedTuple):
+    """One part of a block, with what is written beside it."""
+
+    label: str
+    items: tuple[Item, ...]
+
+
+class Block(NamedTuple):
+    """`alt`, `opt`, `loop` or `par`. A loop says how many `times`."""
+
+    kind: str
+    branches: tuple[Branch, ...]
+    times: int = 1
+
+
+class Gap(NamedTuple):
+    """So many messages are not drawn; they belong to the events `first` to `last`."""
+
+    messages: int
+    first: int
+    last: int
+    has_restarts: bool
+
+    @property
+    def text(self) -> str:
+        """What the reader is told."""
+        among = ", restarts among them," if self.has_restarts else ""
+        return f"{self.messages} messages{among} are not drawn (events {self.first} to {self.last})"
+
+
+Item: TypeAlias = Message | Note | Remark | Activation | Block | Gap
+Move: TypeAlias = Message | Note
+"""What a comparison looks at."""

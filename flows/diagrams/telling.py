@@ -1,0 +1,290 @@
+"""From a history to what a diagram consists of: who told whom, in the order in which it happened.
+
+What a diagram looks at depends on who takes part in it. So the same history is told for the
+participants of a level when it is drawn, and for those of a specification when it is compared.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import events
+from ..history import ECHOES
+from . import wording
+from .history import Happened, happened, written
+from .items import Activation, Block, Branch, Item, Message, Note, Remark
+from .restarts import Cause, Restarts, restarts_of
+from .roles import Role
+from .waits import Waits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from .history import History
+    from .phrases import Phrase
+
+_AT_ONCE_MAX = 8
+"""More steps than this, started at once, are drawn one below the other."""
+
+
+class Told(NamedTuple):
+    """A history as items, and the name of its flow where that is known."""
+
+    flow: str | None
+    items: list[Item]
+
+
+def tell(
+    history: History, roles: Collection[Role], *, with_restarts: bool = True, times: bool = False
+) -> Told:
+    """Tell a history for some participants; without restarts: as if the process had never ended."""
+    past = happened(history)
+    restarts = restarts_of([h.event for h in past])
+    if not with_restarts:
+        past = [h for position, h in enumerate(past) if position not in restarts.due]
+        restarts = Restarts({}, frozenset())
+    flow = next((wording.named(h.event.flow) for h in past if isinstance(h.event, events.FlowStarted)), None)
+    teller = _Teller(roles, times=times)
+    for cause, decided in _decisions(past, restarts.before):
+        teller.tell(decided, cause)
+    return Told(flow, teller.items)
+
+
+def _decisions(
+    past: Sequence[Happened], restarts: dict[int, Cause]
+) -> list[tuple[Cause | None, list[Happened]]]:
+    """Cut a history into what was decided together: a fact, and what the code did about it."""
+    decisions: list[tuple[Cause | None, list[Happened]]] = []
+    for position, one in enumerate(past):
+        cause = restarts.get(position)
+        if decisions and cause is None and type(one.event) in ECHOES:
+            decisions[-1][1].append(one)
+        else:
+            decisions.append((cause, [one]))
+    return decisions
+
+
+class _Teller:
+    """Tells one decision after the other: what came in, what was recorded, what was done then."""
+
+    def __init__(self, roles: Collection[Role], *, times: bool) -> None:
+        self.items: list[Item] = []
+        self._roles = roles
+        self._times = times
+        self._version = 0
+        self._names: dict[int, str] = {}
+        self._arguments: dict[int, bytes] = {}
+        self._running: set[int] = set()
+        self._waits = Waits()
+        self._has_outcomes = False
+        self._is_active = False
+
+    def tell(self, decided: Sequence[Happened], cause: Cause | None) -> None:
+        """Tell one decision. Everything in it belongs to its last event, with which it is durable."""
+        self._version = decided[-1].version
+        if cause is None:
+            self._decision(decided)
+            return
+        self._restart(cause)
+        if not self._has_outcomes or Role.JOURNAL not in self._roles:
+            self._decision(decided)
+        elif len(decided) > _AT_ONCE_MAX:
+            self.items.append(Block("opt", (self._replay(),)))
+            self._decision(decided)
+        else:
+            rest = self._aside(lambda: self._decision(decided))
+            self.items.append(Block("alt", (self._replay(), Branch("step not complete", rest))))
+
+    def _aside(self, tell: Callable[[], None]) -> tuple[Item, ...]:
+        """Return what is told, instead of adding it."""
+        before, self.items = self.items, []
+        tell()
+        aside, self.items = self.items, before
+        return tuple(aside)
+
+    def _decision(self, decided: Sequence[Happened]) -> None:
+        at = decided[0].at
+        if self._times and at is not None:
+            self.items.append(Remark(self._version, written(at)))
+        for one in decided:
+            self._before(one)
+        for one in decided:
+            self._send(wording.record(one.event, self._names), Role.FLOW, Role.JOURNAL)
+        self._commit()
+        self._send(wording.DURABLE, Role.JOURNAL, Role.FLOW, is_reply=True)
+        for one in decided:
+            self._after(one)
+        self._call([one.event for one in decided if isinstance(one.event, _RUNNING)])
+        if not self._running:
+            self._rest()
+
+    # ------------------------------------------------------------------------------------- restarts
+    def _restart(self, cause: Cause) -> None:
+        self._note(wording.DIED if cause == "died" else wording.CLOSED, is_wide=True)
+        self._forget_running()
+        self._rest()
+        self._send(wording.RECOVER, Role.SUPERVISOR, Role.FLOW)
+        keeper = Role.STORE if Role.STORE in self._roles else Role.JOURNAL
+        self._send(wording.READ, Role.FLOW, keeper)
+        self._send(wording.HISTORY, keeper, Role.FLOW, is_reply=True)
+
+    def _replay(self) -> Branch:
+        recorded = Message(
+            self._version, Role.JOURNAL, Role.FLOW, is_reply=True, phrase=wording.REPLAYED, is_replay=True
+        )
+        return Branch("step already complete (replay)", (recorded,))
+
+    # ------------------------------------------------------------------------------------- movements
+    def _before(self, one: Happened) -> None:  # noqa: C901 - one line a kind
+        """Tell what came in."""
+        match one.event:
+            case events.FlowStarted() as event:
+                self._send(wording.start(event), Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
+            case events.StepCompleted() as event:
+                self._outcome(event.step, wording.returns(event.step, event.result))
+            case events.StepFailed() as event:
+                self._outcome(event.step, wording.raises(event))
+            case events.StepAttempted() as event if self._waits.has_come(event.step):
+                self._note(wording.wait_is_over(event.step))
+            case events.StepInterrupted() as event:
+                self._note(wording.shutdown(event))
+            case events.TimerFired() as event:
+                self._note(wording.sleep_is_over(event))
+            case events.SignalReceived() as event:
+                self._deliver(wording.signal(event))
+            case events.Paused() as event:
+                self._demand("pause", event)
+            case events.Resumed() as event:
+                self._demand("resume", event)
+            case events.Repaired() as event:
+                self._demand("retry", event)
+            case events.StepStarted() | events.StepScheduled() as event:
+                self._names[event.step] = event.name
+                self._arguments[event.step] = event.args
+            case _:
+                pass
+
+    def _after(self, one: Happened) -> None:  # noqa: C901, PLR0912 - one line a kind
+        """Tell what was done once it was durable."""
+        match one.event:
+            case events.FlowStarted():
+                self._send(wording.ACCEPTED, Role.FLOW, Role.CLIENT, is_reply=True)
+            case events.StepScheduled() as event:
+                self._waits.delay(event.step)
+                self._note(wording.waits_before(event.step, event.name, one.until(event.due)))
+            case events.StepFailed() as event if event.retry_at is not None:
+                self._waits.delay(event.step)
+                self._note(wording.waits_before_retry(event, one.until(event.retry_at)))
+            case events.TimerSet() as event:
+                self._note(wording.sleeps(event, one.until(event.due)))
+            case events.SignalAwaited() as event:
+                early = self._waits.awaited(event.name, one.version)
+                self._note(wording.came_early(event) if early else wording.waits_for(event))
+            case events.SignalReceived() as event:
+                if self._waits.received(event.name):
+                    self._note(wording.keeps(event))
+            case events.Paused() | events.Resumed():
+                self._send(wording.said(events.kind(one.event)), Role.FLOW, Role.CLIENT, is_reply=True)
+            case events.Repaired() as event:
+                self._repaired(event)
+            case events.Parked() as event:
+                self._note(wording.parked(event))
+            case events.FlowCompleted() as event:
+                self._end(wording.result(event))
+                self._forget_running()
+            case events.FlowFailed() as event:
+                self._end(wording.fails(event))
+            case _:
+                pass
+
+    # ---------------------------------------------------------------------------------------- steps
+    def _outcome(self, step: int, phrase: Phrase) -> None:
+        self._has_outcomes = True
+        self._send(phrase, Role.STEP, Role.FLOW, is_reply=True)
+        if self._running == {step}:
+            self._activate(Role.STEP, is_on=False)
+        self._running.discard(step)
+
+    def _call(self, starting: Sequence[events.StepStarted | events.StepAttempted]) -> None:
+        """Run steps: those that start at once, at once."""
+        calls = [(event.step, self._aside(partial(self._run, event))) for event in starting]
+        if 1 < len(calls) <= _AT_ONCE_MAX:
+            branches = tuple(Branch(f"step {step}", call) for step, call in calls)
+            self.items.append(Block("par", branches))
+        else:
+            self.items += [item for _, call in calls for item in call]
+
+    def _run(self, event: events.StepStarted | events.StepAttempted) -> None:
+        step = event.step
+        attempt = event.attempt if isinstance(event, events.StepAttempted) else 1
+        phrase = wording.call(step, self._names.get(step, "step"), self._arguments.get(step), attempt)
+        self._send(phrase, Role.FLOW, Role.STEP)
+        if not self._running:
+            self._activate(Role.STEP, is_on=True)
+        self._running.add(step)
+
+    def _forget_running(self) -> None:
+        if self._running:
+            self._activate(Role.STEP, is_on=False)
+        self._running.clear()
+
+    # --------------------------------------------------------------------------------------- outside
+    def _deliver(self, phrase: Phrase) -> None:
+        if Role.JOURNAL not in self._roles:
+            self._send(phrase, Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
+            self._send(wording.RECEIPT, Role.FLOW, Role.CLIENT, is_reply=True)
+            return
+        self._send(phrase, Role.CLIENT, Role.JOURNAL)
+        self._commit()
+        self._send(wording.RECEIPT, Role.JOURNAL, Role.CLIENT, is_reply=True)
+        self._send(phrase, Role.SUPERVISOR, Role.FLOW)
+
+    def _demand(self, what: str, event: events.Paused | events.Resumed | events.Repaired) -> None:
+        phrase = wording.demand(what, event.by, event.why)
+        self._send(phrase, Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
+
+    def _repaired(self, event: events.Repaired) -> None:
+        self._send(wording.said("repaired"), Role.FLOW, Role.CLIENT, is_reply=True)
+        if event.since is not None:
+            self._waits.rewind(event.since)
+            self._note(wording.anew(event.since))
+
+    def _end(self, phrase: Phrase) -> None:
+        self._send(phrase, Role.FLOW, Role.SUPERVISOR, Role.CLIENT, is_reply=True)
+
+    def _commit(self) -> None:
+        if Role.JOURNAL in self._roles:
+            self._send(wording.COMMIT, Role.JOURNAL, Role.STORE)
+            self._send(wording.COMMITTED, Role.STORE, Role.JOURNAL, is_reply=True)
+
+    # ----------------------------------------------------------------------------------------- items
+    def _send(self, phrase: Phrase, *path: Role, is_reply: bool = False) -> None:
+        """Hand something on along a path; who does not take part is passed over."""
+        present = [role for role in path if role in self._roles]
+        for source, target in pairwise(present):
+            self.items.append(Message(self._version, source, target, is_reply, phrase))
+            if Role.FLOW in (source, target):
+                self._wake()
+
+    def _note(self, phrase: Phrase, *, is_wide: bool = False) -> None:
+        self.items.append(Note(self._version, phrase, is_wide))
+
+    def _wake(self) -> None:
+        if not self._is_active:
+            self._is_active = True
+            self._activate(Role.FLOW, is_on=True)
+
+    def _rest(self) -> None:
+        if self._is_active:
+            self._is_active = False
+            self._activate(Role.FLOW, is_on=False)
+
+    def _activate(self, role: Role, *, is_on: bool) -> None:
+        if role in self._roles:
+            self.items.append(Activation(role, is_on))
+
+
+_RUNNING = (events.StepStarted, events.StepAttempted)
+"""The kinds of events with which a step begins to run."""

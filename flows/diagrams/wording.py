@@ -1,0 +1,271 @@
+"""The vocabulary: how each kind of event is put into words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .. import events
+from .phrases import NAME_MAX, Part, Phrase, clean, detail, hidden, number, word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOTES = re.compile(
+    r"waits .*before step|waits for signal |waits (\.\.\.|…)|wait before step.* is over|sleeps "
+    r"|sleep .*is over|keeps signal |signal .* has come early|parked|shutdown |the process died"
+    r"|the system was closed|what the code did since"
+)
+"""A note over the flow actor that begins like this says what must have happened; any other is a remark."""
+
+_RESTART = re.compile(r"the process died|the system was closed|shutdown ")
+
+RECOVER: Phrase = (word("recover"),)
+READ: Phrase = (word("read the history"),)
+HISTORY: Phrase = (word("history"),)
+REPLAYED: Phrase = (word("recorded result"),)
+COMMIT: Phrase = (word("commit"),)
+COMMITTED: Phrase = (word("committed"),)
+DURABLE: Phrase = (word("durable"),)
+ACCEPTED: Phrase = (word("accepted"),)
+RECEIPT: Phrase = (word("receipt"),)
+DIED: Phrase = (word("the process died, and was started again"),)
+CLOSED: Phrase = (word("the system was closed, and opened again"),)
+
+_VALUE_MAX = 40
+_SECOND = 1_000_000
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
+
+
+def named(text: str) -> str:
+    """Return a name as it is shown."""
+    return clean(text, NAME_MAX) or "?"
+
+
+def start(event: events.FlowStarted) -> Phrase:
+    """Somebody starts a flow."""
+    return (word("start"), detail(f" {named(event.flow)}", f" {named(event.flow)}"), _arguments(event.args))
+
+
+def call(step: int, name: str, args: bytes | None, attempt: int) -> Phrase:
+    """A step is to run."""
+    again = [number(f" (attempt {attempt})")] if attempt > 1 else []
+    known = [] if args is None else [_arguments(args)]
+    return (number(f"step {step}: "), word(named(name)), *known, *again)
+
+
+def returns(step: int, result: bytes) -> Phrase:
+    """A step has returned."""
+    return (number(f"step {step} "), word("returns"), detail("", f" {_shown(result)}"))
+
+
+def raises(event: events.StepFailed) -> Phrase:
+    """A step has raised."""
+    return (
+        number(f"step {event.step} "),
+        word("raises "),
+        word(named(event.error.type)),
+        detail("", f": {clean(event.error.message, _VALUE_MAX)}"),
+        hidden(f" (attempt {event.attempt})"),
+    )
+
+
+def signal(event: events.SignalReceived) -> Phrase:
+    """Somebody sends a signal."""
+    return (word(f"signal {named(event.name)}"), _arguments(event.args))
+
+
+def result(event: events.FlowCompleted) -> Phrase:
+    """A flow has ended well."""
+    return (word("result"), detail("", f" {_shown(event.result)}"))
+
+
+def fails(event: events.FlowFailed) -> Phrase:
+    """A flow has ended badly."""
+    error = event.error
+    return (word(f"fails with {named(error.type)}"), detail("", f": {clean(error.message, _VALUE_MAX)}"))
+
+
+def demand(what: str, by: str, why: str) -> Phrase:
+    """Somebody wants the flow paused, resumed or retried."""
+    who = (f" by {named(by)}" if by else "") + (f": {clean(why, _VALUE_MAX)}" if why else "")
+    return (word(what), detail("", who))
+
+
+def said(text: str) -> Phrase:
+    """Return a phrase without any detail."""
+    return (word(text),)
+
+
+# ------------------------------------------------------------------------------------------- notes
+def waits_before(step: int, name: str | None, wait: int | None) -> Phrase:
+    """A step has a delay."""
+    return (
+        word("waits "),
+        *([detail(f"{duration(wait)} ", f"{duration(wait)} ")] if wait is not None else []),
+        word("before step"),
+        number(f" {step}"),
+        *([hidden(f": {named(name)}")] if name else []),
+    )
+
+
+def waits_before_retry(event: events.StepFailed, wait: int | None) -> Phrase:
+    """A step is to be tried again. For how long may depend on chance, and is a detail."""
+    return (
+        word("waits "),
+        detail("", "" if wait is None else f"{duration(wait)} "),
+        word("before step"),
+        number(f" {event.step}"),
+        word(" is tried again"),
+    )
+
+
+def wait_is_over(step: int) -> Phrase:
+    """A step's time has come."""
+    return (word("wait before step"), number(f" {step}"), word(" is over"))
+
+
+def sleeps(event: events.TimerSet, wait: int | None) -> Phrase:
+    """The flow sleeps."""
+    if event.until:
+        return (word("sleeps until a date"),)
+    return (word("sleeps "), *([] if wait is None else [detail(duration(wait), duration(wait))]))
+
+
+def sleep_is_over(event: events.TimerFired) -> Phrase:
+    """The flow's sleep is over."""
+    return (word("sleep"), number(f" {event.timer}"), word(" is over"))
+
+
+def waits_for(event: events.SignalAwaited) -> Phrase:
+    """The flow waits for a signal."""
+    return (word(f"waits for signal {named(event.name)}"), *_as_step(event))
+
+
+def came_early(event: events.SignalAwaited) -> Phrase:
+    """The flow need not wait for a signal."""
+    return (word(f"signal {named(event.name)} has come early"), *_as_step(event))
+
+
+def _as_step(event: events.SignalAwaited) -> tuple[Part, ...]:
+    return (number(f" as step {event.step}"),) if event.step else ()
+
+
+def keeps(event: events.SignalReceived) -> Phrase:
+    """A signal has come before anybody waits for it."""
+    return (word(f"keeps signal {named(event.name)} until it is awaited"),)
+
+
+def parked(event: events.Parked) -> Phrase:
+    """The flow needs a person."""
+    return (word(f"parked: {named(event.reason)}"), detail("", f": {clean(event.message)}"))
+
+
+def shutdown(event: events.StepInterrupted) -> Phrase:
+    """A shutdown leaves a step behind."""
+    had = "does not wait for step" if event.begun else "does not begin step"
+    return (word(f"shutdown {had}"), number(f" {event.step}"))
+
+
+def anew(since: int) -> Phrase:
+    """A repair has made void what the code did."""
+    return (word("what the code did since"), number(f" event {since}"), word(" is done anew"))
+
+
+def tells_of_restart(note: str) -> bool:
+    """Tell whether a note is about the end of a process, or its beginning."""
+    return _RESTART.match(note) is not None
+
+
+# ----------------------------------------------------------------------------------------- records
+def record(event: events.AnyEvent, names: Mapping[int, str]) -> Phrase:
+    """An event is appended."""
+    return (word("record "), *_recorded(event, names))
+
+
+def _recorded(event: events.AnyEvent, names: Mapping[int, str]) -> Phrase:  # noqa: C901, PLR0911 - one line a kind
+    match event:
+        case events.StepStarted():
+            return (*_step(event.step), word(" started"), detail(*_twice(f": {named(event.name)}")))
+        case events.StepScheduled():
+            return (*_step(event.step), word(" scheduled"), detail(*_twice(f": {named(event.name)}")))
+        case events.StepCompleted():
+            return (*_step(event.step), word(" completed"), *_name(event.step, names))
+        case events.StepFailed():
+            return (*_step(event.step), word(" failed"), *_name(event.step, names))
+        case events.StepAttempted():
+            return (*_step(event.step), word(" attempted"), *_name(event.step, names))
+        case events.StepInterrupted():
+            return (*_step(event.step), word(" interrupted"), *_name(event.step, names))
+        case events.SignalAwaited():
+            return (word(f"signal {named(event.name)} awaited"), *_as_step(event))
+        case events.SignalReceived():
+            return (word(f"signal {named(event.name)} received"),)
+        case events.TimerSet():
+            return (word("sleep"), number(f" {event.timer}"), word(" set"))
+        case events.TimerFired():
+            return (word("sleep"), number(f" {event.timer}"), word(" over"))
+        case _:
+            return _recorded_of_flow(event)
+
+
+_OfFlow = (
+    events.FlowStarted
+    | events.FlowCompleted
+    | events.FlowFailed
+    | events.Paused
+    | events.Resumed
+    | events.Parked
+    | events.Repaired
+)
+
+
+def _recorded_of_flow(event: _OfFlow) -> Phrase:
+    if isinstance(event, events.Parked):
+        return (word("parked"), detail(*_twice(f": {named(event.reason)}")))
+    return said(events.kind(event).replace("_", " "))
+
+
+def _step(step: int) -> tuple[Part, ...]:
+    return (word("step"), number(f" {step}"))
+
+
+def _name(step: int, names: Mapping[int, str]) -> tuple[Part, ...]:
+    return (hidden(f": {named(names[step])}"),) if step in names else ()
+
+
+def _twice(text: str) -> tuple[str, str]:
+    return text, text
+
+
+# ------------------------------------------------------------------------------------------ values
+def _arguments(data: bytes) -> Part:
+    """Return arguments: their names, or with values; a payload that has no names only has a value."""
+    try:
+        values = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return detail("", f"({_shown(data)})")
+    names = ", ".join(named(name) for name in values)
+    full = ", ".join(f"{named(name)}={_shown(value)}" for name, value in values.items())
+    return detail(f"({names})", f"({full})")
+
+
+def _shown(data: Any) -> str:
+    return clean(bytes(data)[: _VALUE_MAX * 16].decode(errors="replace"), _VALUE_MAX)
+
+
+def duration(microseconds: int) -> str:
+    """Return how long something lasts, in words: `10 s`, `2 d 3 h`, `250 ms`."""
+    if microseconds < _SECOND:
+        return f"{max(microseconds, 0) / 1000:.0f} ms"
+    seconds = round(microseconds / _SECOND, 2)
+    words: list[str] = []
+    for unit, size in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count:
+            words.append(f"{count:.0f} {unit}")
+    if round(seconds, 2):
+        words.append(f"{round(seconds, 2):g} s")
+    return " ".join(words)
