@@ -11,21 +11,52 @@ from typing import TYPE_CHECKING
 import pytest
 from cli.terminal import COMMAND, run
 from click.testing import CliRunner
-from persistasaurus.api.commands import persistasaurus
+from persistasaurus.api.commands.program import COMMANDS, persistasaurus
 from persistasaurus.store import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = [[], ["demo"], *(["demo", name] for name in ("hello", "signup", "confirm", "crash"))]
+DEMOS = [["demo", name] for name in ("hello", "signup", "confirm", "crash")]
+WORDS = [[], *([name] for name in COMMANDS), *DEMOS]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
 def test_each_command_tells_what_it_does_and_its_exit_codes(words: list[str]) -> None:
     told = CliRunner().invoke(persistasaurus, [*words, "--help"])
 
     assert told.exit_code == 0
     assert "Exit codes" in told.output
+
+
+@pytest.mark.parametrize("name", COMMANDS.keys() - {"demo", "completion"})
+def test_each_command_works_on_a_store_for_programs_too_and_has_an_example(name: str) -> None:
+    told = CliRunner().invoke(persistasaurus, [name, "--help"]).output
+
+    assert "--store" in told
+    assert "PERSISTASAURUS_STORE" in told
+    assert "--json" in told
+    assert f"Example: persistasaurus {name} " in told
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_where_the_table_says(name: str) -> None:
+    assert COMMANDS[name].load(name).name == name
+
+
+def test_telling_of_all_commands_loads_none_of_them() -> None:
+    program = (
+        "import sys; from click.testing import CliRunner\n"
+        "from persistasaurus.api.commands.program import COMMANDS, persistasaurus\n"
+        "assert CliRunner().invoke(persistasaurus, ['--help']).exit_code == 0\n"
+        "modules = [f'persistasaurus.api.commands.{entry.module}' for entry in COMMANDS.values()]\n"
+        "print(*(module for module in modules if module in sys.modules))\n"
+        "print(*({'litestar', 'uvicorn', 'asyncio', 'subprocess'} & sys.modules.keys()))"
+    )
+
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert told.stdout.split() == []
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -95,6 +126,24 @@ def test_nobody_reading_the_output_is_no_traceback(name: str, temporary: Path) -
     told = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     os.close(writer)
 
-    assert told.returncode == 1
+    assert told.returncode == 141
     assert told.stderr == ""
     assert list(temporary.iterdir()) == []
+
+
+def test_without_any_output_at_all_it_works_all_the_same(store: Path) -> None:
+    command = " ".join([*COMMAND, "list", "--store", str(store), ">&-", "2>&-"])
+
+    told = subprocess.run(["/bin/sh", "-c", command], check=False, timeout=60)
+
+    assert told.returncode == 0
+
+
+def test_letters_that_the_output_does_not_have_are_written_out(store: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+
+    command = [*COMMAND, "events", "sum-1", "--store", str(store)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+
+    assert told.returncode == 0
+    assert "\\u2192 5" in told.stdout

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cli.terminal import run
 from click.testing import CliRunner
-from persistasaurus.api.commands import persistasaurus
+from persistasaurus.api.commands.program import persistasaurus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,18 +154,16 @@ def test_another_terminal_confirms_when_nobody_is_at_this_one(begin: Begin, stor
     assert "Signed up." in demo.said
 
 
-def test_only_the_user_may_confirm_and_nothing_is_left_behind(begin: Begin, store: Path) -> None:
-    door = store.with_name("flows.db.confirm")
+def test_only_the_user_may_confirm_and_no_request_is_left_behind(begin: Begin, store: Path) -> None:
+    door = store.with_name("flows.db.spool")
     demo = begin("demo", "signup", "--delay", "0", "--store", store)
     demo.until(ASKS)
-    mode = door.stat().st_mode
 
     run("demo", "confirm", "signup-ada", "--store", store)
     demo.end()
 
-    assert stat.S_ISSOCK(mode)
-    assert stat.S_IMODE(mode) == 0o600
-    assert not door.exists()
+    assert stat.S_IMODE(door.stat().st_mode) == 0o700
+    assert [path for path in door.rglob("*") if path.is_file()] == []
 
 
 def test_a_confirmation_during_the_delay_is_kept(begin: Begin, store: Path) -> None:

@@ -1,27 +1,20 @@
-"""How demos show things: colours on a terminal, plain text everywhere else."""
+"""How demos show what is on record of a flow."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .words import phrase_of
+from ..commands.phrases import phrase_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..actors import FlowEvent
+    from ...actors import FlowEvent
 
-__all__ = ["console", "table_of"]
-
-
-def console() -> Console:
-    """Make a console on what is the standard output now, whatever it will be redirected to."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+__all__ = ["table_of"]
 
 
 def table_of(history: Iterable[FlowEvent], title: str) -> Table:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from ..actors import FlowSystem
-from ..flows.examples import HelloWorldFlow
+from ...actors import FlowSystem
+from ...flows.examples import HelloWorldFlow
+from ..commands.lines import Lines
+from ..commands.screen import output_console
 from .place import WatchedStore
-from .showing import console, table_of
-from .words import Lines
+from .showing import table_of
 
 if TYPE_CHECKING:
     from .place import Place
@@ -21,7 +22,7 @@ _FLOW = "hello"
 
 def run(place: Place) -> int:
     """Run the flow, or find its result, and show both its lines and its record."""
-    out = console()
+    out = output_console()
     out.print(f"Store: {place}", markup=False, style="dim")
     store = WatchedStore.at(place.store)
     is_known = bool(store.history(_FLOW))

@@ -5,33 +5,37 @@ from __future__ import annotations
 import os
 import selectors
 import sys
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from ..actors import FlowSystem
-from ..actors.seam import QueueEmpty, SimpleQueue, SystemClock
-from ..flows import events
-from ..flows.errors import PersistasaurusError
-from ..flows.examples import SignupFlow, signup_flow
-from .confirmation import Answer, Confirmation, Listener
+from ...actors import FlowSystem
+from ...actors.handle import from_microseconds
+from ...actors.postbox import Postbox
+from ...actors.seam import Event, QueueEmpty, SimpleQueue, SystemClock
+from ...flows import events
+from ...flows.errors import PersistasaurusError
+from ...flows.examples import SignupFlow, signup_flow
+from ..commands.bell import Bell
+from ..commands.lines import Lines
+from ..commands.phrases import phrase_of
+from ..commands.screen import output_console
 from .place import WatchedStore
-from .showing import console
-from .words import Lines, phrase_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ..actors import FlowHandle
+    from ...actors import FlowHandle
     from .place import Place
 
 __all__ = ["run"]
 
 _DONE, _FAILED, _WAITS = 0, 1, 4
 _STEP_S = 0.2
+_LOOK_S, _LOOKS = 0.02, 100
 _MICROSECONDS = 1_000_000
 _END = events.FlowCompleted | events.FlowFailed | events.Parked
 
@@ -41,18 +45,16 @@ class Feed:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[str | events.AnyEvent] = SimpleQueue()
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._bell = Bell()
 
     def put(self, item: str | events.AnyEvent) -> None:
         """Tell, from any thread."""
         self._queue.put(item)
-        with suppress(BlockingIOError):  # full: the reader will look anyway
-            os.write(self._writer, b".")
+        self._bell.ring()
 
     def take(self) -> list[str | events.AnyEvent]:
         """Take all that was told."""
-        with suppress(BlockingIOError):
-            os.read(self._reader, 65_536)
+        self._bell.still()
         taken: list[str | events.AnyEvent] = []
         while True:
             try:
@@ -62,12 +64,11 @@ class Feed:
 
     def fileno(self) -> int:
         """Return what to select on."""
-        return self._reader
+        return self._bell.fileno()
 
     def close(self) -> None:
-        """Give the pipe back; nobody may tell anything any more."""
-        os.close(self._reader)
-        os.close(self._writer)
+        """Close the bell; nobody is to tell anything any more."""
+        self._bell.close()
 
 
 class Story:
@@ -102,7 +103,7 @@ class SignupDemo:
         self._place = place
         self._flow_id = flow_id
         self._wait = wait
-        self._out = console()
+        self._out = output_console()
         self._story = Story()
         self._feed = Feed()
         self._clock = SystemClock()
@@ -125,7 +126,7 @@ class SignupDemo:
             self._handle: FlowHandle[Any] = system.start(
                 flow.sign_up, "Ada", "ada@example.com", flow_id=self._flow_id
             )
-            self._listen(stack)
+            self._await_requests(store)
             # Its own redirection would take the place of ours, and let a step fail for want of a reader.
             live = Live(console=self._out, transient=True, redirect_stdout=False, redirect_stderr=False)
             stack.callback(live.stop)
@@ -137,23 +138,24 @@ class SignupDemo:
         for event in known:
             self._story.hear(event)
             self._print_event(event, "on record")
-        if known and store.inbox(self._flow_id):
-            self._story.is_awaiting = False  # confirmed while nothing ran
         if known:
             self._out.print(f"[bold]Going on with {self._flow_id!r}[/] where its record ends.")
+
+    def _await_requests(self, store: WatchedStore) -> None:
+        """Have taken what was left for this flow while nothing ran: it may be confirmed already."""
+        nobody = Event()
+        with Postbox(self._place.store) as postbox:
+            for _ in range(_LOOKS):
+                if not self._story.is_awaiting or not postbox.waiting():
+                    break
+                nobody.wait(_LOOK_S)
+        known = store.history(self._flow_id)
+        if store.inbox(self._flow_id) or any(isinstance(e, events.SignalReceived) for e in known):
+            self._story.is_awaiting = False
 
     def _hear(self, flow_id: str, event: events.AnyEvent) -> None:
         if flow_id == self._flow_id:
             self._feed.put(event)
-
-    def _listen(self, stack: ExitStack) -> None:
-        try:
-            listener = Listener(self._place.store)
-        except OSError as error:
-            self._out.print(f"Other terminals cannot confirm here: {error}", markup=False)
-            return
-        stack.callback(listener.close)
-        self._selector.register(listener, selectors.EVENT_READ, lambda: listener.answer(self._confirm))
 
     # ------------------------------------------------------------------------------------- the loop
     def _loop(self, live: Live) -> int:
@@ -205,23 +207,17 @@ class SignupDemo:
             self._selector.unregister(sys.stdin.fileno())
             self._out.print("No more input here: waiting for the other terminal.")
         elif typed.strip().lower() in (b"", b"y", b"yes"):
-            answer = self._confirm(Confirmation.now(self._flow_id))
-            if answer.error:
-                self._out.print(answer.error, markup=False)
+            self._confirm()
         else:
             self._out.print("Press Enter, or type y, to confirm; Ctrl-C to leave.")
 
-    def _confirm(self, confirmation: Confirmation) -> Answer:
-        """Send the signal. It is durable when this returns without an error."""
-        if confirmation.flow != self._flow_id:
-            return Answer(f"this demo runs {self._flow_id!r}, not {confirmation.flow!r}")
+    def _confirm(self) -> None:
+        """Send the signal. It is durable when this returns, unless it says why not."""
+        now = from_microseconds(self._clock.now())
         try:
-            self._handle.signal(
-                SignupFlow.confirm_email_address, confirmation.confirmed_at, signal_id=confirmation.signal_id
-            )
+            self._handle.signal(SignupFlow.confirm_email_address, now)
         except PersistasaurusError as error:
-            return Answer(str(error))
-        return Answer()
+            self._out.print(str(error), markup=False)
 
     # ---------------------------------------------------------------------------------- the outcome
     def _finish(self, end: events.AnyEvent) -> int:

@@ -16,13 +16,13 @@ from rich.markup import escape
 from rich.rule import Rule
 from rich.table import Table
 
-from ..actors.seam import Event, new_id
-from ..flows import events
-from ..flows.errors import PersistasaurusError
+from ...actors.seam import Event, new_id
+from ...flows import events
+from ...flows.errors import PersistasaurusError
+from ..commands.phrases import phrase_of
+from ..commands.screen import output_console
 from .crash_child import Report
 from .place import WatchedStore
-from .showing import console
-from .words import phrase_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -215,7 +215,7 @@ def run(place: Place) -> int:
         StoreError: the store cannot be used.
         PersistasaurusError: a process ended by itself.
     """
-    out = console()
+    out = output_console()
     out.print(f"Store: {place}", markup=False, style="dim")
     WatchedStore.at(place.store).close()  # whoever cannot open it says why, here rather than there
     return CrashDemo(place, out).run()

@@ -8,15 +8,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..actors.seam import SystemClock
-from ..flows import events
-from ..store import Appended, SqliteStore
+from ...actors.seam import SystemClock
+from ...flows import events
+from ...store import Appended, SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from ..store.contract import Outcome, Write
+    from ...store.contract import Outcome, Write
 
 __all__ = ["Place", "WatchedStore"]
 

@@ -1,6 +1,6 @@
 """The process that the crash demo kills: one incarnation of a sign-up, in lockstep with its killer.
 
-    python -m persistasaurus.api.crash_child STORE FLOW DELAY
+    python -m persistasaurus.api.demos.crash_child STORE FLOW DELAY
 
 Whatever happens is reported as a line of JSON, and nothing goes on before a line comes back. So the
 other side can kill it at exactly the moment that it chooses, and sees each effect that is real.
@@ -17,13 +17,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ..actors import FlowSystem
-from ..actors.handle import from_microseconds
-from ..actors.seam import Event, Lock, SystemClock
-from ..flows import current_step, events, signal, step
-from ..flows.examples import SignupFlow
+from ...actors import FlowSystem
+from ...actors.handle import from_microseconds
+from ...actors.seam import Event, Lock, SystemClock
+from ...flows import current_step, events, signal, step
+from ...flows.examples import SignupFlow
+from ..commands.lines import Lines
 from .place import WatchedStore
-from .words import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

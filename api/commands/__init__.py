@@ -1,0 +1,1 @@
+"""What can be typed after `persistasaurus`, a module per family of commands."""

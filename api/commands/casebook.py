@@ -1,0 +1,65 @@
+"""Where a case comes from: all that a store knows of a flow, read without disturbing anybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ...actors.handle import FlowEvent, from_microseconds
+from ...flows import events
+from ...flows.history import Recorded
+from ...store import RecordCorrupt
+from .diagnosis import Case
+from .options import header_of, open_reader
+from .picture import picture_of
+from .times import instant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...store import StoreReader
+
+__all__ = ["case_of", "flow_events", "history_of", "opened_at"]
+
+
+def case_of(store: Path, flow_id: str, now: int) -> Case:
+    """Read what there is to know of a flow.
+
+    Raises:
+        FlowNotFound: there is no such flow.
+        StoreError: the store, or the flow's history, cannot be read.
+    """
+    with open_reader(store) as reader:
+        header = header_of(reader, flow_id)
+        picture = picture_of(history_of(reader, flow_id))
+        inbox = reader.inbox(flow_id)
+        return Case(header, picture, inbox, opened_at(reader), now, str(store))
+
+
+def opened_at(reader: StoreReader) -> int | None:
+    """Return when the process opened the store that has it open; 0: it does not say; None: there is none."""
+    owner = reader.owner()
+    if owner is None:
+        return None
+    return 0 if owner.since is None else instant(owner.since)
+
+
+def history_of(reader: StoreReader, flow_id: str) -> list[Recorded]:
+    """Read a flow's history.
+
+    Raises:
+        RecordCorrupt: it cannot be read whole.
+    """
+    found: list[Recorded] = []
+    for record in reader.read(flow_id):
+        try:
+            found.append(Recorded(record.version, record.at, events.decode(record.data)))
+        except msgspec.MsgspecError as error:
+            raise RecordCorrupt(flow_id, record.version, f"it is no event: {error}") from error
+    return found
+
+
+def flow_events(reader: StoreReader, flow_id: str) -> list[FlowEvent]:
+    """Read a flow's history as `FlowHandle.events` returns it; raises as `history_of` does."""
+    return [FlowEvent(v, from_microseconds(at), event) for v, at, event in history_of(reader, flow_id)]

@@ -1,0 +1,115 @@
+"""What commands tell programs: the shapes of their JSON, named as the SQL views are. Fields are only added.
+
+Instants are in UTC. Payloads, arguments and results are the JSON that is on record; `null` where it is none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ...flows.events import Failure
+from .times import utc
+
+if TYPE_CHECKING:
+    from ...store import Header, Record
+    from .picture import StepPicture
+
+__all__ = [
+    "EventDocument",
+    "FlowDocument",
+    "StepDocument",
+    "event_document",
+    "flow_document",
+    "payload",
+    "step_document",
+]
+
+_NOTHING = msgspec.Raw(b"null")
+
+
+class FlowDocument(msgspec.Struct, frozen=True):
+    """A flow, as its header says. `version` counts its events; `wake_at`: when it has something to do."""
+
+    flow_id: str
+    type: str
+    status: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    wake_at: datetime | None
+
+
+class StepDocument(msgspec.Struct, frozen=True):
+    """A step of a flow. `line` is where the flow has called it."""
+
+    step: int
+    name: str
+    status: str
+    attempts: int
+    called_at: datetime
+    ended_at: datetime | None
+    due_at: datetime | None
+    line: str
+    args: msgspec.Raw
+    result: msgspec.Raw
+    error: Failure | None
+
+
+class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event, by its kind; `data` is what is on record. `position`: its place among those of all flows."""
+
+    flow_id: str
+    version: int
+    at: datetime
+    event: str
+    data: msgspec.Raw
+    position: int | None = None
+
+
+def flow_document(header: Header) -> FlowDocument:
+    """Tell of a flow."""
+    return FlowDocument(
+        header.stream,
+        header.type,
+        header.status,
+        header.version,
+        utc(header.created_at),
+        utc(header.updated_at),
+        None if header.wake_at is None else utc(header.wake_at),
+    )
+
+
+def step_document(step: StepPicture) -> StepDocument:
+    """Tell of a step."""
+    return StepDocument(
+        step=step.number,
+        name=step.name,
+        status=step.state,
+        attempts=step.attempts,
+        called_at=utc(step.begun_at),
+        ended_at=None if step.ended_at is None else utc(step.ended_at),
+        due_at=None if step.due is None else utc(step.due),
+        line=step.line,
+        args=payload(step.args),
+        result=payload(step.result),
+        error=step.error,
+    )
+
+
+def event_document(flow_id: str, record: Record, position: int | None = None) -> EventDocument:
+    """Tell of an event."""
+    return EventDocument(flow_id, record.version, utc(record.at), record.kind, payload(record.data), position)
+
+
+def payload(data: bytes | None) -> msgspec.Raw:
+    """Return what is on record as it is, if it is JSON at all."""
+    if not data:
+        return _NOTHING
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return msgspec.Raw(msgspec.json.encode(data.decode(errors="replace")))
+    return msgspec.Raw(data)

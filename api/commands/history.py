@@ -1,0 +1,108 @@
+"""The command `events`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from ...actors.seam import SystemClock
+from ...flows import events as vocabulary
+from .codes import DONE
+from .documents import event_document
+from .narration import Narrator
+from .options import command, flow_argument, header_of, json_option, open_reader, store_option
+from .outcome import tell, telling_errors
+from .screen import Cell, Column, Screen
+from .times import local_clock, zone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ...store import Record
+
+__all__ = ["events"]
+
+_SHORT, _WHOLE = 60, 1_000_000
+
+
+@command("events", example="persistasaurus events order-1 --json | jq -c .data")
+@flow_argument
+@click.option(
+    "--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only events behind this number."
+)
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=None, help="At most so many.")
+@click.option("--full", is_flag=True, help="Whole payloads, messages and tracebacks, however long.")
+@store_option
+@json_option
+@telling_errors
+def events(  # noqa: PLR0913 - click gives them by name
+    *,
+    flow: str,
+    after: int,
+    limit: int | None,
+    full: bool,
+    store: Path,
+    as_json: bool,
+) -> int:
+    """Show what is on record of a flow, each event with its number."""
+    screen = Screen()
+    with open_reader(store) as reader:
+        header_of(reader, flow)
+        records = reader.read(flow, after=after, limit=limit)
+    if as_json:
+        for record in records:
+            screen.json(event_document(flow, record))
+        return DONE
+    _show(screen, flow, records, full=full)
+    return DONE
+
+
+def _show(screen: Screen, flow: str, records: list[Record], *, full: bool) -> None:
+    if not records:
+        tell("No events.")
+        return
+    now = SystemClock().now()
+    narrator = Narrator(screen, as_json=False, length=_WHOLE if full else _SHORT, now=now)
+    columns = (
+        Column("", is_number=True),
+        Column(f"time ({zone(now)})"),
+        Column("event"),
+        Column("step"),
+        Column("", gives_way=not full),
+    )
+    screen.table(columns, [_row(flow, record, narrator, now) for record in records])
+    if full:
+        _show_tracebacks(screen, records)
+
+
+def _row(flow: str, record: Record, narrator: Narrator, now: int) -> list[str | Cell]:
+    what, step, detail = narrator.words(flow, record)
+    return [
+        str(record.version),
+        Cell(local_clock(record.at, now), "dim"),
+        Cell(what, narrator.colour(record)),
+        step,
+        detail,
+    ]
+
+
+def _show_tracebacks(screen: Screen, records: list[Record]) -> None:
+    for record in records:
+        trace = _traceback(record)
+        if trace:
+            screen.line()
+            screen.line(Cell(f"Traceback of event {record.version}:", "dim"))
+            for line in trace.rstrip().split("\n"):
+                screen.line(line)
+
+
+def _traceback(record: Record) -> str:
+    try:
+        event = vocabulary.decode(record.data)
+    except msgspec.MsgspecError:
+        return ""
+    if isinstance(event, vocabulary.StepFailed | vocabulary.FlowFailed):
+        return event.error.traceback
+    return event.traceback if isinstance(event, vocabulary.Parked) else ""

@@ -1,0 +1,49 @@
+"""Text that anybody may have written, made fit for a terminal: what would steer it is shown instead.
+
+Ids, payloads and errors come from outside. An escape sequence in one of them could change what is on
+the screen, or what is typed there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["cut", "json_line", "printable", "printable_lines"]
+
+# With it emoji are joined to one; it steers nothing.
+_HARMLESS = frozenset("\u200d")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str) -> str:
+    """Return the text in one line, with all that is no visible character written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _HARMLESS else _SHORT.get(c) or _written(c) for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the text with its lines, and all else that is no visible character written out."""
+    return "\n".join(printable(line.replace("\t", "    ")) for line in text.split("\n"))
+
+
+def cut(text: str, length: int) -> str:
+    """Return the text in one line, of a length that is bearable."""
+    shown = printable(text[: length + 1])
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
+
+
+def json_line(document: object) -> str:
+    """Write a document as one line of JSON that is fit for a terminal, and means the same."""
+    text = msgspec.json.encode(document).decode()
+    # Outside of its strings JSON is printable ASCII, so whatever is not stands where it may be written so.
+    return text if text.isprintable() else "".join(c if c.isprintable() else _json_written(c) for c in text)
+
+
+def _written(letter: str) -> str:
+    return ascii(letter)[1:-1]
+
+
+def _json_written(letter: str) -> str:
+    units = letter.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))

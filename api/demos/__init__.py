@@ -1,0 +1,1 @@
+"""The demos: flows that run, wait and survive, shown as it happens."""

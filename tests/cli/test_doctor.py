@@ -1,0 +1,118 @@
+"""`doctor`: each thing that is not in order is found, with what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from cli.terminal import Running
+from persistasaurus.api.commands import checkup
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Ask
+
+SHOP = __file__.replace("test_doctor.py", "shop.py")
+
+
+def checks(ask: Ask, *words: str | Path) -> dict[str, dict[str, str]]:
+    told = ask("doctor", "--json", *words)
+    found = [json.loads(line) for line in told.stdout.splitlines()]
+    assert told.exit_code == (1 if any(check["state"] == "bad" for check in found) else 0)
+    assert [check for check in found if check["state"] != "ok" and not check["todo"]] == []
+    return {check["name"]: check for check in found}
+
+
+def test_a_store_in_order_is_all_right_and_people_see_a_line_for_each_thing(ask: Ask, store: Path) -> None:
+    engine = Running("run", SHOP, "--store", store, on_terminal=False)
+    try:
+        engine.until("Ctrl-C stops it")
+        found = checks(ask)
+        told = ask("doctor")
+    finally:
+        engine.close()
+
+    assert [name for name, check in found.items() if check["state"] == "bad"] == []
+    assert {
+        "python",
+        "sqlite",
+        "apsw",
+        "msgspec",
+        "pykka",
+        "store",
+        "engine",
+        "sync",
+        "free space",
+    } <= found.keys()
+    assert found["engine"]["state"] == "ok"
+    assert "schema 2" in found["store"]["text"]
+    assert len(told.stdout.splitlines()) >= len(found)
+
+
+def test_that_nothing_runs_and_something_waits_is_told(ask: Ask) -> None:
+    ask("signal", "confirm-ada", "confirm", "true")
+
+    found = checks(ask)
+
+    assert found["engine"]["state"] == "warn"
+    assert found["requests"]["state"] == "warn"
+    assert "1 on record" in found["requests"]["text"]
+
+
+@pytest.mark.parametrize(("mode", "state"), [(0o666, "bad"), (0o644, "warn"), (0o600, "ok")])
+def test_who_may_use_the_file_is_looked_at(ask: Ask, store: Path, mode: int, state: str) -> None:
+    store.chmod(mode)
+
+    assert checks(ask)["permissions"]["state"] == state
+
+
+def test_a_store_that_is_not_there_or_none_is_told_and_not_made(ask: Ask, tmp_path: Path) -> None:
+    assert checks(ask, "--store", tmp_path / "nowhere.db")["store"]["state"] == "warn"
+    assert not (tmp_path / "nowhere.db").exists()
+    (tmp_path / "letter").write_text("Dear Ada " * 100)
+    assert checks(ask, "--store", tmp_path / "letter")["store"]["state"] == "bad"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state"), [(0.000_001, "warn"), (0.001, "ok"), (0.5, "warn")], ids=["lies", "disk", "slow"]
+)
+def test_how_fast_the_disk_syncs_is_measured(
+    ask: Ask, seconds: float, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "_sync_seconds", lambda folder: [seconds])
+
+    assert checks(ask)["sync"]["state"] == state
+
+
+@pytest.mark.parametrize(("kind", "state"), [("tmpfs", "warn"), ("ext4", "ok"), (None, "ok")])
+def test_where_the_store_lies_is_looked_at(
+    ask: Ask, kind: str | None, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkup, "filesystem_of", lambda folder: kind)
+
+    assert checks(ask)["filesystem"]["state"] == state
+
+
+def test_a_folder_that_cannot_be_written_to_is_no_traceback(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkup.tempfile, "TemporaryFile", refuse)
+
+    assert checks(ask)["sync"]["state"] == "warn"
+
+
+def test_what_is_too_old_is_bad(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup.apsw, "sqlite_lib_version", lambda: "3.40.1")
+
+    assert checks(ask)["sqlite"]["state"] == "bad"
+
+
+def test_a_clock_that_was_set_back_is_told(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkup.SystemClock, "now", lambda self: 1_600_000_000_000_000)
+
+    assert checks(ask)["clock"]["state"] == "warn"
