@@ -1,0 +1,125 @@
+"""The application: all routes over one system, within their protection. The place where parts are joined."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.datastructures import State
+from litestar.enums import MediaType
+
+from ...flows.examples import HelloWorldFlow, SignupFlow
+from .access import Guarding, Scope
+from .commands import COMMAND_ROUTES
+from .contract import Contract, promise
+from .flows import FLOW_ROUTES
+from .follow import FOLLOW_ROUTES
+from .health import HEALTH_ROUTES
+from .hello_world import HELLO_ROUTES
+from .links import link_routes
+from .methods import AllowedMethods
+from .mounted import Mounted, link
+from .openapi import document
+from .problems import HANDLERS
+from .protection import Protected, protected
+from .signups import SIGNUP_ROUTES
+from .tidings import Tidings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from litestar.handlers import HTTPRouteHandler
+
+    from ...actors import FlowSystem
+    from ...flows import Flow
+    from .access import AccessCheck
+    from .asgi import ASGIApp
+    from .hosts import Hosts
+    from .limits import ServerLimits
+    from .links import Links
+
+__all__ = ["asgi_app"]
+
+_HEARTBEAT_S: Final = 15.0
+
+
+def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
+    system: FlowSystem,
+    *,
+    access: AccessCheck,
+    hosts: Hosts | None = None,
+    limits: ServerLimits | None = None,
+    links: Links | None = None,
+    lifespan: bool = False,
+    heartbeat_s: float = _HEARTBEAT_S,
+) -> Protected:
+    """Return an ASGI application over a system, for any server, or to be mounted in another application.
+
+    Under which prefix it is mounted, it learns from each request's `root_path`. It holds nothing that
+    outlives a request but the caller's rates: whatever it answers comes from the store.
+
+    Args:
+        system: is neither opened nor closed here, unless `lifespan` says so.
+        access: tells who asks: `Tokens`, `OpenToAll()`, or a callable of the host application's own.
+        hosts: the names under which it answers; loopback names unless said otherwise.
+        limits: the bounds of sizes, times and rates.
+        links: adds the routes of links for people.
+        lifespan: the system is this application's own: it is closed when the server shuts the application
+            down. For a factory that makes both, and a server that speaks the lifespan protocol.
+        heartbeat_s: so often somebody who follows hears that the connection lives, when nothing happens.
+    """
+    framework = Litestar(
+        route_handlers=[*_routes(system), *([] if links is None else link_routes(system, links))],
+        plugins=[Guarding()],
+        exception_handlers=HANDLERS,
+        state=State({"system": system, "tidings": Tidings(system), "heartbeat_s": heartbeat_s}),
+        lifespan=[_closing] if lifespan else [],
+        openapi_config=None,
+        debug=False,
+        logging_config=None,
+    )
+    described = document(framework, system)
+
+    def describe(prefix: str) -> bytes:
+        return msgspec.json.encode({**described, "servers": [{"url": prefix or "/"}]})
+
+    framework.state.describe = describe
+    return protected(
+        Mounted(cast("ASGIApp", framework), AllowedMethods(framework)),
+        access=access,
+        hosts=hosts,
+        limits=limits,
+        guarded=True,
+    )
+
+
+@get("/openapi.json", opt=promise(Scope.READ, Contract(tag="about", answers={200: None})))
+async def show_document(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Show this document."""
+    described: bytes = request.app.state.describe(link(request.scope))
+    return Response(described, media_type=MediaType.JSON)
+
+
+def _routes(system: FlowSystem) -> list[HTTPRouteHandler]:
+    """Choose the routes: those of the examples are there when their flows are registered."""
+    routes = [*HEALTH_ROUTES, *FLOW_ROUTES, *COMMAND_ROUTES, *FOLLOW_ROUTES, show_document]
+    if _has(system, HelloWorldFlow, HelloWorldFlow.say_hello.name):
+        routes += HELLO_ROUTES
+    if _has(system, SignupFlow, SignupFlow.sign_up.name):
+        routes += SIGNUP_ROUTES
+    return routes
+
+
+def _has(system: FlowSystem, example: type[Flow], name: str) -> bool:
+    definition = system.door.registry.find(name)
+    return definition is not None and definition.owner is not None and issubclass(definition.owner, example)
+
+
+@asynccontextmanager
+async def _closing(app: Litestar) -> AsyncGenerator[None]:
+    try:
+        yield
+    finally:
+        await app.state.system.close_async()

@@ -1,0 +1,256 @@
+"""The document of the API: OpenAPI 3.1, made from the routes, their contracts, and the types of the flows."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from litestar.routes import HTTPRoute
+
+from .access import declared
+from .contract import ANY_ROUTE, Contract, contract_of
+from .refusals import PROBLEM
+from .schemas import Schemas
+from .shapes import End, Problem
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+    from litestar.handlers import HTTPRouteHandler
+
+    from ...actors import FlowSystem
+
+__all__ = ["document"]
+
+_JSON: Final = "application/json"
+_SCHEME_NAME: Final = "bearer"
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_ABOUT: Final = """
+Start flows, look at them, and tell them something. Whatever is answered is durable. Fields and query
+parameters that are not described here, and those that are there twice, are refused. Errors are problem
+details (RFC 9457). HEAD and OPTIONS are answered everywhere.
+"""
+_SCHEME: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "The token that the server was started with.",
+}
+_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key again is the same request. Keys of other callers are other keys.",
+    "schema": {"type": "string", "pattern": '^([!#-~]{1,200}|"[!#-~]{1,200}")$'},
+}
+_LAST_EVENT: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The id of the last event that was seen; browsers send it by themselves.",
+    "schema": {"type": "string", "pattern": "^[0-9]{0,15}$"},
+}
+_PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "flowId": {
+        "description": "The flow's id, percent-encoded.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
+    "name": {
+        "description": "The name, percent-encoded.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
+}
+_HEADERS: Final[dict[int, dict[str, Any]]] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}},
+    503: {"Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}},
+}
+_SAYS: Final = {
+    400: "It cannot be read, or is not what is described.",
+    401: "A token is needed.",
+    403: "The token does not allow it, or the host or origin is not one that is answered.",
+    404: "There is no such thing.",
+    408: "The body came too slowly.",
+    409: "It contradicts what is recorded.",
+    413: "The body is too large.",
+    415: "The body is no JSON, or is encoded.",
+    422: "It can be read, and does not fit what the flow declares.",
+    429: "Too much at once.",
+    431: "The headers are too large, or too many.",
+    500: "A defect: the server's log says more.",
+    503: "Nobody could confirm it now. The same again, with the same key or id, is safe.",
+}
+
+
+class _Place(NamedTuple):
+    """An operation, and where it is. `name` is its id."""
+
+    path: str
+    method: str
+    handler: HTTPRouteHandler
+    contract: Contract | None
+    name: str
+
+
+def document(app: Litestar, system: FlowSystem) -> dict[str, Any]:
+    """Return the document, without its `servers`: they depend on where the application is mounted."""
+    places = _places(app)
+    schemas = Schemas(
+        [place.contract for place in places if place.contract is not None], system.door.registry
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for place in places:
+        paths.setdefault(place.path, {})[place.method] = _operation(place, places, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Persistasaurus",
+            "version": metadata.version("persistasaurus"),
+            "description": _ABOUT.strip(),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "responses": {str(status): _problem(status) for status in sorted(_SAYS)},
+            "securitySchemes": {_SCHEME_NAME: _SCHEME},
+        },
+    }
+
+
+def _places(app: Litestar) -> list[_Place]:
+    """List what is offered: HEAD and OPTIONS go without saying."""
+    places: list[_Place] = []
+    for route in app.routes:
+        path = _PARAMETER.sub(lambda match: f"{{{_camel(match[1])}}}", route.path_format)
+        handlers = route.route_handlers if isinstance(route, HTTPRoute) else []
+        promised = [
+            _Place(path, method.lower(), handler, contract_of(handler.opt), _camel(handler.handler_name))
+            for handler in handlers
+            for method in sorted(handler.http_methods)
+            if method in ("GET", "POST")
+        ]
+        places += _with_chosen_path(promised)
+    return places
+
+
+def _with_chosen_path(promised: list[_Place]) -> list[_Place]:
+    """Put what is meant for one path there, beside what can be done at any path that the route matches."""
+    chosen = [(place, place.contract.path) for place in promised if place.contract and place.contract.path]
+    if not chosen:
+        return promised
+    place, path = chosen[0]
+    others = [other for other in promised if other is not place]
+    same = [
+        other._replace(path=path, name=f"{other.name}Of{place.name[0].upper()}{place.name[1:]}")
+        for other in others
+    ]
+    return [*others, place._replace(path=path), *same]
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(other.capitalize() for other in others)
+
+
+def _operation(place: _Place, places: list[_Place], schemas: Schemas) -> dict[str, Any]:
+    summary, _, description = (place.handler.fn.__doc__ or "").strip().partition("\n")
+    scope = declared(place.handler)
+    operation: dict[str, Any] = {
+        "operationId": place.name,
+        "summary": summary.rstrip("."),
+        "description": re.sub(r"\s*\n\s*", " ", description.strip()) or summary,
+        "parameters": _parameters(place, schemas),
+        "security": [] if scope is None else [{_SCHEME_NAME: [scope.value]}],
+    }
+    if place.contract is None:
+        return operation | {"tags": list(place.handler.tags or ["pages"]), "responses": _pages(place.handler)}
+    operation |= {"tags": [place.contract.tag], "responses": _responses(place, places, schemas)}
+    if place.contract.body is not None:
+        operation["requestBody"] = {
+            "required": not place.contract.body_optional,
+            "content": {_JSON: schemas.body(place.contract)},
+        }
+    return operation
+
+
+def _parameters(place: _Place, schemas: Schemas) -> list[dict[str, Any]]:
+    plain: dict[str, Any] = {"schema": {"type": "string"}}
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS.get(name, plain)}
+        for name in _PARAMETER.findall(place.path)
+    ]
+    contract = place.contract
+    if contract is None:
+        return parameters
+    if contract.query is not None:
+        parameters += schemas.query(contract.query)
+    return parameters + [_KEY] * contract.takes_key + [_LAST_EVENT] * contract.streams
+
+
+def _responses(place: _Place, places: list[_Place], schemas: Schemas) -> dict[str, Any]:
+    contract = place.contract
+    assert contract is not None
+    responses: dict[str, Any] = {}
+    for status, shape in contract.answers.items():
+        response: dict[str, Any] = {
+            "description": HTTPStatus(status).description or HTTPStatus(status).phrase
+        }
+        if contract.streams and shape is not None:
+            response["description"] = "Events. The last is named `end`, or `problem` when it broke off."
+            response["content"] = {
+                "text/event-stream": {
+                    "schema": _event([schemas.reference(each) for each in (shape, End, Problem)])
+                }
+            }
+        elif shape is not None:
+            response["description"] = (shape.__doc__ or "").strip().partition("\n")[0]
+            response["content"] = {_JSON: {"schema": schemas.reference(shape)}}
+        if contract.locates:
+            response["headers"] = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
+            response["links"] = _links(place, places)
+        responses[str(status)] = response
+    statuses = sorted(
+        {*ANY_ROUTE, *contract.problems} - ({401} if declared(place.handler) is None else set())
+    )
+    return responses | {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
+
+
+def _event(data: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe one server-sent event."""
+    text = {"type": "string"}
+    content = {**text, "contentMediaType": _JSON, "contentSchema": {"anyOf": data}}
+    return {
+        "type": "object",
+        "properties": {"id": text, "event": text, "data": content},
+        "required": ["data"],
+    }
+
+
+def _links(start: _Place, places: list[_Place]) -> dict[str, Any]:
+    """Say what can be done with the flow that was started."""
+    return {
+        place.name: {"operationId": place.name, "parameters": {"flowId": "$response.body#/flowId"}}
+        for place in places
+        if place.path.startswith(f"{start.path}/{{flowId}}")
+    }
+
+
+def _problem(status: int) -> dict[str, Any]:
+    example = Problem.example(status, HTTPStatus(status).phrase, _SAYS[status])
+    response: dict[str, Any] = {
+        "description": _SAYS[status],
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}},
+    }
+    return response | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
+
+
+def _pages(handler: HTTPRouteHandler) -> dict[str, Any]:
+    """Describe pages for people by what their handler declares."""
+    return {
+        str(status): {
+            "description": spec.description,
+            "content": {
+                str(getattr(spec.media_type, "value", spec.media_type)): {"schema": {"type": "string"}}
+            },
+        }
+        for status, spec in (handler.responses or {}).items()
+    }

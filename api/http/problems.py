@@ -1,0 +1,183 @@
+"""Errors as problem details (RFC 9457): what outsiders are told, and what stays in the log.
+
+| status | |
+| --- | --- |
+| 400 | it cannot be read, or is not what the document of the API describes |
+| 404 | there is no such flow, query or path |
+| 409 | it contradicts what is recorded |
+| 422 | it can be read, and does not fit what that very flow, signal or query declares |
+| 503 | nobody could confirm it now; the same again, with the same key or id, is safe |
+
+No answer holds a stack trace, a statement or a path of the server: of what went wrong in the store,
+the caller hears that it did.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from litestar import Response
+from litestar.exceptions import HTTPException
+
+from ...flows.errors import (
+    FlowAlreadyExists,
+    FlowDefinitionError,
+    FlowEnded,
+    FlowFailed,
+    FlowNotFound,
+    FlowNotRegistered,
+    FlowParked,
+    NondeterminismError,
+    Overloaded,
+    PayloadError,
+    PersistasaurusError,
+    QueryNotFound,
+    SignalRejected,
+    StoreUnavailable,
+    SystemClosed,
+)
+from ...store import StoreError
+from .refusals import PROBLEM
+from .shapes import Culprit, Problem
+
+if TYPE_CHECKING:
+    from litestar import Request
+
+__all__ = ["HANDLERS", "Refused", "named", "responded", "translated"]
+
+logger = logging.getLogger("persistasaurus.http")
+
+_BLANK: Final = "about:blank"
+_NAMES: Final = "urn:persistasaurus:problem:"
+_AGAIN: Final = "The same again, with the same key or id, is safe"
+_RETRY_AFTER: Final = {"Retry-After": "1"}
+_KNOWN: Final[dict[type[Exception], tuple[int, str]]] = {
+    FlowNotFound: (404, "flow-not-found"),
+    QueryNotFound: (404, "query-not-found"),
+    FlowAlreadyExists: (409, "flow-already-exists"),
+    FlowEnded: (409, "flow-ended"),
+    FlowFailed: (409, "flow-failed"),
+    FlowParked: (409, "flow-parked"),
+    FlowNotRegistered: (422, "flow-not-registered"),
+    FlowDefinitionError: (422, "not-for-json"),
+    PayloadError: (422, "payload-does-not-fit"),
+    NondeterminismError: (409, "nondeterminism"),
+    PersistasaurusError: (409, "not-now"),
+}
+
+
+class Refused(Exception):
+    """A request is answered with a problem.
+
+    Args:
+        status: the status of the answer.
+        detail: what is wrong, and what to do.
+        name: what a program may tell it apart by.
+        errors: where it is wrong.
+        headers: of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        name: str | None = None,
+        errors: list[Culprit] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        title = HTTPStatus(status).phrase
+        self.problem = Problem(
+            title=title, status=status, detail=detail, type=named(name), errors=errors or []
+        )
+        self.headers = headers
+
+
+def named(name: str | None) -> str:
+    """Return the URI that a kind of problem is known by."""
+    return _BLANK if name is None else _NAMES + name
+
+
+def responded(problem: Problem, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """Return the response that carries a problem."""
+    return Response(
+        msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM, headers=headers or {}
+    )
+
+
+def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
+    return responded(error.problem, error.headers)
+
+
+def _of_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Answer what the framework, the guard or the protection refuses."""
+    status = error.status_code
+    headers = {name: str(value) for name, value in (error.headers or {}).items()}
+    if status == HTTPStatus.NOT_FOUND:
+        detail = "there is nothing at this path"
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.method} is not what can be done here"
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:
+        return _unexpected(request, error)
+    else:
+        detail = error.detail
+    return responded(Refused(status, detail).problem, headers)
+
+
+def _of_engine(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer what the engine raises on purpose."""
+    refused = translated(error)
+    if refused.problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        logger.warning("not confirmed: %s: %s", type(error).__name__, ascii(str(error)))
+    return _refused(request, refused)
+
+
+def translated(error: Exception) -> Refused:
+    """Turn what the engine raises on purpose into what outsiders are told."""
+    match error:
+        case Overloaded():
+            return _unavailable("too much is waiting to be written; nothing was written", "overloaded")
+        case SystemClosed():
+            return _unavailable("the system is closed, or closing", "system-closed")
+        case StoreUnavailable() | StoreError():
+            return _unavailable("the store cannot confirm it now", "store-unavailable")
+        case SignalRejected():
+            return _rejected(error)
+        case PayloadError():
+            errors = [Culprit(path=error.path, reason=error.reason)]
+            return Refused(422, f"{error.what}: {error.reason}", name="payload-does-not-fit", errors=errors)
+        case _:
+            status, name = next(_KNOWN[kind] for kind in type(error).__mro__ if kind in _KNOWN)
+            return Refused(status, str(error), name=name)
+
+
+def _unavailable(detail: str, name: str) -> Refused:
+    return Refused(503, f"{detail}. {_AGAIN}", name=name, headers=_RETRY_AFTER)
+
+
+def _rejected(error: SignalRejected) -> Refused:
+    """Tell a payload that does not fit from an id that was used for another signal."""
+    cause = error.__cause__
+    if isinstance(cause, PayloadError):
+        return translated(cause)
+    return Refused(409, "the id was used before, for another signal; nothing was written", name="id-was-used")
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Tell an outsider nothing; whoever runs the server finds it in the log."""
+    logger.error("%s failed", request.method, exc_info=error)
+    return responded(Refused(500, "this failed; the log of the server says why").problem)
+
+
+HANDLERS: Final[dict[int | type[Exception], Any]] = {
+    Refused: _refused,
+    HTTPException: _of_framework,
+    PersistasaurusError: _of_engine,
+    StoreError: _of_engine,
+    Exception: _unexpected,
+}
+"""Litestar's `exception_handlers`: whatever is raised becomes a problem."""
