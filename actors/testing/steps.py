@@ -1,0 +1,177 @@
+"""Steps of a simulated process: each is a turn of its own, and takes as long as it says it does."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from ...flows.errors import SystemClosed
+from ..steps_task import RemoteStepError, RunningStep, StepOutcome, StepTimeout, traceback_text
+from .schedule import Crashed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Hashable
+
+    from ..seam import Seam
+    from ..steps_task import StepDone, StepTask
+    from .schedule import Schedule
+
+__all__ = ["SimulatedExecutor", "VirtualLoop"]
+
+
+class SimulatedExecutor:
+    """Runs steps as the step executor does, on the one thread there is.
+
+    A `def` step takes no time. An `async def` step runs on a loop of virtual time: what it sleeps is what
+    it takes. Isolated steps run in this process, and their exceptions are told as if they had not.
+    `perform` is how a task's work is done; doubles put themselves there.
+    """
+
+    leaked = 0
+
+    def __init__(self, schedule: Schedule, seam: Seam) -> None:
+        self._schedule = schedule
+        self._seam = seam
+        self._open: dict[_Run, float] = {}
+        self._is_closed = False
+        self.perform: Callable[[StepTask], Any] = perform
+
+    def submit(self, task: StepTask, done: StepDone) -> None:
+        """Have the task run, in a turn that is still to come.
+
+        Raises:
+            SystemClosed: no more steps are taken.
+        """
+        if self._is_closed:
+            raise SystemClosed("the executor takes no more steps")
+        run = _Run(self, task, done)
+        self._open[run] = self._seam.clock.elapsed()
+        self._schedule.add(run)
+
+    def running(self) -> tuple[RunningStep, ...]:
+        """Tell which steps have begun, or are about to."""
+        return tuple(RunningStep(run.task.key, run.task.name, since) for run, since in self._open.items())
+
+    def close(self, deadline: float) -> tuple[Hashable, ...]:
+        """Take no more, and run until none is open, or nothing can run by `deadline`."""
+        self._is_closed = True
+        while self._open and (self._schedule.run_one() or self._pass_time(deadline)):
+            pass
+        return tuple(run.task.key for run in self._open)
+
+    def _pass_time(self, deadline: float) -> bool:
+        clock = self._schedule.time
+        instant = clock.next_instant()
+        if instant is None or instant > deadline:
+            return False
+        clock.advance(max(0.0, instant - clock.elapsed()))
+        return True
+
+    def run(self, run: _Run) -> None:
+        """Do the work, and report it when its time is over."""
+        outcome, took = self._outcome(run.task)
+        limit = inf if run.task.timeout_s is None else run.task.timeout_s
+        if took > limit:
+            outcome, took = StepOutcome(error=_timeout(run.task, limit)), limit
+        if took:
+            at = self._seam.clock.elapsed() + took
+            self._seam.alarms.call_at(at, lambda: self._end(run, outcome))
+        else:
+            self._end(run, outcome)
+
+    def _end(self, run: _Run, outcome: StepOutcome) -> None:
+        if self._open.pop(run, None) is not None and not self._schedule.is_dead:
+            run.done(run.task, outcome)
+
+    def _outcome(self, task: StepTask) -> tuple[StepOutcome, float]:
+        took = 0.0
+        try:
+            value = self.perform(task)
+            if asyncio.iscoroutine(value):
+                loop = VirtualLoop()
+                try:
+                    value = loop.run(value)
+                finally:
+                    took = loop.time()
+                    loop.close()
+            return StepOutcome(value=value), took
+        except Crashed:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in the real one: a step's SystemExit is its error
+            return StepOutcome(error=_told(task, error)), took
+
+
+def perform(task: StepTask) -> Any:
+    """Do a task's work: its outcome, or what is to be awaited for it."""
+    if task.mode != "process":
+        return task.call()
+    data, _ = task.call()
+    return data
+
+
+class _Run:
+    """A task whose turn comes."""
+
+    __slots__ = ("_executor", "done", "task")
+
+    def __init__(self, executor: SimulatedExecutor, task: StepTask, done: StepDone) -> None:
+        self._executor = executor
+        self.task = task
+        self.done = done
+
+    def _run_slice(self) -> None:
+        self._executor.run(self)
+
+
+def _timeout(task: StepTask, limit: float) -> StepTimeout:
+    return StepTimeout(f"step {task.name!r} ran longer than the {limit:g} s that it may")
+
+
+def _told(task: StepTask, error: BaseException) -> BaseException:
+    if task.mode != "process":
+        return error
+    return RemoteStepError(type(error).__name__, str(error), traceback_text(error))
+
+
+class _Impatient(selectors.SelectSelector):
+    """A selector that does not wait: it says how long it would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Look once; with nothing there, the time that was to be waited has passed."""
+        ready = super().select(0)
+        if not ready and timeout is None:
+            # For something real: a thread, or a socket.
+            return super().select(_REAL_S)
+        if not ready and timeout and timeout > 0:
+            self.waited += timeout
+        return ready
+
+
+_REAL_S = 5.0
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop on which all sleeping is over at once, and has taken its time all the same."""
+
+    def __init__(self) -> None:
+        self._impatient = _Impatient()
+        super().__init__(self._impatient)
+
+    def time(self) -> float:
+        """Tell the seconds that have been slept."""
+        return self._impatient.waited
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end, also where another loop is running."""
+        outer = asyncio._get_running_loop()  # noqa: SLF001
+        asyncio._set_running_loop(None)  # noqa: SLF001
+        try:
+            return self.run_until_complete(work)
+        finally:
+            asyncio._set_running_loop(outer)  # noqa: SLF001

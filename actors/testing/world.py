@@ -1,0 +1,401 @@
+"""The simulated world that a test of flows lives in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, TypeVarTuple, cast, overload
+
+from ...flows import FlowCall, events
+from ...flows.errors import NondeterminismError
+from ...flows.signal import SignalType
+from ...store import Append
+from ..event_sourced import ACTOR_STATUS
+from ..replay import Diverges, check_history, recorded
+from ..sending import from_microseconds
+from .doubles import StepDouble, step_of
+from .handle import SimulatedHandle
+from .schedule import PROMPT
+from .simulation import Simulation
+from .steps import perform
+from .waiting import open_waits, waits_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from typing import Self, Unpack
+
+    from ...flows import Flow, FlowDefinition, SignalCall, Step
+    from ...flows.history import Recorded
+    from ...store.contract import Outcome, Write
+    from ..steps_task import StepTask
+    from ..system import FlowSystem
+    from .mortal import Death
+    from .schedule import Pace
+
+__all__ = ["Ending", "Stuck", "VirtualClock", "World"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+_MICROSECONDS = 1_000_000
+_FOUND = "always_replay: the flow's code has not done the same again when it was replayed at once:"
+_CAUSES = (
+    "Time, randomness and global state belong into steps, or come from now(), random() and uuid4(). What the"
+    " body of a flow changes outside of itself is changed by each replay."
+)
+_WAKES_MAX = 10_000
+_ENDED = ("completed", "failed", "parked")
+
+
+class Stuck(AssertionError):
+    """Somebody waits for what will never happen by itself; the message says for what, and where."""
+
+
+class Ending(NamedTuple):
+    """How a flow stands in the end: `outcome` is its result, as JSON, or the error that it ended with."""
+
+    status: str
+    outcome: str
+
+
+class VirtualClock:
+    """The time of a simulated world, which goes by when it is told to, or when a result is waited for."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> datetime:
+        """Tell the time, UTC."""
+        return from_microseconds(self._world.simulation.clock.now())
+
+    def advance(self, by: timedelta | None = None, **parts: float) -> None:
+        """Let time go by, `timedelta(days=3)` or `days=3`; everybody does what falls due, at its instant."""
+        span = (by or timedelta()) + timedelta(**parts)
+        self._world.pass_time(span.total_seconds())
+
+    def run_until_idle(self) -> None:
+        """Let everybody do what can be done without time going by."""
+        self._world.settle()
+
+    def jump(self, by: timedelta | None = None, **parts: float) -> None:
+        """Set the calendar forward, or back, as an operator does. No time goes by."""
+        span = (by or timedelta()) + timedelta(**parts)
+        self._world.jump(span.total_seconds())
+
+
+class World:
+    """Flows, one store in memory, virtual time, and processes that may die. All on the test's own thread.
+
+    A call that a process dies of is made again on the next one, as any client would.
+
+    Args:
+        seed: what random numbers and the order of turns come from.
+        always_replay: rebuild each flow from its log after each commit, so that code which would
+            not do the same again is found at once.
+        deaths: commits at which the process dies.
+        pace: how turns are spread over time.
+        options: more arguments for `FlowSystem`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        always_replay: bool = False,
+        deaths: Sequence[Death] = (),
+        pace: Pace = PROMPT,
+        **options: Any,
+    ) -> None:
+        self.simulation = Simulation([], seed=seed, deaths=deaths, pace=pace, **options)
+        self.clock = VirtualClock(self)
+        self.has_died_of_the_last_call = False
+        self._seed = seed
+        self._always_replay = always_replay
+        self._doubles: dict[Step[..., Any], StepDouble[Any]] = {}
+        self._answers: dict[str, Callable[[], Any]] = {}
+        self._unanswered: list[tuple[str, str, int]] = []
+        self._touched: dict[str, None] = {}
+        self._sent: set[tuple[str, str]] = set()
+        self._starting = ""
+        self._has_jumped = False
+        self._ids = 0
+        self.simulation.perform = self._perform
+        self.simulation.new_seed = self._new_seed
+        self.simulation.on_commit.append(self._look_at)
+        if always_replay:
+            self.simulation.before_turn = self._replay_touched
+
+    @property
+    def system(self) -> FlowSystem:
+        """The flow system of the process that lives now. What it is asked directly is not asked again."""
+        return self.simulation.system
+
+    # ------------------------------------------------------------------------------------- driving
+    def register(self, *flows: type[Flow] | FlowDefinition[..., Any]) -> None:
+        """Make flows known. `start` does it by itself."""
+        known = self.simulation.flows
+        new = [flow for flow in flows if flow not in known]
+        self.simulation.flows = [*known, *new]
+        for flow in new:
+            self.system.door.registry.add(flow)
+
+    @overload
+    def start(
+        self, flow: Callable[[Unpack[Ts]], FlowCall[R]], /, *args: *Ts, flow_id: str | None = None
+    ) -> SimulatedHandle[R]: ...
+    @overload
+    def start(self, flow: FlowCall[R], /, *, flow_id: str | None = None) -> SimulatedHandle[R]: ...
+    @overload
+    def start(
+        self, flow: Callable[P, FlowCall[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> SimulatedHandle[R]: ...
+    def start(self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any) -> Any:
+        """Start a flow, and let everybody do what can be done at once; raises as `FlowSystem.start`."""
+        definition: FlowDefinition[..., Any] = getattr(flow, "definition", flow)
+        owner = cast("type[Flow] | None", getattr(definition, "owner", None))
+        self.register(definition if owner is None else owner)
+        chosen = self._starting = self.new_id() if flow_id is None else flow_id
+        self.call(lambda: self.system.start(flow, *args, flow_id=chosen, **kwargs))
+        handle: SimulatedHandle[Any] = SimulatedHandle(self, chosen, definition.name)
+        return handle
+
+    @overload
+    def run(
+        self, flow: Callable[[Unpack[Ts]], FlowCall[R]], /, *args: *Ts, flow_id: str | None = None
+    ) -> R: ...
+    @overload
+    def run(self, flow: FlowCall[R], /, *, flow_id: str | None = None) -> R: ...
+    @overload
+    def run(self, flow: Callable[P, FlowCall[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def run(self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any) -> Any:
+        """Start a flow, and let time go by until it has ended; raises as `start` and `result`."""
+        return self.start(flow, *args, flow_id=flow_id, **kwargs).result()
+
+    def flow(self, flow_id: str) -> SimulatedHandle[Any]:
+        """Return the handle of any flow; raises as `FlowSystem.flow`."""
+        return SimulatedHandle(self, flow_id, self.call(lambda: self.system.flow(flow_id).header().type))
+
+    def crash(self) -> None:
+        """Kill the process here and now. The next call begins another, which recovers everything."""
+        self.simulation.crash()
+
+    def close(self) -> None:
+        """End the world."""
+        self._always_replay = False
+        self.simulation.crash()
+        self.simulation.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------- doubles
+    @overload
+    def double(self, step: Step[..., R]) -> StepDouble[R]: ...
+    @overload
+    def double(self, step: SignalType[..., R]) -> StepDouble[R]: ...
+    def double(self, step: Any) -> StepDouble[Any]:
+        """Have a step do something else: `double(SignupFlow.send_welcome_email).raises(OSError)`.
+
+        Also what a signal's payload runs as. The same step again has the same double.
+
+        Raises:
+            TypeError: it is no step.
+        """
+        target = step_of(step)
+        return self._doubles.setdefault(target, StepDouble(target))
+
+    @overload
+    def answer(self, signal: Callable[[Unpack[Ts]], SignalCall[Any]], /, *args: *Ts) -> None: ...
+    @overload
+    def answer(self, signal: str, payload: Any = None, /) -> None: ...
+    def answer(self, signal: Any, /, *args: Any) -> None:
+        """Have a signal sent to each flow that waits for it, now or later, each time that it does.
+
+        Raises:
+            PayloadError, TypeError: the values do not fit the signal.
+        """
+        if isinstance(signal, SignalType):
+            declared = cast("SignalType[..., Any]", signal)
+            declared(*args)
+            self._answers[declared.name] = lambda: (declared, *args)
+        else:
+            self._answers[signal] = lambda: (signal, *args)
+        if self._unanswered:
+            self.settle()
+
+    # ---------------------------------------------------------------------------- for the handles
+    def call(self, call: Callable[[], R]) -> R:
+        """Make a call that bears being repeated; before and after it, everybody does what can be done."""
+        self.settle()
+        crashes = self.simulation.crashes
+        answer = self.simulation.insist(lambda _: call())
+        self.has_died_of_the_last_call = self.simulation.crashes > crashes
+        self.settle()
+        return answer
+
+    def new_id(self) -> str:
+        """Make an id; the same in each run of a test."""
+        self._ids += 1
+        return f"id-{self._ids}"
+
+    def sends_first(self, flow_id: str, signal_id: str) -> bool:
+        """Tell, once, that a signal was not sent before by this test."""
+        is_first = (flow_id, signal_id) not in self._sent
+        self._sent.add((flow_id, signal_id))
+        return is_first
+
+    def settle(self) -> None:
+        """Let everybody do what can be done now, and answer whoever waits for an answer."""
+        self.simulation.run_until_idle()
+        self._check_touched()
+        while known := next((entry for entry in self._unanswered if entry[1] in self._answers), None):
+            self._unanswered.remove(known)
+            self._answer(*known)
+            self.simulation.run_until_idle()
+            self._check_touched()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by, from one thing that falls due to the next."""
+        clock = self.simulation.clock
+        until = clock.elapsed() + seconds
+        self.settle()
+        while (instant := self._next_instant()) is not None and instant <= until:
+            self._move_to(instant)
+        self._move_to(until)
+
+    def jump(self, seconds: float) -> None:
+        """Set the calendar, and let everybody do what can be done then."""
+        self._has_jumped = True
+        self.simulation.clock.jump_wall(seconds)
+        self.settle()
+
+    def pass_time_until_ended(self, flow_id: str, timeout: float | None) -> None:
+        """Let time go by until a flow has ended.
+
+        Raises:
+            Stuck: time brings nothing any more.
+            TimeoutError: it has not ended in time.
+        """
+        __tracebackhide__ = True
+        clock = self.simulation.clock
+        deadline = None if timeout is None else clock.elapsed() + timeout
+        for _ in range(_WAKES_MAX):
+            if self.flow(flow_id).header().status in _ENDED:
+                return
+            instant = self._next_instant()
+            if deadline is not None and (instant is None or instant > deadline):
+                self._move_to(deadline)
+                raise TimeoutError(f"flow {flow_id!r} has not ended within {timeout} s (virtual)")
+            if instant is None:
+                raise Stuck(self._why_stuck(flow_id))
+            self._move_to(instant)
+        raise Stuck(f"{self._why_stuck(flow_id)}\nTime has brought something {_WAKES_MAX} times, and no end")
+
+    def _next_instant(self) -> float | None:
+        """Return when something will happen next. Who only looks up now and then does so on the way there."""
+        clock = self.simulation.clock
+        instant = clock.next_instant()
+        if instant is None or self.simulation.executor.running():
+            return instant
+        wake = self.system.store.next_wake_at()
+        if wake is None or self._has_jumped:
+            return None if wake is None else instant
+        return max(instant, clock.elapsed() + (wake - clock.now()) / _MICROSECONDS)
+
+    def _move_to(self, instant: float) -> None:
+        clock = self.simulation.clock
+        clock.pass_over(max(0.0, instant - clock.elapsed()))
+        self.simulation.advance(0.0)
+        self.settle()
+
+    # ------------------------------------------------------------------------------- what goes on
+    def endings(self) -> dict[str, Ending]:
+        """Tell how each flow stands, once everybody has done what can be done now."""
+        headers = self.call(lambda: [h for h in self.system.flows(limit=100_000) if h.status != ACTOR_STATUS])
+        return {h.stream: Ending(h.status, self._outcome(h.stream, h.status)) for h in headers}
+
+    def _outcome(self, flow_id: str, status: str) -> str:
+        if status not in _ENDED:
+            return ""
+        for _, _, event in reversed(self._history(flow_id)):
+            match event:
+                case events.FlowCompleted():
+                    return bytes(event.result).decode()
+                case events.FlowFailed():
+                    return f"{event.error.type}: {event.error.message}"
+                case events.Parked():
+                    return f"{event.reason}: {event.message}"
+                case _:
+                    pass
+        return ""
+
+    def _history(self, flow_id: str) -> list[Recorded]:
+        return recorded(self.simulation.insist(lambda system: system.store.read(flow_id)))
+
+    def _why_stuck(self, flow_id: str) -> str:
+        waits = waits_in_words(self._history(flow_id)) or ["nothing that its history tells of"]
+        lines = "\n".join(f"  - {wait}" for wait in waits)
+        return (
+            f"flow {flow_id!r} has not ended, and time alone will not end it. It waits for\n{lines}\n"
+            "Send it what it waits for: handle.signal(...), or flows.answer(...) before it does"
+        )
+
+    def _perform(self, task: StepTask) -> Any:
+        call: Any = task.call
+        run = getattr(call, "step_run", None)
+        double = None if run is None else self._doubles.get(run.step)
+        if run is None or double is None:
+            return perform(task)
+        return double.run(run, call.context, call.limits, bare=task.mode == "process")
+
+    def _new_seed(self) -> int:
+        """Give a flow the same random numbers however often its start was repeated."""
+        return int.from_bytes(blake2b(f"{self._seed}/{self._starting}".encode(), digest_size=8).digest())
+
+    def _look_at(self, writes: Sequence[Write], outcomes: list[Outcome]) -> None:
+        del outcomes
+        for write in writes:
+            if not isinstance(write, Append):
+                continue
+            self._touched[write.stream] = None
+            for version, record in enumerate(write.records, write.expected + 1):
+                if record.kind == "signal_awaited":
+                    awaited = cast("events.SignalAwaited", events.decode(record.data))
+                    self._unanswered.append((write.stream, awaited.name, version))
+
+    def _answer(self, flow_id: str, name: str, version: int) -> None:
+        """Answer a wait, if it is still one."""
+        waits = open_waits(self._history(flow_id))
+        handle = self.flow(flow_id)
+        if handle.header().status in _ENDED or version not in [wait.version for wait in waits]:
+            return
+        handle.signal(*self._answers[name](), signal_id=f"answer-{version}")
+
+    # ------------------------------------------------------------------------------- always_replay
+    def _replay_touched(self) -> None:
+        if self._always_replay and self._touched:
+            self._check_touched()
+
+    def _check_touched(self) -> None:
+        touched, self._touched = list(self._touched), {}
+        if not self._always_replay:
+            return
+        for flow_id in touched:
+            self._check(flow_id)
+
+    def _check(self, flow_id: str) -> None:
+        store, registry = self.system.store, self.system.door.registry
+        header = store.header(flow_id)
+        definition = None if header is None else registry.find(header.type)
+        if definition is None:
+            return
+        verdict = check_history(definition, flow_id, recorded(store.read(flow_id)))
+        if isinstance(verdict, Diverges):
+            error = NondeterminismError(f"{_FOUND}\n{verdict.message}\n{_CAUSES}")
+            error.version = verdict.version
+            raise error
