@@ -1,0 +1,122 @@
+"""All that reads bytes which somebody else may have written: what it reads, and how it may refuse them."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from persistasaurus import FlowSystem
+from persistasaurus.actors.orders import (
+    PauseOrder,
+    RetryOrder,
+    SignalOrder,
+    decode_answer,
+    decode_order,
+    encode,
+)
+from persistasaurus.api.http.keys import KeyRing
+from persistasaurus.api.http.links import Action, Links
+from persistasaurus.flows import Limits, examples
+from persistasaurus.flows import events as flow_events
+from persistasaurus.flows.diagrams.grammar import DiagramError
+from persistasaurus.flows.diagrams.parser import parse
+from persistasaurus.flows.errors import PayloadError
+from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow, signup_flow
+from persistasaurus.flows.payload import Codec, check
+from persistasaurus.store import Durability, NotAnExport, SqliteStore
+from persistasaurus.store.export import export
+from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WAIT_S = 20.0
+SIGNUP = signup_flow(timedelta(0))
+FLOWS = [HelloWorldFlow, SIGNUP]
+
+
+class Target(NamedTuple):
+    corpus: list[bytes]
+    read: Callable[[bytes], Any]
+    may_raise: type[Exception] | tuple[type[Exception], ...]
+
+
+def make_store(path: Path) -> None:
+    """Make a store with a few flows in it, which have ended, wait, and were given up."""
+    with FlowSystem(path, flows=FLOWS, durability=Durability.MAY_LOSE_LAST_COMMITS) as system:
+        for number in range(4):
+            handle = system.start(SIGNUP.sign_up, f"ada-{number}", "ada@example.com", flow_id=f"ada-{number}")
+            if number % 2:
+                handle.signal_json(
+                    "confirm_email_address", b'{"confirmed_at":"2026-05-17T00:00:00Z"}', signal_id="c"
+                )
+                handle.result(WAIT_S)
+            else:
+                handle.signal("unknown", [1, {"a": None}], signal_id="u")
+                handle.pause(by="ada", why="to look")
+        system.run(HelloWorldFlow.say_hello)
+
+
+def targets(folder: Path) -> dict[str, Target]:
+    path = folder / "corpus.db"
+    make_store(path)
+    store = SqliteStore.open(path, now=lambda: 0, durability=Durability.MAY_LOSE_LAST_COMMITS)
+    found = [record.record.data for record in store.read_all()]
+    store.close()
+    exported: list[bytes] = []
+    export(path, exported.append)
+    arguments = SignupFlow.sign_up.parameters
+    anything = Codec(Any, "a signal's payload")
+    confirm = SignupFlow.confirm_email_address.step.parameters
+    signals = [b'{"confirmed_at":"2026-05-17T00:00:00Z"}', b"null", b"[1,2]", b'"text"', b"1.5"]
+    orders = [
+        encode(SignalOrder("ada", "me", "go", "s", msgspec.Raw(b'{"a":[1]}'), 1)),
+        encode(PauseOrder("ada", "me", "why")),
+        encode(RetryOrder("ada", "me", "why", 7)),
+    ]
+    links = Links(KeyRing.fresh(), "https://example.com", [Action(name="confirm", signal="go", title="Go?")])
+    tokens = [links.url("ada", "confirm", says="é").rpartition("/")[2].encode() for _ in range(3)]
+    drawn = Path(examples.__file__).parent / "diagrams"
+
+    def signal(data: bytes) -> None:
+        check(data, "the signal", Limits().payload)
+        confirm.codec.decode(data)
+
+    def plain(data: bytes) -> None:
+        check(data, "the signal", Limits().payload)
+        anything.decode(data)
+
+    def arguments_of(data: bytes) -> None:
+        check(data, "the arguments", Limits().payload)
+        arguments.seal_json(data, Limits().payload)
+
+    def token(data: bytes) -> None:
+        text = data.decode("utf-8", "replace")
+        if links.read(text) is not None:
+            assert data in tokens, "a token that was not made here is believed"
+        assert links.read_done(text) is None
+
+    return {
+        "events": Target(found, flow_events.decode, msgspec.MsgspecError),
+        "arguments": Target([b'{"user_name":"ada","email":"a@b.c"}'], arguments_of, PayloadError),
+        "signals": Target(signals[:1], signal, PayloadError),
+        "payloads": Target([*signals, *found], plain, PayloadError),
+        "orders": Target(orders, decode_order, PayloadError),
+        "answers": Target(
+            [b"{}", b'{"kind":"FlowEnded","status":"completed"}'], decode_answer, msgspec.MsgspecError
+        ),
+        "tokens": Target(tokens, token, ()),
+        "exports": Target(
+            [b"".join(exported)],
+            lambda d: list(TranscriptReader(io.BytesIO(d), DEFAULT_LIMITS).flows()),
+            NotAnExport,
+        ),
+        "diagrams": Target(
+            [f.read_bytes() for f in drawn.glob("*.mmd")],
+            lambda d: parse(d.decode("utf-8", "replace")),
+            DiagramError,
+        ),
+    }

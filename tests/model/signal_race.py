@@ -1,0 +1,157 @@
+"""Three senders, two of them with the same signal, and a flow that ends with the first that it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from model.explorer import Guard
+from persistasaurus.actors.journal import Journal
+from persistasaurus.store.batch import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEYS = ("a", "a", "b")
+CRASHES = 2
+
+
+class State(NamedTuple):
+    senders: tuple[str, ...] = ("new",) * len(KEYS)
+    """new, sent, told (it is durable), refused."""
+    queue: tuple[int, ...] = ()
+    inbox: tuple[tuple[str, str], ...] = ()
+    """Key and what has become of it: waits, consumed, dead."""
+    received: tuple[str, ...] = ()
+    """The signals in the flow's history."""
+    unsettled: str | None = None
+    has_ended: bool = False
+    is_due: bool = False
+    is_rung: bool = False
+    crashes: int = 0
+    fault: str = ""
+
+
+class SignalRace:
+    guards: ClassVar[dict[str, Guard]] = {
+        "same key": Guard("the same signal again is none", Batch._deliver, "self._first_delivery(stream"),
+        "first of all": Guard(
+            "duplicates are looked for before all else",
+            Batch._deliver,
+            "if first is not None:\n            return first\n        self._check_room",
+        ),
+        "one transaction": Guard(
+            "a signal is settled with the record of it",
+            Batch._decide,
+            "self._extend(stream, write.records)\n        self._dead += dead\n        self._settle(",
+        ),
+        "dead letters": Guard("the end takes what is left", Batch._decide, "reasons.update((key, ended)"),
+        "no more": Guard("an ended flow takes nothing", Batch._check_room, "raise StreamEnded"),
+        "durable first": Guard(
+            "an answer comes after the commit",
+            Journal._commit,
+            "else:\n            _answer(entries, outcomes)",
+        ),
+        "due": Guard("a signal makes its flow due", Batch._deliver, "stream.wake_at = write.at"),
+    }
+
+    def __init__(self, without: str = "") -> None:
+        self._has = dict.fromkeys(self.guards, True)
+        if without:
+            _ = self.guards[without]
+            self._has[without] = False
+
+    def initial(self) -> State:
+        return State()
+
+    def moves(self, state: State) -> Iterator[tuple[str, State]]:
+        for number, stands in enumerate(state.senders):
+            if stands == "new":
+                sent = state._replace(queue=(*state.queue, number))
+                early = "sent" if self._has["durable first"] else "told"
+                yield f"sender {number} sends {KEYS[number]!r}", _stands(sent, number, early)
+        if state.queue:
+            number, *rest = state.queue
+            yield (
+                f"the signal of {number} is committed",
+                self._deliver(state._replace(queue=tuple(rest)), number),
+            )
+        if state.unsettled is not None:
+            yield "it is settled", _settled(state._replace(unsettled=None), state.unsettled)
+        elif state.is_rung and not state.has_ended:
+            yield "the flow looks into its inbox", self._look(state)
+        if len(state.received) == 1 and not state.has_ended and state.unsettled is None:
+            yield "the flow ends", self._end(state)
+        if state.crashes < CRASHES:
+            # Whoever waits for an answer asks again, and the next process looks for what is due.
+            again = tuple("new" if s == "sent" else s for s in state.senders)
+            is_owed = state.is_due or (bool(state.received) and not state.has_ended)
+            yield (
+                "the process is killed",
+                state._replace(
+                    senders=again, queue=(), is_rung=is_owed, unsettled=None, crashes=state.crashes + 1
+                ),
+            )
+
+    def _deliver(self, state: State, number: int) -> State:
+        key = KEYS[number]
+        is_known = self._has["same key"] and any(key == k for k, _ in state.inbox)
+        if not self._has["first of all"] and state.has_ended:
+            is_known = False
+        if is_known:
+            return _stands(state, number, "told")
+        if state.has_ended and self._has["no more"]:
+            refused = _stands(state, number, "refused")
+            if any(key == k for k, _ in state.inbox):
+                return refused._replace(fault="a sender hears that it came too late; its signal was taken")
+            return refused
+        inbox = (*state.inbox, (key, "waits"))
+        is_due = self._has["due"] or state.is_due
+        return _stands(state._replace(inbox=inbox, is_due=is_due, is_rung=True), number, "told")
+
+    def _look(self, state: State) -> State:
+        waiting = [key for key, stands in state.inbox if stands == "waits"]
+        looked = state._replace(is_rung=False, is_due=bool(waiting) and self._has["due"])
+        if not waiting or (state.received and waiting[0] not in state.received):
+            return looked  # it takes no second one
+        received = looked._replace(received=(*state.received, waiting[0]))
+        if self._has["one transaction"]:
+            return _settled(received, waiting[0])
+        return received._replace(unsettled=waiting[0], is_rung=True)
+
+    def _end(self, state: State) -> State:
+        inbox = state.inbox
+        if self._has["dead letters"]:
+            inbox = tuple((key, "dead" if stands == "waits" else stands) for key, stands in inbox)
+        return state._replace(inbox=inbox, has_ended=True, is_due=False)
+
+    def wrong(self, state: State) -> str | None:
+        if state.fault:
+            return state.fault
+        if len(set(state.received)) < len(state.received) or len({k for k, _ in state.inbox}) < len(
+            state.inbox
+        ):
+            return "a signal is recorded twice"
+        if state.has_ended and any(stands == "waits" for _, stands in state.inbox):
+            return "a signal waits for a flow that has ended"
+        known = {key for key, _ in state.inbox}
+        queued = {KEYS[number] for number in state.queue}
+        for number, stands in enumerate(state.senders):
+            if stands == "told" and KEYS[number] not in known | queued:
+                return "a signal that was acknowledged is nowhere"
+        return None
+
+    def is_done(self, state: State) -> bool:
+        return state.has_ended and all(stands in ("told", "refused") for stands in state.senders)
+
+
+def _stands(state: State, number: int, stands: str) -> State:
+    senders = list(state.senders)
+    senders[number] = stands
+    return state._replace(senders=tuple(senders))
+
+
+def _settled(state: State, key: str) -> State:
+    inbox = list(state.inbox)
+    if (key, "waits") in inbox:
+        inbox[inbox.index((key, "waits"))] = (key, "consumed")
+    return state._replace(inbox=tuple(inbox))

@@ -1,0 +1,109 @@
+"""Oracles: what has to be true of a run that has come to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from persistasaurus.flows import Registry, events
+from persistasaurus.flows.history import Recorded
+from persistasaurus.flows.machine import FlowMachine
+
+if TYPE_CHECKING:
+    from persistasaurus.store import EventStore, Header
+    from simulation.ledger import Chronicle
+    from simulation.run import Run
+
+
+def judge(run: Run) -> None:
+    """Hold the store, the world outside and the ledger against each other, and against what was expected."""
+    store: Any = run.simulation.system.store
+    headers: dict[str, Header] = {header.stream: header for header in store.headers(limit=1000)}
+    known = {stream for stream, chronicle in run.ledger.streams.items() if chronicle.records}
+    run.must(set(headers) == known, f"the store has {sorted(headers)}, the ledger {sorted(known)}")
+    run.must(store.verify() == [], f"verify() finds {store.verify()}")
+    for stream, header in headers.items():
+        judge_stream(run, store, header, run.ledger.of(stream))
+    for flow_id, expected in run.scenario.results.items():
+        judge_result(run, headers.get(flow_id), expected)
+    for stream, balance in run.scenario.accounts.items():
+        entered = [msgspec.json.decode(data)["amount"] for _, data in run.ledger.of(stream).records]
+        run.must(sum(entered) == balance, f"{stream!r} holds {sum(entered)}, and not {balance}")
+    judge_effects(run)
+
+
+def judge_stream(run: Run, store: EventStore, header: Header, known: Chronicle) -> None:
+    """Find in the store what the ledger says, and nothing else."""
+    records = store.read(header.stream)
+    found = [(record.kind, record.data) for record in records]
+    run.must(found == known.records, f"{header.stream!r} differs from the ledger: {len(found)} records")
+    versions = [record.version for record in records]
+    run.must(versions == list(range(1, header.version + 1)), f"{header.stream!r} has versions {versions}")
+    if header.stream.startswith("actor"):
+        return
+    inbox = [entry.key for entry in store.inbox(header.stream)]
+    dead = [letter.key for letter in store.dead_letters(limit=1000) if letter.stream == header.stream]
+    everywhere = sorted([*known.received, *inbox, *dead])
+    run.must(
+        everywhere == sorted(known.keys),
+        f"signals of {header.stream!r}: sent {sorted(known.keys)}, received {known.received}, inbox"
+        f" {inbox}, dead letters {dead}",
+    )
+    judge_history(run, header, [Recorded(r.version, r.at, events.decode(r.data)) for r in records])
+
+
+def judge_history(run: Run, header: Header, history: list[Recorded]) -> None:
+    """Replay a history on a fresh machine, which has to stand where the header says."""
+    definition = Registry(tuple(run.simulation.flows)).find(header.type)
+    if definition is None:
+        run.must(False, f"{header.stream!r} is a {header.type!r}, which nobody knows")
+        return
+    machine = FlowMachine(header.stream, definition)
+    try:
+        machine.replay(history)
+        stands = machine.status
+    except Exception as error:  # noqa: BLE001 - it is what is looked for
+        stands = repr(error)
+    finally:
+        machine.close()
+    run.must(stands == header.status, f"{header.stream!r} is {header.status}, and replays as {stands}")
+
+
+def judge_result(run: Run, header: Header | None, expected: Any) -> None:
+    """Find that a flow has completed, with what was expected."""
+    if header is None or header.status != "completed":
+        run.must(False, f"a flow has not completed: {header}")
+        return
+    _, data = run.ledger.of(header.stream).records[-1]
+    last = events.decode(data)
+    if not isinstance(last, events.FlowCompleted):
+        run.must(False, f"{header.stream!r} is completed, and ends with {last}")
+        return
+    result = msgspec.json.decode(last.result)
+    is_right = expected(result) if callable(expected) else result == expected
+    run.must(is_right, f"{header.stream!r} returned {result}, and not {expected}")
+
+
+def judge_effects(run: Run) -> None:
+    """Count effects: one for each completed step, and no more than deaths and failures explain."""
+    # An orderly end during an outage cannot record how steps went.
+    deaths = run.simulation.crashes + (run.stops if run.disturbance.original.outages else 0)
+    for stream, known in run.ledger.streams.items():
+        unseen = known.completed - {step for step, _ in known.run}
+        run.must(not unseen, f"{stream!r}: steps {sorted(unseen)} are completed, and never ran")
+        if run.is_calm:
+            unheard = known.attempts - known.run
+            run.must(not unheard, f"{stream!r}: nothing went wrong, and attempts {unheard} never ran")
+    for key, times in run.outside.effects.items():
+        flow_id, _, step = key.rpartition("/")
+        failures = run.ledger.of(flow_id).failures[int(step)]
+        most = 1 if flow_id in run.scenario.exactly_once else 1 + failures + deaths
+        run.must(
+            times <= most, f"effect {key!r} happened {times} times: {failures} failures, {deaths} deaths"
+        )
+    for key, times in run.scenario.effects.items():
+        found = run.outside.effects[key]
+        run.must(
+            times <= found <= times + deaths,
+            f"effect {key!r} happened {found} times, not {times} (+{deaths})",
+        )

@@ -1,0 +1,303 @@
+"""Bugs of the actors: what is done before it is recorded, told too early, forgotten, or done twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from persistasaurus.actors import requests
+from persistasaurus.actors.answers import Answers
+from persistasaurus.actors.cell import Cell, Phase
+from persistasaurus.actors.event_sourced import EventSourcedActor
+from persistasaurus.actors.flow_actor import FlowActor
+from persistasaurus.actors.recovery import Recovery
+from persistasaurus.actors.restarts import Restarts
+from persistasaurus.actors.step_desk import StepDesk, StepReport
+from persistasaurus.actors.supervisor import Supervisor
+from persistasaurus.actors.timers import Timers
+from persistasaurus.actors.watchers import Watchers
+from persistasaurus.flows import commands, events
+from simulation.planted.planting import bug, wrap
+
+if TYPE_CHECKING:
+    import pytest
+
+
+# ------------------------------------------------------------------------------ decide, record, act
+@bug
+def act_before_record(patch: pytest.MonkeyPatch) -> None:
+    """Steps are handed to the executor before it is durable that they have begun."""
+
+    def go_on(before: Any, self: Any, decision: Any, reply: Any = None) -> None:
+        for command in decision.commands:
+            self._carry_out(command)
+        decision.commands = []
+        before(self, decision, reply)
+
+    wrap(patch, FlowActor, "_go_on", go_on)
+
+
+@bug
+def reply_before_record(patch: pytest.MonkeyPatch) -> None:
+    """Whoever pauses or starts a flow hears that it is done when it has been decided."""
+
+    def go_on(before: Any, self: Any, decision: Any, reply: Any = None) -> None:
+        if reply is not None:
+            reply.resolve(None)
+        before(self, decision)
+
+    wrap(patch, FlowActor, "_go_on", go_on)
+
+
+@bug
+def end_told_before_record(patch: pytest.MonkeyPatch) -> None:
+    """The flow's result is told when it has been decided."""
+
+    def go_on(before: Any, self: Any, decision: Any, reply: Any = None) -> None:
+        for event in decision.events:
+            if isinstance(event, events.FlowCompleted):
+                self.report(requests.Ended(self.flow_id, self.incarnation, event, has_left=False))
+        before(self, decision, reply)
+
+    wrap(patch, FlowActor, "_go_on", go_on)
+
+
+@bug
+def command_answered_before_record(patch: pytest.MonkeyPatch) -> None:
+    """An event-sourced actor replies when it has decided."""
+
+    def persist(before: Any, self: Any, *decided: Any, then: Any = None) -> Any:
+        before(self, *decided, then=then)
+        return None
+
+    wrap(patch, EventSourcedActor, "persist", persist)
+
+
+@bug
+def newest_event_not_seen(patch: pytest.MonkeyPatch) -> None:
+    """An event-sourced actor that has recovered takes itself to be one event behind."""
+
+    def on_start(before: Any, self: Any) -> None:
+        before(self)
+        if type(self).on_start is EventSourcedActor.on_start and self.version:
+            self.version -= 1
+
+    wrap(patch, EventSourcedActor, "on_start", on_start)
+
+
+@bug
+def outcome_forgotten_before_it_is_recorded(patch: pytest.MonkeyPatch) -> None:
+    """The desk forgets how a step went when it has told the flow's actor, whatever becomes of that."""
+
+    def on_report(before: Any, self: Any, report: Any) -> None:
+        self.around.desk.settle(report)
+        before(self, report)
+
+    wrap(patch, FlowActor, "_on_report", on_report)
+
+
+@bug
+def outcome_thrown_away(patch: pytest.MonkeyPatch) -> None:
+    """A step's outcome for which there is no actor is not kept."""
+
+    def done(_: Any, self: Any, key: Any, message: Any, tell: Any) -> None:
+        report = StepReport(key.flow_id, key[1:], message)
+        self.settle(report)
+        tell(report)
+
+    wrap(patch, StepDesk, "_done", done)
+
+
+@bug
+def parked_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    """That a flow is parked is in its header, and not in its history."""
+
+    def go_on(before: Any, self: Any, decision: Any, reply: Any = None) -> None:
+        decision.events = [e for e in decision.events if not isinstance(e, events.Parked)]
+        before(self, decision, reply)
+
+    wrap(patch, FlowActor, "_go_on", go_on)
+
+
+@bug
+def signal_not_consumed(patch: pytest.MonkeyPatch) -> None:
+    """A signal is recorded in the history, and stays in the inbox."""
+
+    def go_on(before: Any, self: Any, decision: Any, reply: Any = None) -> None:
+        decision.consumed = []
+        before(self, decision, reply)
+
+    wrap(patch, FlowActor, "_go_on", go_on)
+
+
+@bug
+def commands_of_others_dropped(patch: pytest.MonkeyPatch) -> None:
+    """Of the steps that are begun at the same time, only the first is run."""
+
+    def act(before: Any, self: Any, decision: Any) -> None:
+        runs = [c for c in decision.commands if isinstance(c, commands.RunStep)]
+        decision.commands = [c for c in decision.commands if c not in runs[1:]]
+        before(self, decision)
+
+    wrap(patch, FlowActor, "_act", act)
+
+
+# ----------------------------------------------------------------------------------------- recovery
+@bug
+def stale_recovery(patch: pytest.MonkeyPatch) -> None:
+    """A flow is recovered from its history without the newest event."""
+
+    def history(before: Any, self: Any, flow_id: str) -> Any:
+        found, size = before(self, flow_id)
+        return (found[:-1] if len(found) > 1 else found), size
+
+    wrap(patch, Recovery, "_history", history)
+
+
+@bug
+def completed_step_run_again(patch: pytest.MonkeyPatch) -> None:
+    """A recovery does not see the results of steps."""
+
+    def history(before: Any, self: Any, flow_id: str) -> Any:
+        found, size = before(self, flow_id)
+        while len(found) > 1 and not isinstance(found[-1].event, events.StepStarted):
+            found = found[:-1]
+        return found, size
+
+    wrap(patch, Recovery, "_history", history)
+
+
+@bug
+def nothing_owed_at_recovery(patch: pytest.MonkeyPatch) -> None:
+    """A recovery replays the history, and does not look what is owed."""
+
+    def recover(before: Any, self: Any, header: Any, moment: Any) -> Any:
+        found = before(self, header, moment)
+        if found is not None:
+            found[1].commands.clear()
+        return found
+
+    wrap(patch, Recovery, "recover", recover)
+
+
+@bug
+def header_not_corrected(patch: pytest.MonkeyPatch) -> None:
+    """A header is only written with events; when nothing but the header has changed it is left."""
+
+    def change(before: Any, self: Any, made: Any) -> Any:
+        found = before(self, made)
+        return found if found is None or self.version == 0 else None
+
+    wrap(patch, FlowActor, "_header_change", change)
+
+
+# ---------------------------------------------------------------------------------------- wake-ups
+@bug
+def lost_doorbell(patch: pytest.MonkeyPatch) -> None:
+    """A bell that has been rung once is never heard again."""
+
+    def on_ring(before: Any, self: Any) -> None:
+        before(self)
+        self._bell.is_rung = True
+
+    wrap(patch, FlowActor, "_on_ring", on_ring)
+
+
+@bug
+def wake_up_swallowed(patch: pytest.MonkeyPatch) -> None:
+    """A bell for a flow that is at rest wakes nobody."""
+    patch.setattr(Supervisor, "_wake", lambda *_: None)
+
+
+@bug
+def timer_forgotten_at_recovery(patch: pytest.MonkeyPatch) -> None:
+    """Timers only know what was set in this process, and look for nothing else."""
+    patch.setattr(Timers, "_look", lambda self, _: self._look_later())
+
+
+@bug
+def one_alarm_for_all(patch: pytest.MonkeyPatch) -> None:
+    """An alarm that goes off rings for one flow, and forgets the others."""
+
+    def fire(before: Any, self: Any) -> None:
+        before(self)
+        self._heap.clear()
+
+    wrap(patch, Timers, "_fire", fire)
+    patch.setattr(Timers, "_look", lambda self, _: self._look_later())
+
+
+# --------------------------------------------------------------------------------------- supervisor
+@bug
+def double_start(patch: pytest.MonkeyPatch) -> None:
+    """A flow that is rung for gets another actor, though it has one."""
+
+    def ring(before: Any, self: Any, flow_id: str) -> None:
+        cell = self._cells.get(flow_id)
+        if cell is not None and cell.phase is Phase.LIVE:
+            self._wake(flow_id)
+        else:
+            before(self, flow_id)
+
+    wrap(patch, Supervisor, "_ring", ring)
+
+
+@bug
+def request_dropped_at_rest(patch: pytest.MonkeyPatch) -> None:
+    """What was meant for a flow that is just going to rest is lost."""
+
+    def gone(before: Any, self: Any, cell: Cell) -> None:
+        cell.held.clear()
+        before(self, cell)
+
+    wrap(patch, Supervisor, "_gone", gone)
+
+
+@bug
+def stash_dropped_in_a_crash(patch: pytest.MonkeyPatch) -> None:
+    """What a crashed actor has not begun is not handed back."""
+    patch.setattr(FlowActor, "_hand_back", lambda self: self._stash.clear())
+
+
+@bug
+def not_restarted(patch: pytest.MonkeyPatch) -> None:
+    """A flow whose actor has crashed is not started again."""
+    patch.setattr(Restarts, "_later", lambda *_: None)
+    patch.setattr(Restarts, "is_store_up", property(lambda _: True, lambda *_: None), raising=False)
+    patch.setattr(Supervisor, "_health", lambda *_: None)
+
+
+@bug
+def waiting_for_a_result_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a flow's end is not told."""
+    patch.setattr(Watchers, "tell", lambda *_: None)
+
+
+@bug
+def started_twice(patch: pytest.MonkeyPatch) -> None:
+    """A start of a flow that exists begins it anew."""
+
+    def start(before: Any, self: Any, request: Any) -> None:
+        actor = self._actor
+        if actor.version and actor.machine is not None:
+            actor.machine = actor.around.recovery.new(request.flow_id, request.type)
+        version, actor.version = actor.version, 0
+        try:
+            before(self, request)
+        finally:
+            actor.version = version
+
+    wrap(patch, Answers, "_start", start)
+
+
+@bug
+def arguments_changed_on_the_way(patch: pytest.MonkeyPatch) -> None:
+    """A step that is run again after a crash gets other arguments."""
+
+    def run(before: Any, self: Any, flow_id: str, run: Any, attempt: int, *args: Any) -> None:
+        if attempt > 1 and run.data.startswith(b'{"n":'):
+            n = msgspec.json.decode(run.data)["n"]
+            run._values = run.step.parameters.decode(msgspec.json.encode({"n": n + 1}))
+        before(self, flow_id, run, attempt, *args)
+
+    wrap(patch, StepDesk, "run", run)

@@ -1,0 +1,97 @@
+"""The power fails at any operation on the disk: the next process goes on, and the same comes of it."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from persistasaurus.actors.testing.schedule import Pace
+from persistasaurus.store import SqliteStore, sqlite
+from simulation.disk import POLICIES, Disk, remove, scratch
+from simulation.references import references
+from simulation.run import Run, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SEED = 3
+SOMEWHERE = ("signalled", "early", "retried", "reconciled", "interleaved", "account", "paused", "many")
+CUTS = 8
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setattr(sqlite, "LOG_PAGES_WHEN_IDLE", 0)
+    root = scratch()
+    yield root
+    remove(root)
+
+
+def play(root: Path, name: str, cuts: tuple[int, ...] = (), policy: str = "none") -> int:
+    """Play a reference; tell how many operations there were on the disk."""
+    (scenario,) = (scenario for scenario in references() if scenario.name == name)
+    disk = Disk(root, cuts, policy, SEED)
+    try:
+        run = Run(scenario, SEED, pace=Pace(0.3, 0.01), store=disk.open)
+        run.play()
+        assert not cuts or run.simulation.crashes
+    except Violation as violation:
+        raise AssertionError(f"{name}, cut at {cuts}, {policy}: {violation}") from violation
+    finally:
+        disk.close()
+    return disk.operations
+
+
+def test_the_power_fails_at_any_operation(root: Path) -> None:
+    operations = play(root, "in order")
+    assert operations > 100
+
+    for cut in range(1, operations + 1):
+        play(root, "in order", (cut,), POLICIES[cut % len(POLICIES)])
+
+
+@pytest.mark.parametrize("name", SOMEWHERE)
+def test_the_power_fails_and_fails_again_during_the_recovery(root: Path, name: str) -> None:
+    operations = play(root, name)
+    rng = Random(f"{name} {SEED}")
+
+    for number in range(CUTS):
+        first = rng.randrange(1, operations)
+        play(root, name, (first, first + rng.randrange(1, 40)), POLICIES[number % len(POLICIES)])
+
+
+def test_a_store_whose_creation_was_cut_short_is_created_after_all(root: Path) -> None:
+    torn = 0
+    for cut in range(1, 40):
+        disk = Disk(root, (cut,))
+        SqliteStore.open(root / f"cut-{cut}.db", now=lambda: 0, vfs=disk.vfs_name).close()
+        disk.close()
+        file, journal = disk.contents[""], disk.contents["-journal"]
+        data = bytes(file.durable) or next((data[:100] for _, data in file.pending if data), b"")
+        torn += 0 < len(data) < 512
+        path = root / f"image-{cut}.db"
+        path.write_bytes(data)
+        path.with_name(f"{path.name}-journal").write_bytes(journal.durable)
+
+        store = SqliteStore.open(path, now=lambda: 0)
+
+        assert store.verify() == []
+        store.close()
+    assert torn
+
+
+@pytest.mark.parametrize("policy", ["none", "sectors"])
+def test_a_store_that_does_not_sync_is_caught(
+    root: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "relax", lambda connection, _: connection.pragma("synchronous", "OFF"))
+    found = 0
+    for cut in range(60, 140, 8):
+        try:
+            play(root, "in order", (cut,), policy)
+        except AssertionError:
+            found += 1
+
+    assert found
