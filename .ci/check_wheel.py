@@ -9,14 +9,17 @@ import sys
 from zipfile import ZipFile
 
 LAYERS = ("actors/", "api/", "flows/", "store/")
-PACKAGE_DATA = (".py", ".sql", "py.typed")
+PLUGIN = "tests/pytest_plugin/"
+PACKAGE_DATA = (".mmd", ".py", ".sql", "py.typed")
 
 
 def expected(files: list[str]) -> set[str]:
     """Tell what of the repository belongs into the wheel."""
     names = [name.removeprefix("./") for name in files]
     inside = [name for name in names if name.startswith(LAYERS) or name in {"__init__.py", "py.typed"}]
-    return {f"persistasaurus/{name}" for name in inside if name.endswith(PACKAGE_DATA)}
+    plugin = [name.removeprefix(PLUGIN) for name in names if name.startswith(PLUGIN)]
+    found = {f"persistasaurus/{name}" for name in inside if name.endswith(PACKAGE_DATA)}
+    return found | {f"persistasaurus_pytest/{name}" for name in plugin if name.endswith(".py")}
 
 
 def problems(contents: list[str], files: list[str]) -> list[str]:

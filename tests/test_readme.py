@@ -11,7 +11,7 @@ directory of its own):
 - `sh`: as `console`, each line a command, and nothing is shown of what it prints.
 - Commands that set up a machine are not run here; they must be what `.ci/run` runs.
 - `sql` is asked of a store in which a flow has run, and must find something.
-- `text` and `mermaid` are for looking at. Anything else is an error.
+- `text`, `toml` and `mermaid` are for looking at. Anything else is an error.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HEADING = re.compile(r"^#{1,2} +(?P<title>.+?) *#*$")
 FILE_NAME = re.compile(r"^# (?P<name>[\w-]+(?:/[\w-]+)*\.py)\b")
 EXIT = re.compile(r"# exits with (?P<code>\d+)$")
 KILLED = re.compile(r"^.*: line \d+: +\d+ (Killed|Terminated)\b.*$", re.MULTILINE)
-SHOWN_ONLY = {"mermaid", "text"}
+SHOWN_ONLY = {"mermaid", "text", "toml"}
 TIMEOUT_S = 60
 LATE = 124
 MARK = "\x1f"
@@ -155,6 +155,8 @@ def _is_setup(command: str) -> bool:
     program = Path(words[0]).name if words else ""
     if program in {"python", "python3"} and words[1:2] == ["-m"]:
         program, words = words[2], words[2:]
+    if program == "pytest" and any(word.endswith(".py") for word in words):
+        return False  # it runs what the section shows, and not this very suite
     return program in {"venv", "pytest", "pip", "pipx", "uv", "ruff", "basedpyright"} or words[:2] == [
         "git",
         "clone",
@@ -494,6 +496,7 @@ def test_an_ellipsis_stands_for_anything_and_nothing_else_does(shown: str, print
         ("python signup.py", False),
         (".venv/bin/python signup.py", False),
         ("persistasaurus demo", False),
+        ("pytest -q test_signup.py", False),
     ],
 )
 def test_commands_for_a_new_machine_are_recognised(command: str, setup: bool) -> None:  # noqa: FBT001

@@ -41,7 +41,9 @@ NAMES = {
 
 ASYNC_STEPS = "`async def` steps are the user's asyncio code, and need the loop that it is written for"
 PROCESSES = "isolated steps run in processes that can be killed"
+SIMULATED = "a simulation runs `async def` steps, and steps' doubles, on a loop of virtual time"
 AWAITED = "a handle can be awaited on the user's own loop"
+SERVED = "requests are served on the server's own loop, and end by its clock"
 
 # (module, name or what it begins with) -> why. Nothing else is excused.
 ALLOWED = {
@@ -51,7 +53,17 @@ ALLOWED = {
     ("actors/steps_loop.py", "asyncio"): ASYNC_STEPS,
     ("actors/steps_processes.py", "multiprocessing"): PROCESSES,
     ("actors/isolated.py", "multiprocessing"): PROCESSES,
-    ("api/crash.py", "subprocess"): "the demo starts a process in order to kill it",
+    ("api/demos/crash.py", "subprocess"): "the demo starts a process in order to kill it",
+    ("api/http/body.py", "asyncio"): SERVED,
+    ("api/http/follow.py", "asyncio"): SERVED,
+    ("api/http/protection.py", "asyncio"): SERVED,
+    ("api/http/rates.py", "asyncio.Event"): SERVED,
+    ("api/http/serving.py", "asyncio.run"): SERVED,
+    ("api/http/tidings.py", "asyncio"): SERVED,
+    ("store/reader.py", "threading.Lock"): "threads share a reader, outside of any engine",
+    ("actors/testing/doubles.py", "asyncio.sleep"): SIMULATED,
+    ("actors/testing/simulation.py", "random.Random"): "seeded: all chance of a simulation comes from it",
+    ("actors/testing/steps.py", "asyncio"): SIMULATED,
     ("actors/futures.py", "asyncio"): AWAITED,
     ("actors/handle.py", "asyncio"): AWAITED,
 }

@@ -9,12 +9,21 @@ from architecture.sources import ROOT
 
 problems = runpy.run_path(str(ROOT / ".ci" / "check_wheel.py"))["problems"]
 
-FILES = ["__init__.py", "py.typed", "flows/step.py", "store/schema_1.sql", "tests/test_x.py", "README.md"]
+FILES = [
+    "__init__.py",
+    "py.typed",
+    "flows/step.py",
+    "tests/pytest_plugin/__init__.py",
+    "store/schema_1.sql",
+    "tests/test_x.py",
+    "README.md",
+]
 WHEEL = [
     "persistasaurus/__init__.py",
     "persistasaurus/py.typed",
     "persistasaurus/flows/step.py",
     "persistasaurus/store/schema_1.sql",
+    "persistasaurus_pytest/__init__.py",
     "persistasaurus-0.1.0.dist-info/METADATA",
     "persistasaurus-0.1.0.dist-info/entry_points.txt",
     "persistasaurus-0.1.0.dist-info/licenses/LICENSE",

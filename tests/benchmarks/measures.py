@@ -16,7 +16,7 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench_flows import FLOWS, Pacing, Sequence, Waiting
 from disk import limit, mean, percentile
@@ -59,6 +59,88 @@ def many_flows(folder: Path) -> Figures:
         "cpu_us_per_step": cpu / total * 1e6,
         "fdatasync_per_s": bound.rate,
     }
+
+
+BESIDE = """
+import select, sys, time
+from persistasaurus.store import StoreReader
+reader, seen, polls = StoreReader.open(sys.argv[1]), None, 0
+looks = sys.argv[2] == "looks"
+print("ready", flush=True)
+began = time.process_time()
+while not select.select([sys.stdin], [], [], 0.05 if looks else None)[0]:
+    polls += 1
+    version = reader.data_version()
+    if version != seen:
+        seen = version
+        page = reader.headers(limit=100)
+        reader.read(page[-1].stream)
+print(polls, time.process_time() - began)
+"""
+
+
+def reader_beside(folder: Path) -> Figures:
+    """256 flows at work, by turns beside a process that looks 20 times a second, and one that idles.
+
+    Both are started in the same way before the clock runs: in that pause the engine tidies up, and what
+    comes after it would be faster than what comes without.
+    """
+    lost: list[float] = []
+    more_cpu: list[float] = []
+    looked: list[Beside] = []
+    with opened(folder) as system:
+        steps_per_s(system)
+        for number in range(16):
+            # Either comes first as often as the other: what drifts falls on both.
+            order = ("looks", "idles") if number % 2 else ("idles", "looks")
+            found = {what: beside(system, folder, what) for what in order}
+            looks, idles = found["looks"], found["idles"]
+            lost.append(1 - looks.rate / idles.rate)
+            more_cpu.append(looks.cpu / idles.cpu - 1)
+            looked.append(looks)
+    return {
+        "share_lost": percentile(lost, 0.5),
+        "share_lost_q1": percentile(lost, 0.25),
+        "share_lost_q3": percentile(lost, 0.75),
+        "more_engine_cpu_a_step": percentile(more_cpu, 0.5),
+        "reader_share_of_a_core": percentile([one.reader_cpu for one in looked], 0.5),
+        "polls_per_s": percentile([one.polls for one in looked], 0.5),
+    }
+
+
+class Beside(NamedTuple):
+    """What the engine did beside a process, and what that process did."""
+
+    rate: float
+    cpu: float
+    polls: float
+    reader_cpu: float
+
+
+def beside(system: FlowSystem, folder: Path, what: str) -> Beside:
+    """Let the engine work beside a process."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BESIDE, str(folder / "bench.db"), what],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        began, cpu = time.perf_counter(), time.process_time()
+        rate = steps_per_s(system)
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        said, _ = reader.communicate(b"enough")
+    polls, reader_cpu = said.split()
+    return Beside(rate, cpu, int(polls) / took, float(reader_cpu) / took)
+
+
+def steps_per_s(system: FlowSystem, steps: int = 25) -> float:
+    """Run 256 flows to their end."""
+    began = time.perf_counter()
+    handles = [system.start(Sequence.count, steps) for _ in range(AT_WORK)]
+    for handle in handles:
+        handle.result()
+    return AT_WORK * steps / (time.perf_counter() - began)
 
 
 def one_flow(folder: Path) -> Figures:
@@ -224,6 +306,13 @@ def paced(handle: object, steps: int = 200) -> float:
     return (time.process_time() - before) / steps
 
 
+def http_confirm(folder: Path) -> Figures:
+    """Sign-ups confirmed over HTTP, by wrk."""
+    from http_load import confirm  # noqa: PLC0415 - the only measure that needs the server
+
+    return confirm(folder)
+
+
 IMPORT = "import time; t = time.perf_counter(); import persistasaurus; print(time.perf_counter() - t)"
 
 
@@ -242,11 +331,13 @@ def core_import(folder: Path) -> Figures:
 
 MEASURES: dict[str, Callable[[Path], Figures]] = {
     "many_flows": many_flows,
+    "reader_beside": reader_beside,
     "one_flow": one_flow,
     "signal_receipt": signal_receipt,
     "waiting_flows": waiting_flows,
     "long_history": long_history,
     "core_import": core_import,
+    "http_confirm": http_confirm,
 }
 
 

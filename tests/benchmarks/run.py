@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 REACH = (
     ("many_flows", "steps_per_fdatasync", "256 flows at work: durable steps per fdatasync", ">=", 3.0),
     ("many_flows", "cpu_us_per_step", "256 flows at work: CPU a step, us", "<=", 60.0),
+    ("reader_beside", "share_lost", "256 flows at work: share lost to a reader at 20 Hz", "<=", 0.03),
     ("one_flow", "share_of_allowed", "one flow: time a step / (1.5 fdatasync + 150 us), p50", "<=", 1.0),
     ("signal_receipt", "share_of_allowed", "signal to receipt / (1.5 fdatasync + 150 us), p50", "<=", 1.0),
     ("waiting_flows", "more_memory_mib", "100,000 waiting: more memory than none, MiB", "<=", 15.0),
@@ -32,6 +33,7 @@ REACH = (
     ("waiting_flows", "open_to_answer_s", "opening a store with 100,000 waiting, to an answer, s", "<=", 1.0),
     ("long_history", "replay_s", "replay of a flow with 100,000 events, s", "<=", 1.5),
     ("long_history", "old_to_new", "a step of that flow / a step of a new one, CPU", "<=", 1.2),
+    ("http_confirm", "confirms_per_fdatasync", "HTTP: confirmations per fdatasync, by 64 clients", ">=", 0.3),
     ("core_import", "import_ms", "import of the core, ms", "<=", 150.0),
 )
 ROUNDS = {"waiting_flows": 1, "long_history": 1}

@@ -12,8 +12,6 @@ from persistasaurus.store.export import export_file
 from testing.shop import LotteryFlow, OrderFlow
 
 pytest_plugins = ["pytester"]
-# Runs within this process find plugins that other tests have imported.
-pytestmark = pytest.mark.filterwarnings("ignore:Module already imported:pytest.PytestAssertRewriteWarning")
 
 HEAD = """
 import pytest
@@ -53,7 +51,9 @@ def test_greedy(flows):
 
 @pytest.fixture(name="users")
 def _users(pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeini("[pytest]\nfilterwarnings = error\n")
+    # Runs within this process find what other tests have imported.
+    imported = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+    pytester.makeini(f"[pytest]\nfilterwarnings =\n    error\n    {imported}\n")
     return pytester
 
 

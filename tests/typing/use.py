@@ -22,6 +22,7 @@ from persistasaurus import (
     uuid4,
     wait_for,
 )
+from persistasaurus.actors.testing import FlowTestKit, SimulatedHandle, StepDouble, World
 
 
 # ------------------------------------------------------------------------------- steps of a module
@@ -225,6 +226,43 @@ async def inside_asyncio(system: FlowSystem) -> None:
     text: str = await handle  # error: wrong result of a flow
     await handle.signal_async(SignupFlow.confirm_email_address, "today")  # error: wrong argument
     print(text)
+
+
+# ------------------------------------------------------------------------------------------ in tests
+def test_a_signup(flows: World) -> None:
+    double = flows.double(SignupFlow.create_user_record)
+    assert_type(double, StepDouble[int])
+    double.returns(3).then_raises(OSError, TimeoutError("late")).takes(timedelta(seconds=3))
+    assert_type(flows.double(SignupFlow.fetch), StepDouble[str])
+    assert_type(flows.double(SignupFlow.approve), StepDouble[bool])
+    assert_type(double.calls[0].args, dict[str, Any])
+    flows.answer(SignupFlow.confirm_email_address, flows.clock.now())
+    flows.answer("approval", {"by": "boss"})
+    handle = flows.start(SignupFlow.sign_up, "ada", "ada@example.com", flow_id="signup-ada")
+    assert_type(handle, SimulatedHandle[int])
+    flows.clock.advance(days=3)
+    flows.crash()
+    assert_type(handle.result(), int)
+    assert_type(flows.run(order, "ada", 100), int)
+    assert_type(flows.run(order(cents=100, account="ada"), flow_id="o"), int)
+    talking(handle)
+
+    double.returns("three")  # error: wrong result of a step
+    flows.double(SignupFlow.sign_up)  # error: a flow is no step
+    flows.answer(SignupFlow.confirm_email_address, "today")  # error: wrong argument
+    flows.start(SignupFlow.sign_up, "ada")  # error: missing argument
+    flows.clock.advance("a while")  # error: a duration
+    text: str = handle.result()  # error: wrong result of a flow
+    print(text)
+
+
+def test_the_machine() -> None:
+    kit = FlowTestKit(SignupFlow.sign_up, "ada", "ada@example.com")
+    assert_type(kit.result, int)
+    kit.signal(SignupFlow.confirm_email_address, datetime.now(UTC))
+
+    kit.signal(SignupFlow.confirm_email_address, "today")  # error: wrong argument
+    FlowTestKit(SignupFlow.sign_up, "ada")  # error: missing argument
 
 
 with FlowSystem("flows.db", flows=[SignupFlow, order]) as opened:
