@@ -117,7 +117,7 @@ def signal(  # noqa: PLR0913 - click gives them by name
 @store_option
 @json_option
 @telling_errors
-def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click\'s
+def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Have a flow start nothing more until it is resumed. What runs goes on, and is recorded."""
     with _opened(store) as postbox:
         return _tell("pause", postbox.pause(flow, by=by, why=why), patience, store, as_json=as_json)
@@ -131,7 +131,7 @@ def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json
 @store_option
 @json_option
 @telling_errors
-def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click\'s
+def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Have a paused flow go on, with all that has happened meanwhile."""
     with _opened(store) as postbox:
         return _tell("resume", postbox.resume(flow, by=by, why=why), patience, store, as_json=as_json)
@@ -145,7 +145,7 @@ def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_jso
 @store_option
 @json_option
 @telling_errors
-def retry(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click\'s
+def retry(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Let a failed or parked flow run on from where it failed. Completed steps are not run again."""
     with _opened(store) as postbox:
         return _tell("retry", postbox.retry(flow, by=by, why=why), patience, store, as_json=as_json)
