@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 import msgspec
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["pause", "resume", "retry", "signal"]
 
 F = TypeVar("F", bound="Callable[..., Any]")
+P = ParamSpec("P")
 
 _PATIENCE_S = 2.0
 _SIZE_MAX = 16 * 1024 * 1024
@@ -109,14 +110,16 @@ def signal(  # noqa: PLR0913 - click gives them by name
         return _tell("signal", posted, patience, store, as_json=as_json)
 
 
+def asking(request: Callable[P, int]) -> Callable[P, None]:
+    """Give a request what all requests about one flow take, and have its errors told."""
+    asked = telling_errors(request)
+    for option in (json_option, store_option, wait_options, why_option, by_option, flow_argument):
+        asked = option(asked)
+    return asked
+
+
 @command("pause", example='persistasaurus pause order-1 --why "the bank is closed"')
-@flow_argument
-@by_option
-@why_option
-@wait_options
-@store_option
-@json_option
-@telling_errors
+@asking
 def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Have a flow start nothing more until it is resumed. What runs goes on, and is recorded."""
     with _opened(store) as postbox:
@@ -124,13 +127,7 @@ def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json
 
 
 @command("resume", example="persistasaurus resume order-1")
-@flow_argument
-@by_option
-@why_option
-@wait_options
-@store_option
-@json_option
-@telling_errors
+@asking
 def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Have a paused flow go on, with all that has happened meanwhile."""
     with _opened(store) as postbox:
@@ -138,13 +135,7 @@ def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_jso
 
 
 @command("retry", example='persistasaurus retry order-1 --why "the bank is back"')
-@flow_argument
-@by_option
-@why_option
-@wait_options
-@store_option
-@json_option
-@telling_errors
+@asking
 def retry(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Let a failed or parked flow run on from where it failed. Completed steps are not run again."""
     with _opened(store) as postbox:
