@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from persistasaurus import (
     FlowEnded,
     FlowFailed,
@@ -24,6 +25,7 @@ from persistasaurus import (
 from persistasaurus.actors import requests
 from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.handle import FlowHandle
+from persistasaurus.actors.orders import SignalOrder, decode_answer, encode
 from pykka import ActorDeadError
 from simulation.outside import world
 
@@ -95,6 +97,42 @@ class Send(Order):
             run.ledger.refused(self._flow_id, self._key)
             return run.ledger.of(self._flow_id).is_completed  # one that has failed will be repaired
         return (self._wrong and isinstance(error, SignalRejected)) or super().refused(run, error)
+
+
+class Post(Send):
+    """Leave a signal in the spool, once, and come back until it is answered."""
+
+    again_s = 0.5
+
+    def __init__(self, flow_id: str, signal: Any, *args: Any, key: str) -> None:
+        super().__init__(flow_id, signal, *args, key=key)
+        self._left_as = ""
+
+    def ask(self, run: Run, system: FlowSystem) -> Any:
+        if not self._left_as:
+            self._left_as = run.spool.put(encode(self._order(run.simulation.clock.now())))
+        data, reply = run.spool.take_answer(self._left_as), Reply[Any]()
+        if data is None:
+            reply.resolve(None)
+            return reply
+        self._left_as = ""
+        try:
+            receipt = decode_answer(data).result(self._flow_id)
+        except PersistasaurusError as error:
+            reply.fail(error)
+        else:
+            run.must(receipt is not None, f"signal {self._key!r} was answered without a receipt")
+            reply.resolve(receipt)
+        return reply
+
+    def _order(self, at: int) -> SignalOrder:
+        declared = not isinstance(self._signal, str)
+        name = self._signal.name if declared else self._signal
+        payload = self._signal(*self._args).data if declared else msgspec.json.encode(*self._args)
+        return SignalOrder(self._flow_id, "client", name, self._key, msgspec.Raw(payload), at)
+
+    def answered(self, run: Run, value: Any) -> bool:
+        return value is not None and super().answered(run, value)
 
 
 class Pause(Order):

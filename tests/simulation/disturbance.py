@@ -92,6 +92,13 @@ class Disturbance:
         self.outages -= 1
         return self._rng.choice(("full", "lost", "kept"))
 
+    def strikes_here(self) -> bool:
+        """Decide whether the process dies between two things that it does."""
+        if not self.crashes or self._rng.random() >= 0.1:
+            return False
+        self.crashes -= 1
+        return True
+
     def chance(self) -> float:
         """Draw a number."""
         return self._rng.random()

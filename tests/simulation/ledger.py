@@ -47,6 +47,7 @@ class Chronicle:
         self.keys: dict[str, Any] = {}
         self.failures: Counter[int] = Counter()
         self.at_most_once: set[int] = set()
+        self.exactly_once: set[int] = set()
         self.spent: set[int] = set()
         self.is_paused = False
         self.is_completed = False
@@ -136,10 +137,7 @@ class Ledger:
         must(not is_over or (late and not known.is_completed), f"{stream!r} goes on behind its end: {event}")
         match event:
             case events.StepStarted():
-                known.attempts.add((event.step, 1))
-                if event.name == "add_at_most_once":
-                    known.at_most_once.add(event.step)
-                    known.spent.add(event.step)
+                _begin(known, event)
             case events.StepScheduled():
                 self._due(known, ("step", event.step), event.due, at)
             case events.StepAttempted():
@@ -265,3 +263,12 @@ class Ledger:
         entered = [data for _, data in self.of(stream).records]
         is_there = any(message.key.encode() in data for data in entered)
         self._must(is_there, f"{stream!r} has answered {message}, and that is not recorded")
+
+
+def _begin(known: Chronicle, event: events.StepStarted) -> None:
+    known.attempts.add((event.step, 1))
+    if event.name == "add_at_most_once":
+        known.at_most_once.add(event.step)
+        known.spent.add(event.step)
+    elif event.name == "add_once":
+        known.exactly_once.add(event.step)

@@ -30,6 +30,7 @@ def judge(run: Run) -> None:
         entered = [msgspec.json.decode(data)["amount"] for _, data in run.ledger.of(stream).records]
         run.must(sum(entered) == balance, f"{stream!r} holds {sum(entered)}, and not {balance}")
     judge_effects(run)
+    run.must(not run.spool.new, f"nobody has taken in {sorted(run.spool.new)}")
 
 
 def judge_stream(run: Run, store: EventStore, header: Header, known: Chronicle) -> None:
@@ -96,8 +97,9 @@ def judge_effects(run: Run) -> None:
             run.must(not unheard, f"{stream!r}: nothing went wrong, and attempts {unheard} never ran")
     for key, times in run.outside.effects.items():
         flow_id, _, step = key.rpartition("/")
-        failures = run.ledger.of(flow_id).failures[int(step)]
-        most = 1 if flow_id in run.scenario.exactly_once else 1 + failures + deaths
+        known = run.ledger.of(flow_id)
+        failures = known.failures[int(step)]
+        most = 1 if int(step) in known.exactly_once else 1 + failures + deaths
         run.must(
             times <= most, f"effect {key!r} happened {times} times: {failures} failures, {deaths} deaths"
         )

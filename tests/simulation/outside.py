@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 class Outside:
-    """What has been done, by idempotency key; and what does not work until somebody mends it."""
+    """What has been done, by idempotency key; what was booked; what does not work until somebody mends it."""
 
     def __init__(self, watch: Callable[[StepContext], None] | None = None) -> None:
         self.effects: Counter[str] = Counter()
         self.mended: set[str] = set()
+        self.booked: set[str] = set()
         self._watch = watch
 
     def touch(self) -> int:

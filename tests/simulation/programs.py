@@ -24,7 +24,7 @@ from persistasaurus import (
     uuid4,
     wait_for,
 )
-from simulation.clients import Pause, Query, Result, Script, Send, Start, Wait
+from simulation.clients import Pause, Post, Query, Result, Script, Send, Start, Wait
 from simulation.outside import world
 from simulation.reference_flows import Steps
 from simulation.run import Scenario
@@ -69,7 +69,16 @@ class Fork(msgspec.Struct, tag="fork", frozen=True):
 Part: TypeAlias = Call | Sleep | Take | Draw | Fork
 Program: TypeAlias = list[Part]
 
-GOOD = ("add", "add_async", "add_isolated", "add_later", "add_at_third", "add_at_most_once", "fast")
+GOOD = (
+    "add",
+    "add_async",
+    "add_isolated",
+    "add_later",
+    "add_at_third",
+    "add_at_most_once",
+    "add_once",
+    "fast",
+)
 BAD = ("never", "too_slow")
 NAMES = ("red", "green", "confirm")
 
@@ -115,7 +124,11 @@ class Programmed(Steps):
         if kind == "add_when_mended":
             return await self.add_when_mended(n)
         try:
-            return await (getattr(self, kind)(n) if kind in GOOD else getattr(self, kind)())
+            if kind in BAD:
+                return await getattr(self, kind)()
+            if kind == "add_once":
+                return await self.add_once(n, str(uuid4()))
+            return await getattr(self, kind)(n)
         except StepError as error:
             return error.type
 
@@ -223,7 +236,11 @@ def _clients(rng: Random, flow_id: str, program: Program) -> list[Script]:
     scripts = [Script((start, Result(flow_id)))]
     if rng.random() < 0.3:
         scripts.append(Script((Wait(rng.random()), start, start)))
-    scripts += [Script(tuple(_signals(rng, flow_id, name, count))) for name, count in takes(program).items()]
+    is_posted = rng.random() < 0.15
+    scripts += [
+        Script(tuple(_signals(rng, flow_id, name, count, is_posted=is_posted)))
+        for name, count in takes(program).items()
+    ]
     if rng.random() < 0.3:
         scripts.append(Script(tuple(_control(rng, flow_id))))
     if rng.random() < 0.3:
@@ -232,8 +249,11 @@ def _clients(rng: Random, flow_id: str, program: Program) -> list[Script]:
     return scripts
 
 
-def _signals(rng: Random, flow_id: str, name: str, count: int) -> list[Order]:
-    """Send what is taken, in order; and some of it twice, and some that fit nothing, and one too many."""
+def _signals(rng: Random, flow_id: str, name: str, count: int, *, is_posted: bool) -> list[Order]:
+    """Send what is taken, in order; and some of it twice, and some that fit nothing, and one too many.
+
+    `is_posted`: some of it goes through the spool.
+    """
     orders: list[Order] = []
     for n in range(count + (rng.random() < 0.2)):
         if rng.random() < 0.6:
@@ -246,7 +266,8 @@ def _signals(rng: Random, flow_id: str, name: str, count: int) -> list[Order]:
                 if odd
                 else Send(flow_id, name, "odd", key=key)
             )
-        send = Send(flow_id, Programmed.confirm if name == "confirm" else name, n, key=f"{name}-{n}")
+        door = Post if is_posted and rng.random() < 0.5 else Send
+        send = door(flow_id, Programmed.confirm if name == "confirm" else name, n, key=f"{name}-{n}")
         orders += [send] * rng.choice((1, 1, 1, 2))
         if rng.random() < 0.1:
             orders.append(orders[0])

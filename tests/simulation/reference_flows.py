@@ -79,12 +79,13 @@ class Steps(Flow):
             raise ConnectionError("somebody has to mend it")
         return n + 1
 
-    def found_out(self, n: int) -> Done | None:
-        return Done(n + 1) if world().effects[f"reconciled/{n}"] else None
+    def found_out(self, n: int, key: str) -> Done | None:
+        return Done(n + 1) if key in world().booked else None
 
     @step(reconcile=found_out)
-    def add_once(self, n: int) -> int:
+    def add_once(self, n: int, key: str) -> int:
         world().touch()
+        world().booked.add(key)
         return n + 1
 
     @step(timeout=SOON)
@@ -236,7 +237,7 @@ class Asynchronous(Steps):
 class Reconciled(Steps):
     @flow(name="reconciled")
     async def main(self, n: int) -> int:
-        return await self.add_once(await self.add_once(n))
+        return await self.add_once(await self.add_once(n, "first"), "second")
 
 
 class Asked(Steps):

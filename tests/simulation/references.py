@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simulation import reference_flows as flows
-from simulation.clients import Command, Deploy, Pause, Query, Result, Script, Send, Start, Until, Wait
+from simulation.clients import Command, Deploy, Pause, Post, Query, Result, Script, Send, Start, Until, Wait
 from simulation.run import Scenario
 
 if TYPE_CHECKING:
@@ -57,6 +57,24 @@ def early() -> Scenario:
     confirm = Send(name, kind.confirm, 7, key="confirm")
     again = (Result(name), confirm, words[0])
     return scenario(name, kind, [1, 2, 3, 70], confirm, *words, confirm, *again, args=())
+
+
+def posted() -> Scenario:
+    kind, name = flows.Signalled, "posted"
+    return scenario(
+        name,
+        kind,
+        [10, 2, 30],
+        Post(name, kind.confirm, 1, key="a"),
+        Post(name, "more", "no number", key="x"),
+        Post(name, "more", 2, key="b"),
+        Post(name, kind.confirm, 1, key="a"),
+        Send(name, kind.confirm, 1, key="a"),
+        Post(name, kind.confirm, 3, key="c"),
+        args=(),
+        others=(Script((Wait(0.5), Post(name, kind.confirm, 1, key="a"))),),
+        effects=counted(name, 1, 1),
+    )
 
 
 def raced() -> Scenario:
@@ -131,6 +149,7 @@ def references() -> list[Scenario]:
         scenario("slept", flows.Slept, 3, effects=counted("slept", 1, 1)),
         signalled(),
         early(),
+        posted(),
         raced(),
         scenario("gathered", flows.Gathered, [2, 3, 4, 2], effects=counted("gathered", 1, 1, 1, 1)),
         scenario("interleaved", flows.Interleaved, [3, 4, [2, 13]]),
@@ -139,7 +158,7 @@ def references() -> list[Scenario]:
         scenario("failed", flows.Failed, 4),
         scenario("isolated", flows.Isolated, 3, effects=counted("isolated", 1, 1)),
         scenario("asynchronous", flows.Asynchronous, [3, "StepTimeout"]),
-        scenario("reconciled", flows.Reconciled, 3, exactly_once=frozenset(("reconciled",))),
+        scenario("reconciled", flows.Reconciled, 3),
         asked(),
         upgraded(),
         upgraded_badly(),

@@ -9,15 +9,17 @@ from persistasaurus.actors.serial import DeadlockError
 from persistasaurus.actors.testing.schedule import PROMPT, Crashed
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import Durability, SqliteStore
-from simulation.clients import Client, Script, Tend
+from simulation.clients import Client, Post, Script, Tend
 from simulation.disturbance import CALM, Disturbance, FailingStore
 from simulation.ledger import Ledger
 from simulation.oracles import judge
 from simulation.outside import renew
+from simulation.spool import MemorySpool, seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from persistasaurus import FlowSystem
     from persistasaurus.actors.seam import ManualClock
     from persistasaurus.actors.testing.mortal import Death
     from persistasaurus.actors.testing.schedule import Pace
@@ -42,8 +44,6 @@ class Scenario(NamedTuple):
     """The balance of each event-sourced actor."""
     effects: Mapping[str, int] = {}
     """How often each effect happens when nothing goes wrong, where that is certain."""
-    exactly_once: frozenset[str] = frozenset()
-    """Flows whose steps have their effects once, whatever goes wrong."""
 
 
 class Violation(AssertionError):
@@ -95,10 +95,12 @@ class Run:
         self.outside = renew(self.ledger.touched)
         self.disturbance = Disturbance(self, plan, seed)
         self.clients = [Client(self, script) for script in self._scripts()]
+        self.spool = MemorySpool(self)
+        self._is_posted_to = any(isinstance(o, Post) for script in scenario.scripts for o in script.orders)
         self.turns = 0
         self.stops = 0
         self.is_calm = plan == CALM and not deaths and store is None
-        self.simulation.on_boot.append(lambda _: self._revive())
+        self.simulation.on_boot.append(self._revive)
         self.simulation.before_turn = self.disturbance.strike
         self._restart: bool | None = None
 
@@ -133,7 +135,8 @@ class Run:
         logger.propagate = False
         logger.setLevel(logging.ERROR)
         try:
-            self._play()
+            with seldom():
+                self._play()
             judge(self)
             self.check()
         finally:
@@ -197,7 +200,9 @@ class Run:
         else:
             clock.advance(max(0.0, instant - clock.elapsed()))
 
-    def _revive(self) -> None:
+    def _revive(self, system: FlowSystem) -> None:
+        if self._is_posted_to:
+            self.spool.serve(system)
         self.ledger.born()
         for client in self.clients:
             client.revive()

@@ -1,8 +1,14 @@
-"""The power fails at any operation on the disk: the next process goes on, and the same comes of it."""
+"""The power fails at any operation on the disk: the next process goes on, and the same comes of it.
+
+PERSISTASAURUS_CUTS=0 pytest -n 2 -rP tests/simulation/test_disk.py  # everywhere, under every policy
+"""
 
 from __future__ import annotations
 
+import os
+from itertools import product
 from random import Random
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SEED = 3
-SOMEWHERE = ("signalled", "early", "retried", "reconciled", "interleaved", "account", "paused", "many")
-CUTS = 8
+SEED = int(os.environ.get("PERSISTASAURUS_SEED", "3"))
+CUTS = int(os.environ.get("PERSISTASAURUS_CUTS", "12"))
+"""So many power cuts for each reference; 0: at every operation, under every policy, and once more each."""
+NAMES = [scenario.name for scenario in references()]
+WHOLE = "in order"
+A_DAY_S = 86_400
+
+pytestmark = pytest.mark.timeout(120 if CUTS == 12 else A_DAY_S)
 
 
 @pytest.fixture
@@ -44,21 +55,35 @@ def play(root: Path, name: str, cuts: tuple[int, ...] = (), policy: str = "none"
     return disk.operations
 
 
-def test_the_power_fails_at_any_operation(root: Path) -> None:
-    operations = play(root, "in order")
-    assert operations > 100
-
-    for cut in range(1, operations + 1):
-        play(root, "in order", (cut,), POLICIES[cut % len(POLICIES)])
-
-
-@pytest.mark.parametrize("name", SOMEWHERE)
-def test_the_power_fails_and_fails_again_during_the_recovery(root: Path, name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_the_power_fails_at_any_operation(root: Path, name: str) -> None:
     operations = play(root, name)
+    assert operations > 100
     rng = Random(f"{name} {SEED}")
 
-    for number in range(CUTS):
-        first = rng.randrange(1, operations)
+    runs, began = 0, perf_counter()
+    for cut, policy in places(name, operations, rng):
+        play(root, name, (cut,), policy)
+        runs += 1
+    print(f"{runs} crash runs, {runs / (perf_counter() - began):.0f}/s")  # noqa: T201 - the figures
+
+
+def places(name: str, operations: int, rng: Random) -> list[tuple[int, str]]:
+    """Choose where the power is cut, and what is left then: of one reference, everywhere."""
+    everywhere = range(1, operations + 1)
+    if not CUTS:
+        return list(product(everywhere, POLICIES))
+    cuts = everywhere if name == WHOLE else rng.sample(everywhere, min(CUTS, operations))
+    return [(cut, POLICIES[cut % len(POLICIES)]) for cut in cuts]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_power_fails_and_fails_again_during_the_recovery(root: Path, name: str) -> None:
+    operations = play(root, name)
+    rng = Random(f"{name} {SEED} again")
+    firsts = [rng.randrange(1, operations) for _ in range(CUTS // 3)] if CUTS else range(1, operations)
+
+    for number, first in enumerate(firsts):
         play(root, name, (first, first + rng.randrange(1, 40)), POLICIES[number % len(POLICIES)])
 
 
