@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..flows import FlowDefinition
     from ..store import NewRecord, Record
 
-__all__ = ["Compatible", "Diverges", "check_history", "recorded"]
+__all__ = ["Compatible", "Diverges", "check_history", "rebuild", "recorded"]
 
 _ADVICE = "\nNothing in the history"
 _TODO = (
@@ -59,19 +59,39 @@ def check_history(
     What the flow's own body does when it runs happens, of course: a body that waits for anything but its
     history is at fault already.
     """
+    rebuilt = rebuild(definition, flow_id, history, limits)
+    if isinstance(rebuilt, Diverges):
+        return rebuilt
+    rebuilt.close()
+    return Compatible(flow_id, len(history))
+
+
+def rebuild(
+    definition: FlowDefinition[..., Any],
+    flow_id: str,
+    history: Sequence[Recorded],
+    limits: Limits | None = None,
+) -> FlowMachine | Diverges:
+    """Replay as `check_history` does. What has come of it may be looked at, and is to be closed."""
     machine = FlowMachine(flow_id, definition, limits or Limits())
     try:
         machine.replay(history)
     except NondeterminismError as error:
-        version = error.version or 0
-        event = next((r.event for r in history if r.version == version), None)
-        place = error.attempted_at
-        attempted_at = text_of(place) if place is not None and place.file else ""
-        both_sides = str(error).partition(_ADVICE)[0]  # what follows is for a flow that has been parked
-        return Diverges(flow_id, version, both_sides, getattr(event, "line", ""), attempted_at)
-    finally:
         machine.close()
-    return Compatible(flow_id, len(history))
+        return _diverges(flow_id, history, error)
+    except BaseException:
+        machine.close()
+        raise
+    return machine
+
+
+def _diverges(flow_id: str, history: Sequence[Recorded], error: NondeterminismError) -> Diverges:
+    version = error.version or 0
+    event = next((r.event for r in history if r.version == version), None)
+    place = error.attempted_at
+    attempted_at = text_of(place) if place is not None and place.file else ""
+    both_sides = str(error).partition(_ADVICE)[0]  # what follows is for a flow that has been parked
+    return Diverges(flow_id, version, both_sides, getattr(event, "line", ""), attempted_at)
 
 
 def recorded(records: Iterable[Record | NewRecord]) -> list[Recorded]:

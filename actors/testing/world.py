@@ -11,12 +11,13 @@ from ...flows.errors import NondeterminismError
 from ...flows.signal import SignalType
 from ...store import Append
 from ..event_sourced import ACTOR_STATUS
-from ..replay import Diverges, check_history, recorded
+from ..replay import Diverges, rebuild, recorded
 from ..sending import from_microseconds
 from .doubles import StepDouble, step_of
 from .handle import SimulatedHandle
 from .schedule import PROMPT
 from .simulation import Simulation
+from .state import first_difference, live_machine
 from .steps import perform
 from .waiting import open_waits, waits_in_words
 
@@ -40,11 +41,13 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 _MICROSECONDS = 1_000_000
-_FOUND = "always_replay: the flow's code has not done the same again when it was replayed at once:"
+_DIFFERS = "always_replay: the flow's code has not done the same again when it was replayed at once:"
+_KEEPS_OTHER = "always_replay: what the flow's code keeps is not the same when it is rebuilt from its log:"
 _CAUSES = (
     "Time, randomness and global state belong into steps, or come from now(), random() and uuid4(). What the"
     " body of a flow changes outside of itself is changed by each replay."
 )
+_CHANGED = "What a step or a query changes in the flow is not repeated by any."
 _WAKES_MAX = 10_000
 _ENDED = ("completed", "failed", "parked")
 
@@ -93,7 +96,7 @@ class World:
     Args:
         seed: what random numbers and the order of turns come from.
         always_replay: rebuild each flow from its log after each commit, so that code which would
-            not do the same again is found at once.
+            not do the same again, or keeps something else then, is found at once.
         deaths: commits at which the process dies.
         pace: how turns are spread over time.
         options: more arguments for `FlowSystem`.
@@ -394,8 +397,22 @@ class World:
         definition = None if header is None else registry.find(header.type)
         if definition is None:
             return
-        verdict = check_history(definition, flow_id, recorded(store.read(flow_id)))
-        if isinstance(verdict, Diverges):
-            error = NondeterminismError(f"{_FOUND}\n{verdict.message}\n{_CAUSES}")
-            error.version = verdict.version
-            raise error
+        history = recorded(store.read(flow_id))
+        rebuilt = rebuild(definition, flow_id, history)
+        if isinstance(rebuilt, Diverges):
+            raise _found(rebuilt.version, _DIFFERS, rebuilt.message, _CAUSES)
+        try:
+            live = live_machine(self.system, flow_id)
+            difference = None if live is None else first_difference(live, rebuilt)
+        finally:
+            rebuilt.close()
+        if difference is not None:
+            where = f"flow {flow_id!r} ({definition.name}), after event {len(history)}: {difference.path}"
+            sides = f"  live:    {difference.live}\n  rebuilt: {difference.rebuilt}"
+            raise _found(len(history), _KEEPS_OTHER, where, sides, f"{_CAUSES} {_CHANGED}")
+
+
+def _found(version: int, *lines: str) -> NondeterminismError:
+    error = NondeterminismError("\n".join(lines))
+    error.version = version
+    return error

@@ -1,9 +1,10 @@
-"""Flows to be tested with the kit, and two that are wrong on purpose."""
+"""Flows to be tested with the kit, and some that are wrong on purpose."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from itertools import count
+from time import perf_counter
 
 import msgspec
 from persistasaurus import (
@@ -84,6 +85,19 @@ class ForgetfulFlow(Flow):
     async def go(self) -> int:
         await self.note(0)
         return await self.note(next(calls))
+
+    @step
+    def note(self, n: int) -> int:
+        return n
+
+
+class HastyFlow(Flow):
+    """Wrong: it keeps the time, which is another in each replay."""
+
+    @flow(name="hasty")
+    async def go(self) -> None:
+        self.began = perf_counter()
+        await self.note(0)
 
     @step
     def note(self, n: int) -> int:

@@ -182,10 +182,16 @@ def test_it(flows, shared):
 def test_each_step_can_be_followed_by_a_rebuild(users: pytest.Pytester, mark: str, ini: str) -> None:
     users.makeini(f"[pytest]\n{ini}\n")
 
-    told = run(users, f"{mark}\ndef test_it(flows):\n    flows.run(ForgetfulFlow.go)\n")
+    text = (
+        f"{mark}\ndef test_what_it_does(flows):\n    flows.run(ForgetfulFlow.go)\n"
+        f"{mark}\ndef test_what_it_keeps(flows):\n    flows.run(HastyFlow.go)\n"
+    )
 
-    told.assert_outcomes(failed=1)
+    told = run(users, text)
+
+    told.assert_outcomes(failed=2)
     told.stdout.fnmatch_lines(["*always_replay*", "*recorded:*shop.py*", "*attempted:*shop.py*"])
+    told.stdout.fnmatch_lines(["*always_replay*", "*after event 2: self.began", "*live:*", "*rebuilt:*"])
 
 
 # ------------------------------------------------------------------------------- golden histories
