@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from . import events
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .pending import StepRun
 
 _SUSPICIOUS = 2
@@ -23,15 +25,20 @@ class Verdict(enum.Enum):
 
 
 def judge(run: StepRun, poison_after: int, *, is_reconciled: bool = False) -> Verdict | events.Parked:
-    """Return what is to be done. A person's approval counts for more than anything that has happened."""
-    if run.approved or not run.is_doubtful:
+    """Return what is to be done. A person's approval counts for more than anything that has happened.
+
+    But who can find out is asked all the same: the approval may have been for another step of the flow.
+    """
+    if not run.is_doubtful:
         return Verdict.RUN
-    if run.unresolved >= poison_after:
+    if not run.approved and run.unresolved >= poison_after:
         return events.Parked(
             "poisoned", f"the process died {run.unresolved} times during step {run.number} {run.step.name!r}"
         )
     if not is_reconciled and run.step.reconcile is not None:
         return Verdict.RECONCILE
+    if run.approved:
+        return Verdict.RUN
     if not is_reconciled and run.step.on_crash == "park":
         return events.Parked(
             "in_doubt",
@@ -39,3 +46,12 @@ def judge(run: StepRun, poison_after: int, *, is_reconciled: bool = False) -> Ve
             " its effect has happened. Find out; handle.retry() runs the step again",
         )
     return Verdict.RUN_ALONE if run.unresolved >= _SUSPICIOUS else Verdict.RUN
+
+
+def parked_for(verdicts: Iterable[Verdict | events.Parked]) -> events.Parked | None:
+    """Return the event that parks a flow, if any of its steps has to wait for a person; it names all of them.
+
+    A retry approves of all steps of a flow, so whoever retries must have been told of each.
+    """
+    found = [verdict for verdict in verdicts if isinstance(verdict, events.Parked)]
+    return events.Parked(found[0].reason, "; ".join(parked.message for parked in found)) if found else None

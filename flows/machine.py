@@ -23,7 +23,7 @@ import msgspec
 
 from . import events, messages
 from .commands import AskTurn, Decision, Reconcile, RunStep, Warn
-from .doubt import Verdict, judge
+from .doubt import Verdict, judge, parked_for
 from .echo import Expected, Recorder, instant
 from .errors import FlowEnded, NotInFlowError, PayloadError
 from .execution import Execution
@@ -370,14 +370,19 @@ class FlowMachine:
         if run is None or run.phase is not Phase.RECONCILING:
             return
         run.phase = Phase.RUNNING
-        if execution.ended is None and execution.parked is None:
-            failure = message.failure
-            self._park(
-                "in_doubt",
-                f"step {run.number} {run.step.name!r}: its reconcile function could not find out:"
-                f" {failure.type}: {failure.message}",
-                failure.traceback,
-            )
+        if execution.ended is not None or execution.parked is not None:
+            return
+        if run.approved:
+            self._run_again(run)
+            return
+        failure = message.failure
+        self._park(
+            "in_doubt",
+            f"step {run.number} {run.step.name!r}: its reconcile function could not find out:"
+            f" {failure.type}: {failure.message}. handle.retry() asks it once more, and runs the step again"
+            " if it still does not know",
+            failure.traceback,
+        )
 
     def _interrupt(self, message: messages.Interrupt) -> None:
         for run in list(self._execution.steps.values()):
@@ -419,13 +424,13 @@ class FlowMachine:
         if self._execution.is_still:
             return
         doubtful = [r for r in self._execution.steps.values() if r.phase is Phase.RUNNING and not r.is_live]
-        for run in doubtful:
-            verdict = judge(run, self.limits.poison_after)
-            if isinstance(verdict, events.Parked):
-                self._record(verdict)
-                return
-        for run in doubtful:
-            if judge(run, self.limits.poison_after) is Verdict.RECONCILE:
+        verdicts = [judge(run, self.limits.poison_after) for run in doubtful]
+        parked = parked_for(verdicts)
+        if parked is not None:
+            self._record(parked)
+            return
+        for run, verdict in zip(doubtful, verdicts, strict=True):
+            if verdict is Verdict.RECONCILE:
                 run.phase = Phase.RECONCILING
                 self._decision.commands.append(Reconcile(run))
             else:

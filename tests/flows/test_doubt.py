@@ -35,6 +35,10 @@ class Doubtful(Flow):
     async def both(self) -> list[str]:
         return list(await gather(self.work("a"), self.work("b")))
 
+    @flow
+    async def beside(self) -> list[str]:
+        return list(await gather(self.findable("a"), self.at_most_once("b"), self.at_most_once("c")))
+
     @step
     def work(self, what: str) -> str:
         return what
@@ -160,6 +164,26 @@ def test_reconcile_can_be_repaired() -> None:
     story.reconcile(1)
 
     assert story.repair().finish().result == "a"
+
+
+def test_who_can_find_out_is_asked_also_when_a_person_has_approved_of_a_step_beside_it() -> None:
+    FOUND["a"] = Done("found")
+    story = Story(Doubtful.beside).start().restart()
+    assert story.status == "parked"
+    assert not story.reconciles
+
+    story = story.repair()
+
+    assert list(story.reconciles) == [1]
+    assert set(story.runs) == {2, 3}
+    assert story.finish().result == ["found", "b", "c"]
+
+
+def test_whoever_approves_has_been_told_of_each_step_that_waits_for_it() -> None:
+    story = Story(Doubtful.beside).start().restart()
+
+    assert "step 2 'at_most_once'" in story.machine.parked.message
+    assert "step 3 'at_most_once'" in story.machine.parked.message
 
 
 def test_what_is_reconciled_during_a_pause_waits_for_its_end() -> None:
