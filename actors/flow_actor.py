@@ -13,7 +13,7 @@ are recorded. So a message only says "look", and losing one loses nothing.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, assert_never, cast
 
 from ..flows import commands, events, messages
 from ..flows.commands import Decision
@@ -292,6 +292,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
                 self.report(requests.AskTurn(self.flow_id, step))
             case commands.Warn(text):
                 logger.warning("%s", text)
+            case _:
+                assert_never(command)
 
     def _step_reports(self, message: StepReport) -> bool:
         return tell(self.actor_ref, message)
@@ -330,6 +332,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if reply is not None:
             reply.fail(unconfirmed(self.flow_id, error))
         if self.status == "parked":
+            self.idle_or_not()
             return
         parked = parked_for(error)
         self.status, self._wake_at = "parked", None
@@ -394,11 +397,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         machines = self.machine, self.replica
         self.machine = self.replica = None
         for machine in machines:
-            try:
-                if machine is not None:
-                    machine.close()
-            except BaseException:  # the user's code, on its way out
-                logger.exception("Flow %r could not be dropped cleanly", self.flow_id)
+            if machine is not None:
+                machine.close()
 
     def report(self, message: Any) -> None:
         """Tell the supervisor."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from ..flows.errors import PayloadError, PersistasaurusError, StoreUnavailable, SystemClosed
 from ..store import Deliver, StoreError
@@ -132,6 +132,8 @@ class Intake(PooledActor):
                     self._take_some()
                 case Heard():
                     self._heard(message)
+                case _:
+                    assert_never(message)
         except Exception:
             logger.exception("The intake could not handle %s", type(message).__name__)
             if not isinstance(message, Heard):
@@ -158,6 +160,8 @@ class Intake(PooledActor):
         try:
             self._system.door.enter()
             names = self._spool.pending()
+            if names:
+                names = _without_gaps(names, self._spool.pending())
         except PersistasaurusError:
             return []
         except (StoreError, OSError) as error:
@@ -301,6 +305,8 @@ class Intake(PooledActor):
                 self._system.ask(requests.Resume(flow_id, by, order.why, reply))
             case RetryOrder():
                 self._system.ask(requests.Retry(flow_id, by, order.why, reply, order.version))
+            case _:
+                assert_never(order)
         return reply
 
     def _send(self, order: SignalOrder) -> Reply[Receipt]:
@@ -347,3 +353,13 @@ class Intake(PooledActor):
         else:
             self._known.discard(lane.next())
             self._go_on(lane)
+
+
+def _without_gaps(names: list[str], later: list[str]) -> list[str]:
+    """Return those of the names that nothing can be missing in front of.
+
+    A long folder is listed in parts. Of two orders that a sender leaves meanwhile, the second may be seen,
+    and the first not; but that one was there when the first listing ended, and so is in the `later` one.
+    """
+    missed = min(set(later).difference(names), default=None)
+    return names if missed is None else [name for name in names if name < missed]

@@ -235,24 +235,35 @@ class Postbox:
         """Tell how many orders wait for the engine.
 
         Raises:
+            StoreUnavailable: the spool cannot be read now.
             StoreError: the spool cannot be used; the message says why.
         """
         try:
             return len(self._spool.pending())
         except OSError as error:
-            raise StoreUnavailable(f"the spool cannot be read: {error.strerror}") from error
+            raise _unreadable(error) from error
 
     def undelivered(self) -> list[Undelivered]:
         """Return the orders that could not be carried out, and whose senders have not heard so, oldest first.
 
         Raises:
+            StoreUnavailable: the spool cannot be read now.
             StoreError: the spool cannot be used; the message says why.
         """
-        found: list[Undelivered] = []
-        for refused in self._spool.refused():
-            try:
-                order = decode_order(refused.data) if refused.data else None
-            except PersistasaurusError:
-                order = None
-            found.append(Undelivered(refused.at, order, refused.reason))
-        return found
+        try:
+            refused = self._spool.refused()
+        except OSError as error:
+            raise _unreadable(error) from error
+        return [Undelivered(r.at, _order_in(r.data), r.reason) for r in refused]
+
+
+def _unreadable(error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"the spool cannot be read: {error.strerror}")
+
+
+def _order_in(data: bytes) -> Order | None:
+    """Return the order that was refused; None: it was none."""
+    try:
+        return decode_order(data) if data else None
+    except PersistasaurusError:
+        return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ..store import StoreError
 from .journal import tell
@@ -97,6 +97,8 @@ class Timers(PooledActor):
                 self._fire()
             case Look(after):
                 self._look(after)
+            case _:
+                assert_never(message)
         self._set_alarm()
 
     def _arm(self, flow_id: str, elapsed: float) -> None:

@@ -80,6 +80,21 @@ def test_a_cancelled_alarm_does_not_fire(clock: ManualClock, alarms: ManualAlarm
     assert fired == ["kept"]
 
 
+def test_an_alarm_that_is_cancelled_on_its_way_to_be_fired_does_not_fire(
+    alarms: ManualAlarms, caplog: pytest.LogCaptureFixture
+) -> None:
+    fired = []
+    alarm = alarms.call_at(0, lambda: fired.append("cancelled"))
+    on_its_way = alarms._pop_due()
+    assert on_its_way is alarm
+
+    alarm.cancel()
+    on_its_way.fire()
+
+    assert fired == []
+    assert caplog.records == []
+
+
 def test_setting_and_cancelling_for_ever_takes_no_memory(alarms: ManualAlarms) -> None:
     for _ in range(10_000):
         alarms.call_at(1, int).cancel()

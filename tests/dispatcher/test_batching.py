@@ -116,6 +116,20 @@ def test_asks_in_a_batch_that_crashes_fail(
         assert stop.get(timeout=30) is True
 
 
+def test_a_stop_right_behind_a_batch_that_crashes_is_answered(held: Any) -> None:
+    def throw() -> Never:
+        raise ValueError("odd")
+
+    ref, gate, events = held
+    ref.tell(throw)
+    stop = ref.stop(block=False)
+
+    gate.set()
+
+    assert stop.get(timeout=30) is True
+    assert "stopped" not in events
+
+
 def test_an_ask_may_be_answered_after_its_batch_but_fails_when_the_actor_ends(held: Any) -> None:
     ref, gate, _events = held
     later, never = ref.ask(SILENT, block=False), ref.ask(SILENT, block=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from persistasaurus.actors.futures import PooledFuture
-from persistasaurus.actors.mailbox import BatchMailbox, Letter, Mailbox, Park
+from persistasaurus.actors.mailbox import ActorStop, BatchMailbox, Letter, Mailbox, Park
 from persistasaurus.actors.pooled import PooledActor
 from pykka import ActorDeadError
 
@@ -113,6 +113,17 @@ def test_a_closed_mailbox_answers_for_what_comes_late(mailbox: Any, scheduler: R
         future.get(timeout=0)
     assert mailbox.empty()
     assert scheduler.runnable == []
+
+
+def test_a_stop_for_an_actor_that_has_ended_is_no_dead_letter(mailbox: Any, scheduler: Recording) -> None:
+    asked = PooledFuture[Any]()
+    mailbox.close(None)
+
+    mailbox.put(Letter(ActorStop()))
+    mailbox.put(Letter(ActorStop(), asked))
+
+    assert scheduler.letters == []
+    assert asked.get(timeout=0) is None
 
 
 def test_a_mailbox_that_others_emptied_a_moment_ago_has_nothing_to_get(mailbox: Any) -> None:

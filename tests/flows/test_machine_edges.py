@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
+from types import coroutine
 
 import pytest
 from persistasaurus.flows import Done, Flow, branch, events, flow, gather, signal, sleep, step, wait_for
-from persistasaurus.flows.branch import NoLoop
+from persistasaurus.flows.branch import Branch, Ended, NoLoop, RunQueue
 from persistasaurus.flows.errors import NondeterminismError, NotDurableError, StepError
 from persistasaurus.flows.events import Failure
 from persistasaurus.flows.messages import Moment, Pause, Reconciled, ReconcileFailed, Resume, Turn
@@ -24,6 +25,17 @@ class Edges(Flow):
         return await self.work("a")
 
     @flow
+    async def both(self) -> str:
+        await gather(self.in_one_place(), self.in_another())
+        return "done"
+
+    async def in_one_place(self) -> str:
+        return await self.work("a")
+
+    async def in_another(self) -> str:
+        return await self.work("b")
+
+    @flow
     async def forget(self) -> str:
         self.work("a")
         return "done"
@@ -39,6 +51,10 @@ class Edges(Flow):
     @flow(name="changing")
     async def ends(self) -> None:
         return
+
+    @flow(name="changing")
+    async def breaks(self) -> None:
+        raise ValueError("it cannot be")
 
     @flow
     async def late(self) -> None:
@@ -186,6 +202,7 @@ def test_a_wait_that_a_repair_brings_about_gets_a_number_that_was_never_used() -
         (Edges.waits, Edges.sleeps, "wait for signal 'go'", "sleep 1"),
         (Edges.sleeps, Edges.waits, "sleep 1", "wait for signal 'go'"),
         (Edges.sleeps, Edges.ends, "sleep 1", "the flow's completion"),
+        (Edges.sleeps, Edges.breaks, "sleep 1", "the flow's failure with ValueError: it cannot be"),
     ],
 )
 def test_changed_code_is_told_with_what_was_recorded_and_what_it_does(
@@ -216,10 +233,39 @@ def test_asyncio_cannot_look_a_flow_up_among_its_loops() -> None:
 
 
 def test_where_a_flow_waits_is_told_also_when_many_places_are_known(monkeypatch) -> None:
-    monkeypatch.setattr(branch, "_LOCATIONS", 0)
-    story = Story(Edges.work_once).start()
+    monkeypatch.setattr(branch, "_LOCATIONS", 1)
+    monkeypatch.setattr(branch, "_locations", {})
 
-    assert Path(__file__).name in story.of(events.StepStarted)[0].line
+    first, second = Story(Edges.both).start().of(events.StepStarted)
+
+    assert Path(__file__).name in first.line
+    assert Path(__file__).name in second.line
+    assert first.line != second.line
+    assert len(branch._locations) == 1
+
+
+def test_a_flow_that_awaits_whatever_is_done_to_it_is_dropped_in_the_end() -> None:
+    awaits, last = [], 150
+
+    @coroutine
+    def bare():
+        yield
+
+    async def stubborn() -> None:
+        while len(awaits) < last:
+            try:
+                await bare()
+            except GeneratorExit:
+                awaits.append("again")
+
+    waiting = stubborn()
+    waiting.send(None)
+    dropped = Branch(waiting, RunQueue(None), Ended(awaits.append, awaits.append))
+    dropped.close()
+    assert len(awaits) == 100
+
+    dropped.close()
+    assert len(awaits) == last
 
 
 def test_what_nobody_waits_for_in_this_run_comes_by_the_calendar() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import persistasaurus.actors.event_sourced as module
 import pytest
 from persistasaurus import EventSourcedActor, Flow, FlowNotFound, StoreUnavailable, SystemClosed, flow
-from persistasaurus.store import StoreFull
+from persistasaurus.store import Append, StoreFull
 from pykka import ActorDeadError
 from system.doubles import DEAD_MAN_S, FaultyStore, memory_store, wait_until
 
@@ -58,6 +58,9 @@ class Account(EventSourcedActor[Deposited | Closed]):
                 return self.persist(Other(1))  # type: ignore[arg-type]
             case int() if message > 0:
                 return self.persist(Deposited(message), then=lambda: self.balance)
+            case ("write", int() as version, list() as written):
+                append = Append(self.stream_id, version, (self._record(Closed()),))
+                return self.write(append, lambda: written.append(version))
             case (int(), int()):
                 return self.persist(*map(Deposited, message), then=lambda: self.balance)
         raise ValueError("a deposit is more than nothing")
@@ -155,6 +158,18 @@ def test_what_then_raises_goes_to_the_asker_and_the_events_stand(
     assert account.ask("balance") == 1
 
 
+def test_what_then_raises_with_nobody_to_hear_it_ends_the_actor_and_the_events_stand(
+    make_system: Callable[..., FlowSystem], caplog: pytest.LogCaptureFixture
+) -> None:
+    system = make_system()
+    account = system.actor(Account, "ada")
+    account.tell("then fails")
+    wait_until(lambda: not account.is_alive())
+
+    assert "ZeroDivisionError" in caplog.text
+    assert system.actor(Account, "ada").ask("balance") == 1
+
+
 def test_a_failed_commit_ends_the_actor_and_the_next_one_knows_what_is_on_disk(
     make_system: Callable[..., FlowSystem],
 ) -> None:
@@ -174,6 +189,21 @@ def test_a_failed_commit_ends_the_actor_and_the_next_one_knows_what_is_on_disk(
         account.ask("balance")
     wait_until(lambda: store.inner._halted is None)
     assert system.actor(Account, "ada").ask(4) == 5
+
+
+def test_a_write_of_ones_own_that_fails_ends_the_actor_also_when_nobody_is_to_hear_of_it(
+    make_system: Callable[..., FlowSystem],
+) -> None:
+    account = make_system().actor(Account, "ada")
+    assert account.ask(1) == 1
+    written: list[int] = []
+
+    account.ask(("write", 1, written))
+    wait_until(lambda: written == [1])
+    account.ask(("write", 7, written))
+    wait_until(lambda: not account.is_alive())
+
+    assert written == [1]
 
 
 def _halted(store: FaultyStore) -> StoreFull:

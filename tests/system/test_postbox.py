@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,11 +23,12 @@ from persistasaurus import (
     Overloaded,
     PersistasaurusError,
     SignalRejected,
+    StoreUnavailable,
 )
 from persistasaurus.actors.orders import PauseOrder, RetryOrder, SignalOrder, answered_with
 from persistasaurus.actors.postbox import Postbox
 from persistasaurus.actors.seam import ManualClock, SystemClock
-from persistasaurus.store import SqliteStore, StoreLimits, StoreUnusable
+from persistasaurus.store import SqliteStore, StoreError, StoreLimits, StoreUnusable
 from system.doubles import DEAD_MAN_S, kinds, wait_until
 from system.spooling import FLOWS, Declares, Fails, Hears, leave, spool_of, word
 
@@ -153,6 +155,17 @@ def test_a_failure_is_retried_once_however_many_ask_for_it(
     assert kinds(handle).count("repaired") == 2
 
 
+def test_a_postbox_lets_go_of_its_store_when_its_block_ends_and_what_was_posted_stays(
+    postbox: Postbox, path: Path
+) -> None:
+    with Postbox(path) as entered:
+        entered.pause("hears")
+
+    assert postbox.waiting() == 1
+    with pytest.raises(StoreError):
+        entered.pause("hears")
+
+
 def test_two_stores_have_nothing_to_do_with_each_other(
     make: Callable[..., FlowSystem], postbox: Postbox, tmp_path: Path, postbox_of: Any
 ) -> None:
@@ -258,6 +271,11 @@ def test_too_many_orders_for_an_engine_that_is_down_are_refused(
     refused(lambda: postbox.pause("hears"), Overloaded, "2 requests wait")
 
 
+def test_an_order_that_is_larger_than_the_engine_would_read_is_refused(postbox: Postbox) -> None:
+    refused(lambda: postbox.pause("hears", why="x" * (16 << 20)), SignalRejected, "more than the limit")
+    assert postbox.waiting() == 0
+
+
 def test_a_store_that_is_not_there_has_no_postbox(tmp_path: Path) -> None:
     refused(lambda: Postbox(tmp_path / "none.db"), StoreUnusable, "no store at")
     assert list(tmp_path.iterdir()) == []
@@ -356,6 +374,40 @@ def test_whoever_is_not_answered_in_time_hears_so_and_the_order_stays(postbox: P
         impatient.close()
     finally:
         owner.close()
+
+
+@pytest.fixture
+def answers(postbox: Postbox, path: Path) -> Path:
+    """Return the folder in which an engine would leave its answers."""
+    postbox.pause("hears").wait(0)
+    return spool_of(path).folder / "answers"
+
+
+def test_an_answer_that_makes_no_sense_is_not_known_and_told_once(postbox: Postbox, answers: Path) -> None:
+    posted = postbox.pause("hears")
+    (answers / posted.name).write_bytes(b'{"kind": 1')
+
+    refused(lambda: posted.wait(0), StoreUnavailable, f"the answer to {posted.name} cannot be read")
+    assert posted.wait(0) is None
+
+
+def test_an_answer_that_can_not_be_read_is_not_known(postbox: Postbox, answers: Path) -> None:
+    posted = postbox.pause("hears")
+    (answers / posted.name).mkdir()
+
+    refused(lambda: posted.wait(0), StoreUnavailable, "cannot be read")
+
+
+def test_a_spool_that_can_not_be_looked_into_says_so(
+    postbox: Postbox, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worn_out(_: Path) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("persistasaurus.store.spool.names_in", worn_out)
+
+    for look in (postbox.waiting, postbox.undelivered):
+        refused(look, StoreUnavailable, "the spool cannot be read: Input/output error")
 
 
 def test_an_order_that_makes_no_sense_to_the_engine_is_listed_as_what_it_was(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step
 from persistasaurus.actors.alarms import ManualAlarms
 from persistasaurus.actors.moments import Moments, steady
 from persistasaurus.actors.seam import ManualClock, Seam
-from system.doubles import kinds, live_flows, supervisor_of, wait_until
+from persistasaurus.actors.testing.simulation import Simulation
+from persistasaurus.store import StoreHalted
+from system.doubles import FaultyStore, kinds, live_flows, memory_store, supervisor_of, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,6 +182,33 @@ def test_after_a_restart_only_the_remainder_of_a_delay_is_waited_for(
         assert "step_attempted" not in kinds(handle)
         clock.advance(0.002)
     wait_until(lambda: handle.status == "completed")
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"), [(StoreHalted("injected"), 0), (ZeroDivisionError("injected"), 1)], ids=repr
+)
+def test_a_look_into_the_store_that_fails_is_made_again(
+    error: Exception, logged: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FaultyStore(memory_store())
+    rules = SupervisorRules(idle_s=1, horizon_s=30)
+
+    def fail_once(*_: Any, **__: Any) -> Any:
+        del store.due
+        raise error
+
+    with Simulation([Sleeps], store=lambda _: cast("Any", store), rules=rules) as simulation:
+        handle = simulation.system.start(Sleeps.main, 100.0)
+        simulation.advance(50)
+        store.due = fail_once
+        simulation.advance(49)
+        assert "due" not in vars(store)
+        assert handle.status == "waiting"
+        simulation.advance(1)
+
+        assert handle.status == "completed"
+        assert caplog.text.count("Timers could not look into the store") == logged
+    store.inner.close()
 
 
 def test_moments_know_jumps_in_both_directions() -> None:

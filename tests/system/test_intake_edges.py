@@ -1,0 +1,189 @@
+"""The intake, in virtual time, where orders vanish, cannot be put away, or meet an error of its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from persistasaurus.actors.intake import Intake
+from persistasaurus.actors.orders import PauseOrder
+from persistasaurus.actors.seam import SystemClock
+from persistasaurus.actors.testing.simulation import Simulation
+from persistasaurus.store import SqliteStore, StoreFull
+from persistasaurus.store.folder import names_in
+from persistasaurus.store.spool import Spool
+from system.doubles import kinds
+from system.spooling import FLOWS, Hears, answer, leave, spool_of, word
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LOOK_S = 0.05
+SHUN_S = 60.0
+
+
+@pytest.fixture
+def simulation(path: Path) -> Iterator[Simulation]:
+    store = SqliteStore.open(path, now=SystemClock().now)
+    with Simulation(FLOWS, store=lambda _: cast("Any", store)) as simulation:
+        yield simulation
+    store.close()
+
+
+def failing_once(error: Exception, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what fails at its first call, and does what it should at all others."""
+    errors = [error]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return real(*args, **kwargs)
+
+    return call
+
+
+def new(path: Path) -> Path:
+    return spool_of(path).folder / "new"
+
+
+def intake_of(simulation: Simulation) -> Intake:
+    actors = cast("Any", simulation.system._control)._actors.values()
+    return next(actor for actor in actors if isinstance(actor, Intake))
+
+
+def test_an_intake_that_is_stopped_before_its_first_look_ends_in_good_order(
+    simulation: Simulation, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = simulation.system
+    unused = Intake.start_on(system._control, system, spool_of(path))
+    stopped = unused.stop(block=False)
+    simulation.run_until_idle()
+
+    assert stopped.get(timeout=0) is True
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_an_error_in_answering_delays_that_order_and_makes_nobody_look_more_often(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = simulation.system.start(Hears.main, 1, flow_id="hears")
+    monkeypatch.setattr(Spool, "answer", failing_once(ZeroDivisionError("injected"), Spool.answer))
+    [name] = leave(path, PauseOrder("hears", "", ""))
+    simulation.advance(1)
+
+    assert caplog.text.count("The intake could not handle Heard") == 1
+    told = answer(path, name)
+    assert told is not None
+    assert told.is_done
+    assert kinds(handle).count("paused") == 1
+    looks: list[int] = []
+    real = Spool.pending
+    monkeypatch.setattr(Spool, "pending", lambda self: looks.append(1) or real(self))
+    simulation.advance(1)
+    assert len(looks) == pytest.approx(1 / LOOK_S, abs=1)
+
+
+def test_what_is_wrong_with_the_spool_is_told_once_for_as_long_as_it_lasts(
+    simulation: Simulation, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = simulation.system.start(Hears.main, 2, flow_id="hears")
+    leave(path, word("hears", 1))
+    for times in (1, 2):
+        spool_of(path).folder.chmod(0o777)
+        simulation.advance(1)
+        assert caplog.text.count("can be written by others") == times
+        spool_of(path).folder.chmod(0o700)
+        simulation.advance(1)
+    leave(path, word("hears", 2))
+
+    assert handle.result(1) == [1, 2]
+
+
+def test_a_flow_hears_in_order_also_when_a_look_misses_an_order_that_was_left_meanwhile(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long folder is listed in parts: what is left meanwhile is in what comes, or in what has gone by."""
+    handle = simulation.system.start(Hears.main, 4, flow_id="hears")
+    _, missed, *_ = leave(path, *(word("hears", n) for n in range(4)))
+    looks: list[Path] = []
+
+    def part_by_part(folder: Path) -> list[str]:
+        looks.append(folder)
+        return [name for name in names_in(folder) if name != missed or len(looks) > 1]
+
+    monkeypatch.setattr("persistasaurus.store.spool.names_in", part_by_part)
+
+    assert handle.result(1) == [0, 1, 2, 3]
+
+
+def test_an_order_that_is_gone_before_it_is_read_keeps_no_other_from_being_done(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = simulation.system.start(Hears.main, 1, flow_id="hears")
+    gone, _ = leave(path, word("hears", 1), word("hears", 2))
+    real = Spool.pending
+
+    def pending(self: Spool) -> list[str]:
+        names = real(self)
+        (new(path) / gone).unlink(missing_ok=True)
+        return names
+
+    monkeypatch.setattr(Spool, "pending", pending)
+
+    assert handle.result(1) == [2]
+    assert answer(path, gone) is None
+    assert caplog.records == []
+
+
+def test_an_order_that_is_gone_when_its_turn_comes_is_passed_over(simulation: Simulation, path: Path) -> None:
+    handle = simulation.system.start(Hears.main, 2, flow_id="hears")
+    _, gone, _ = leave(path, *(word("hears", n) for n in range(3)))
+    intake = intake_of(simulation)
+    while gone not in intake._known:
+        if not simulation.schedule.run_one():
+            simulation.clock.advance(LOOK_S)
+    assert list(intake._lanes["hears"].names).index(gone) == 1
+    (new(path) / gone).unlink()
+
+    assert handle.result(1) == [0, 2]
+    simulation.advance(1)
+    assert not spool_of(path).pending()
+    assert not intake._known
+    assert not intake._lanes
+
+
+@pytest.fixture
+def full_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have the disk be full at one call of a spool's method."""
+
+    def fill(method: str) -> None:
+        error = StoreFull("the disk is full, injected")
+        monkeypatch.setattr(Spool, method, failing_once(error, getattr(Spool, method)))
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    "where", [("notes.txt", "set_aside"), (f"{1:020d}-a", "refuse"), (f"{1:020d}-a", "answer")]
+)
+def test_what_can_not_be_put_away_is_passed_over_for_a_while_and_stops_nobody(
+    simulation: Simulation, path: Path, full_at: Any, where: tuple[str, str], caplog: Any
+) -> None:
+    rubbish, method = where
+    handle = simulation.system.start(Hears.main, 1, flow_id="hears")
+    leave(path, PauseOrder("hears", "", ""))
+    simulation.advance(1)
+    full_at(method)
+    (new(path) / rubbish).write_bytes(b"mine")
+    simulation.advance(SHUN_S - 1)
+
+    assert spool_of(path).pending() == [rubbish]
+    assert caplog.text.count("and is passed over: the disk is full, injected") == 1
+    leave(path, word("hears", 1))
+    handle.resume()
+    assert handle.result(1) == [1]
+    simulation.advance(2)
+    assert not spool_of(path).pending()
+    assert len(spool_of(path).refused()) == 1
