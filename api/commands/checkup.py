@@ -213,9 +213,14 @@ def _clock(reader: StoreReader, _: Path) -> Iterator[Check]:
 
 
 def _late(reader: StoreReader, _: Path) -> Iterator[Check]:
-    now, first = SystemClock().now(), reader.next_wake_at()
-    if first is not None and reader.owner() is not None and now - first > _LATE_US:
-        text = f"a flow has had something to do for {duration((now - first) / 1_000_000)}"
+    first, owner = reader.next_wake_at(), reader.owner()
+    if first is None or owner is None:
+        return
+    # Nobody could do anything before the engine was there.
+    since = first if owner.since is None else max(first, instant(owner.since))
+    late = SystemClock().now() - since
+    if late > _LATE_US:
+        text = f"a flow has had something to do for {duration(late / 1_000_000)}"
         yield Check("timers", "warn", text, "is the engine overloaded, or the disk full? Its log says more")
 
 

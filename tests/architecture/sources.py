@@ -7,6 +7,7 @@ import fnmatch
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,6 +51,7 @@ def test_modules() -> list[Module]:
 test_modules.__test__ = False  # type: ignore[attr-defined] # pytest would take it for a test
 
 
+@cache
 def _read(path: Path) -> Module:
     return module(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
 

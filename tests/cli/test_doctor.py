@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli.terminal import Running
+from persistasaurus.actors.seam import SystemClock
 from persistasaurus.api.commands import checkup
+from persistasaurus.store import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,3 +118,18 @@ def test_a_clock_that_was_set_back_is_told(ask: Ask, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checkup.SystemClock, "now", lambda self: 1_600_000_000_000_000)
 
     assert checks(ask)["clock"]["state"] == "warn"
+
+
+def test_a_flow_is_late_when_an_engine_has_had_time_for_it_and_not_as_soon_as_one_has_opened(
+    ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_hour = 3_600_000_000
+    opened_at = SystemClock().now() + an_hour
+    owner = SqliteStore.open(store, now=lambda: opened_at)
+    try:
+        for since, is_late in ((0, False), (an_hour, True)):
+            at = opened_at + since
+            monkeypatch.setattr(checkup.SystemClock, "now", lambda self, at=at: at)
+            assert ("timers" in checks(ask)) is is_late
+    finally:
+        owner.close()

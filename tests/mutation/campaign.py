@@ -1,4 +1,14 @@
-"""Has the tests judge the mutants of a module: which of them nobody notices. See `mutants.py`."""
+"""Has the tests judge mutants of what must not be wrong: those that nobody notices are told.
+
+    python tests/mutation/campaign.py                                # all modules that coverage looks at
+    python tests/mutation/campaign.py persistasaurus.flows.doubt     # one of them
+    PERSISTASAURUS_RUNS=200 python tests/mutation/campaign.py        # so many, chosen by PERSISTASAURUS_SEED
+
+A mutant is judged by the tests that reach its line: those nearby, then the quickest that fit in some seconds.
+Survivors that cannot be told from the original, or whose difference is no promise, are in `survivors.py`.
+"""
+
+# ruff: noqa: E402 - where the tests are has to be known before they are imported
 
 from __future__ import annotations
 
@@ -6,50 +16,160 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
+import tomllib
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import accumulate
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING, NamedTuple
 
-import pytest
+TESTS = Path(__file__).parent.parent
+sys.path.insert(0, str(TESTS))
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+from mutation.judging import Case, survives
+from mutation.mutants import Mutant, mutants
+from mutation.reach import read
+from mutation.survivors import EXPLAINED
 
-from mutation.mutants import Finder, mutants
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
 
-_LIMIT_S = 300.0
+    from mutation.reach import Reach
+
+JUDGES = (
+    "flows", "conformance", "store", "system", "machines", "historic", "testing", "faults", "model",
+    "simulation/test_campaign.py", "simulation/test_references.py", "simulation/test_disk.py",
+    "fuzz/test_decoders.py", "cli/test_looking.py", "cli/test_doctor.py", "cli/test_keeping.py",
+)  # fmt: skip
+NEAREST, FIRST, ENOUGH_S = 2, 40, 5.0
+PROCESSES = 2
 
 
-def survives(name: str, number: int, tests: list[str]) -> bool:
-    """Run the tests against one mutant; True: none of them has noticed."""
-    command = [sys.executable, __file__, name, "--mutant", str(number), *tests]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+class Suspect(NamedTuple):
+    """A mutant of a module."""
+
+    module: str
+    number: int
+    mutant: Mutant
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.mutant.line} ({self.number}) {self.mutant.name}"
 
 
-def main(name: str, *tests: str) -> None:
-    """Judge the mutants of a module; PERSISTASAURUS_RUNS: no more than so many, chosen at random."""
-    spec = importlib.util.find_spec(name)
+def modules() -> list[str]:
+    """Return the names of the modules whose branches coverage counts."""
+    root = TESTS.parent
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["coverage"]["run"]["include"]
+    paths = sorted(path for pattern in patterns for path in root.glob(pattern) if path.suffix == ".py")
+    names = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
+    return [f"persistasaurus.{name}" for name in names if not name.endswith("__init__")]
+
+
+def source_of(module: str) -> Path:
+    """Return the file of a module, as it is installed."""
+    spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    all_of_them = [what for what, _ in mutants(Path(spec.origin).read_text(encoding="utf-8"))]
-    numbers = list(range(len(all_of_them)))
-    wanted = int(os.environ.get("PERSISTASAURUS_RUNS", len(numbers)))
-    chosen = sorted(Random(0).sample(numbers, min(wanted, len(numbers))))
-    killed = 0
-    for judged, number in enumerate(chosen, 1):
-        is_killed = not survives(name, number, list(tests))
-        killed += is_killed
-        fate = "killed" if is_killed else "SURVIVES"
-        told = (
-            f"{killed} of {judged} killed: mutant {number} of {len(numbers)}, {all_of_them[number]}: {fate}"
-        )
-        print(told, flush=True)  # noqa: T201 - what it is for
+    return Path(spec.origin)
+
+
+def suspects(names: list[str]) -> list[Suspect]:
+    """Return all mutants of the modules that nobody has explained; or as many as were asked for."""
+    found = [
+        Suspect(name, number, mutant)
+        for name in names
+        for number, mutant in enumerate(mutants(source_of(name).read_text(encoding="utf-8")))
+        if mutant.name not in EXPLAINED.get(name, {})
+    ]
+    wanted = int(os.environ.get("PERSISTASAURUS_RUNS", len(found)))
+    rng = Random(int(os.environ.get("PERSISTASAURUS_SEED", "0")))
+    return rng.sample(found, min(wanted, len(found)))
+
+
+def rounds(reach: Reach, path: Path, line: int) -> list[list[str]]:
+    """Return the tests that are to notice a mutant: of the files that know its line best, then the quickest.
+
+    All tests of a round are collected before the first of them runs, which takes longer than most tests.
+    """
+    tests = reach.of(str(path), line)
+    known = Counter(test.partition("::")[0] for test in tests)
+    nearest = {file for file, _ in known.most_common(NEAREST)}
+    first = [test for test in tests if test.partition("::")[0] in nearest][:FIRST]
+    then = within(ENOUGH_S, [test for test in tests if test not in first], reach)
+    return [some for some in (first, then) if some]
+
+
+def within(seconds: float, tests: list[str], reach: Reach) -> list[str]:
+    """Return as many of the tests as run in so much time."""
+    ends = accumulate(reach.seconds[test] for test in tests)
+    return [test for test, end in zip(tests, ends, strict=True) if end <= seconds]
+
+
+def controls(reach: Reach, names: list[str]) -> list[Case]:
+    """Return each module as it is: where that does not survive, nothing is said of its mutants."""
+    found: list[Case] = []
+    for name in names:
+        path = source_of(name)
+        tests = reach.of(str(path), 0)[:FIRST]
+        found.append(Case(name, str(path), None, [tests]))
+    return [case for case in found if case.rounds[0]]
+
+
+def judged(pool: Executor, found: list[Suspect], reach: Reach) -> Iterator[tuple[Suspect, bool]]:
+    """Yield each mutant, and whether it survives, as soon as it is known."""
+    under_way = {}
+    for suspect in found:
+        path = source_of(suspect.module)
+        case = Case(suspect.module, str(path), suspect.number, rounds(reach, path, suspect.mutant.line))
+        under_way[pool.submit(survives, case)] = suspect
+    for done in as_completed(under_way):
+        yield under_way[done], done.result()
+
+
+def reached() -> Reach:
+    """Find out which tests reach what; or read what was found out before, if there is such a file."""
+    known = os.environ.get("PERSISTASAURUS_REACH")
+    path = Path(known) if known else Path(tempfile.mkdtemp()) / "reach.json"
+    if not path.exists():
+        command = [sys.executable, str(TESTS / "mutation" / "reach.py"), str(path)]
+        subprocess.run([*command, *(str(TESTS / name) for name in JUDGES)], check=False, cwd=TESTS.parent)
+    return read(path)
+
+
+def main(*names: str) -> int:
+    """Judge, and print what survives."""
+    chosen, reach = list(names) or modules(), reached()
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        cases = controls(reach, chosen)
+        fates = pool.map(survives, cases)
+        if unsound := [case.module for case, is_sound in zip(cases, fates, strict=True) if not is_sound]:
+            print(f"Their tests fail as they are: {unsound}")  # noqa: T201 - what it is for
+            return 2
+        return report(judged(pool, suspects(chosen), reach))
+
+
+def report(fates: Iterator[tuple[Suspect, bool]]) -> int:
+    """Print who survives, and how many do not; 1: somebody does."""
+    survivors = number = 0
+    for number, (suspect, is_alive) in enumerate(fates, 1):
+        survivors += is_alive
+        if is_alive:
+            print(f"SURVIVES {suspect}", flush=True)  # noqa: T201
+        if number % 50 == 0:
+            print(f"{number - survivors} of {number} killed", flush=True)  # noqa: T201
+    print(f"{number - survivors} of {number} killed, and {explained()} are explained")  # noqa: T201
+    return int(bool(survivors))
+
+
+def explained() -> int:
+    """Count the mutants that need not be noticed."""
+    return sum(len(reasons) for reasons in EXPLAINED.values())
 
 
 if __name__ == "__main__":
-    if sys.argv[2:3] == ["--mutant"]:
-        sys.meta_path.insert(0, Finder(sys.argv[1], int(sys.argv[3])))
-        sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[4:]]))
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

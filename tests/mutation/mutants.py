@@ -1,8 +1,8 @@
 """Mutants of a module: copies that differ in one place, each of which some test has to notice.
 
-    python tests/mutation/campaign.py persistasaurus.flows.doubt tests/flows
-
 Nothing on disk is changed: a mutant is put in the module's place as it is imported, in a process of its own.
+What the engine tells its log is no promise, so calls of the logger are left as they are; and so is whatever
+is there for type checkers only.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import ast
 import copy
 import importlib.abc
 import importlib.util
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Path_ = tuple[tuple[str, "int | None"], ...]
 
 _OPPOSITES: dict[type, type] = {
     ast.Eq: ast.NotEq,
@@ -34,6 +34,41 @@ _OPPOSITES: dict[type, type] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
 }
+_NOT_RUN = ("annotation", "returns", "decorator_list")
+
+
+class Mutant(NamedTuple):
+    """One place of a module, and what stands there instead."""
+
+    line: int
+    what: str
+    text: str
+    """The line as it is written, which tells the place also when lines have moved."""
+    where: Path_
+    node: ast.AST
+
+    @property
+    def name(self) -> str:
+        """What it is known by, whatever the number of its line."""
+        return f"{self.text}  # {self.what}"
+
+
+def mutants(source: str) -> list[Mutant]:
+    """Return each mutant of a module."""
+    lines = source.splitlines()
+    return [
+        Mutant(line, what, lines[line - 1].strip(), where, ast.copy_location(other, node))
+        for where, node in _places(ast.parse(source))
+        for line in [getattr(node, "lineno", 1)]
+        for what, other in _changed(node)
+    ]
+
+
+def mutated(source: str, mutant: Mutant) -> ast.Module:
+    """Return a module with one place changed."""
+    tree = ast.parse(source)
+    _put(tree, mutant.where, mutant.node)
+    return ast.fix_missing_locations(tree)
 
 
 def _changed(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -58,20 +93,28 @@ def _changed(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             pass
 
 
-def _places(tree: ast.AST, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], ast.AST]]:
+def _places(tree: ast.AST, path: Path_ = ()) -> Iterator[tuple[Path_, ast.AST]]:
     for field, value in ast.iter_fields(tree):
-        if field in ("annotation", "returns", "decorator_list"):
+        if field in _NOT_RUN:
             continue
         for index, child in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-                continue
-            if isinstance(child, ast.AST):
+            if isinstance(child, ast.AST) and not _is_left_alone(child):
                 where = (*path, (field, index if isinstance(value, list) else None))
                 yield where, child
                 yield from _places(child, where)
 
 
-def _put(tree: ast.AST, path: tuple[Any, ...], node: ast.AST) -> None:
+def _is_left_alone(node: ast.AST) -> bool:
+    match node:
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return True
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="logger")))):
+            return True
+        case _:
+            return False
+
+
+def _put(tree: ast.AST, path: Path_, node: ast.AST) -> None:
     *way, (field, index) = path
     for name, position in way:
         value = getattr(tree, name)
@@ -82,35 +125,22 @@ def _put(tree: ast.AST, path: tuple[Any, ...], node: ast.AST) -> None:
         getattr(tree, field)[index] = node
 
 
-def mutants(source: str) -> Iterator[tuple[str, ast.Module]]:
-    """Yield each mutant of a module, and how it differs."""
-    tree = ast.parse(source)
-    for path, node in _places(tree):
-        for what, other in _changed(node):
-            mutant = copy.deepcopy(tree)
-            _put(mutant, path, ast.copy_location(other, node))
-            yield f"line {getattr(node, 'lineno', 0)}: {what}", ast.fix_missing_locations(mutant)
-
-
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Has one module imported as its mutant of a number."""
+    """Has one module imported as a mutant, None: as it is; put first into `sys.meta_path`."""
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str, path: str, number: int | None) -> None:
         self._name = name
+        self._path = path
         self._number = number
-        self._path = ""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname != self._name:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        assert spec is not None
-        assert spec.origin is not None
-        self._path = spec.origin
-        return importlib.util.spec_from_loader(fullname, self, origin=spec.origin)
+        return importlib.util.spec_from_loader(fullname, self, origin=self._path)
 
     def exec_module(self, module: Any) -> None:
-        _, tree = list(mutants(Path(self._path).read_text(encoding="utf-8")))[self._number]
+        with open(self._path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib may be what is mutated
+            source = file.read()
         module.__file__ = self._path
+        tree = ast.parse(source) if self._number is None else mutated(source, mutants(source)[self._number])
         exec(compile(tree, self._path, "exec"), module.__dict__)

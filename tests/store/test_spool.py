@@ -269,6 +269,20 @@ def test_a_full_disk_refuses_a_request_and_leaves_nothing_behind(
     assert everything(spool) == [f"new/{first}"]
 
 
+def test_what_a_full_disk_leaves_no_room_to_set_aside_stays_where_it_is(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(spool, b"x")
+    (spool.folder / "new" / "rubbish").touch()
+    repair = failing(monkeypatch, errno.ENOSPC, "fdopen")
+    with pytest.raises(StoreFull, match=r"the disk is full: cannot move it to .*refused"):
+        spool.set_aside("rubbish", "its name")
+    assert "rubbish" in spool.pending()
+    repair()
+    spool.set_aside("rubbish", "its name")
+    assert "rubbish" not in spool.pending()
+
+
 def test_a_full_disk_loses_no_request_that_cannot_be_answered(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,10 +360,9 @@ def test_folders_and_files_of_another_user_are_not_used(path: Path, spool: Spool
 
 
 def socket_at(path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-c", "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", path],
-        check=True,
-    )
+    # By its name alone, from another process' place: the whole path may be longer than a socket's may be.
+    bind = "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", bind, path.name], cwd=path.parent, check=True)
 
 
 RUBBISH = {
@@ -419,19 +432,36 @@ def test_an_answer_that_is_none_is_not_followed(spool: Spool, make: Any) -> None
         spool.take_answer(name)
 
 
+@pytest.mark.parametrize("look", [1, 2])
 def test_a_file_that_grows_while_it_is_read_is_too_large(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, look: int
 ) -> None:
+    """It is looked at before it is opened, and then again; it may still grow after that."""
     name = put(spool, b"x" * 100)
-    real = folder._check
+    real, looks = folder._check, count(1)
 
     def grows(found: os.stat_result, limit: int) -> None:
         real(found, limit)
-        os.truncate(spool.folder / "new" / name, 2**25)
+        if next(looks) == look:
+            os.truncate(spool.folder / "new" / name, 2**25)
 
     monkeypatch.setattr(folder, "_check", grows)
     with pytest.raises(NotAFileError, match="more than"):
         spool.read(name)
+
+
+def test_a_request_that_is_gone_when_it_has_been_looked_at_is_gone(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = put(spool, b"x")
+    real = folder._check
+
+    def takes(found: os.stat_result, limit: int) -> None:
+        real(found, limit)
+        (spool.folder / "new" / name).unlink()
+
+    monkeypatch.setattr(folder, "_check", takes)
+    assert spool.read(name) is None
 
 
 def test_a_link_that_is_put_there_while_it_is_looked_at_is_not_followed(
