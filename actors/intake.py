@@ -1,8 +1,9 @@
 """The intake: takes up what other processes have left in the spool, and answers it.
 
 Orders for one flow are handled one after the other, in the order in which they were left; those for
-different flows meanwhile. An order is removed when it has been answered, and answered when what it came
-to is durable; a process that dies in between meets it again at its next start, and comes to the same.
+different flows meanwhile. An order is answered when what it came to is durable, and removed when it has been
+answered. A process that dies before the answer meets it again at its next start; one that was answered is
+never done again.
 
 It does nothing but look into a folder, some twenty times a second, and hand on what it finds. What it
 cannot read is set aside, and what cannot be done now stays where it is and is tried again.

@@ -3,7 +3,7 @@
 As in a maildir, there is no lock that a stopped or killed process could hold. A request is written
 aside, synced, and given its name in `new/`: from then on it is durable. The owner takes the requests in
 the order of their names, writes what it has to say to `answers/`, and removes the request last. When it
-dies in between, it meets the request again; so handling a request twice must come to the same.
+dies before it has answered, it meets the request again; one that has an answer is only removed then.
 
 What was acknowledged by being there, and can never be done, is kept in `refused/` with the reason until
 its sender has fetched the answer.
@@ -135,7 +135,8 @@ class Spool:
             return None
         except (OSError, NotAFileError) as error:
             raise StoreUnusable(f"the answer {answer} cannot be read: {error}") from error
-        for told in (answer, self._refused / name):
+        # The request first: as long as its answer is there, it is known to have been handled.
+        for told in (self._new / name, answer, self._refused / name):
             with contextlib.suppress(OSError):
                 told.unlink()
         return data
@@ -154,7 +155,7 @@ class Spool:
         return sorted(names_in(self._new))
 
     def read(self, name: str) -> bytes | None:
-        """Return what a sender has left under a name; None: it is gone.
+        """Return what a sender has left under a name; None: it is gone, or was answered.
 
         Raises:
             NotAFileError: nobody who keeps the rules has put it there: `set_aside` it.
@@ -162,8 +163,14 @@ class Spool:
         """
         if _NAME.fullmatch(name) is None:
             raise NotAFileError("its name is not that of a request")
+        request = self._new / name
+        if (self._answers / name).exists():
+            # An owner has answered it and was killed before it could remove it: to do it again could
+            # come to something else than its sender was told.
+            request.unlink(missing_ok=True)
+            return None
         try:
-            return read_own(self._new / name, _SIZE_MAX)
+            return read_own(request, _SIZE_MAX)
         except FileNotFoundError:
             return None
 
@@ -175,7 +182,7 @@ class Spool:
         """
         try:
             self._prepare()
-            self._write(self._answers / name, data, durable=False)
+            self._write(self._answers / name, data, durable=durable)
             (self._new / name).unlink(missing_ok=True)
             if durable:
                 sync(self._new)
@@ -241,6 +248,8 @@ class Spool:
             for name in self._trusted(folder):
                 with contextlib.suppress(OSError):
                     if self._now() - (folder / name).lstat().st_mtime_ns // 1000 > _LEFT_OVER_US:
+                        if folder is self._answers:
+                            (self._new / name).unlink(missing_ok=True)
                         (folder / name).unlink()
         for name in self._trusted(self._refused)[:-_REFUSED_MAX]:
             with contextlib.suppress(OSError):

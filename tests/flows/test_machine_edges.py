@@ -19,6 +19,7 @@ BROKEN: set[str] = set()
 class Edges(Flow):
     def __init__(self) -> None:
         self.has_failed = False
+        self.nothing: list[int] = []
 
     @flow
     async def work_once(self) -> str:
@@ -63,6 +64,21 @@ class Edges(Flow):
     async def fail_after(self, seconds: int) -> None:
         await sleep(seconds)
         raise ValueError("too late")
+
+    @flow
+    async def one_after_the_other(self) -> str:
+        try:
+            await gather(self.fail_after(1), self.fail_after(2))
+        except ValueError:
+            await sleep(5)
+        return "went on"
+
+    @flow
+    async def stumbles(self) -> None:
+        try:
+            await self.risky()
+        except StepError:
+            self.nothing[0]
 
     @flow
     async def ill_typed(self) -> int:
@@ -132,7 +148,40 @@ def test_nothing_falls_due_while_the_flow_is_paused() -> None:
     story.tell(Pause())
     story.advance(2)
 
+    assert story.machine.alarm is None
     assert story.tick() == []
+
+
+def test_a_branch_that_fails_when_the_flow_has_gone_on_disturbs_it_no_more() -> None:
+    story = Story(Edges.one_after_the_other).start()
+    for _ in range(2):
+        story.advance(1)
+        story.tick()
+    assert story.status == "waiting"
+    story.advance(5)
+    story.tick()
+
+    assert story.result == "went on"
+
+
+def test_what_is_owed_is_recorded_at_the_instant_of_the_recovery() -> None:
+    story = Story(Edges.late).start()
+    story.advance(7)
+
+    recovered = story.restart()
+
+    assert recovered.machine.at == story.wall
+
+
+def test_which_step_has_failed_is_known_also_when_something_else_came_of_it(
+    monkeypatch,
+) -> None:
+    monkeypatch.setitem(globals(), "BROKEN", {"risky"})
+    story = Story(Edges.stumbles).start()
+    story.run(1)
+
+    assert story.machine.ended.error.type == "IndexError"
+    assert story.machine.ended.step == 1
 
 
 def test_what_falls_due_behind_the_flows_end_is_not_recorded() -> None:

@@ -1,8 +1,8 @@
 """Mutants of a module: copies that differ in one place, each of which some test has to notice.
 
 Nothing on disk is changed: a mutant is put in the module's place as it is imported, in a process of its own.
-What the engine tells its log is no promise, so calls of the logger are left as they are; and so is whatever
-is there for type checkers only.
+What the engine tells its log is no promise, so calls of the logger are left as they are; and so are whatever
+is there for type checkers only, and the `strict` of a `zip`, which asserts what cannot be otherwise.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import copy
 import importlib.abc
 import importlib.util
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -56,12 +57,17 @@ class Mutant(NamedTuple):
 def mutants(source: str) -> list[Mutant]:
     """Return each mutant of a module."""
     lines = source.splitlines()
-    return [
-        Mutant(line, what, lines[line - 1].strip(), where, ast.copy_location(other, node))
-        for where, node in _places(ast.parse(source))
-        for line in [getattr(node, "lineno", 1)]
-        for what, other in _changed(node)
-    ]
+    seen: Counter[str] = Counter()
+    found: list[Mutant] = []
+    for where, node in _places(ast.parse(source)):
+        line = getattr(node, "lineno", 1)
+        for what, other in _changed(node):
+            text = lines[line - 1].strip()
+            seen[f"{text} {what}"] += 1
+            times = seen[f"{text} {what}"]
+            told = what if times == 1 else f"{what}, at place {times}"
+            found.append(Mutant(line, told, text, where, ast.copy_location(other, node)))
+    return found
 
 
 def mutated(source: str, mutant: Mutant) -> ast.Module:
@@ -109,6 +115,8 @@ def _is_left_alone(node: ast.AST) -> bool:
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="logger")))):
+            return True
+        case ast.keyword(arg="strict"):
             return True
         case _:
             return False

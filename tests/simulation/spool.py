@@ -45,6 +45,8 @@ class MemorySpool:
         return name
 
     def take_answer(self, name: str) -> bytes | None:
+        if name in self.answers:
+            self.new.pop(name, None)
         return self.answers.pop(name, None)
 
     # --------------------------------------------------------------------------------- for the intake
@@ -52,6 +54,8 @@ class MemorySpool:
         return sorted(self.new)
 
     def read(self, name: str) -> bytes | None:
+        if name in self.answers:
+            self.new.pop(name, None)
         return self.new.get(name)
 
     def answer(self, name: str, data: bytes, *, durable: bool = False) -> None:

@@ -159,7 +159,32 @@ def test_an_order_that_must_not_come_back_is_gone_for_good_when_it_is_answered(
     spool.answer(names[0], b"done")
     assert synced == []
     spool.answer(names[1], b"done", durable=True)
-    assert synced == [(spool.folder / "new", [])]
+    # As long as the order is there, so is its answer.
+    assert [(path.relative_to(spool.folder).parts[0], left) for path, left in synced] == [
+        ("tmp", [names[1]]),
+        ("answers", [names[1]]),
+        ("new", []),
+    ]
+
+
+def sweep_later(spool: Spool, name: str) -> None:
+    os.utime(spool.folder / "answers" / name, (0, 0))
+    spool.sweep()
+    assert not (spool.folder / "answers" / name).exists()
+
+
+@pytest.mark.parametrize("then", [Spool.read, Spool.take_answer, sweep_later])
+def test_a_request_that_was_answered_is_not_handled_again_when_its_owner_was_killed_before_it_was_gone(
+    spool: Spool, then: Callable[[Spool, str], object]
+) -> None:
+    name = put(spool, b"x")
+    spool.answer(name, b"done")
+    (spool.folder / "new" / name).write_bytes(b"x")
+
+    then(spool, name)
+
+    assert spool.pending() == []
+    assert spool.read(name) is None
 
 
 DIES = """
