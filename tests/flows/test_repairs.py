@@ -240,6 +240,7 @@ def test_a_sleep_begins_when_the_repair_lets_it() -> None:
     repaired = story.repair()
 
     assert repaired.of(events.TimerSet)[0].due >= EPOCH + 1010 * SECOND
+    assert repaired.machine.alarm.remaining(repaired.moment) == pytest.approx(10)
     assert repaired.tick() == []
     assert repaired.wait() == ["timer_fired", "flow_completed"]
     replays_everywhere(repaired, fixed_code=True)

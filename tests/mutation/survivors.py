@@ -19,6 +19,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.flows.machine": {
         "self.history_bytes = 0  # 0 becomes 1": "one byte of fifty million",
+        "self._begin(moment)  # the call is left out, at place 2": (
+            "a machine that repairs is new: its decision is empty, and all that waits is armed behind this"
+        ),
     },
     "persistasaurus.flows.pending": {
         "jumped, end = jumped + by, at - min(by, 0)  # 0 becomes 1": "a microsecond of an inexact comparison",
