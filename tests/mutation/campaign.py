@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from mutation.reach import Reach
 
 JUDGES = (
-    "flows", "conformance", "store", "system", "machines", "historic", "testing", "faults", "model",
+    "flows", "histories", "conformance", "store", "system", "dispatcher", "machines", "historic", "testing",
+    "faults", "model",
     "simulation/test_campaign.py", "simulation/test_references.py", "simulation/test_disk.py",
     "fuzz/test_decoders.py", "cli/test_looking.py", "cli/test_doctor.py", "cli/test_keeping.py",
 )  # fmt: skip
