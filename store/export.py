@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
 
 import apsw
@@ -20,11 +21,12 @@ from .failures import read_failure
 from .holdings import Holdings
 from .progress import unwatched
 from .snapshot import looked_at, snapshot, time_of
+from .temporary import closed
 from .transcript import Counts, FirstLine, FlowLine, LastLine, RecordLine, SignalLine, form
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from .contract import PastSignal
     from .holdings import Outline
@@ -70,7 +72,7 @@ def export(  # noqa: PLR0913 - all but two have a default
         NotWritten: there is no room for the temporary file; nothing was handed out.
         StoreUnusable: the store is missing, no store, too new or damaged.
     """
-    with looked_at(store_path, vfs) as look, tempfile.TemporaryFile() as file:
+    with looked_at(store_path, vfs) as look, closed(_temporary_file()) as file:
         exported = _exported(look, file, (flows, skip_damaged), on_progress)
         file.seek(0)
         while piece := file.read(_CHUNK):
@@ -106,8 +108,13 @@ def export_file(  # noqa: PLR0913 - all but two have a default
     """
     with looked_at(store_path, vfs) as look:
         draft = Draft(target_path, look.path, overwrite=overwrite)
-        with draft.made(time_of(look)), draft.path.open("wb", _CHUNK) as file:
+        with draft.made(time_of(look)), closed(draft.path.open("wb", _CHUNK)) as file:
             return _exported(look, file, (flows, skip_damaged), on_progress)
+
+
+def _temporary_file() -> IO[bytes]:
+    with _told():
+        return tempfile.TemporaryFile()
 
 
 def _exported(
@@ -146,8 +153,7 @@ class _Writer:
         except RecordCorrupt as damage:
             if not skip_damaged:
                 raise
-            self._file.seek(begin)
-            self._file.truncate()
+            self._cut(begin)
             self._hash = before
             self._skipped.append(damage)
 
@@ -166,10 +172,13 @@ class _Writer:
     def _put(self, line: bytes) -> None:
         line += b"\n"
         self._hash.update(line)
-        try:
+        with _told():
             self._file.write(line)
-        except OSError as error:
-            raise _not_written(error) from error
+
+    def _cut(self, size: int) -> None:
+        with _told():
+            self._file.seek(size)
+            self._file.truncate()
 
     def _advance(self) -> None:
         self._read += 1
@@ -179,10 +188,8 @@ class _Writer:
     def end(self) -> Exported:
         """Write the last line, and say what was written."""
         self._put(transcript.encode(LastLine(self._counts, self._hash.hexdigest())))
-        try:
+        with _told():
             self._file.flush()
-        except OSError as error:
-            raise _not_written(error) from error
         self._report(self._total, self._total)
         counts = self._counts
         return Exported(counts.flows, counts.records, counts.signals, tuple(self._skipped))
@@ -213,5 +220,11 @@ def _signal_line(signal: PastSignal) -> SignalLine:
     )
 
 
-def _not_written(error: OSError) -> NotWritten:
-    return NotWritten(f"the export could not be written, and nothing is left of it: {error.strerror}")
+@contextmanager
+def _told() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotWritten(
+            f"the export could not be written, and nothing is left of it: {error.strerror}"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import apsw
 import msgspec
 
 from .batch import dead_letter_seal, signal_seal
@@ -18,14 +19,13 @@ from .words import WordReader
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import apsw
-
     from .statements import Row
 
 _PAGE: Final = 1000
 
 _KEYS: Final = "SELECT id FROM stream WHERE id > ? ORDER BY id LIMIT ?"
 _KEY: Final = "SELECT id FROM stream WHERE name = ?"
+_NAME: Final = "SELECT CAST(name AS BLOB) FROM stream WHERE id = ?"
 _STREAM: Final = """
 SELECT CAST(s.name AS BLOB), s.type, s.status, s.state, s.alarm, s.wake_at, s.version, s.created_at, s.seal,
   r.version, r.chain
@@ -49,7 +49,10 @@ _COUNT_OF: Final = "SELECT ifnull(max(version), 0) FROM record WHERE stream = ?"
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """A stream without its records. `header` has the alarm that the stream asked for."""
+    """A stream without its records. `header` has the alarm that the stream asked for.
+
+    `version` is the one that it must have; that its records lead there is seen when they are read.
+    """
 
     key: int
     stream: str
@@ -95,15 +98,22 @@ class Holdings:
 
     def outline(self, key: int) -> Outline:
         """Read a stream without its records."""
-        found = rows(self._connection, _STREAM, (key,))
+        found = self._rows(key, _STREAM, (key,))
         stored_name, kind, status, state, alarm, wake_at, version, created_at, sealed, last, chain = found[0]
         name, words = text(stored_name), (self._word(kind), self._word(status))
         numbers = (state, alarm, wake_at, version, created_at)
         if sealed != header_seal(name, *words, numbers) or last is None:
             raise RecordCorrupt(name, None, "its header does not match its checksum")
-        signals = tuple(self._signal(name, key, row) for row in rows(self._connection, _SIGNALS, (key,)))
+        signals = tuple(self._signal(name, key, row) for row in self._rows(key, _SIGNALS, (key,)))
         header = HeaderChange(words[1], StreamState(state), alarm)
-        return Outline(key, name, words[0], header, last, chain, signals)
+        return Outline(key, name, words[0], header, max(last, version), chain, signals)
+
+    def _rows(self, key: int, query: str, values: Row) -> list[Row]:
+        try:
+            return rows(self._connection, query, values)
+        except apsw.CorruptError as error:
+            name = text(value(self._connection, _NAME, (key,)))
+            raise RecordCorrupt(name, None, str(error)) from error
 
     def _word(self, key: int) -> str:
         return self._words.word(self._connection, key)[0]
@@ -123,7 +133,10 @@ class Holdings:
     def records(self, outline: Outline) -> Iterator[NewRecord]:
         """Read the records of a stream; it may be longer than what should be in memory at once."""
         version, chain = 0, first_link(outline.stream)
-        while page := rows(self._connection, _RECORDS, (outline.key, version, _PAGE)):
+        while version < outline.version:
+            page = self._rows(outline.key, _RECORDS, (outline.key, version, _PAGE))
+            if not page:
+                raise RecordCorrupt(outline.stream, version + 1, "it is missing")
             for number, at, kind, found, data in page:
                 version += 1
                 if number != version:
@@ -133,8 +146,6 @@ class Holdings:
                 if found != chain:
                     raise RecordCorrupt(outline.stream, version, "its checksum does not match")
                 yield NewRecord(at, word, data)
-            if version == outline.version:
-                break
 
     def whole(self, stream: str) -> Restore:
         """Read all of one stream.

@@ -24,6 +24,7 @@ from .holdings import Holdings
 from .progress import unwatched
 from .snapshot import looked_at
 from .sqlite import SqliteStore
+from .temporary import closed
 from .transcript_reader import DEFAULT_LIMITS, TranscriptReader, opened_text
 
 if TYPE_CHECKING:
@@ -109,9 +110,10 @@ def import_(  # noqa: PLR0913 - most have a default
 def _seekable(source: str | os.PathLike[str] | IO[bytes]) -> Generator[IO[bytes]]:
     """Lay down what can be read only once."""
     if not isinstance(source, str | os.PathLike):
-        with tempfile.TemporaryFile() as file:
+        with closed(tempfile.TemporaryFile()) as file:
             try:
                 shutil.copyfileobj(source, file)
+                file.flush()
             except OSError as error:
                 raise NotAnExport(
                     None, f"the export could not be read to its end: {error.strerror}"

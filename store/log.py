@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _HEADER: Final = 32
 _FRAME_HEADER: Final = 24
-_AT_ONCE: Final = 1024 * 1024
+_AT_ONCE: Final = 64 * 1024
+"""No more than a page may have: SQLite's files take a write of 128 KiB for one that met a full disk."""
 
 
 def write_again(path: Path, vfs: str | None, sure: int, page_size: int) -> None:

@@ -146,7 +146,7 @@ class StoreReader(Reading):
         return self._watch[1].pragma("data_version")
 
     def _drop_watch(self) -> None:
-        watch, self._watch = self._watch, None
+        watch, self._watch, self._seen = self._watch, None, None
         if watch is not None:
             watch[1].close(force=True)
 
@@ -182,10 +182,8 @@ class StoreReader(Reading):
         self._answers.add(answer)
         try:
             let_query(connection, schema.ladder())
-        except BaseException as error:
+        except BaseException:
             answer.close()
-            if isinstance(error, apsw.Error):
-                raise read_failure(error) from error
             raise
         answer.ask(statement, values)
         return answer

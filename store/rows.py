@@ -41,18 +41,6 @@ _TELLING_PRAGMAS: Final = frozenset(
 _TELLING_ALONE: Final = frozenset(
     {"application_id", "data_version", "page_count", "page_size", "user_version", "schema_version"}
 )
-# What the statement, or what it asks for, is to blame for.
-_REFUSALS: Final = (
-    apsw.BindingsError
-    | apsw.FullError
-    | apsw.MismatchError
-    | apsw.NoMemError
-    | apsw.RangeError
-    | apsw.SQLError
-    | apsw.TooBigError
-    | TypeError
-    | ValueError
-)
 
 
 class Rows(Iterator[tuple[Any, ...]]):
@@ -95,7 +83,7 @@ class Rows(Iterator[tuple[Any, ...]]):
                 self._confirm()
         except BaseException as error:
             self.close()
-            if isinstance(error, _REFUSALS | apsw.Error):
+            if isinstance(error, apsw.Error | TypeError | ValueError):
                 raise told(error) from error
             raise
         if row is None:
@@ -130,7 +118,7 @@ class Rows(Iterator[tuple[Any, ...]]):
                 self._confirm()
         except BaseException as error:
             self.close()
-            if isinstance(error, _REFUSALS | apsw.Error):
+            if isinstance(error, apsw.Error | TypeError | ValueError):
                 raise told(error) from error
             raise
         self._ahead = iter(found)
@@ -165,7 +153,7 @@ class Rows(Iterator[tuple[Any, ...]]):
         self.close()
 
 
-def told(error: BaseException) -> StoreError:
+def told(error: apsw.Error | TypeError | ValueError) -> StoreError:
     """Return what became of a statement, told to whoever has written it."""
     match error:
         case apsw.AuthError() | apsw.ReadOnlyError():
@@ -174,10 +162,21 @@ def told(error: BaseException) -> StoreError:
             reason = "a text in the answer is damaged, it is not UTF-8: CAST it AS BLOB to see it"
         case apsw.InterruptError():
             return QueryInterrupted("the statement was interrupted")
-        case _ if isinstance(error, _REFUSALS):
+        # What the statement, or what it asks for, is to blame for.
+        case (
+            apsw.BindingsError()
+            | apsw.FullError()
+            | apsw.MismatchError()
+            | apsw.NoMemError()
+            | apsw.RangeError()
+            | apsw.SQLError()
+            | apsw.TooBigError()
+            | TypeError()
+            | ValueError()
+        ):
             reason = f"the statement cannot be run: {error}"
         case _:
-            return read_failure(error) if isinstance(error, apsw.Error) else StoreError(str(error))
+            return read_failure(error)
     return QueryFailed(reason)
 
 

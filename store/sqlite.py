@@ -179,7 +179,7 @@ class SqliteStore(Reading, EventStore):
             outcomes = writer.prepare(writes)
             writer.commit()
         except BaseException as error:
-            reason = self._halt(error)
+            reason = self._halt(writer, error)
             if isinstance(error, Exception):
                 raise reason from error
             raise
@@ -213,13 +213,12 @@ class SqliteStore(Reading, EventStore):
             self._halted = error
             raise
 
-    def _halt(self, error: BaseException) -> StoreError:
+    def _halt(self, writer: Writer, error: BaseException) -> StoreError:
         """Take no more writes: the writer's memory, or the file, may not be what it should."""
         self._halted = commit_failure(error)
-        if self._writer is not None:
-            if isinstance(self._halted, CommitUnknown):
-                self._suspect_log(self._writer)
-            roll_back(self._writer.connection)
+        if isinstance(self._halted, CommitUnknown):
+            self._suspect_log(writer)
+        roll_back(writer.connection)
         return self._halted
 
     def _suspect_log(self, writer: Writer) -> None:

@@ -75,15 +75,15 @@ class Payload(Line, frozen=True, kw_only=True):
         Raises:
             ValueError: there is not exactly one form of them, or it is not valid.
         """
-        forms = (self.data is UNSET) + (self.text is UNSET) + (self.base64 is UNSET)
-        if forms == _ALL_BUT_ONE:
-            if isinstance(self.data, Raw):
-                return bytes(self.data)
-            if isinstance(self.text, str):
-                return self.text.encode()
-            if isinstance(self.base64, str):
-                return base64.b64decode(self.base64, validate=True)
-        raise ValueError("one of `data`, `text` and `base64` is expected")
+        match self.data, self.text, self.base64:
+            case Raw() as data, UnsetType(), UnsetType():
+                return bytes(data)
+            case UnsetType(), str() as text, UnsetType():
+                return text.encode()
+            case UnsetType(), UnsetType(), str() as encoded:
+                return base64.b64decode(encoded, validate=True)
+            case _:
+                raise ValueError("one of `data`, `text` and `base64` is expected")
 
 
 class RecordLine(Payload, frozen=True):
@@ -121,7 +121,6 @@ class LastLine(Line, frozen=True):
 
 encode: Final = msgspec.json.encode
 _decode_any: Final = msgspec.json.Decoder().decode
-_ALL_BUT_ONE: Final = 2
 _SPACE: Final = 0x20
 
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')

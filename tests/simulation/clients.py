@@ -211,7 +211,7 @@ class Tend(Order):
 
     def __init__(self, flow_ids: Iterable[str]) -> None:
         self._flow_ids = list(flow_ids)
-        self._sent: set[str] = set()
+        self._sent: set[tuple[str, str]] = set()
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
         system.door.enter()
@@ -239,8 +239,8 @@ class Tend(Order):
         """Send what had come when the flow failed, and was given up; it goes on now."""
         for letter in system.store.dead_letters(limit=1000):
             key = f"{letter.key}-again"
-            if letter.stream == flow_id and "ended" in letter.reason and key not in self._sent:
-                self._sent.add(key)
+            if letter.stream == flow_id and "ended" in letter.reason and (flow_id, key) not in self._sent:
+                self._sent.add((flow_id, key))
                 run.engage(Script((Resend(flow_id, letter.name, letter.data, key=key),)))
 
 

@@ -17,6 +17,7 @@ from persistasaurus.store import Appended, NotWritten, StoreHalted, StoreOwned, 
 from persistasaurus.store import backup as module
 from persistasaurus.store.backup import backup
 from persistasaurus.store.connection import connect_reader
+from store.damage import PAGE, edit, root_of, spoil_page_with, spoil_root
 
 BODY = b'{"body":"%s"}' % (b"x" * 500)
 
@@ -203,7 +204,11 @@ def place_journal(target):
     target.with_name("copy.db-journal").write_bytes(b"pages")
 
 
-PLACES = [place_folder, place_symlink, place_pipe, place_log, place_journal]
+def place_link_for_the_lock(target):
+    target.with_name("copy.db.lock").symlink_to("elsewhere.lock")
+
+
+PLACES = [place_folder, place_symlink, place_pipe, place_log, place_journal, place_link_for_the_lock]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +264,13 @@ def test_a_folder_that_is_not_there_is_named(filled, path, target):
         backup(path, target.parent / "missing" / "copy.db")
 
 
+def test_a_name_that_is_too_long_is_told(filled, path, target):
+    with pytest.raises(NotWritten, match="File name too long"):
+        backup(path, target.with_name("x" * 248))
+
+    assert listing(target.parent) == {}
+
+
 def test_an_open_store_is_not_overwritten(filled, path, target, open_store):
     other = open_store(target)
     accept(other, create(BOB))
@@ -312,6 +324,11 @@ def test_what_is_no_store_is_refused(tmp_path, target):
     assert not (tmp_path / "missing.db").exists()
 
 
+def test_a_path_that_is_too_long_is_told(target):
+    with pytest.raises(StoreUnusable, match=r"cannot open 'xxx.*: File name too long"):
+        backup("x" * 5000, target)
+
+
 def test_damage_to_a_flow_is_told_and_copied(filled, path, target):
     filled.close()
     other = apsw.Connection(str(path))
@@ -331,6 +348,40 @@ def test_a_file_whose_pages_do_not_fit_together_is_not_copied(filled, path, targ
     path.write_bytes(image)
 
     with pytest.raises(StoreUnusable, match=r"damaged|cannot be read"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
+def test_a_store_that_cannot_be_read_is_not_copied(filled, path, target):
+    filled.close()
+    spoil_root(path, "owner")
+
+    with pytest.raises(StoreUnusable, match="the store is damaged, and was not copied"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
+def test_a_copy_with_an_unreadable_page_is_thrown_away(store, path, target):
+    accept(store, *[create(f"flow-{n}", record(BODY + b"%d" % n)) for n in range(100)])
+    store.close()
+    spoil_page_with(path, BODY + b"50")
+
+    with pytest.raises(StoreUnusable, match=r"the copy was thrown away: \*\*\* in database main"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
+def test_a_copy_whose_index_leads_to_nothing_is_thrown_away(store, path, target):
+    """Its pages fit together, and still the records cannot all be found."""
+    accept(store, create(ADA, record(), record()))
+    store.close()
+    # The last byte is the type of the last number of the first entry; this one needs bytes behind the end.
+    edit(path, root_of(path, "sqlite_autoindex_record_1") * PAGE - 1, b"\x19")
+
+    with pytest.raises(StoreUnusable, match="the copy was thrown away: database disk image is malformed"):
         backup(path, target)
 
     assert listing(target.parent) == {}

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import apsw
 import pytest
 from conformance.builders import ADA, BOB, accept, append, create, header, record, signal, write, write_one
-from conformance.recorder import full, sync_error, write_error
-from persistasaurus.store import Appended, CommitUnknown, SqliteStore, StoreFull, StoreHalted, StoreUnusable
+from conformance.recorder import Recorder, full, sync_error, write_error
+from persistasaurus.store import (
+    Appended,
+    CommitUnknown,
+    Durability,
+    StoreFull,
+    StoreHalted,
+    StoreUnusable,
+)
+from persistasaurus.store.sqlite import PAGE_SIZE
+from store.damage import spoil_root
 
 BIG = b"x" * 100_000
 
@@ -172,6 +183,80 @@ def test_a_reopen_that_fails_can_be_tried_again(recorded, recorder):
     assert recorded.resolve([append(1, record(b"2"))]) == [Appended(2)]
 
 
+def test_a_reopen_that_nothing_made_necessary_and_that_fails_halts_the_store(recorded, recorder):
+    accept(recorded, create())
+    recorder.fail("wal", "sync", sync_error)
+
+    with pytest.raises(StoreHalted, match="cannot be used"):
+        recorded.reopen()
+    with pytest.raises(StoreHalted, match="could not be reopened"):
+        recorded.commit([append(1, record())])
+    recorded.reopen()
+
+    assert write_one(recorded, append(1, record())) == Appended(2)
+
+
+def test_a_suspect_log_that_somebody_has_moved_into_the_file_is_not_missed(recorded, recorder, path):
+    """Another program's connection, when it is the last to be closed, moves the log and takes it away."""
+    accept(recorded, create())
+    recorder.fail("wal", "sync", sync_error, times=2)
+    with pytest.raises(CommitUnknown):
+        recorded.commit([append(1, record(b"2"))])
+    with pytest.raises(StoreHalted):
+        recorded.reopen()
+    other = apsw.Connection(str(path))
+    other.execute("SELECT * FROM word").fetchall()
+    other.close()
+    assert not path.with_name("flows.db-wal").exists()
+
+    recorded.reopen()
+
+    assert recorded.resolve([append(1, record(b"2"))]) == [Appended(2)]
+    assert write_one(recorded, append(2, record(b"3"))) == Appended(3)
+    assert recorded.verify() == []
+
+
+def test_a_suspect_log_is_written_again_to_its_end_however_long_it_is(recorded, recorder, path):
+    accept(recorded, create())
+    recorder.fail("wal", "sync", sync_error)
+    batch = [append(1, *[record(b"x" * 70_000)] * 10)]
+    with pytest.raises(CommitUnknown):
+        recorded.commit(batch)
+    start = 32 + recorded._sure_pages * (24 + PAGE_SIZE)
+    log = path.with_name("flows.db-wal").read_bytes()[start:]
+    before = len(recorder.log)
+
+    recorded.reopen()
+
+    again = list(itertools.takewhile(lambda o: o[:2] == ("write", "wal"), recorder.log[before:]))
+    assert [offset for _, _, offset, _ in again] == list(range(start, start + len(log), 64 * 1024))
+    assert b"".join(data for *_, data in again) == log
+    assert len(log) > 700_000
+    assert recorder.log[before + len(again)][:2] == ("sync", "wal")
+    assert recorded.resolve(batch) == [Appended(11)]
+
+
+@pytest.mark.parametrize("sector", [512, 8192])
+def test_a_suspect_log_is_written_again_from_the_sector_in_which_the_sure_part_ends(open_store, sector):
+    """On a disk where a write that is cut off may spoil all of the sectors that it touches."""
+    recorder = Recorder(sector=sector, powersafe=False)
+    store = open_store(vfs=recorder.vfs_name)
+    accept(store, create())
+    recorder.fail("wal", "sync", sync_error)
+    with pytest.raises(CommitUnknown):
+        store.commit([append(1, record(b"2"))])
+    sure = 32 + store._sure_pages * (24 + PAGE_SIZE)
+    before = len(recorder.log)
+
+    store.reopen()
+
+    operation, file, offset, _ = recorder.log[before]
+    assert (operation, file, offset) == ("write", "wal", sure - sure % sector)
+    assert store.resolve([append(1, record(b"2"))]) == [Appended(2)]
+    store.close()
+    recorder.unregister()
+
+
 def test_a_reader_that_holds_the_log_keeps_a_suspect_store_halted(recorded, recorder, path):
     accept(recorded, create())
     reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
@@ -208,6 +293,26 @@ def test_a_failed_checkpoint_halts_the_store_and_loses_nothing(recorded, recorde
     assert recorded.verify() == []
 
 
+def test_without_a_sync_at_each_commit_all_of_the_log_is_suspect_when_a_checkpoint_fails(
+    open_store, recorder, monkeypatch
+):
+    monkeypatch.setattr("persistasaurus.store.sqlite.LOG_PAGES_WHEN_IDLE", 0)
+    store = open_store(vfs=recorder.vfs_name, durability=Durability.MAY_LOSE_LAST_COMMITS)
+    accept(store, create())
+    recorder.fail("wal", "sync", sync_error)
+    with pytest.raises(StoreHalted):
+        store.checkpoint(idle=True)
+    before = len(recorder.log)
+
+    store.reopen()
+
+    again = [operation[:3] for operation in recorder.log[before : before + 3]]
+    # Its header first, then all that follows it.
+    assert again == [("write", "wal", 0), ("sync", "wal", False), ("write", "wal", 32)]
+    assert write_one(store, append(1, record())) == Appended(2)
+    assert store.verify() == []
+
+
 def test_a_store_that_cannot_be_synced_at_closing_is_closed_all_the_same(
     recorded, recorder, path, open_store
 ):
@@ -236,24 +341,16 @@ def test_a_file_that_another_connection_keeps_locked_halts_the_store(store, path
     assert write_one(store, append(1, record())) == Appended(2)
 
 
-def test_damage_that_a_commit_meets_halts_the_store(store, path):
-    accept(store, *[create(f"flow-{n}", record(b"x" * 500)) for n in range(2000)])
+def test_damage_that_a_commit_meets_halts_the_store(store, path, open_store):
+    accept(store, create())
     store.close()
-    image = bytearray(path.read_bytes())
-    for page in range(4, len(image) // 4096):
-        image[page * 4096] = 0x77
-    path.write_bytes(image)
-    try:
-        damaged = SqliteStore.open(path, now=lambda: 0)
-    except StoreUnusable:
-        return
-    try:
-        with pytest.raises(StoreUnusable, match="damaged"):
-            damaged.commit([create(f"flow-{n}") for n in range(2000, 4000)])
-        with pytest.raises(StoreHalted):
-            damaged.commit([])
-    finally:
-        damaged.close()
+    spoil_root(path, "sqlite_autoindex_stream_1")
+    damaged = open_store()
+
+    with pytest.raises(StoreUnusable, match="the file is damaged, nothing was written"):
+        damaged.commit([create(BOB)])
+    with pytest.raises(StoreHalted):
+        damaged.commit([])
 
 
 def test_an_exception_that_is_none_of_ours_rolls_back_and_halts(store, monkeypatch):

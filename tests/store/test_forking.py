@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conformance.builders import ADA, accept, append, create, record, write_one
-from persistasaurus.store import Appended, StoreHalted
+from persistasaurus.store import Appended, QueryInterrupted, SqliteStore, StoreHalted, StoreReader, ownership
 
 
 def in_forked_child(body):
@@ -41,6 +42,65 @@ def test_the_store_is_dead_in_a_forked_child(store):
 
     assert write_one(store, append(1, record())) == Appended(2)
     assert store.header("child") is None
+
+
+@pytest.fixture
+def graves(monkeypatch):
+    """What is buried in this process, and let go of when the test ends."""
+    buried = []
+    monkeypatch.setattr(ownership, "_graves", buried)
+    return buried
+
+
+def test_what_a_child_inherits_of_a_store_is_kept_and_never_touched(store, graves):
+    """As in a child: this process takes itself for one."""
+    accept(store, create())
+    connection = store._writer.connection
+    store.die_after_fork()
+    store.die_after_fork()
+
+    for use in (lambda: store.commit([]), lambda: store.read(ADA), store.reopen):
+        assert "the store belongs to the parent" in refusal(use)
+    store.close()
+    assert graves[:1] == [store._writer]
+    assert connection.execute("SELECT version FROM stream").get == 1
+    assert len(graves) == 3
+
+
+def test_what_a_child_inherits_of_a_reader_is_kept_and_never_touched(store, path, graves):
+    accept(store, create(ADA, *[record()] * 2000))
+    reader = StoreReader.open(path)
+    reader.data_version()
+    answer = reader.query("SELECT 1 FROM record")
+    _, connection = reader._watch
+    reader.die_after_fork()
+    reader.die_after_fork()
+
+    for use in (reader.headers, reader.data_version, reader.owner, lambda: reader.query("SELECT 1")):
+        assert "the reader belongs to the parent" in refusal(use)
+    with pytest.raises(QueryInterrupted):
+        list(answer)
+    reader.close()
+    assert graves == [reader._sight, (reader._sight, connection), [answer]]
+    assert connection.pragma("user_version") == 2
+
+
+def test_a_store_in_memory_has_no_lock_that_a_child_would_have_to_leave(clock, graves):
+    store = SqliteStore.open(":memory:", now=clock)
+    store.die_after_fork()
+
+    assert "forked" in refusal(store.headers)
+    assert store._anchor in graves
+
+
+def test_what_was_closed_before_the_fork_is_closed_in_the_child(store, path, graves):
+    reader = StoreReader.open(path)
+    for one in (store, reader):
+        one.close()
+        one.die_after_fork()
+
+        assert "closed" in refusal(one.headers)
+    assert graves == []
 
 
 def test_a_forked_child_may_close_its_copy(store, other_process):

@@ -17,6 +17,7 @@ from persistasaurus.store import (
     location,
     ownership,
 )
+from store.damage import room_for
 
 
 def test_a_second_process_is_refused_and_told_who_has_the_store(store, other_process):
@@ -224,6 +225,23 @@ def test_a_directory_that_is_not_there_is_told(tmp_path, open_store):
         open_store(tmp_path / "nowhere" / "flows.db")
 
 
+def test_a_relative_path_in_a_directory_that_is_gone_is_told(tmp_path, open_store, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    with pytest.raises(StoreUnusable, match=r"cannot open 'flows\.db': No such file"):
+        open_store("flows.db")
+
+
+def test_an_owner_who_has_no_room_to_introduce_himself_owns_nothing(path, open_store):
+    with room_for(0), pytest.raises(StoreUnusable, match=r"cannot open .*flows\.db.*: File too large"):
+        open_store()
+
+    assert not path.exists()
+    assert open_store().epoch == 1
+
+
 def test_a_directory_is_no_store(tmp_path, open_store):
     (tmp_path / "dir").mkdir()
     with pytest.raises(StoreUnusable):
@@ -250,6 +268,28 @@ def test_the_filesystem_of_a_directory_is_that_of_its_nearest_mount(monkeypatch,
     found = [location.filesystem_of(location.Path(p)) for p in ("/srv/my files/a", "/srv/b", "/srvs", "/")]
 
     assert found == ["nfs4", "xfs", "ext4", "ext4"]
+
+
+def test_where_the_system_does_not_tell_of_filesystems_a_store_is_opened(path, open_store, monkeypatch):
+    monkeypatch.setattr(location, "_MOUNTS", path.with_name("nothing"))
+
+    assert location.filesystem_of(path.parent) is None
+    assert open_store().epoch == 1
+
+
+def test_a_log_is_missed_from_when_it_was_first_there(path):
+    log = path.with_name("flows.db-wal")
+    place = location.FileLocation.resolve(path)
+    place.claim()
+    place.check()
+    log.touch()
+    place.check()
+    log.unlink()
+
+    with pytest.raises(StoreHalted, match=r"flows\.db-wal is gone"):
+        place.check()
+    place.forget_log()
+    place.check()
 
 
 def test_a_zombie_does_not_take_the_store_back_by_reopening(store, path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import count, pairwise
+from threading import Thread
 
 import apsw
 import pytest
@@ -17,6 +19,7 @@ from persistasaurus.store import (
     StreamNotFound,
     schema,
 )
+from store.damage import PAGE
 from store.engines import TOLD, Other
 from store.test_forking import in_forked_child, refusal
 from store.test_opening import tamper
@@ -189,6 +192,60 @@ def test_what_was_read_while_an_engine_opened_the_file_is_read_again(store, engi
     assert len(asked) == 2
 
 
+@pytest.fixture
+def at_rest(store, open_reader, path):
+    """Read a store that nobody has open."""
+    fill(store).close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+    return open_reader()
+
+
+def touch(path, numbers=count(1)):  # noqa: B008 - one for all
+    """Leave the traces of somebody who has opened the file and closed it again."""
+    os.utime(path, (0, next(numbers)))
+
+
+def test_what_fails_while_somebody_has_the_file_open_is_asked_again(at_rest, path):
+    answers = iter([RecordCorrupt(ADA, 1, "half old and half new"), StoreHalted("locked"), None])
+
+    def question(connection):
+        answer = next(answers)
+        if answer is not None:
+            touch(path)
+            raise answer
+        return "answered"
+
+    assert at_rest._lent(question) == "answered"
+
+
+def test_a_file_that_is_opened_again_and_again_while_it_is_read_is_told(at_rest, path):
+    with pytest.raises(StoreHalted, match="opened and closed so often that it cannot be read"):
+        at_rest._lent(lambda connection: touch(path))
+
+    assert len(at_rest.headers()) == 3
+
+
+def test_two_threads_that_see_at_once_that_the_file_was_opened_connect_anew_once(at_rest, path, monkeypatch):
+    look = at_rest._situation
+    touch(path)
+
+    def slowly():
+        monkeypatch.undo()
+        other = Thread(target=at_rest.headers)
+        other.start()
+        other.join(timeout=30)
+        sights.append(at_rest._sight)
+        return look()
+
+    sights = [at_rest._sight]
+    monkeypatch.setattr(at_rest, "_situation", slowly)
+
+    assert len(at_rest.headers()) == 3
+    assert at_rest._sight is sights[1]
+    assert sights[0] is not sights[1]
+
+
 def test_the_engine_keeps_its_locks_when_a_reader_in_its_process_is_closed(store, path, open_reader):
     fill(store)
     reader = open_reader()
@@ -341,6 +398,23 @@ def test_a_file_that_is_replaced_or_gone_is_told(store, open_reader, path):
     path.unlink()
     with pytest.raises(StoreHalted, match="cannot be found"):
         reader.headers()
+
+
+def test_a_file_that_was_cut_is_told_until_it_is_whole_again(store, open_reader, path):
+    fill(store).close()
+    whole = path.read_bytes()
+    reader = open_reader()
+    before = reader.data_version()
+    os.truncate(path, len(whole) - 2 * PAGE)
+
+    with pytest.raises(StoreUnusable, match="the file is damaged"):
+        reader.data_version()
+    with pytest.raises(StoreUnusable, match="the file is damaged"):
+        open_reader()
+    path.write_bytes(whole)
+
+    assert reader.data_version() != before
+    assert len(reader.headers()) == 3
 
 
 def test_a_closed_reader_says_so(store, open_reader):

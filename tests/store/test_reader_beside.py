@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conformance.builders import ADA, accept, append, create, record
-from persistasaurus.store import Owner, StoreReader, StoreUnusable, ownership, schema, sqlite
+from persistasaurus.store import Owner, StoreReader, StoreUnusable, holder, ownership, schema, sqlite
 from store.engines import BUSY, HOLDING, TOLD, Other
 from store.test_forking import in_forked_child
 
@@ -149,6 +149,12 @@ def test_an_owner_is_found_in_either_way(open_store, path, monkeypatch, blind, t
     assert owner_of(path) is None
 
 
+def test_an_owner_who_says_nonsense_about_the_time_is_found_all_the_same(store, path):
+    path.with_name("flows.db.lock").write_text("process 1 on somewhere since yesterday\n")
+
+    assert owner_of(path) == Owner(os.getpid(), "somewhere", None)
+
+
 def test_what_somebody_wrote_into_the_lock_is_no_harm(store, path):
     path.with_name("flows.db.lock").write_bytes(b"\xff\x1b[31m process x\n" * 100)
 
@@ -199,6 +205,13 @@ def public():
     yield folder
     folder.chmod(0o700)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Who may read a store need not be able to read the code: what of it is read late is read here."""
+    steps = schema.ladder()
+    monkeypatch.setattr(schema, "ladder", lambda: steps)
 
 
 def publish(folder):
@@ -258,3 +271,54 @@ def test_another_user_is_told_why_he_cannot_read(public, start):
     assert "has a log beside it that this user cannot read" in seen_by_others(path)
     path.chmod(0o400)
     assert "may not be read by this user" in seen_by_others(path)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_log_that_only_its_owner_can_read_is_told(public, start):
+    path = public / "flows.db"
+    engine = start(TOLD, path)
+    engine.hear()
+    engine.kill()
+    path.with_name("flows.db-shm").unlink()
+    publish(public)
+
+    with nobody(), pytest.raises(StoreUnusable, match="has a log beside it that this user cannot read"):
+        StoreReader.open(path)
+
+
+def test_a_store_that_this_user_may_not_read_is_told(public, open_store):
+    path = public / "flows.db"
+    open_store(path).close()
+    publish(public)
+    path.chmod(0)
+
+    with nobody(), pytest.raises(StoreUnusable, match="may not be read by this user"):
+        StoreReader.open(path)
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="asks the kernel for its list of locks")
+def test_an_owner_whose_lock_may_not_be_read_is_found_in_the_list_of_locks(public, open_store):
+    path = public / "flows.db"
+    store = open_store(path)
+    lock = path.with_name("flows.db.lock")
+    lock.chmod(0)
+    public.chmod(0o755)
+
+    with nobody():
+        assert holder.owner_of(lock) == Owner(os.getpid(), None, None)
+        store.close()
+        assert holder.owner_of(lock) is None
+
+
+def test_a_store_that_this_user_may_not_create_is_not_owned_by_the_attempt(public, open_store):
+    path = public / "flows.db"
+    lock = path.with_name("flows.db.lock")
+    lock.touch()
+    lock.chmod(0o666)
+    public.chmod(0o555)
+
+    with nobody():
+        for _ in range(2):
+            with pytest.raises(StoreUnusable, match=r"cannot open .*: Permission denied"):
+                open_store(path)
+    assert not path.exists()

@@ -21,6 +21,8 @@ from persistasaurus.store import (
     rows,
     schema,
 )
+from persistasaurus.store import reader as module
+from store.damage import spoil_page_with
 from store.engines import Other
 from store.test_opening import tamper
 
@@ -276,6 +278,34 @@ def test_a_file_that_is_opened_while_it_is_queried_is_told(store, path, reader):
     with pytest.raises(StoreHalted, match="ask again"):
         list(answer)
     other.close()
+
+
+def test_a_file_that_is_opened_before_a_short_answer_is_complete_is_told(store, path, reader, monkeypatch):
+    store.close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+
+    def let_query(connection, steps):
+        real(connection, steps)
+        os.utime(path)
+
+    real = module.let_query
+    monkeypatch.setattr(module, "let_query", let_query)
+
+    with pytest.raises(StoreHalted, match="ask again"):
+        reader.query("SELECT count(*) FROM record")
+    monkeypatch.undo()
+    assert list(reader.query("SELECT count(*) FROM record")) == [(20,)]
+
+
+def test_a_page_that_cannot_be_read_is_not_the_fault_of_the_statement(store, path, reader):
+    accept(store, *[create(f"flow-{n}", record(b"x" * 1000 + b"%d" % n)) for n in range(100)])
+    store.close()
+    spoil_page_with(path, b"x" * 1000 + b"50")
+
+    with pytest.raises(StoreUnusable, match="the file is damaged"):
+        list(reader.query("SELECT max(length(data)) FROM record"))
+    assert list(reader.query("SELECT count(*) FROM stream")) == [(101,)]
 
 
 def test_the_views_of_an_older_store_are_this_connections_own(open_store, path, monkeypatch):

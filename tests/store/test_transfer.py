@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import json
+import tempfile
 
 import apsw
 import pytest
@@ -27,20 +28,26 @@ from conformance.recorder import sync_error
 from persistasaurus.store import (
     Appended,
     ImportConflict,
+    NewRecord,
     NotAnExport,
     NotWritten,
     RecordCorrupt,
+    RecordTooLarge,
+    Restore,
     SqliteStore,
     StoreError,
+    StoreLimits,
     StoreOwned,
     StoreUnusable,
     StreamNotFound,
     StreamState,
+    holdings,
     importer,
 )
 from persistasaurus.store.export import export, export_file
 from persistasaurus.store.importer import import_
 from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
+from store.damage import room_for, spoil_page_with, spoil_root
 
 BODIES = [
     b'{"type":"flow_started","args":[1, 2.50, "caf\xc3\xa9"]}',
@@ -109,6 +116,14 @@ def exported(path, **options):
 
 def read_export_of(path):
     return list(TranscriptReader(io.BytesIO(exported(path)), DEFAULT_LIMITS).flows())
+
+
+def tamper(path, statement):
+    """Change a closed store as somebody with another program would."""
+    other = apsw.Connection(str(path))
+    other.execute(statement).fetchall()
+    assert other.changes() > 0
+    other.close()
 
 
 def listing(directory):
@@ -248,6 +263,116 @@ def test_a_damaged_flow_is_named_and_can_be_left_out(filled, path, text):
     assert [flow.stream for flow in read_export(text)] == [BOB, "done", "held"]
 
 
+DAMAGE = {
+    "a header": (
+        "UPDATE stream SET state = 1 WHERE id = 3",
+        "^stream 'done' .* header does not match its checksum",
+    ),
+    "no record": (
+        "DELETE FROM record WHERE stream = 3",
+        "^stream 'done' .* header does not match its checksum",
+    ),
+    "a missing record": (
+        "DELETE FROM record WHERE stream = 3 AND version = 1",
+        "^record 1 of stream 'done' .* is missing",
+    ),
+    "a missing end": (
+        "DELETE FROM record WHERE stream = 3 AND version = 2",
+        "^record 2 of stream 'done' .* is missing",
+    ),
+    "a signal": ("UPDATE inbox SET data = '7' WHERE stream = 3", "^stream 'done' .* signal 5 does not match"),
+    "a dead letter": (
+        "UPDATE dead_letter SET reason = 'none' WHERE inbox = 5",
+        "^stream 'done' .* dead letter of signal 5 does not match",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_flow_is_exported_as_it_was_written_or_not_at_all(filled, path, text, case):
+    statement, reason = DAMAGE[case]
+    filled.close()
+    tamper(path, statement)
+
+    with pytest.raises(RecordCorrupt, match=reason):
+        export_file(path, text)
+    assert not text.exists()
+
+    skipped = export_file(path, text, skip_damaged=True).skipped
+    assert [damage.stream for damage in skipped] == ["done"]
+    assert [flow.stream for flow in read_export(text)] == [ADA, BOB, "held"]
+
+
+def test_flows_on_a_page_that_cannot_be_read_are_left_out(store, path, text):
+    accept(store, *[create(f"flow-{n:03d}", record(b"x" * 1000 + b"%d" % n)) for n in range(100)])
+    store.close()
+    spoil_page_with(path, b"x" * 1000 + b"50")
+
+    with pytest.raises(RecordCorrupt, match=r"stream 'flow-0..' is corrupt"):
+        export_file(path, text)
+    skipped = {damage.stream for damage in export_file(path, text, skip_damaged=True).skipped}
+
+    assert "flow-050" in skipped
+    assert len(skipped) < 10
+    assert {flow.stream for flow in read_export(text)} | skipped == {f"flow-{n:03d}" for n in range(100)}
+
+
+def test_a_store_that_cannot_be_read_is_not_exported(filled, path, text):
+    filled.close()
+    spoil_root(path, "owner")
+
+    with pytest.raises(StoreUnusable, match="the file is damaged"):
+        export_file(path, text, skip_damaged=True)
+
+    assert not text.exists()
+
+
+def test_a_flow_that_is_longer_than_a_page_is_exported_whole(filled, path, text, monkeypatch):
+    monkeypatch.setattr(holdings, "_PAGE", 3)
+
+    export_file(path, text, flows=[ADA])
+
+    (flow,) = read_export(text)
+    assert [r.data for r in flow.records] == BODIES
+
+
+@pytest.mark.parametrize("length", [10, 3_000_000])
+def test_a_disk_that_is_full_is_told_and_nothing_is_left(store, path, text, length):
+    """Some of it is met when a line is written, and some when the last of them are sent to the disk."""
+    accept(store, create(ADA, record(b"x" * length)))
+    pieces = []
+
+    with room_for(20), pytest.raises(NotWritten, match="nothing is left of it: File too large"):
+        export_file(path, text)
+    with room_for(20), pytest.raises(NotWritten, match="nothing is left of it: File too large"):
+        export(path, pieces.append)
+
+    assert (text.exists(), pieces) == (False, [])
+    export_file(path, text)
+
+
+def test_a_disk_that_is_full_when_a_damaged_flow_is_taken_back_is_told(store, path, text, open_store):
+    accept(store, create(ADA))
+    store.close()
+    tamper(path, "UPDATE record SET data = '7'")
+    open_store()
+
+    with room_for(20), pytest.raises(NotWritten, match="nothing is left of it: File too large"):
+        export_file(path, text, skip_damaged=True)
+
+    assert not text.exists()
+
+
+def test_without_any_place_for_a_temporary_file_nothing_is_handed_out(filled, path, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    pieces = []
+
+    with pytest.raises(NotWritten, match="No such file"):
+        export(path, pieces.append)
+
+    assert pieces == []
+
+
 # Importing
 
 
@@ -279,6 +404,15 @@ def test_a_pipe_that_breaks_is_no_export(other, clock):
 
     with pytest.raises(NotAnExport, match="could not be read to its end: Input/output error"):
         import_(Broken(), other, now=clock)
+
+    assert not other.exists()
+
+
+def test_a_pipe_that_holds_more_than_there_is_room_for_is_told(other, clock):
+    for size in (100, 1_000_000):
+        pipe = io.BytesIO(b"x" * size)
+        with room_for(20), pytest.raises(NotAnExport, match="could not be read to its end: File too large"):
+            import_(pipe, other, now=clock)
 
     assert not other.exists()
 
@@ -318,6 +452,36 @@ def test_a_flow_with_another_history_is_a_conflict(path, text, other, clock, dif
     done = import_(text, other, now=clock, skip_conflicts=True)
     assert (done.flows, done.conflicts) == (3, ("done",))
     assert exported(other, flows=["done"]) == before
+
+
+@pytest.mark.usefixtures("moved")
+def test_a_flow_that_is_damaged_in_the_store_is_a_conflict(text, other, clock):
+    tamper(other, "UPDATE record SET data = '7' WHERE stream = 2")
+
+    with pytest.raises(ImportConflict, match="'signup-bob'") as caught:
+        import_(text, other, now=clock)
+
+    assert caught.value.streams == (BOB,)
+    assert import_(text, other, now=clock, skip_conflicts=True).present == 3
+
+
+@pytest.mark.usefixtures("moved")
+def test_a_store_that_cannot_be_compared_with_is_told(text, other, clock):
+    spoil_root(other, "sqlite_autoindex_stream_1")
+
+    with pytest.raises(StoreUnusable, match="the file is damaged"):
+        import_(text, other, now=clock)
+
+
+def test_a_flow_that_the_store_refuses_ends_the_import(open_store):
+    """No text that was checked holds one; nothing is left out without a word all the same."""
+    store = open_store(limits=StoreLimits(data=10))
+    records = (NewRecord(AT, "started", b"x" * 11),)
+
+    with pytest.raises(RecordTooLarge):
+        importer._Writing(store, None).run(iter([Restore(ADA, "signup", header(), records)]))
+
+    assert store.header(ADA) is None
 
 
 def test_an_open_store_is_not_imported_into(filled, path, text):

@@ -7,7 +7,7 @@ import random
 import apsw
 import pytest
 from conformance.builders import ADA, BOB, ENDED, accept, append, create, header, record, signal, write_one
-from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable
+from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable, StreamState
 
 BODIES = [b'{"record":"number %d of many that are alike"}' % n for n in range(1, 9)]
 
@@ -156,6 +156,21 @@ def test_a_missing_record_is_named_when_it_is_read(closed, open_store):
         store.read(ADA)
     with pytest.raises(RecordCorrupt, match=r"record 2 .* missing"):
         store.read(ADA, after=2)
+
+
+def test_a_flow_that_has_lost_all_its_records_casts_doubt_on_no_other(closed, open_store):
+    tamper(closed, "DELETE FROM record WHERE stream = 1")
+
+    lost = Corruption(ADA, 1, "the last records are missing: the header was at 5")
+    assert open_store().verify() == [lost]
+
+
+def test_a_flow_whose_state_is_damaged_is_held_until_somebody_has_looked(closed, open_store):
+    tamper(closed, "UPDATE stream SET state = 7 WHERE id = 1")
+    store = open_store()
+
+    assert store.header(ADA).state is StreamState.HELD
+    assert Corruption(ADA, None, "the header does not match its checksum") in store.verify()
 
 
 def test_a_damaged_signal_is_named_when_it_is_read(closed, open_store):

@@ -1,0 +1,49 @@
+"""Damage to closed stores, as disks do it; and places with little room."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import contextmanager
+
+import apsw
+
+PAGE = 4096
+
+
+def root_of(path, name):
+    """Return the number of the page at the root of a table or an index."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).get
+    finally:
+        connection.close()
+
+
+def edit(path, offset, data):
+    """Write over some bytes of a file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def spoil_root(path, name):
+    """Make the page at the root of a table or an index unreadable."""
+    edit(path, (root_of(path, name) - 1) * PAGE, b"\xee" * 8)
+
+
+def spoil_page_with(path, content):
+    """Make a page unreadable that holds what is nowhere else."""
+    image = path.read_bytes()
+    assert image.count(content) == 1
+    edit(path, image.index(content) // PAGE * PAGE, b"\xee" * 8)
+
+
+@contextmanager
+def room_for(size):
+    """Let no file grow beyond so many bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
