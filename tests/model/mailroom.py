@@ -57,7 +57,7 @@ class Mailroom:
         "remove last": Guard(
             "an order is removed when it was answered",
             Spool.answer,
-            "self._write(self._answers / name, data, durable=False)\n            (self._new / name).unlink",
+            "self._write(self._answers / name, data, durable=durable)\n            (self._new / name).unlink",
         ),
         "key": Guard("a signal that comes back is none", Batch._deliver, "self._first_delivery(stream"),
         "stay away": Guard(
