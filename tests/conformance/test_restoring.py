@@ -74,6 +74,13 @@ def test_settled_signals_are_still_answered_as_duplicates(store):
     assert isinstance(other, SignalConflict)
 
 
+def test_a_signal_may_have_been_settled_by_any_record_from_the_first_to_the_last(store):
+    settled = (PastSignal("s", "first", b"", AT, settled=1), PastSignal("s", "last", b"", AT, settled=3))
+
+    assert write_one(store, restore(signals=settled)) == Appended(3)
+    assert store.verify() == []
+
+
 def test_dead_letters_come_along(store):
     accept(store, restore())
 
@@ -98,7 +105,10 @@ def test_an_ended_stream_takes_no_signals(store):
 def test_a_stream_that_is_there_is_left_as_it_is(store):
     accept(store, create())
 
-    assert isinstance(write_one(store, restore()), WrongExpectedVersion)
+    refused = write_one(store, restore())
+
+    assert isinstance(refused, WrongExpectedVersion)
+    assert (refused.expected, refused.actual) == (0, 1)
     assert (len(store.read(ADA)), store.inbox(ADA)) == (1, [])
 
 
@@ -109,6 +119,7 @@ REFUSED = {
     "settled behind the last record": ({"signals": (PastSignal("s", "k", b"", AT, 4),)}, ValueError),
     "dead and waiting": ({"signals": (PastSignal("s", "k", b"", AT, None, (AT, "x")),)}, ValueError),
     "waiting when ended": ({"change": ENDED}, ValueError),
+    "a state that there is not": ({"change": header("waiting", state=7)}, ValueError),
     "a large signal": ({"signals": (PastSignal("s", "k", bytes(1001), AT),)}, RecordTooLarge),
     "a large record": ({"records": (record(bytes(1001)),), "signals": ()}, RecordTooLarge),
 }

@@ -38,6 +38,16 @@ def test_a_checkpoint_that_fails_halts_the_store_until_it_is_open_again(bench) -
     assert isinstance(bench.outcome(append("bob")), Appended)
 
 
+def test_a_journal_with_leisure_lets_the_store_tidy_its_log(bench) -> None:
+    seen: list[bool] = []
+    bench.store.checkpoint = lambda *, idle: seen.append(idle)
+
+    assert isinstance(bench.outcome(append("ada")), Appended)
+
+    wait_until(lambda: seen)
+    assert set(seen) == {True}
+
+
 def test_a_journal_that_finds_another_owner_when_it_reopens_gives_up(bench) -> None:
     def reopen() -> None:
         raise StoreFenced("another owner has opened the store")
