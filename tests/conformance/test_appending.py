@@ -137,6 +137,7 @@ def test_a_refused_append_leaves_nothing_of_its_records(store):
     outcome = write_one(store, append(1, record(b"small"), record(b"x" * 1001)))
 
     assert isinstance(outcome, RecordTooLarge)
+    assert f"record 3 of stream {ADA!r}" in str(outcome)
     assert len(store.read(ADA)) == 1
     assert write_one(store, append(1, record(b"x" * 1000))) == Appended(2)
 
