@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import random
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from persistasaurus import FlowSystem
 from persistasaurus.actors.orders import (
     PauseOrder,
     RetryOrder,
@@ -17,6 +18,7 @@ from persistasaurus.actors.orders import (
     decode_order,
     encode,
 )
+from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.api.http.keys import KeyRing
 from persistasaurus.api.http.links import Action, Links
 from persistasaurus.flows import Limits, examples
@@ -31,7 +33,10 @@ from persistasaurus.store.export import export
 from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
+
+    from persistasaurus import FlowSystem
+    from persistasaurus.actors.seam import ManualClock
 
 WAIT_S = 20.0
 SIGNUP = signup_flow(timedelta(0))
@@ -44,9 +49,31 @@ class Target(NamedTuple):
     may_raise: type[Exception] | tuple[type[Exception], ...]
 
 
+@contextmanager
+def simulated(path: Path) -> Generator[FlowSystem]:
+    """Run flows in a file so that the same is in it each time, byte for byte: a seed finds the same again."""
+    random.seed(1)  # the example draws the numbers of its users
+    with closing_stores(path) as open_store, Simulation(FLOWS, store=open_store) as simulation:
+        yield simulation.system
+
+
+@contextmanager
+def closing_stores(path: Path) -> Generator[Callable[[ManualClock], SqliteStore]]:
+    """Open a store for a simulation, which takes it for one that outlives its processes."""
+    with ExitStack() as stack:
+
+        def open_store(clock: ManualClock) -> SqliteStore:
+            lasting = Durability.MAY_LOSE_LAST_COMMITS
+            store = SqliteStore.open(path, now=clock.now, durability=lasting)
+            stack.callback(store.close)
+            return store
+
+        yield open_store
+
+
 def make_store(path: Path) -> None:
     """Make a store with a few flows in it, which have ended, wait, and were given up."""
-    with FlowSystem(path, flows=FLOWS, durability=Durability.MAY_LOSE_LAST_COMMITS) as system:
+    with simulated(path) as system:
         for number in range(4):
             handle = system.start(SIGNUP.sign_up, f"ada-{number}", "ada@example.com", flow_id=f"ada-{number}")
             if number % 2:

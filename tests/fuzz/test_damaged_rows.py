@@ -200,19 +200,24 @@ def damaged(stored: Stored, path: Path, rng: Random) -> set[str]:
 
 
 # ---------------------------------------------------------------------------------------- looking
+def all_rows(reader: StoreReader, view: str) -> dict[str, list[tuple[Any, ...]]] | None:
+    """Ask for all of a view; None: it is refused, which it may only be for a text that cannot be told."""
+    try:
+        return by_flow(ask(reader, view))
+    except QueryFailed as error:
+        if "is not UTF-8" in str(error):
+            return None
+        raise
+
+
 def look(stored: Stored, reader: StoreReader, whole: set[str], one: str) -> int:
-    """Compare all views with what they said before; return how many could not be had."""
+    """Compare all views with what they said before; return how many could not be had as a whole."""
     refused = 0
     for view, rows in stored.rows.items():
-        try:
-            found = by_flow(ask(reader, view))
-        except QueryFailed as error:
-            if "is not UTF-8" not in str(error):
-                raise
-            refused += 1
-        else:
-            for name in whole:
-                assert found.get(name) == rows.get(name), f"the {view} of {name!r} are others"
+        found = all_rows(reader, view)
+        refused += found is None
+        for name in whole if found is not None else ():
+            assert found.get(name) == rows.get(name), f"the {view} of {name!r} are others"
         alone = by_flow(ask(reader, view, one))
         assert alone.get(one) == rows.get(one), f"the {view} of {one!r} alone are others"
     return refused

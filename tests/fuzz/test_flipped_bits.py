@@ -12,8 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fuzz.targets import FLOWS, SIGNUP, make_store
-from persistasaurus import FlowSystem
+from fuzz.targets import SIGNUP, make_store, simulated
 from persistasaurus.store import Durability, SqliteStore, StoreError, StoreReader
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ def test_a_bit_that_flips_in_the_file_is_reported_or_harmless(tmp_path: Path) ->
 @pytest.mark.timeout(0 if FLIPS > 1000 else 120)
 def test_a_bit_that_flips_in_the_log_is_reported_or_costs_the_tail_alone(tmp_path: Path) -> None:
     whole, rng = tmp_path / "whole.db", Random(SEED)
-    system = FlowSystem(whole, flows=FLOWS, durability=Durability.MAY_LOSE_LAST_COMMITS)
-    with system:
+    with simulated(whole) as system:
         for number in range(10):
             system.start(SIGNUP.sign_up, f"ada-{number}", "a@b.c", flow_id=f"a-{number}")
         with StoreReader.open(whole) as reader:
