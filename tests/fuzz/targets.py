@@ -52,9 +52,13 @@ class Target(NamedTuple):
 @contextmanager
 def simulated(path: Path) -> Generator[FlowSystem]:
     """Run flows in a file so that the same is in it each time, byte for byte: a seed finds the same again."""
+    before = random.getstate()
     random.seed(1)  # the example draws the numbers of its users
-    with closing_stores(path) as open_store, Simulation(FLOWS, store=open_store) as simulation:
-        yield simulation.system
+    try:
+        with closing_stores(path) as open_store, Simulation(FLOWS, store=open_store) as simulation:
+            yield simulation.system
+    finally:
+        random.setstate(before)
 
 
 @contextmanager

@@ -55,6 +55,9 @@ def test_a_bit_that_flips_in_the_file_is_reported_or_harmless(tmp_path: Path) ->
         except StoreError:
             reported += 1
             continue
+        except Exception as error:
+            error.add_note(f"flip {number} of PERSISTASAURUS_SEED={SEED}")
+            raise
         reported += bool(found)
         assert found or not is_altered, f"flip {number} of PERSISTASAURUS_SEED={SEED} is not noticed"
     assert reported > FLIPS // 20, "hardly any of them hit anything"
@@ -100,5 +103,8 @@ def _opened(saved: Path, path: Path, spoil: Callable[[Path], None]) -> Content |
         return content(store) if not store.verify() else None
     except StoreError:
         return None
+    except Exception as error:
+        error.add_note(f"{path.stem} of PERSISTASAURUS_SEED={SEED}")
+        raise
     finally:
         store.close()
