@@ -57,8 +57,7 @@ def test_whatever_is_read_is_taken_or_refused_as_promised(made: dict[str, Target
         except target.may_raise:
             refused += 1
         except BaseException as error:  # noqa: BLE001 - whatever it is, it was not promised
-            again = f"PERSISTASAURUS_SEED={SEED} pytest 'tests/fuzz/test_decoders.py' -k {name}"
-            pytest.fail(f"{name} {number}: {error!r} for {data[:500]!r}. Again: {again}")
+            pytest.fail(f"{name} {number} of PERSISTASAURUS_SEED={SEED}: {error!r} for {data[:500]!r}")
     assert refused or name == "tokens", "it takes everything"
     assert refused < count, "it takes nothing: the mutations are too wild to show much"
 

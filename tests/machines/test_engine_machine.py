@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from machines.size import size
+from machines.size import seeded, size
 from persistasaurus import Flow, SupervisorRules, current_step, flow, signal, sleep, step
 from persistasaurus.actors.testing.mortal import Death
 from persistasaurus.actors.testing.schedule import Pace
@@ -49,6 +49,7 @@ class Collector(Flow):
 FLOWS = st.sampled_from("abc")
 
 
+@seeded
 class EngineMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()

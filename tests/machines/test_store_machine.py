@@ -11,7 +11,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from machines.size import size
+from machines.size import seeded, size
 from machines.store_model import DATA, INBOX, ModelStore
 from persistasaurus.store import (
     Append,
@@ -38,6 +38,7 @@ HEADERS = st.builds(
 RECORDS = st.lists(st.builds(NewRecord, INSTANTS, st.sampled_from(["began", "went on"]), DATAS), max_size=3)
 
 
+@seeded
 class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 from machines.scripted import OVER, WORDS, CountedReply, ScriptedActor, Stage
-from machines.size import size
+from machines.size import seeded, size
 from machines.supervised import RESTART, Supervised
 from persistasaurus.actors import requests
 from persistasaurus.actors.futures import Reply
@@ -75,6 +75,7 @@ def is_idle(actor: ScriptedActor) -> bool:
     return may_write(actor) and not actor.bell.is_rung
 
 
+@seeded
 class SupervisorMachine(Supervised):
     def __init__(self) -> None:
         super().__init__()

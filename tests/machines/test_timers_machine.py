@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from machines.size import size
+from machines.size import seeded, size
 from persistasaurus.actors.alarms import ManualAlarms
 from persistasaurus.actors.moments import Moments
 from persistasaurus.actors.seam import MICROSECONDS, ManualClock, Seam
@@ -24,6 +24,7 @@ LOST_ALARM_S = 15.5
 """So late may be who was not armed for: until the next look into the store."""
 
 
+@seeded
 class TimersMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
