@@ -89,6 +89,11 @@ class Cell:
         self._crashes: deque[float] | None = None
         self._stumbles = 0
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it gets no actor for a while. What it has come to is on record already."""
+        return self.phase is Phase.BROKEN
+
     def begin(self, incarnation: int) -> None:
         """Note that an actor is about to be started. Its reports may come before its reference."""
         self.incarnation = incarnation

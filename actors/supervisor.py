@@ -330,6 +330,9 @@ class Supervisor(PooledActor):
         cell.phase = Phase.BACKOFF
         self._turns.over(cell.flow_id)
         self._restarts.after(cell, message.error)
+        if cell.is_broken:
+            # It says nothing any more of the end that is on record.
+            self._watchers.look_again(cell.flow_id)
         if was_activating:
             self._begun()
 

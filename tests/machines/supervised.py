@@ -51,7 +51,6 @@ class Supervised(RuleBasedStateMachine):
         self.actors: list[ScriptedActor] = []
         self.asked: list[tuple[Any, CountedReply]] = []
         self.watched: list[tuple[str, CountedReply]] = []
-        self.untold: list[tuple[str, CountedReply]] = []
         self.owed: set[str] = set()
         """Flows that were rung for and have not looked since."""
         self.unrecorded: set[str] = set()
@@ -172,15 +171,8 @@ class Supervised(RuleBasedStateMachine):
             assert self._is_held_up(flow_id, at_start=True), f"{flow_id} was rung for, and is not told"
 
     def _no_watcher_is_lost(self) -> None:
-        now = self.clock.elapsed()
-        for flow_id, reply in list(self.watched):
-            if reply.is_done or self.store.status(flow_id) not in OVER:
-                continue
-            if self.model.lots[flow_id].is_broken(now):
-                # Who watches one that turns out to be broken is told when the system is closed.
-                self.watched.remove((flow_id, reply))
-                self.untold.append((flow_id, reply))
-            else:
+        for flow_id, reply in self.watched:
+            if not reply.is_done and self.store.status(flow_id) in OVER:
                 assert self._is_held_up(flow_id, at_start=True), f"who watches {flow_id} is not told"
 
     def _nobody_is_left_over(self) -> None:

@@ -360,9 +360,7 @@ class SupervisorMachine(Supervised):
         assert not self.supervisor._idling._since
         self.ref.stop(block=False)
         self._settle()
-        assert all(reply.answers == 1 for _, reply in [*self.watched, *self.untold]), (
-            "who watches hears nothing"
-        )
+        assert all(reply.answers == 1 for _, reply in self.watched), "who watches hears nothing"
 
     def _everybody_goes_on(self) -> None:
         self.those_who_leave_are_gone()

@@ -464,6 +464,26 @@ def test_a_parked_flow_that_could_not_be_started_is_tried_again_for_who_asks_lat
     assert handle.result(1) == 1
 
 
+def test_who_waits_for_a_parked_flow_that_can_not_be_started_hears_that_it_is_parked(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = simulation.system.start(Counts.main, flow_id="bad")
+    rest(simulation)
+    crashing(monkeypatch, "bad")
+    handle.signal("n", 1)
+    simulation.advance(10)
+    assert handle.status == "parked"
+    asked = handle._ask(Counts.so_far, ())
+    watch = handle._watch()
+
+    simulation.advance(10)
+
+    with pytest.raises(StoreUnavailable, match="cannot be started"):
+        asked.get(timeout=0)
+    with pytest.raises(FlowParked):
+        watch.reply.get(timeout=0)
+
+
 def test_a_flow_for_which_there_is_no_thread_now_is_started_a_little_later(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
