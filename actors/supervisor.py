@@ -173,7 +173,7 @@ class Supervisor(PooledActor):
         if cell.phase in (Phase.LIVE, Phase.ACTIVATING) and cell.tell(request):
             return
         cell.held.append(request)
-        if cell.phase is Phase.BROKEN:
+        if cell.is_broken:
             cell.refuse(broken(cell))
         elif cell.phase is Phase.BACKOFF and not self._restarts.is_store_up:
             cell.refuse(halted())
@@ -193,7 +193,7 @@ class Supervisor(PooledActor):
             message.reply.fail(self._refusal)
             return
         cell = self._cells.get(message.flow_id)
-        is_at_work = cell is not None and not cell.is_over and cell.phase is not Phase.BROKEN
+        is_at_work = cell is not None and not cell.is_over and not cell.is_broken
         self._watchers.add(message.flow_id, message.reply, is_at_work=is_at_work)
 
     def _look_at_parked(self, after: str | None) -> None:
@@ -338,7 +338,7 @@ class Supervisor(PooledActor):
 
     def _restart(self, message: requests.Restart) -> None:
         cell = self._current(message)
-        if cell is not None and cell.phase is Phase.BROKEN:
+        if cell is not None and cell.is_broken:
             self._forget(cell)
         elif cell is not None and cell.phase is Phase.BACKOFF and self._refusal is None:
             cell.is_rung = True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
+from machines.passing import pass_time
 from machines.scripted import OVER, WORDS, CountedReply, ScriptedActor, Stage
 from machines.size import seeded, size
 from machines.supervised import RESTART, Supervised
@@ -266,12 +267,7 @@ class SupervisorMachine(Supervised):
     @rule(seconds=st.sampled_from([0.3, 1.0, 2.5, 8.0, 61.0]))
     def time_goes_by(self, seconds: float) -> None:
         self._settle()
-        until = self.clock.elapsed() + seconds
-        while (instant := self.clock.next_instant()) is not None and instant <= until:
-            self.clock.advance(max(0.0, instant - self.clock.elapsed()))
-            self._settle()
-        self.clock.advance(max(0.0, until - self.clock.elapsed()))
-        self._settle()
+        pass_time(self.clock, seconds, self._settle)
 
     @rule(what=st.sampled_from(["store down", "store up", "other code"]))
     def something_happens_to_it(self, what: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from machines.passing import pass_time
 from machines.size import seeded, size
 from persistasaurus.actors.alarms import ManualAlarms
 from persistasaurus.actors.moments import Moments
@@ -102,12 +103,7 @@ class TimersMachine(RuleBasedStateMachine):
         self._advance(seconds)
 
     def _advance(self, seconds: float) -> None:
-        until = self.clock.elapsed() + seconds
-        while (instant := self.clock.next_instant()) is not None and instant <= until:
-            self.clock.advance(max(0.0, instant - self.clock.elapsed()))
-            self._settle()
-        self.clock.advance(max(0.0, until - self.clock.elapsed()))
-        self._settle()
+        pass_time(self.clock, seconds, self._settle)
 
     @precondition(lambda self: self.jumps < 2)
     @rule(seconds=st.sampled_from([-600.0, -90.0, -5.0, 5.0, 90.0, 600.0]))

@@ -134,12 +134,12 @@ def judged(pool: Executor, found: list[Suspect], reach: Reach) -> Iterator[tuple
 
 def reached() -> Reach:
     """Find out which tests reach what; or read what was found out before, if there is such a file."""
-    known = os.environ.get("PERSISTASAURUS_REACH")
-    path = Path(known) if known else Path(tempfile.mkdtemp()) / "reach.json"
-    if not path.exists():
-        command = [sys.executable, str(TESTS / "mutation" / "reach.py"), str(path)]
-        subprocess.run([*command, *(str(TESTS / name) for name in JUDGES)], check=False, cwd=TESTS.parent)
-    return read(path)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(os.environ.get("PERSISTASAURUS_REACH", f"{folder}/reach.json"))
+        if not path.exists():
+            command = [sys.executable, str(TESTS / "mutation" / "reach.py"), str(path)]
+            subprocess.run([*command, *(str(TESTS / name) for name in JUDGES)], check=False, cwd=TESTS.parent)
+        return read(path)
 
 
 def main(*names: str) -> int:

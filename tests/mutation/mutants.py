@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Path_ = tuple[tuple[str, "int | None"], ...]
+Where = tuple[tuple[str, "int | None"], ...]
 
 _OPPOSITES: dict[type, type] = {
     ast.Eq: ast.NotEq,
@@ -45,7 +45,7 @@ class Mutant(NamedTuple):
     what: str
     text: str
     """The line as it is written, which tells the place also when lines have moved."""
-    where: Path_
+    where: Where
     node: ast.AST
 
     @property
@@ -99,7 +99,7 @@ def _changed(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             pass
 
 
-def _places(tree: ast.AST, path: Path_ = ()) -> Iterator[tuple[Path_, ast.AST]]:
+def _places(tree: ast.AST, path: Where = ()) -> Iterator[tuple[Where, ast.AST]]:
     for field, value in ast.iter_fields(tree):
         if field in _NOT_RUN:
             continue
@@ -122,7 +122,7 @@ def _is_left_alone(node: ast.AST) -> bool:
             return False
 
 
-def _put(tree: ast.AST, path: Path_, node: ast.AST) -> None:
+def _put(tree: ast.AST, path: Where, node: ast.AST) -> None:
     *way, (field, index) = path
     for name, position in way:
         value = getattr(tree, name)

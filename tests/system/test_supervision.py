@@ -104,6 +104,19 @@ def rest(simulation: Simulation) -> None:
     assert not live_flows(simulation.system)
 
 
+def parked_by_crashes(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> tuple[FlowHandle[Any], list[int]]:
+    """Have a flow crash until it is parked; its crashes are those of `crashing`."""
+    handle = simulation.system.start(Counts.main, flow_id="bad")
+    rest(simulation)
+    crashes = crashing(monkeypatch, "bad")
+    handle.signal("n", 1)
+    simulation.advance(10)
+    assert handle.status == "parked"
+    return handle, crashes
+
+
 def pause(handle: FlowHandle[Any]) -> Reply[None]:
     """Ask for a pause, and do not wait for the answer."""
     return handle._request(requests.Pause(handle.id, "", "", Reply()))
@@ -444,12 +457,7 @@ def test_a_flow_that_has_crashed_and_not_said_so_yet_is_not_sent_to_rest(
 def test_a_parked_flow_that_could_not_be_started_is_tried_again_for_who_asks_later(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = simulation.system.start(Counts.main, flow_id="bad")
-    rest(simulation)
-    crashes = crashing(monkeypatch, "bad")
-    handle.signal("n", 1)
-    simulation.advance(10)
-    assert handle.status == "parked"
+    handle, crashes = parked_by_crashes(simulation, monkeypatch)
     with pytest.raises(StoreUnavailable, match="cannot be started"):
         handle.query(Counts.so_far)
     tries = len(crashes)
@@ -467,12 +475,7 @@ def test_a_parked_flow_that_could_not_be_started_is_tried_again_for_who_asks_lat
 def test_who_waits_for_a_parked_flow_that_can_not_be_started_hears_that_it_is_parked(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = simulation.system.start(Counts.main, flow_id="bad")
-    rest(simulation)
-    crashing(monkeypatch, "bad")
-    handle.signal("n", 1)
-    simulation.advance(10)
-    assert handle.status == "parked"
+    handle, _ = parked_by_crashes(simulation, monkeypatch)
     asked = handle._ask(Counts.so_far, ())
     watch = handle._watch()
 
@@ -537,12 +540,7 @@ def test_parked_flows_whose_code_is_back_go_on_however_many_they_are(
 def test_a_flow_that_was_parked_for_its_own_sake_stays_parked_at_the_next_start(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handle = simulation.system.start(Counts.main, flow_id="bad")
-    rest(simulation)
-    crashes = crashing(monkeypatch, "bad")
-    handle.signal("n", 1)
-    simulation.advance(10)
-    assert handle.status == "parked"
+    _, crashes = parked_by_crashes(simulation, monkeypatch)
     crashes[:] = [-1]
     simulation.stop()
     simulation.run_until_idle()
