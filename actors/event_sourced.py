@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 import msgspec
 
 from ..flows.errors import PersistasaurusError
-from ..store import Append, Appended, HeaderChange, NewRecord, StreamState
+from ..store import Append, Appended, HeaderChange, NewRecord, RecordCorrupt, StreamState
 from ..store.contract import Outcome
 from .journal import Entry, tell
 from .pooled import PooledActor
@@ -241,7 +241,7 @@ class _Write(msgspec.Struct, frozen=True):
 
 
 def _cause(outcome: Any) -> Exception:
-    if isinstance(outcome, PersistasaurusError):
+    if isinstance(outcome, PersistasaurusError | RecordCorrupt):
         return outcome
     stale = StaleWriterError(str(outcome))
     stale.__cause__ = outcome if isinstance(outcome, Exception) else None

@@ -46,6 +46,7 @@ _STATES = {
     "parked": StreamState.HELD,
     "paused": StreamState.HELD,
 }
+_OVER = ("completed", "failed")
 _INBOX_PAGE = 1000
 _UNKNOWN = -1
 """No alarm of any flow."""
@@ -83,7 +84,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if header is not None:
             self.version, self.status, self._wake_at = header.version, header.status, header.wake_at
             self._knows_alarm = False
-            if header.state is not StreamState.ENDED and header.status != ACTOR_STATUS:
+            if header.status != ACTOR_STATUS and not _is_over(header):
                 self._recover(header)
         is_over = self.machine is None and self._writing is None
         self.report(requests.Recovered(self.flow_id, self.incarnation, is_over))
@@ -95,8 +96,25 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         except UNREPLAYABLE as error:
             self._park(error)
             return
-        if found is not None:
+        if found is None:
+            self.status = "parked"
+        elif found[0].ended is not None and not found[1].events:
+            self._put_right(header, *found)
+        else:
             self.adopt(*found)
+
+    def _put_right(self, header: Header, machine: FlowMachine, decision: Decision) -> None:
+        """Have a damaged header say again what the log says: that the flow is over."""
+        logger.warning(
+            "The header of flow %r is damaged, it says %s and %s: by its log it is %s",
+            self.flow_id,
+            header.status,
+            header.state.name,
+            machine.status,
+        )
+        self.status = ""
+        self.machine = machine
+        self._go_on(decision)
 
     def adopt(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Go on with another machine, made from the log, and with what has come in the meantime."""
@@ -403,3 +421,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def report(self, message: Any) -> None:
         """Tell the supervisor."""
         self.around.report(message)
+
+
+def _is_over(header: Header) -> bool:
+    # A damaged header may say it in one place, and something else in the other: then the log is asked.
+    return header.state is StreamState.ENDED and header.status in _OVER

@@ -173,10 +173,11 @@ class Crashed(NamedTuple):
 
 
 class NotParked(NamedTuple):
-    """That a flow is parked could not be recorded."""
+    """That a flow is parked could not be recorded, and why."""
 
     flow_id: str
     incarnation: int
+    error: Exception
 
 
 class AskTurn(NamedTuple):

@@ -73,20 +73,32 @@ class Restarts:
             self.after(cell, StoreUnavailable(str(failure)))
             return
         if header is None or header.state is StreamState.ENDED or header.status == "parked":
-            cell.phase = Phase.BROKEN
-            cell.refuse(broken(cell))
-            self._later(cell, self._rules.period_s)
+            self._give_up(cell)
             return
         cell.phase = Phase.PARKING
         record = NewRecord(self._seam.clock.now(), events.kind(parked), events.encode(parked))
         append = Append(cell.flow_id, header.version, (record,), PARK)
         ended = requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True)
-        failed = requests.NotParked(cell.flow_id, cell.incarnation)
 
         def done(outcome: Outcome) -> None:
-            self._hear(failed if isinstance(outcome, Exception) else ended)
+            is_failed = isinstance(outcome, Exception)
+            self._hear(requests.NotParked(cell.flow_id, cell.incarnation, outcome) if is_failed else ended)
 
         self._home.journal.tell(Entry(append, done))
+
+    def not_parked(self, cell: Cell, error: Exception) -> None:
+        """Decide anew, since that a flow crashes could not be recorded."""
+        if isinstance(error, RecordCorrupt):
+            self._give_up(cell)
+        else:  # it will crash again, and be parked then
+            cell.phase = Phase.BACKOFF
+            self.after(cell, StoreUnavailable("that it crashes could not be recorded"))
+
+    def _give_up(self, cell: Cell) -> None:
+        """Leave a flow without an actor for a while, since nothing more can be recorded of it."""
+        cell.phase = Phase.BROKEN
+        cell.refuse(broken(cell))
+        self._later(cell, self._rules.period_s)
 
 
 def broken(cell: Cell) -> StoreUnavailable:

@@ -194,7 +194,8 @@ class Supervisor(PooledActor):
             return
         cell = self._cells.get(message.flow_id)
         is_at_work = cell is not None and not cell.is_over and not cell.is_broken
-        self._watchers.add(message.flow_id, message.reply, is_at_work=is_at_work)
+        trouble = broken(cell) if cell is not None and cell.is_broken else None
+        self._watchers.add(message.flow_id, message.reply, is_at_work=is_at_work, trouble=trouble)
 
     def _look_at_parked(self, after: str | None) -> None:
         """Start parked flows whose code may be back; page by page, and not too many at once."""
@@ -330,9 +331,7 @@ class Supervisor(PooledActor):
         cell.phase = Phase.BACKOFF
         self._turns.over(cell.flow_id)
         self._restarts.after(cell, message.error)
-        if cell.is_broken:
-            # It says nothing any more of the end that is on record.
-            self._watchers.look_again(cell.flow_id)
+        self._look_after_watchers(cell)
         if was_activating:
             self._begun()
 
@@ -347,8 +346,13 @@ class Supervisor(PooledActor):
     def _not_parked(self, message: requests.NotParked) -> None:
         cell = self._current(message)
         if cell is not None and cell.phase is Phase.PARKING:
-            cell.phase = Phase.BACKOFF  # it will crash again, and be parked then
-            self._restarts.after(cell, StoreUnavailable("that it crashes could not be recorded"))
+            self._restarts.not_parked(cell, message.error)
+            self._look_after_watchers(cell)
+
+    def _look_after_watchers(self, cell: Cell) -> None:
+        # A broken flow says nothing any more, not even of the end that is on record.
+        if cell.is_broken:
+            self._watchers.look_again(cell.flow_id, broken(cell))
 
     def _abandon(self, cell: Cell, why: Exception) -> None:
         """Forget a flow that cannot be worked with; refuse what was meant for it."""

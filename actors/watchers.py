@@ -27,20 +27,22 @@ class Watchers:
         self._store = store
         self._replies: dict[str, list[Reply[Any]]] = {}
 
-    def add(self, flow_id: str, reply: Reply[Any], *, is_at_work: bool) -> None:
-        """Reply at once when the flow has ended, otherwise when it does.
+    def add(
+        self, flow_id: str, reply: Reply[Any], *, is_at_work: bool, trouble: Exception | None = None
+    ) -> None:
+        """Reply at once when the flow has ended, otherwise when it does; or with the trouble that it has.
 
         A flow that `is_at_work`, and has not announced its end, will do so.
         """
         if is_at_work:
             self._replies.setdefault(flow_id, []).append(reply)
         else:
-            self._add_or_tell(flow_id, reply)
+            self._add_or_tell(flow_id, reply, trouble)
 
-    def look_again(self, flow_id: str) -> None:
-        """Tell those who wait for a flow that has ended without saying so to anybody."""
+    def look_again(self, flow_id: str, trouble: Exception | None = None) -> None:
+        """Tell those who wait for a flow that has ended, or is in trouble, without saying so to anybody."""
         for reply in self._replies.pop(flow_id, ()):
-            self._add_or_tell(flow_id, reply)
+            self._add_or_tell(flow_id, reply, trouble)
 
     def remove(self, flow_id: str, reply: Reply[Any]) -> None:
         """Forget a reply that nobody waits for any more."""
@@ -65,13 +67,15 @@ class Watchers:
     def __len__(self) -> int:
         return sum(map(len, self._replies.values()))
 
-    def _add_or_tell(self, flow_id: str, reply: Reply[Any]) -> None:
+    def _add_or_tell(self, flow_id: str, reply: Reply[Any], trouble: Exception | None) -> None:
         try:
             header = self._store.header(flow_id)
             if header is None or header.status == ACTOR_STATUS:
                 reply.fail(FlowNotFound(flow_id))
             elif header.state is StreamState.ENDED or header.status == "parked":
                 _tell(reply, flow_id, last_word(self._store, flow_id, header.version))
+            elif trouble is not None:
+                reply.fail(trouble)
             else:
                 self._replies.setdefault(flow_id, []).append(reply)
         except (StoreError, ValueError, msgspec.MsgspecError) as error:

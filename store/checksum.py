@@ -16,6 +16,8 @@ LINK_SIZE: Final = 8
 _NUMBERS: Final = struct.Struct(">qq")
 _LENGTH: Final = struct.Struct(">I")
 _SIGNED_32: Final = 1 << 31
+_NO_CHECKSUM: Final = 1 << 63
+"""Greater than all integers of SQLite."""
 
 
 def first_link(stream: str) -> bytes:
@@ -31,12 +33,25 @@ def link(before: bytes, version: int, at: int, kind: bytes, data: bytes) -> byte
     ).digest()
 
 
+def is_linked(chain: bytes, before: bytes, record: tuple[int, int, bytes, bytes]) -> bool:
+    """Whether a record's chain is its link; what a damaged file gives for them may be of any type."""
+    try:
+        return chain == link(before, *record)
+    except (TypeError, struct.error):
+        return False
+
+
 def framed(text: str) -> bytes:
     """Encode a text with its length before it, so that it cannot run into what follows."""
     encoded = text.encode()
     return _LENGTH.pack(len(encoded)) + encoded
 
 
-def seal(fields: str, data: bytes = b"") -> int:
-    """A checksum of a row, small enough to cost four bytes; `fields` are its columns in one text."""
+def seal(fields: str, data: bytes | None = b"") -> int:
+    """A checksum of a row, small enough to cost four bytes; `fields` are its columns in one text.
+
+    A row without the data that it must have is a damaged one: its checksum is one that no row can hold.
+    """
+    if data is None:
+        return _NO_CHECKSUM
     return zlib.crc32(data, zlib.crc32(fields.encode())) - _SIGNED_32

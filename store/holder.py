@@ -63,7 +63,7 @@ def _looked_into(lock: Path) -> tuple[bool, str]:
 def _holders(major: int, minor: int, inode: int) -> Iterator[int]:
     """Yield the processes that hold a `flock` on a file, where the system tells."""
     try:
-        lines = _LOCKS.read_text(encoding="ascii", errors="replace").splitlines()
+        lines = _LOCKS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     file = f"{major:02x}:{minor:02x}:{inode}"

@@ -8,11 +8,10 @@ import apsw
 import msgspec
 
 from .batch import dead_letter_seal, signal_seal
-from .checksum import first_link, link
+from .checksum import first_link, is_linked
 from .contract import HeaderChange, InboxEntry, NewRecord, PastSignal, Restore, StreamState
 from .errors import RecordCorrupt, StreamNotFound
-from .queries import text
-from .statements import rows, value
+from .statements import rows, text, value
 from .streams import header_seal
 from .words import WordReader
 
@@ -81,6 +80,8 @@ class Holdings:
     def _all_keys(self) -> Iterator[int]:
         last = 0
         while page := rows(self._connection, _KEYS, (last, _PAGE)):
+            if page[-1][0] <= last:
+                raise apsw.CorruptError("the rows of the streams are out of order")
             yield from (key for (key,) in page)
             last = page[-1][0]
 
@@ -102,7 +103,7 @@ class Holdings:
         stored_name, kind, status, state, alarm, wake_at, version, created_at, sealed, last, chain = found[0]
         name, words = text(stored_name), (self._word(kind), self._word(status))
         numbers = (state, alarm, wake_at, version, created_at)
-        if sealed != header_seal(name, *words, numbers) or last is None:
+        if sealed != header_seal(name, *words, numbers) or not isinstance(last, int):
             raise RecordCorrupt(name, None, "its header does not match its checksum")
         signals = tuple(self._signal(name, key, row) for row in self._rows(key, _SIGNALS, (key,)))
         header = HeaderChange(words[1], StreamState(state), alarm)
@@ -128,6 +129,8 @@ class Holdings:
             raise RecordCorrupt(
                 stream, None, f"the dead letter of signal {number} does not match its checksum"
             )
+        if not isinstance(settled, int | None):
+            raise RecordCorrupt(stream, None, f"when signal {number} was settled is damaged")
         return PastSignal(entry.name, entry.key, data, at, settled, dead)
 
     def records(self, outline: Outline) -> Iterator[NewRecord]:
@@ -142,9 +145,9 @@ class Holdings:
                 if number != version:
                     raise RecordCorrupt(outline.stream, version, "it is missing")
                 word, framed = self._words.word(self._connection, kind)
-                chain = link(chain, version, at, framed, data)
-                if found != chain:
+                if not is_linked(found, chain, (version, at, framed, data)):
                     raise RecordCorrupt(outline.stream, version, "its checksum does not match")
+                chain = found
                 yield NewRecord(at, word, data)
 
     def whole(self, stream: str) -> Restore:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from .batch import signal_seal
-from .checksum import first_link, link
+from .checksum import first_link, is_linked
 from .contract import DeadLetter, GlobalRecord, Header, InboxEntry, Record, StreamState
 from .errors import RecordCorrupt, StreamNotFound
-from .statements import rows, value
+from .statements import rows, text, value
+from .streams import state_of
 
 if TYPE_CHECKING:
     from .statements import Row
@@ -69,11 +70,6 @@ WHERE d.id > ? ORDER BY d.id LIMIT ?
 
 _BEFORE_ALL: Final = -(2**63)
 _UNLIMITED: Final = -1
-
-
-def text(stored: bytes | None) -> str:
-    """Decode a text of the file, whatever has become of it."""
-    return "?" if stored is None else stored.decode(errors="replace")
 
 
 class Queries:
@@ -157,7 +153,7 @@ class Queries:
             if version != expected:
                 raise RecordCorrupt(stream, expected, "it is missing")
             word, framed = self._words.word(connection, kind)
-            if chain != link(before, version, at, framed, data):
+            if not is_linked(chain, before, (version, at, framed, data)):
                 raise RecordCorrupt(stream, version, "its checksum does not match")
             before = chain
             records.append(Record(version, at, word, data))
@@ -173,7 +169,7 @@ class Queries:
             if before is None:
                 before = first_link(stream)  # noqa: PLW2901 - nothing is before the first
             word, framed = self._words.word(connection, kind)
-            if chain != link(before, version, at, framed, data):
+            if not is_linked(chain, before, (version, at, framed, data)):
                 raise RecordCorrupt(stream, version, "its checksum does not match")
             found.append(GlobalRecord(position, stream, Record(version, at, word, data)))
         return found
@@ -204,21 +200,20 @@ class Queries:
 
     def _header(self, connection: apsw.Connection, row: Row) -> Header:
         _, name, kind, status, state, version, wake_at, created_at, updated_at = row
+        numbers = (version, wake_at or 0, created_at, updated_at)
+        is_sound = all(isinstance(number, int) for number in numbers)
         return Header(
             stream=text(name),
             type=self._words.word(connection, kind)[0],
             status=self._words.word(connection, status)[0],
-            state=_state(state),
-            version=version,
-            wake_at=wake_at,
-            created_at=created_at,
-            updated_at=updated_at,
+            # Of a damaged one the numbers that are there are told, and somebody must look first.
+            state=state_of(state) if is_sound else StreamState.HELD,
+            version=_number(version),
+            wake_at=wake_at if is_sound else None,
+            created_at=_number(created_at),
+            updated_at=_number(updated_at),
         )
 
 
-def _state(stored: int) -> StreamState:
-    try:
-        return StreamState(stored)
-    except ValueError:
-        # Damaged: somebody must look first.
-        return StreamState.HELD
+def _number(stored: object) -> int:
+    return stored if isinstance(stored, int) else 0

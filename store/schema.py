@@ -47,7 +47,7 @@ def check(connection: apsw.Connection, steps: Sequence[str]) -> int:
         found = _objects(connection)
     except apsw.NotADBError as error:
         raise StoreUnusable("the file is no SQLite database") from error
-    except (apsw.Error, UnicodeDecodeError) as error:
+    except apsw.Error as error:
         raise StoreUnusable(f"the file cannot be read: {error}") from error
     if application == 0 and version == 0 and not found:
         return 0
@@ -99,7 +99,7 @@ def _compare(
     found: dict[tuple[str, str], tuple[str, str | None]],
     expected: dict[tuple[str, str], tuple[str, str | None]],
 ) -> None:
-    for kind, name in sorted(found.keys() - expected.keys(), reverse=True):
+    for kind, name in sorted(found.keys() - expected.keys(), key=repr, reverse=True):
         raise StoreUnusable(f"the store has a {kind} {name!r} that does not belong there")
     # Tables before the indexes that come with them.
     for kind, name in sorted(expected.keys() - found.keys(), reverse=True):

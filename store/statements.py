@@ -20,13 +20,26 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 def rows(connection: apsw.Connection, statement: str, values: Row = ()) -> list[Row]:
-    """Run a statement, and return all rows of its answer."""
-    return connection.execute(statement, values).fetchall()
+    """Run a statement, and return all rows of its answer.
+
+    A column of a damaged file may hold another type than it was declared with; that a text is not UTF-8,
+    which APSW finds out by itself, is told as `apsw.CorruptError`.
+    """
+    try:
+        return connection.execute(statement, values).fetchall()
+    except UnicodeDecodeError as error:
+        raise apsw.CorruptError(f"a text is not UTF-8: {error.reason}") from error
 
 
 def value(connection: apsw.Connection, statement: str, values: Row = ()) -> Any:
-    """Run a statement, and return the one value of its answer, None when there is no row."""
-    return connection.execute(statement, values).get
+    """Run a statement, and return the one value of its answer, None when there is no row; see `rows`."""
+    found = rows(connection, statement, values)
+    return found[0][0] if found else None
+
+
+def text(stored: bytes | None) -> str:
+    """Decode a text that was read as bytes, whatever has become of it."""
+    return "?" if stored is None else stored.decode(errors="replace")
 
 
 def run(connection: apsw.Connection, statement: str, values: Row = ()) -> None:

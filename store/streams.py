@@ -63,6 +63,14 @@ class Stream:
         return header_seal(self.name, self.type, self.status, numbers)
 
 
+def state_of(stored: int) -> StreamState:
+    """Return a stream's state; one that is damaged is held, since somebody must look first."""
+    try:
+        return StreamState(stored)
+    except ValueError:
+        return StreamState.HELD
+
+
 def header_seal(name: str, kind: str, status: str, numbers: tuple[int | None, ...]) -> int:
     """The checksum of a stream's row; words count by what they say, not by their number."""
     return seal(f"{name}\0{kind}\0{status}\0{numbers}")
@@ -111,7 +119,7 @@ class StreamCache:
         if kind not in names or status not in names or not last:
             raise RecordCorrupt(name, None, "what its header refers to is missing")
         stream = Stream(key, name, names[kind], created_at)
-        stream.status, stream.state = names[status], StreamState(state)
+        stream.status, stream.state = names[status], state_of(state)
         stream.alarm, stream.wake_at = alarm, wake_at
         stream.version, stream.chain = last[0]
         stream.waiting = dict(rows(self._connection, _LOAD_WAITING, (key,)))

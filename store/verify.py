@@ -7,19 +7,18 @@ record that was there is there later, and a stream has no records before it has 
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import apsw
 
 from .batch import dead_letter_seal, signal_seal
-from .checksum import first_link, link
+from .checksum import first_link, is_linked
 from .contract import Corruption, InboxEntry
 from .failures import read_failure
 from .progress import unwatched
-from .queries import text
-from .statements import rows
+from .statements import rows, text
 from .streams import header_seal
 
 if TYPE_CHECKING:
@@ -157,6 +156,7 @@ class Verification:
     def _paged(self, query: str) -> Iterator[list[Row]]:
         last = 0
         while page := self._rows(query, (last, _PAGE)):
+            _check_order([last, *(row[0] for row in page)])
             yield page
             last = page[-1][0]
             if len(page) < _PAGE:  # what has come since is not run after
@@ -215,6 +215,7 @@ class Verification:
         # A stream may be longer than what should be in memory at once.
         behind = (before + 1, 0)
         while page := self._rows(_RECORDS, (*behind, last, _PAGE)):
+            _check_order([behind, *(row[:2] for row in page)])
             yield from page
             behind = page[-1][:2]
             self._tell(self._done + len(page))
@@ -228,7 +229,7 @@ class Verification:
         if sealed != header_seal(name, *words, tuple(numbers)):
             self._find(name, None, "the header does not match its checksum")
         version = self._chain(name, records)
-        if version < numbers[3]:
+        if isinstance(numbers[3], int) and version < numbers[3]:
             self._find(name, version + 1, f"the last records are missing: the header was at {numbers[3]}")
 
     def _word(self, key: int) -> tuple[str, bytes]:
@@ -244,7 +245,7 @@ class Verification:
             if version != expected:
                 self._find(name, expected, "the record is missing")
                 expected = version
-            elif chain != link(before, version, at, self._word(kind)[1], data):
+            elif not is_linked(chain, before, (version, at, self._word(kind)[1], data)):
                 self._find(name, version, "the record does not match its checksum")
             before = chain
         return expected
@@ -278,3 +279,13 @@ class Verification:
                 if sealed != dead_letter_seal(signal, at, text(reason)):
                     self._find(text(stream), None, f"dead letter {number} does not match its checksum")
             self._tell(self._done + len(page))
+
+
+def _check_order(keys: list[Any]) -> None:
+    """Raise when what an index tells is not in its order: it is damaged, and may lead round in a circle."""
+    try:
+        is_in_order = all(before < key for before, key in pairwise(keys))
+    except TypeError:
+        is_in_order = False
+    if not is_in_order:
+        raise apsw.CorruptError("the rows are out of order")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .checksum import framed
-from .statements import rows, value
+from .statements import rows, text, value
 
 if TYPE_CHECKING:
     import apsw
@@ -63,6 +63,6 @@ class WordReader:
         return value(connection, "SELECT id FROM word WHERE word = ?", (word,))
 
 
-def _decoded(word: bytes) -> tuple[str, bytes]:
-    text = word.decode(errors="replace")
-    return text, framed(text)
+def _decoded(stored: bytes | None) -> tuple[str, bytes]:
+    word = text(stored)
+    return word, framed(word)

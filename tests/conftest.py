@@ -10,6 +10,7 @@ Each size has a variable of its own, too, which wins.
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,11 @@ LONG = {
 if "PERSISTASAURUS_LONG" in os.environ:
     for name, size in LONG.items():
         os.environ.setdefault(name, size)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a job that a shell has put into the background. Processes that are sent a Ctrl-C inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

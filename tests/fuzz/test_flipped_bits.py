@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import closing
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fuzz.targets import SIGNUP, make_store, simulated
-from persistasaurus.store import Durability, SqliteStore, StoreError, StoreReader
+from persistasaurus.store import (
+    Append,
+    Deliver,
+    Durability,
+    HeaderChange,
+    NewRecord,
+    SqliteStore,
+    StoreError,
+    StoreReader,
+    StreamState,
+)
+from persistasaurus.store.backup import backup
+from persistasaurus.store.export import export
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +74,58 @@ def test_a_bit_that_flips_in_the_file_is_reported_or_harmless(tmp_path: Path) ->
         reported += bool(found)
         assert found or not is_altered, f"flip {number} of PERSISTASAURUS_SEED={SEED} is not noticed"
     assert reported > FLIPS // 20, "hardly any of them hit anything"
+
+
+@pytest.mark.timeout(0 if FLIPS > 1000 else 120)
+def test_whatever_is_done_with_a_file_in_which_a_bit_flipped_ends_well_or_with_a_store_error(
+    tmp_path: Path,
+) -> None:
+    whole, path, rng = tmp_path / "whole.db", tmp_path / "flipped.db", Random(SEED)
+    make_store(whole)
+    refused = 0
+    for number in range(FLIPS // 3):
+        shutil.copy(whole, path)
+        flip(path, rng)
+        for use in (_export, _back_up, _query, _go_on_writing):
+            try:
+                refused += use(path)
+            except StoreError:
+                refused += 1
+            except Exception as error:
+                error.add_note(f"flip {number} of PERSISTASAURUS_SEED={SEED}")
+                raise
+    assert refused, "no flip has hit anything"
+
+
+def _export(path: Path) -> int:
+    return len(export(path, lambda _: None, skip_damaged=True).skipped)
+
+
+def _back_up(path: Path) -> int:
+    return len(backup(path, path.with_name("copy.db"), overwrite=True).findings)
+
+
+def _query(path: Path) -> int:
+    with StoreReader.open(path) as reader:
+        for view in ("flows", "events", "steps", "timers", "signals", "dead_letters"):
+            with reader.query(f"SELECT * FROM {view}") as answer:
+                list(answer)
+    return 0
+
+
+def _go_on_writing(path: Path) -> int:
+    """Open it as an engine does, and write to each of its flows as they say that they are."""
+    with closing(SqliteStore.open(path, now=lambda: 0, durability=Durability.MAY_LOSE_LAST_COMMITS)) as store:
+        headers = store.due(2**62) + store.headers(limit=100)
+        change = HeaderChange("parked", StreamState.HELD, None)
+        record = (NewRecord(1, "note", b"{}"),)
+        writes = [Append(h.stream, h.version, record, change, h.type) for h in headers]
+        outcomes = store.commit([*writes, *(Deliver(h.stream, "go", "k", b"1", 1) for h in headers)])
+    faults = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    for fault in faults:
+        if not isinstance(fault, StoreError):
+            raise fault
+    return len(faults)
 
 
 @pytest.mark.timeout(0 if FLIPS > 1000 else 120)

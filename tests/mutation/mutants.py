@@ -2,7 +2,8 @@
 
 Nothing on disk is changed: a mutant is put in the module's place as it is imported, in a process of its own.
 What the engine tells its log is no promise, so calls of the logger are left as they are; and so are whatever
-is there for type checkers only, and the `strict` of a `zip`, which asserts what cannot be otherwise.
+is there for type checkers only, as `frozen` and `assert_never`, and the `strict` of a `zip`, which asserts
+what cannot be otherwise.
 """
 
 from __future__ import annotations
@@ -116,7 +117,9 @@ def _is_left_alone(node: ast.AST) -> bool:
             return True
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="logger")))):
             return True
-        case ast.keyword(arg="strict"):
+        case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):
+            return True
+        case ast.keyword(arg="strict" | "frozen"):
             return True
         case _:
             return False

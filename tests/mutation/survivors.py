@@ -5,15 +5,10 @@ A mutant is known by the line that it changes, as it is written, and by what is 
 
 from __future__ import annotations
 
-_FROZEN = "nobody assigns to it; `frozen` says so to readers and type checkers"
 _REMINDER = "a reminder that comes when the store is open, closed or lost finds nothing to do"
 
 EXPLAINED: dict[str, dict[str, str]] = {
-    "persistasaurus.actors.event_sourced": {
-        "class Committed(msgspec.Struct, frozen=True):  # True becomes False": _FROZEN,
-    },
     "persistasaurus.actors.journal": {
-        "class Entry(msgspec.Struct, frozen=True):  # True becomes False": _FROZEN,
         "self._forget_reminder()  # the call is left out": _REMINDER,
         "self._forget_reminder()  # the call is left out, at place 2": _REMINDER,
         "self._forget_reminder()  # the call is left out, at place 3": _REMINDER,

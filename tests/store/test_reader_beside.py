@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings
 import fcntl
 import os
 import shutil
@@ -308,6 +309,16 @@ def test_an_owner_whose_lock_may_not_be_read_is_found_in_the_list_of_locks(publi
         assert holder.owner_of(lock) == Owner(os.getpid(), None, None)
         store.close()
         assert holder.owner_of(lock) is None
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="asks the kernel for its list of locks")
+def test_an_owner_is_found_by_a_process_that_can_import_nothing_more(path, open_store, monkeypatch):
+    # Python remembers for good that a codec was not to be had, as after privileges were given up.
+    monkeypatch.setitem(encodings._cache, "ascii", None)
+    open_store(path)
+
+    with StoreReader.open(path) as reader:
+        assert reader.owner().pid == os.getpid()
 
 
 def test_a_store_that_this_user_may_not_create_is_not_owned_by_the_attempt(public, open_store):

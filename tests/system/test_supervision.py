@@ -179,7 +179,7 @@ STALE = [
     requests.Ended("flow", 0, FlowFailed(Failure("OSError", "")), has_left=True),
     requests.Crashed("flow", 0, OSError()),
     requests.Restart("flow", 0),
-    requests.NotParked("flow", 0),
+    requests.NotParked("flow", 0, RuntimeError("late")),
 ]
 
 
