@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
+import traceback
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -125,6 +127,7 @@ class Marks:
 def campaign(pool: Executor, wanted: int, first: int, job: Callable[[int], Swept] = sweep) -> Iterator[Swept]:
     """Sweep seed after seed, on all processes of a pool, until there were so many images, or a bad one."""
     seeds = count(first)
+    job = partial(told, job)
     waiting = [pool.submit(job, next(seeds)) for _ in range(PROCESSES)]
     seen = 0
     while waiting:
@@ -135,6 +138,15 @@ def campaign(pool: Executor, wanted: int, first: int, job: Callable[[int], Swept
             wanted = 0
         if seen + len(waiting) * swept.images < wanted:
             waiting.append(pool.submit(job, next(seeds)))
+
+
+def told(job: Callable[[int], Swept], seed: int) -> Swept:
+    """Do a job; an error that it does not expect is a bad image as well, and its seed is told."""
+    try:
+        return job(seed)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told with what replays it
+        trace = "".join(traceback.format_exception(error))
+        return Swept(seed, 0, 0, [Cut(seed, 0, "as it was", trace)])
 
 
 def processes() -> Executor:

@@ -12,7 +12,7 @@ from time import monotonic
 
 import pytest
 from faults.second_cut import cut_after_restart, cut_migration, cut_recoveries
-from faults.sweep import campaign, processes, sweep
+from faults.sweep import campaign, processes, sweep, told
 from faults.workloads import Acknowledged, record_workload
 from persistasaurus.store import Durability, connection, schema, sqlite, writer
 
@@ -121,6 +121,17 @@ def test_an_opening_that_syncs_nothing_is_seen(monkeypatch):
     monkeypatch.setattr(sqlite, "_move_log", lambda connection, must: None)
 
     assert verdicts(cut_after_restart(SEED))["lost"] > 0
+
+
+def test_an_error_that_nobody_expects_is_told_with_its_seed():
+    def job(_):
+        raise ZeroDivisionError
+
+    (cut,) = told(job, 7).bad
+
+    assert cut.seed == 7
+    assert "in job" in str(cut)
+    assert "ZeroDivisionError" in str(cut)
 
 
 def test_a_log_that_is_believed_after_a_failed_sync_is_seen(monkeypatch):

@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, NamedTuple
 TESTS = Path(__file__).parent.parent
 sys.path.insert(0, str(TESTS))
 
+from mutation import grafting
+from mutation.grafting import Graft
 from mutation.judging import Case, survives
 from mutation.mutants import Mutant, mutants
 from mutation.reach import read
@@ -36,7 +38,6 @@ from mutation.survivors import EXPLAINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Executor
 
     from mutation.reach import Reach
 
@@ -92,17 +93,13 @@ def suspects(names: list[str]) -> list[Suspect]:
     return rng.sample(found, min(wanted, len(found)))
 
 
-def rounds(reach: Reach, path: Path, line: int) -> list[list[str]]:
-    """Return the tests that are to notice a mutant: of the files that know its line best, then the quickest.
-
-    All tests of a round are collected before the first of them runs, which takes longer than most tests.
-    """
+def tests_of(reach: Reach, path: Path, line: int) -> list[str]:
+    """Return the tests that are to notice a mutant: of the files that know its line best, then quick ones."""
     tests = reach.of(str(path), line)
     known = Counter(test.partition("::")[0] for test in tests)
     nearest = {file for file, _ in known.most_common(NEAREST)}
     first = [test for test in tests if test.partition("::")[0] in nearest][:FIRST]
-    then = within(ENOUGH_S, [test for test in tests if test not in first], reach)
-    return [some for some in (first, then) if some]
+    return first + within(ENOUGH_S, [test for test in tests if test not in first], reach)
 
 
 def within(seconds: float, tests: list[str], reach: Reach) -> list[str]:
@@ -111,25 +108,53 @@ def within(seconds: float, tests: list[str], reach: Reach) -> list[str]:
     return [test for test, end in zip(tests, ends, strict=True) if end <= seconds]
 
 
-def controls(reach: Reach, names: list[str]) -> list[Case]:
-    """Return each module as it is: where that does not survive, nothing is said of its mutants."""
-    found: list[Case] = []
-    for name in names:
-        path = source_of(name)
-        tests = reach.of(str(path), 0)[:FIRST]
-        found.append(Case(name, str(path), None, [tests]))
-    return [case for case in found if case.rounds[0]]
+def controls(reach: Reach, names: list[str]) -> dict[str, list[str]]:
+    """Return the tests of each module as it is: where they fail, nothing is said of its mutants."""
+    return {name: tests for name in names if (tests := reach.of(str(source_of(name)), 0)[:FIRST])}
 
 
-def judged(pool: Executor, found: list[Suspect], reach: Reach) -> Iterator[tuple[Suspect, bool]]:
+def judged(found: list[Suspect], reach: Reach) -> Iterator[tuple[Suspect, bool]]:
     """Yield each mutant, and whether it survives, as soon as it is known."""
-    under_way = {}
-    for suspect in found:
-        path = source_of(suspect.module)
-        case = Case(suspect.module, str(path), suspect.number, rounds(reach, path, suspect.mutant.line))
-        under_way[pool.submit(survives, case)] = suspect
-    for done in as_completed(under_way):
-        yield under_way[done], done.result()
+    grafts = [graft for key, suspect in enumerate(found) if (graft := as_graft(key, suspect, reach))]
+    others = set(range(len(found))) - {graft.key for graft in grafts}
+    for key, is_alive in grafting.judged(grafts, judges(), PROCESSES):
+        if is_alive is None:
+            others.add(key)
+        else:
+            yield found[key], is_alive
+    cases = {key: as_case(found[key], reach) for key in sorted(others)}
+    for key, is_alive in each_alone(cases):
+        yield found[key], is_alive
+
+
+def as_graft(key: int, suspect: Suspect, reach: Reach) -> Graft | None:
+    """Return how a mutant is judged that is in a function; None: it is in none."""
+    path = source_of(suspect.module)
+    if grafting.function_of(path.read_text(encoding="utf-8"), suspect.mutant) is None:
+        return None
+    return Graft(key, str(path), suspect.number, tests_of(reach, path, suspect.mutant.line))
+
+
+def as_case(suspect: Suspect, reach: Reach) -> Case:
+    """Return how a mutant is judged that changes what happens when its module is imported."""
+    path = source_of(suspect.module)
+    tests = tests_of(reach, path, suspect.mutant.line)
+    # All tests of a round are collected before the first of them runs, which takes longer than most tests.
+    rounds = [some for some in (tests[:FIRST], tests[FIRST:]) if some]
+    return Case(suspect.module, str(path), suspect.number, rounds)
+
+
+def each_alone(cases: dict[int, Case]) -> Iterator[tuple[int, bool]]:
+    """Yield the key of each case, and whether its mutant survives."""
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        under_way = {pool.submit(survives, case): key for key, case in cases.items()}
+        for done in as_completed(under_way):
+            yield under_way[done], done.result()
+
+
+def judges() -> list[str]:
+    """Return the paths of the tests that judge."""
+    return [str(TESTS / name) for name in JUDGES]
 
 
 def reached() -> Reach:
@@ -138,20 +163,27 @@ def reached() -> Reach:
         path = Path(os.environ.get("PERSISTASAURUS_REACH", f"{folder}/reach.json"))
         if not path.exists():
             command = [sys.executable, str(TESTS / "mutation" / "reach.py"), str(path)]
-            subprocess.run([*command, *(str(TESTS / name) for name in JUDGES)], check=False, cwd=TESTS.parent)
+            subprocess.run([*command, *judges()], check=False, cwd=TESTS.parent)
         return read(path)
 
 
 def main(*names: str) -> int:
     """Judge, and print what survives."""
     chosen, reach = list(names) or modules(), reached()
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        cases = controls(reach, chosen)
-        fates = pool.map(survives, cases)
-        if unsound := [case.module for case, is_sound in zip(cases, fates, strict=True) if not is_sound]:
-            print(f"Their tests fail as they are: {unsound}")  # noqa: T201 - what it is for
-            return 2
-        return report(judged(pool, suspects(chosen), reach))
+    if unsound := [name for name, is_sound in fates_of_originals(chosen, reach) if not is_sound]:
+        print(f"Their tests fail as they are: {unsound}")  # noqa: T201 - what it is for
+        return 2
+    return report(judged(suspects(chosen), reach))
+
+
+def fates_of_originals(names: list[str], reach: Reach) -> list[tuple[str, bool]]:
+    """Return for each module whether it survives as it is, in both ways in which mutants are judged."""
+    tests = controls(reach, names)
+    paths = {name: str(source_of(name)) for name in tests}
+    grafts = [Graft(key, paths[name], None, tests[name]) for key, name in enumerate(tests)]
+    cases = {key: Case(name, paths[name], None, [tests[name]]) for key, name in enumerate(tests)}
+    fates = [*grafting.judged(grafts, judges(), PROCESSES), *each_alone(cases)]
+    return [(list(tests)[key], bool(is_sound)) for key, is_sound in fates]
 
 
 def report(fates: Iterator[tuple[Suspect, bool]]) -> int:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,13 +20,14 @@ import pytest
 from mutation.mutants import Finder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
-_POLL_S = 0.01
+_POLL_S = 0.002
 _LIMIT_S = 60.0
 _NO_TESTS = 5
 _PLUGINS = ("xdist.plugin", "pytest_timeout", "_hypothesis_pytestplugin", "persistasaurus_pytest")
-"""Those that the tests need; all that are installed take longer to import than most tests to run."""
+# Those that the tests need; all that are installed take longer to import than most tests to run.
+OPTIONS = ("-q", "-p", "no:cacheprovider", *(word for name in _PLUGINS for word in ("-p", name)))
 
 
 class Case(NamedTuple):
@@ -47,41 +49,52 @@ def survives(case: Case) -> bool:
 
 
 def _survives(case: Case, tests: Sequence[str]) -> bool:
+    with alone() as place:
+        child = os.fork()
+        if child == 0:
+            _run(case, tests, place)
+        return outcome(child) == 0
+
+
+@contextmanager
+def alone() -> Generator[str]:
+    """Make a folder for the tests of one process."""
     place = tempfile.mkdtemp(prefix="mutant-")
-    child = os.fork()
-    if child == 0:
-        _run(case, tests, place)
     try:
-        return _outcome(child) == 0
+        yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
 def _run(case: Case, tests: Sequence[str], place: str) -> None:
     """Run the tests in this process, and end it with what came of it."""
-    os.setpgid(0, 0)
-    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - as above
-        for descriptor in (0, 1, 2):
-            os.dup2(nothing.fileno(), descriptor)
     code = 1
     try:
+        fall_silent()
         assert "persistasaurus" not in sys.modules, "it is too late for a mutant"
         sys.meta_path.insert(0, Finder(case.module, case.path, case.number))
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        plugins = [word for name in _PLUGINS for word in ("-p", name)]
-        options = ["-x", "-q", "-p", "no:cacheprovider", *plugins, f"--basetemp={place}/t"]
-        code = int(pytest.main([*options, *tests]))
+        code = int(pytest.main([*OPTIONS, "-x", f"--basetemp={place}/t", *tests]))
     finally:
         os._exit(0 if code == _NO_TESTS else code)
 
 
-def _outcome(child: int) -> int:
+def fall_silent() -> None:
+    """Have this process, a fork, be nobody's business but its own."""
+    os.setpgid(0, 0)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+
+
+def outcome(child: int) -> int:
+    """Wait for a fork; return its exit code, another one than 0 if it had to be killed."""
     deadline = monotonic() + _LIMIT_S
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return status
+            return os.waitstatus_to_exitcode(status)
         if monotonic() > deadline:
             os.killpg(child, signal.SIGKILL)
-            return os.waitpid(child, 0)[1]
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         sleep(_POLL_S)

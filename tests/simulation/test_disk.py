@@ -1,6 +1,7 @@
 """The power fails at any operation on the disk: the next process goes on, and the same comes of it.
 
 PERSISTASAURUS_CUTS=0 pytest -n 2 -rP tests/simulation/test_disk.py  # everywhere, under every policy
+PERSISTASAURUS_CUT=17,30:torn pytest tests/simulation/test_disk.py -k once_more  # one that was told
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SEED = int(os.environ.get("PERSISTASAURUS_SEED", "3"))
 CUTS = int(os.environ.get("PERSISTASAURUS_CUTS", "12"))
 """So many power cuts for each reference; 0: at every operation, under every policy, and once more each."""
+CUT = os.environ.get("PERSISTASAURUS_CUT", "")
 NAMES = [scenario.name for scenario in references()]
 WHOLE = "in order"
 A_DAY_S = 86_400
@@ -49,10 +51,27 @@ def play(root: Path, name: str, cuts: tuple[int, ...] = (), policy: str = "none"
         run.play()
         assert not cuts or run.simulation.crashes
     except Violation as violation:
-        raise AssertionError(f"{name}, cut at {cuts}, {policy}: {violation}") from violation
+        raise AssertionError(f"{violation}\n{replay(name, cuts, policy)}") from violation
+    except Exception as error:
+        error.add_note(replay(name, cuts, policy))
+        raise
     finally:
         disk.close()
     return disk.operations
+
+
+def replay(name: str, cuts: tuple[int, ...], policy: str) -> str:
+    """Return the command that plays one of them alone."""
+    cut = ",".join(map(str, cuts))
+    test = f"tests/simulation/test_disk.py::test_the_power_fails_once_more[{name}]"
+    return f"PERSISTASAURUS_SEED={SEED} PERSISTASAURUS_CUT={cut}:{policy} pytest '{test}'"
+
+
+@pytest.mark.skipif(not CUT, reason="plays what a failure has told again")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_power_fails_once_more(root: Path, name: str) -> None:
+    cuts, _, policy = CUT.partition(":")
+    play(root, name, tuple(map(int, filter(None, cuts.split(",")))), policy or "none")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,11 @@ NAMES = [scenario.name for scenario in references()]
 def play(name: str, *deaths: Death, pace: Pace = LATE, seed: int = SEED) -> Run:
     (scenario,) = (scenario for scenario in references() if scenario.name == name)
     run = Run(scenario, seed, pace=pace, deaths=deaths)
-    run.play()
+    try:
+        run.play()
+    except Exception as error:
+        error.add_note(f"{name!r} with seed {seed}, {pace}, and {deaths or 'no deaths'}")
+        raise
     return run
 
 
