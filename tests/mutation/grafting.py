@@ -81,6 +81,7 @@ def judged(
 
 
 def _judge(tests: Sequence[str], work: SimpleQueue[Any], results: SimpleQueue[Any]) -> None:
+    fall_silent()
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with alone() as place:
         pytest.main([*OPTIONS, f"--basetemp={place}/t", *tests], plugins=[_Judge(work, results)])
@@ -124,7 +125,7 @@ def _survives(
     if child == 0:
         code = _UNFIT
         try:
-            fall_silent()
+            os.setpgid(0, 0)
             _graft(graft, functions)
             code = 1
             code = _run(session, items)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 _POLL_S = 0.002
-_LIMIT_S = 60.0
+_LIMIT_S = 30.0
 _NO_TESTS = 5
 _PLUGINS = ("xdist.plugin", "pytest_timeout", "_hypothesis_pytestplugin", "persistasaurus_pytest")
 # Those that the tests need; all that are installed take longer to import than most tests to run.
-OPTIONS = ("-q", "-p", "no:cacheprovider", *(word for name in _PLUGINS for word in ("-p", name)))
+OPTIONS = ("-q", "-p", "no:cacheprovider", "--timeout=8", *(word for name in _PLUGINS for word in ("-p", name)))
 
 
 class Case(NamedTuple):
@@ -70,6 +70,7 @@ def _run(case: Case, tests: Sequence[str], place: str) -> None:
     """Run the tests in this process, and end it with what came of it."""
     code = 1
     try:
+        os.setpgid(0, 0)
         fall_silent()
         assert "persistasaurus" not in sys.modules, "it is too late for a mutant"
         sys.meta_path.insert(0, Finder(case.module, case.path, case.number))
@@ -80,8 +81,7 @@ def _run(case: Case, tests: Sequence[str], place: str) -> None:
 
 
 def fall_silent() -> None:
-    """Have this process, a fork, be nobody's business but its own."""
-    os.setpgid(0, 0)
+    """Have this process print nothing."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)

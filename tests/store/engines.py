@@ -105,6 +105,12 @@ class Other:
         assert self.process.returncode == 0
         return (self._heard + out).decode().strip()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
     def kill(self):
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()

@@ -251,12 +251,12 @@ except KeyboardInterrupt:
     print("stopped", flush=True)
 print(len(reader.headers()), flush=True)
 """
-    other = Other(code, path)
-    assert other.hear() == "ready"
-    os.kill(other.process.pid, signals.SIGINT)
+    with Other(code, path) as other:
+        assert other.hear() == "ready"
+        os.kill(other.process.pid, signals.SIGINT)
 
-    assert other.hear() == "stopped"
-    assert other.end() == "0"
+        assert other.hear() == "stopped"
+        assert other.end() == "0"
 
 
 def test_closing_the_reader_ends_its_answers(reader):
