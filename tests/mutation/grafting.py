@@ -16,14 +16,14 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pytest
-from mutation.judging import OPTIONS, alone, fall_silent, outcome
+from mutation.judging import alone, fall_silent, outcome, run_pytest
 from mutation.mutants import mutants, mutated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from multiprocessing.queues import SimpleQueue
 
+    import pytest
     from mutation.mutants import Mutant
 
 _UNFIT = 99
@@ -82,9 +82,8 @@ def judged(
 
 def _judge(tests: Sequence[str], work: SimpleQueue[Any], results: SimpleQueue[Any]) -> None:
     fall_silent()
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with alone() as place:
-        pytest.main([*OPTIONS, f"--basetemp={place}/t", *tests], plugins=[_Judge(work, results)])
+        run_pytest([f"--basetemp={place}/t", *tests], _Judge(work, results))
 
 
 class _Judge:
@@ -94,7 +93,6 @@ class _Judge:
         self._work = work
         self._results = results
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid: item for item in session.items}
         functions = _functions()

@@ -25,9 +25,16 @@ if TYPE_CHECKING:
 _POLL_S = 0.002
 _LIMIT_S = 30.0
 _NO_TESTS = 5
+_ALONE = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 _PLUGINS = ("xdist.plugin", "pytest_timeout", "_hypothesis_pytestplugin", "persistasaurus_pytest")
 # Those that the tests need; all that are installed take longer to import than most tests to run.
-OPTIONS = ("-q", "-p", "no:cacheprovider", "--timeout=8", *(word for name in _PLUGINS for word in ("-p", name)))
+_OPTIONS = (
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "--timeout=8",
+    *(word for name in _PLUGINS for word in ("-p", name)),
+)
 
 
 class Case(NamedTuple):
@@ -74,10 +81,23 @@ def _run(case: Case, tests: Sequence[str], place: str) -> None:
         fall_silent()
         assert "persistasaurus" not in sys.modules, "it is too late for a mutant"
         sys.meta_path.insert(0, Finder(case.module, case.path, case.number))
-        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-        code = int(pytest.main([*OPTIONS, "-x", f"--basetemp={place}/t", *tests]))
+        code = run_pytest(["-x", f"--basetemp={place}/t", *tests])
     finally:
         os._exit(0 if code == _NO_TESTS else code)
+
+
+class _Again:
+    """A plugin of pytest that lets the runs that tests make themselves have all plugins again."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        del os.environ[_ALONE]
+
+
+def run_pytest(arguments: Sequence[str], *plugins: object) -> int:
+    """Run pytest with no plugins but those that the tests need; return its exit code."""
+    os.environ[_ALONE] = "1"
+    return int(pytest.main([*_OPTIONS, *arguments], plugins=[_Again(), *plugins]))
 
 
 def fall_silent() -> None:
