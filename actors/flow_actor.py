@@ -193,7 +193,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             for entry in inbox:
                 arrived = messages.SignalArrived(entry.id, entry.name, entry.key, entry.data)
                 decision.merge(machine.handle(arrived, moment))
-            if len(inbox) == _INBOX_PAGE and decision.consumed:
+            if len(inbox) == _INBOX_PAGE and (decision.consumed or decision.rejected):
                 self._look_again()
         self._go_on(decision, reply)
 

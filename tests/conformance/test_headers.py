@@ -123,6 +123,13 @@ def test_due_streams_are_listed_page_by_page(store):
     assert pages == [f"flow-{n}" for n in range(10)]
 
 
+def test_what_is_due_at_the_same_instant_is_on_the_next_page(store):
+    accept(store, *[create(f"flow-{n}", change=header(wake_at=AT + n // 2)) for n in range(6)])
+
+    assert [h.stream for h in store.due(AT, after=(AT, "flow-0"))] == ["flow-1"]
+    assert [h.stream for h in store.due(AT + 9, after=(AT, "flow-0"), limit=2)] == ["flow-1", "flow-2"]
+
+
 def test_nothing_is_due_behind_what_is_not_due_yet(store):
     accept(store, create(ADA, change=header(wake_at=AT)), create(BOB, change=header(wake_at=AT)))
 

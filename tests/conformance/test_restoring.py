@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from conformance.builders import (
     ADA,
@@ -118,6 +120,11 @@ REFUSED = {
     "settled before the first record": ({"signals": (PastSignal("s", "k", b"", AT, 0),)}, ValueError),
     "settled behind the last record": ({"signals": (PastSignal("s", "k", b"", AT, 4),)}, ValueError),
     "dead and waiting": ({"signals": (PastSignal("s", "k", b"", AT, None, (AT, "x")),)}, ValueError),
+    "at an instant that there is not": ({"signals": (PastSignal("s", "k", b"", 2**63),)}, struct.error),
+    "dead at an instant that there is not": (
+        {"signals": (PastSignal("s", "k", b"", AT, 1, (2**63, "x")),)},
+        struct.error,
+    ),
     "waiting when ended": ({"change": ENDED}, ValueError),
     "a state that there is not": ({"change": header("waiting", state=7)}, ValueError),
     "a large signal": ({"signals": (PastSignal("s", "k", bytes(1001), AT),)}, RecordTooLarge),

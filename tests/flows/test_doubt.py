@@ -151,6 +151,19 @@ def test_reconcile_finds_out(found, status, ran) -> None:
         assert story.result == "found"
 
 
+def test_a_step_that_has_not_run_as_was_found_out_runs_alone_if_it_may_have_killed_the_process_twice() -> (
+    None
+):
+    FOUND["a"] = None
+    story = Story(Doubtful.reconciled).start().restart()
+    story.reconcile(1)
+    story = story.restart()
+    story.reconcile(1)
+
+    assert story.turns == [1]
+    assert not story.runs
+
+
 def test_a_reconciled_result_of_the_wrong_type_parks_the_flow() -> None:
     story = Story(Doubtful.reconciled).start().restart()
     story.tell(Reconciled(1, b"[1]"))
@@ -226,6 +239,33 @@ def test_an_ended_flow_refuses_a_pause() -> None:
     with pytest.raises(FlowEnded):
         story.tell(Pause())
     assert story.tell(StepSucceeded(1, 1, b'"x"', "x")) == []
+
+
+def test_a_flow_that_waits_for_the_next_attempt_is_not_busy() -> None:
+    class Flaky(Flow):
+        @flow
+        async def go(self) -> None:
+            await self.call()
+
+        @step(retry=Retry(max_attempts=3))
+        def call(self) -> None:
+            raise OSError
+
+    story = Story(Flaky.go).start()
+    assert story.machine.is_busy
+    story.run()
+
+    assert not story.machine.is_busy
+    story.wait()
+    assert story.machine.is_busy
+
+
+def test_a_parked_flow_takes_its_signals_as_long_as_its_history_has_room() -> None:
+    story = crashed(Doubtful.once)
+    assert story.machine.parked is not None
+
+    assert story.send("later", 1) == ["signal_received"]
+    assert story.fork().status == "parked"
 
 
 def test_a_failure_during_retries_keeps_its_count_over_restarts() -> None:

@@ -144,6 +144,7 @@ def test_a_flow_is_parked_at_its_limit_and_warned_of_at_a_fifth() -> None:
     assert story.machine.parked.reason == "history_limit"
     assert "raise Limits" in story.machine.parked.message
     assert not story.runs
+    assert not story.machine.is_busy
     assert story.fork().status == "parked"
     version = story.machine.version
     assert story.send("any", 1) == []

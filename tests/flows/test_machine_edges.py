@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from types import coroutine
+from typing import Any
 
 import pytest
 from persistasaurus.flows import Done, Flow, branch, events, flow, gather, signal, sleep, step, wait_for
@@ -141,6 +142,52 @@ def test_a_warning_is_told_also_when_the_flow_ends_with_it() -> None:
 
     assert story.result == "done"
     assert len(story.warnings) == 1
+
+
+def test_a_flow_that_is_complete_waits_for_no_step_that_still_runs() -> None:
+    class Hasty(Flow):
+        @flow
+        async def go(self) -> str:
+            try:
+                await gather(self.breaks(), self.lasts())
+            except StepError:
+                return "done"
+            return "both"
+
+        @step
+        def breaks(self) -> None:
+            raise OSError
+
+        @step
+        def lasts(self) -> None: ...
+
+    story = Story(Hasty.go).start()
+    story.run(1)
+
+    assert story.runs
+    assert story.status == "completed"
+    assert not story.machine.is_busy
+
+
+def test_what_the_code_asks_for_behind_its_history_has_to_come_back_equal_as_well() -> None:
+    class Careless(Flow):
+        @flow
+        async def go(self) -> str:
+            await self.work(1)
+            return await self.work((1, 2))
+
+        @step
+        def work(self, what: Any) -> str:
+            return "done"
+
+    story = Story(Careless.go).start()
+    story.machine.drain()
+    assert story.run() == ["step_completed"]
+
+    story = story.restart()
+
+    assert story.status == "failed"
+    assert story.error.type == "PayloadError"
 
 
 def test_nothing_falls_due_while_the_flow_is_paused() -> None:

@@ -246,6 +246,29 @@ def test_a_sleep_begins_when_the_repair_lets_it() -> None:
     replays_everywhere(repaired, fixed_code=True)
 
 
+def test_sleeps_of_the_code_that_goes_on_have_numbers_that_none_has_had() -> None:
+    class Sleepy(Flow):
+        @flow
+        async def go(self) -> None:
+            if "body" in BROKEN:
+                await sleep(1)
+                raise ZeroDivisionError
+            await gather(self.nap(10), self.nap(20))
+
+        async def nap(self, seconds: int) -> None:
+            await sleep(seconds)
+            await sleep(seconds)
+
+    story = fail(Sleepy.go, "body")
+    BROKEN.clear()
+    repaired = story.repair().finish()
+
+    numbers = [e.timer for e in repaired.of(events.TimerSet)]
+    assert len(numbers) == 4
+    assert numbers == sorted(set(numbers))
+    replays_everywhere(repaired, fixed_code=True)
+
+
 def test_attempts_that_are_still_being_made_are_not_in_doubt_after_a_repair() -> None:
     BROKEN.add("a")
     story = Story(Shop.many).start()

@@ -5,37 +5,56 @@ A mutant is known by the line that it changes, as it is written, and by what is 
 
 from __future__ import annotations
 
-_REMINDER = "a reminder that comes when the store is open, closed or lost finds nothing to do"
+from mutation import survivors_actors, survivors_store
 
-EXPLAINED: dict[str, dict[str, str]] = {
-    "persistasaurus.actors.journal": {
-        "self._forget_reminder()  # the call is left out": _REMINDER,
-        "self._forget_reminder()  # the call is left out, at place 2": _REMINDER,
-        "self._forget_reminder()  # the call is left out, at place 3": _REMINDER,
-        "self._forget_reminder()  # the call is left out, at place 4": _REMINDER,
+_INEXACT = "a microsecond of an inexact comparison"
+_LENGTH = "the length of a text for people"
+_LIVE = "whoever has an attempt made, or recovers, says right behind it whether it is being made"
+
+_FLOWS: dict[str, dict[str, str]] = {
+    "persistasaurus.flows.echo": {
+        "self._position = 0  # 0 becomes 1": "the first event, which no code has asked for, sets it",
+        "if data is not None and self._is_recorded(data):  # IsNot becomes Is": (
+            "a short-cut: what is recorded comes back, and is looked at in vain"
+        ),
     },
     "persistasaurus.flows.execution": {
+        "self._seed = 0  # 0 becomes 1": "the first event brings the seed",
+        'if asyncio is None or not hasattr(asyncio, "_set_running_loop"):  # Or becomes And': (
+            "it differs only while another thread is importing asyncio"
+        ),
         "self._last_timer += 1  # 1 becomes 2": "a number has to be unused, and need not be the next one",
         "self._last_step += 1  # 1 becomes 2": "a number has to be unused, and need not be the next one",
         "return False  # False becomes True, at place 2": "a short-cut: nothing is the first of nothing, too",
         "self.timers.clear()  # the call is left out": "a flow that has ended is not asked for its timers",
     },
     "persistasaurus.flows.history": {
-        'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # Add becomes Sub': (
-            "the length of a text for people"
-        ),
+        "fatal = [r.version for r in final if r.version < ended.version and _fails(r.event, ended.event.step)][-1:]"
+        "  # Lt becomes LtE": "a version is that of one event, and this one is another",
+        'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # 3 becomes 4': _LENGTH,
+        'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # Add becomes Sub': _LENGTH,
     },
     "persistasaurus.flows.machine": {
+        "if execution.parked is not None and execution.version >= self.limits.events:  # GtE becomes Gt": (
+            "one event more of those that a history may have"
+        ),
         "self.history_bytes = 0  # 0 becomes 1": "one byte of fifty million",
         "self._begin(moment)  # the call is left out, at place 2": (
             "a machine that repairs is new: its decision is empty, and all that waits is armed behind this"
         ),
     },
     "persistasaurus.flows.pending": {
-        "jumped, end = jumped + by, at - min(by, 0)  # 0 becomes 1": "a microsecond of an inexact comparison",
+        "jumped, end = jumped + by, at - min(by, 0)  # 0 becomes 1": _INEXACT,
         "return jumped, began - _INEXACT <= since <= end + _INEXACT  # Sub becomes Add": (
             "nothing can have begun in the seconds before the process did"
         ),
+        "self.due = Due(0, 0)  # 0 becomes 1": "the event that says that it was set brings the instant",
+        "self.is_live = False  # False becomes True": _LIVE,
+        "self.is_live = False  # False becomes True, at place 2": _LIVE,
+        "self.is_doubtful = True  # True becomes False": "the first attempt sets it",
+        "if at + max(by, 0) - _INEXACT <= since <= end + _INEXACT:  # 0 becomes 1": _INEXACT,
+        'return f"the flow\'s failure with {self.event.error.type}: {storable(self.event.error.message, 200)}"'
+        "  # 200 becomes 201": _LENGTH,
         "self.approved = False  # False becomes True": "the first attempt, before any doubt, takes it back",
     },
     "persistasaurus.flows.repair": {
@@ -44,3 +63,5 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
     },
 }
+
+EXPLAINED = {**survivors_actors.EXPLAINED, **_FLOWS, **survivors_store.EXPLAINED}

@@ -4,6 +4,7 @@ import contextlib
 import select
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,6 @@ from persistasaurus.store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -54,6 +54,19 @@ def recorder() -> Iterator[Recorder]:
 @pytest.fixture
 def recorded(open_store: Callable[..., SqliteStore], recorder: Recorder) -> SqliteStore:
     return open_store(vfs=recorder.vfs_name)
+
+
+@pytest.fixture
+def open_files() -> Callable[[Path], list[str]]:
+    """Tell which files in a folder this process has open, also those that were removed."""
+    if sys.platform != "linux":
+        pytest.skip("asks /proc what is open")
+
+    def found(folder: Path) -> list[str]:
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [path.name for path in links if path.is_relative_to(folder)]
+
+    return found
 
 
 OPEN = """

@@ -8,6 +8,7 @@ import signal as signals
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import apsw
 import pytest
@@ -18,6 +19,7 @@ from persistasaurus.store import backup as module
 from persistasaurus.store.backup import backup
 from persistasaurus.store.connection import connect_reader
 from store.damage import PAGE, edit, root_of, spoil_page_with, spoil_root
+from store.test_reader_query import ENDLESS
 
 BODY = b'{"body":"%s"}' % (b"x" * 500)
 
@@ -61,10 +63,11 @@ def test_the_copy_is_a_store_with_the_same_content(filled, path, target, open_st
     accept(filled, append(1, record(b'"other"')))
 
 
-def test_the_copy_is_one_private_file_with_nothing_outstanding(filled, path, target):
+def test_the_copy_is_one_private_file_with_nothing_outstanding(filled, path, target, open_files):
     done = backup(path, target)
 
     assert listing(target.parent) == {"copy.db": done.size}
+    assert open_files(target.parent) == []
     assert target.stat().st_mode & 0o777 == 0o600
     # The bytes that say how the file is written: not through a log, so it can lie where nothing is.
     assert target.read_bytes()[18:20] == b"\x01\x01"
@@ -324,20 +327,31 @@ def test_what_is_no_store_is_refused(tmp_path, target):
     assert not (tmp_path / "missing.db").exists()
 
 
+def test_what_is_refused_is_not_kept_open(tmp_path, target, open_files):
+    (tmp_path / "text.db").write_bytes(b"once upon a time " * 100)
+
+    with pytest.raises(StoreUnusable) as refused:
+        backup(tmp_path / "text.db", target)
+
+    assert open_files(tmp_path) == []
+    assert "not a database" in str(refused.value)
+
+
 def test_a_path_that_is_too_long_is_told(target):
     with pytest.raises(StoreUnusable, match=r"cannot open 'xxx.*: File name too long"):
         backup("x" * 5000, target)
 
 
-def test_damage_to_a_flow_is_told_and_copied(filled, path, target):
+@pytest.mark.parametrize(("position", "of"), [(1, ("flow-0", 1)), (7, ("flow-0", 7)), (400, ("flow-19", 20))])
+def test_damage_to_a_flow_is_told_and_copied(filled, path, target, position, of):
     filled.close()
     other = apsw.Connection(str(path))
-    other.execute("UPDATE record SET data = '{}' WHERE position = 7").fetchall()
+    other.execute("UPDATE record SET data = '{}' WHERE position = ?", (position,)).fetchall()
     other.close()
 
     (finding,) = backup(path, target).findings
 
-    assert (finding.stream, finding.version) == ("flow-0", 7)
+    assert (finding.stream, finding.version) == of
     assert target.exists()
 
 
@@ -387,6 +401,27 @@ def test_a_copy_whose_index_leads_to_nothing_is_thrown_away(store, path, target)
     assert listing(target.parent) == {}
 
 
+def test_a_copy_that_was_thrown_away_is_not_kept_open(store, path, target, open_files):
+    accept(store, create(ADA, record(b"nowhere else")))
+    store.close()
+    spoil_page_with(path, b"nowhere else")
+
+    with pytest.raises(StoreUnusable) as refused:
+        backup(path, target)
+
+    assert open_files(path.parent) == []
+    assert "the copy was thrown away" in str(refused.value)
+
+
+def test_an_sqlite_that_can_lose_commits_copies_nothing(filled, path, target, monkeypatch):
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
+
+    with pytest.raises(StoreUnusable, match=r"3\.51\.2 can lose commits"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
 @pytest.fixture
 def read_only_folder(filled, monkeypatch):
     """A closed store, where SQLite cannot create the files that it wants beside it."""
@@ -423,6 +458,42 @@ def test_such_a_copy_is_thrown_away_when_somebody_opens_the_store_meanwhile(path
     with pytest.raises(StoreHalted, match="was opened by somebody"):
         backup(path, target, on_progress=lambda *_: os.utime(path))
 
+    assert listing(target.parent) == {}
+
+
+def test_a_signal_is_heard_while_the_copy_is_looked_at(filled, path, target, monkeypatch):
+    looking, heard = Event(), Event()
+    overdue = []
+
+    def hear(*_):
+        heard.set()
+        raise KeyboardInterrupt
+
+    def send(copy):
+        looking.wait(timeout=30)
+        os.kill(os.getpid(), signals.SIGUSR1)
+        if not heard.wait(timeout=30):
+            overdue.append("the look at the copy had to be ended")
+            copy.interrupt()
+
+    def look(copy, _statement):
+        sending = Thread(target=send, args=(copy,))
+        sending.start()
+        copy.set_exec_trace(lambda *_: looking.set() is None)
+        try:
+            return copy.execute(ENDLESS.format("count(*)")).fetchall()
+        finally:
+            sending.join()
+
+    monkeypatch.setattr(module, "rows", look)
+    before = signals.signal(signals.SIGUSR1, hear)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            backup(path, target)
+    finally:
+        signals.signal(signals.SIGUSR1, before)
+
+    assert overdue == []
     assert listing(target.parent) == {}
 
 

@@ -183,6 +183,25 @@ def test_a_reopen_that_fails_can_be_tried_again(recorded, recorder):
     assert recorded.resolve([append(1, record(b"2"))]) == [Appended(2)]
 
 
+def test_a_log_that_was_begun_anew_when_reopening_failed_is_suspect_from_its_beginning(recorded, recorder):
+    accept(recorded, create(), append(1, record()), append(2, record()))
+    recorder.fail("wal", "sync", sync_error)
+    with pytest.raises(CommitUnknown):
+        recorded.commit([append(3, record())])
+    # Two are of the old log, before it is moved into the file.
+    recorder.fail("wal", "sync", sync_error, at=3)
+    before = len(recorder.log)
+    with pytest.raises(StoreHalted):
+        recorded.reopen()
+    assert ("sync", "db") in [operation[:2] for operation in recorder.log[before:]]
+    before = len(recorder.log)
+
+    recorded.reopen()
+
+    assert recorder.log[before][:3] == ("write", "wal", 0)
+    assert write_one(recorded, append(4, record())) == Appended(5)
+
+
 def test_a_reopen_that_nothing_made_necessary_and_that_fails_halts_the_store(recorded, recorder):
     accept(recorded, create())
     recorder.fail("wal", "sync", sync_error)

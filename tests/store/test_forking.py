@@ -9,6 +9,7 @@ import sys
 import pytest
 from conformance.builders import ADA, accept, append, create, record, write_one
 from persistasaurus.store import Appended, QueryInterrupted, SqliteStore, StoreHalted, StoreReader, ownership
+from persistasaurus.store.holder import owner_of
 
 
 def in_forked_child(body):
@@ -52,7 +53,7 @@ def graves(monkeypatch):
     return buried
 
 
-def test_what_a_child_inherits_of_a_store_is_kept_and_never_touched(store, graves):
+def test_what_a_child_inherits_of_a_store_is_kept_and_never_touched(store, graves, path, open_files):
     """As in a child: this process takes itself for one."""
     accept(store, create())
     connection = store._writer.connection
@@ -65,6 +66,8 @@ def test_what_a_child_inherits_of_a_store_is_kept_and_never_touched(store, grave
     assert graves[:1] == [store._writer]
     assert connection.execute("SELECT version FROM stream").get == 1
     assert len(graves) == 3
+    # But the lock: its copy would keep the store owned when the parent has ended.
+    assert "flows.db.lock" not in open_files(path.parent)
 
 
 def test_what_a_child_inherits_of_a_reader_is_kept_and_never_touched(store, path, graves):
@@ -131,11 +134,12 @@ def test_a_forked_child_does_not_keep_the_lock(store, other_process):
         os.waitpid(child, 0)
 
 
-def test_a_copy_of_the_lock_that_somebody_inherited_does_not_keep_it(store, open_store):
+def test_a_copy_of_the_lock_that_somebody_inherited_does_not_keep_it(store, open_store, path):
     inherited = os.dup(store._ownership._descriptor)
     try:
         store.close()
 
+        assert owner_of(path.with_name("flows.db.lock")) is None
         assert open_store().epoch == 2
     finally:
         os.close(inherited)

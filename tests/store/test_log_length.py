@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import apsw
 import pytest
@@ -59,8 +60,10 @@ def test_a_reader_that_holds_the_log_holds_nobody_up(store, log, path):
         assert reader.execute("SELECT count(*) FROM record").get == 1
         store._truncate_at = 10
         accept(store, append(1, record(b"x" * 100_000)))
+        began = monotonic()
         store.checkpoint(idle=False)
 
+        assert monotonic() - began < 4
         # It is tried again when the log has grown, not at each call.
         assert store._truncate_at > store._writer.log_pages
         assert log.stat().st_size > 0
@@ -75,6 +78,20 @@ def test_a_reader_that_holds_the_log_holds_nobody_up(store, log, path):
     assert log.stat().st_size == 0
     accept(store, append(3, record()))
     assert len(store.read(ADA)) == 4
+
+
+def test_a_reader_that_holds_the_log_keeps_nobody_from_opening_the_store(store, open_store, path):
+    accept(store, create(ADA))
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        reader.execute("BEGIN").fetchall()
+        assert reader.execute("SELECT count(*) FROM record").get == 1
+        accept(store, append(1, record()))
+        store.close()
+
+        assert len(open_store().read(ADA)) == 2
+    finally:
+        reader.close()
 
 
 def test_closing_empties_the_log_and_keeps_it_for_those_who_only_read(store, log, path):
@@ -136,6 +153,15 @@ def test_a_connection_that_was_lent_while_the_store_was_reopened_is_not_kept(sto
     with pytest.raises(apsw.ConnectionClosedError):
         lent.pragma("user_version")
     assert store.read(ADA)
+
+
+def test_a_connection_that_is_lent_as_the_store_is_closed_is_not_kept(store):
+    store.close()
+    with store._readers.connection() as lent:
+        lent.pragma("user_version")
+
+    with pytest.raises(apsw.ConnectionClosedError):
+        lent.pragma("user_version")
 
 
 def test_streams_that_were_forgotten_are_looked_up_again(store, monkeypatch):

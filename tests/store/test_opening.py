@@ -169,6 +169,12 @@ def test_a_creation_that_was_interrupted_is_completed(path, open_store):
     assert open_store().epoch == 1
 
 
+def test_writes_of_one_batch_follow_each_other_also_on_a_stream_that_was_there_before(closed, open_store):
+    outcomes = open_store().commit([append(3, record()), append(4, record())])
+
+    assert outcomes == [Appended(4), Appended(5)]
+
+
 STEP_3 = "CREATE TABLE novelty (x INTEGER) STRICT; INSERT INTO novelty SELECT count(*) FROM record;"
 
 
@@ -296,6 +302,7 @@ def test_a_store_in_memory_leaves_no_file(tmp_path, monkeypatch, clock):
     monkeypatch.chdir(tmp_path)
     store = SqliteStore.open(":memory:", now=clock)
     accept(store, create())
+    assert store.path is None
     store.close()
 
     assert list(tmp_path.iterdir()) == []

@@ -27,6 +27,17 @@ def test_a_second_process_is_refused_and_told_who_has_the_store(store, other_pro
     assert f"process {os.getpid()} on {os.uname().nodename} since 2025-10-09T08:53:20+00:00" in said
 
 
+def test_what_an_earlier_owner_has_said_of_himself_is_gone(path, open_store):
+    lock = path.with_name("flows.db.lock")
+    lock.write_text("process 1234567 on a-name-that-is-longer-than-any-other" * 4)
+
+    open_store()
+
+    assert lock.read_text() == (
+        f"process {os.getpid()} on {os.uname().nodename} since 2025-10-09T08:53:20+00:00\n"
+    )
+
+
 def test_a_second_store_in_the_same_process_is_refused(store, open_store):
     with pytest.raises(StoreOwned, match=f"process {os.getpid()}"):
         open_store()
@@ -151,7 +162,7 @@ def test_a_deleted_lock_is_noticed(store, path, clock):
         store.commit([append(1, record())])
 
 
-def test_a_deleted_lock_is_taken_again_by_reopening(store, path, clock, other_process):
+def test_a_deleted_lock_is_taken_again_by_reopening(store, path, clock, other_process, open_files):
     accept(store, create())
     path.with_name("flows.db.lock").unlink()
     clock.advance(1)
@@ -162,6 +173,7 @@ def test_a_deleted_lock_is_taken_again_by_reopening(store, path, clock, other_pr
 
     assert write_one(store, append(1, record())) == Appended(2)
     assert other_process()[1].startswith("StoreOwned")
+    assert [name for name in open_files(path.parent) if ".lock" in name] == ["flows.db.lock"]
 
 
 def test_a_deleted_lock_that_somebody_else_has_taken_is_not_taken_again(store, path, clock, open_store):
@@ -305,7 +317,7 @@ def test_a_zombie_does_not_take_the_store_back_by_reopening(store, path):
         store.commit([append(1, record())])
 
 
-def test_a_lock_that_was_deleted_while_it_was_taken_is_taken_again(path, open_store, monkeypatch):
+def test_a_lock_that_was_deleted_while_it_was_taken_is_taken_again(path, open_store, monkeypatch, open_files):
     lock, taken = ownership._lock, []
 
     def lock_late(where, descriptor):
@@ -319,5 +331,6 @@ def test_a_lock_that_was_deleted_while_it_was_taken_is_taken_again(path, open_st
     open_store()
 
     assert len(taken) == 2
+    assert [name for name in open_files(path.parent) if ".lock" in name] == ["flows.db.lock"]
     with pytest.raises(StoreOwned):
         open_store()

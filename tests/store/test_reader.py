@@ -246,6 +246,48 @@ def test_two_threads_that_see_at_once_that_the_file_was_opened_connect_anew_once
     assert sights[0] is not sights[1]
 
 
+def test_a_reader_that_is_closed_while_it_looks_connects_no_more(at_rest, path, monkeypatch):
+    look = at_rest._situation
+    touch(path)
+
+    def closing():
+        monkeypatch.undo()
+        at_rest.close()
+        return look()
+
+    monkeypatch.setattr(at_rest, "_situation", closing)
+
+    with pytest.raises(StoreHalted, match="closed"):
+        at_rest.headers()
+
+
+def test_a_reader_that_is_closed_while_it_looks_for_commits_watches_no_more(store, open_reader, monkeypatch):
+    reader = open_reader(fill(store).path)
+    look = reader._looked
+
+    def closing():
+        sight = look()
+        reader.close()
+        return sight
+
+    monkeypatch.setattr(reader, "_looked", closing)
+
+    with pytest.raises(StoreHalted, match="closed"):
+        reader.data_version()
+    assert reader._watch is None
+
+
+def test_connections_to_a_file_that_was_opened_meanwhile_are_closed(at_rest, path):
+    at_rest.headers()
+    (connection,) = at_rest._sight.connections._free
+    touch(path)
+
+    at_rest.headers()
+
+    with pytest.raises(apsw.ConnectionClosedError):
+        connection.pragma("user_version")
+
+
 def test_the_engine_keeps_its_locks_when_a_reader_in_its_process_is_closed(store, path, open_reader):
     fill(store)
     reader = open_reader()
@@ -278,6 +320,16 @@ def test_what_is_no_store_is_refused_and_left_alone(path, open_reader, tmp_path)
             open_reader()
         assert path.read_bytes() == content
     assert listing(path).keys() == {"flows.db"}
+
+
+def test_what_is_refused_is_not_kept_open(path, open_reader, open_files):
+    path.write_bytes(b"text " * 1000)
+
+    with pytest.raises(StoreUnusable) as refused:
+        open_reader()
+
+    assert open_files(path.parent) == []
+    assert "no SQLite database" in str(refused.value)
 
 
 def test_a_path_that_leads_nowhere_is_refused(path, open_reader):
@@ -420,9 +472,12 @@ def test_a_file_that_was_cut_is_told_until_it_is_whole_again(store, open_reader,
 def test_a_closed_reader_says_so(store, open_reader):
     reader = open_reader(fill(store).path)
     reader.data_version()
+    _, watch = reader._watch
     for _ in range(2):
         reader.close()
 
+    with pytest.raises(apsw.ConnectionClosedError):
+        watch.pragma("data_version")
     uses = (
         reader.headers,
         reader.data_version,

@@ -150,6 +150,22 @@ def test_an_owner_is_found_in_either_way(open_store, path, monkeypatch, blind, t
     assert owner_of(path) is None
 
 
+def test_the_first_process_of_a_container_may_be_the_owner(store, path, monkeypatch, tmp_path):
+    lock = path.with_name("flows.db.lock").stat()
+    file = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+    (tmp_path / "locks").write_text(f"1: FLOCK  ADVISORY  WRITE 1 {file} 0 EOF\n")
+    monkeypatch.setattr(holder, "_LOCKS", tmp_path / "locks")
+
+    assert owner_of(path).pid == 1
+
+
+def test_a_planted_link_in_place_of_the_lock_is_not_followed_to_an_owner(store, path, tmp_path):
+    link = tmp_path / "other.db.lock"
+    link.symlink_to(path.with_name("flows.db.lock"))
+
+    assert holder.owner_of(link) is None
+
+
 def test_an_owner_who_says_nonsense_about_the_time_is_found_all_the_same(store, path):
     path.with_name("flows.db.lock").write_text("process 1 on somewhere since yesterday\n")
 

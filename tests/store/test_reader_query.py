@@ -218,6 +218,25 @@ def test_only_a_long_answer_keeps_the_log_from_being_emptied(reader, store, path
     assert len(list(short)) == 20
 
 
+def test_a_long_answer_that_was_read_to_its_end_keeps_the_log_no_longer(reader, store, path):
+    answer = reader.query("SELECT 1 FROM record a, record b, record c")
+    assert sum(1 for _ in answer) == 20**3
+
+    store._truncate(store._writer)
+
+    assert path.with_name("flows.db-wal").stat().st_size == 0
+
+
+def test_a_statement_that_fails_keeps_no_log(reader, store, path):
+    with pytest.raises(QueryFailed) as failed:
+        reader.query("SELECT json('{') FROM record")
+
+    store._truncate(store._writer)
+
+    assert path.with_name("flows.db-wal").stat().st_size == 0
+    assert "malformed JSON" in str(failed.value)
+
+
 def test_a_statement_that_runs_away_is_stopped_from_another_thread(reader):
     with ThreadPoolExecutor(2) as threads:
         running = [threads.submit(reader.query, ENDLESS.format("count(*)")) for _ in range(2)]
@@ -267,11 +286,12 @@ def test_closing_the_reader_ends_its_answers(reader):
         sum(1 for _ in answer)
 
 
-def test_a_file_that_is_opened_while_it_is_queried_is_told(store, path, reader):
+@pytest.mark.parametrize("limit", [8000, 1000])
+def test_a_file_that_is_opened_while_it_is_queried_is_told(store, path, reader, limit):
     store.close()
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink()
-    answer = reader.query("SELECT 1 FROM record a, record b, record c")
+    answer = reader.query("SELECT 1 FROM record a, record b, record c LIMIT ?", (limit,))
     other = sqlite3.connect(path)
     other.execute("SELECT * FROM word").fetchall()
 

@@ -70,6 +70,16 @@ def test_requests_come_in_the_order_in_which_they_were_left_also_when_the_clock_
     assert [spool.read(name) for name in names] == [b"0", b"1", b"2", b"3", b"4"]
 
 
+def test_a_sender_goes_on_behind_what_was_handled_when_the_clock_is_set_back(
+    spool: Spool, clock: Clock
+) -> None:
+    handled = put(spool, b"0")
+    spool.answer(handled, b"done")
+    clock.advance(-HOUR)
+
+    assert put(spool, b"1") > handled
+
+
 def test_what_cannot_be_done_is_kept_with_the_reason_until_its_sender_hears_of_it(
     spool: Spool, clock: Clock
 ) -> None:
@@ -145,6 +155,28 @@ def test_a_request_is_synced_before_it_has_its_name_and_its_name_before_it_is_ac
     assert python(SYNCS, path).splitlines() == [f"tmp/{second} ['{first}']", f"new ['{first}', '{second}']"]
 
 
+def test_all_of_a_request_is_synced(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(spool, b"x")
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda number: sizes.append(os.fstat(number).st_size))
+
+    put(spool, b"x" * 1234)
+
+    assert sizes[0] == 1234
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is synced")
+def test_the_folders_are_synced_before_the_first_request_is_acknowledged(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
+
+    put(spool, b"x")
+
+    assert synced[:2] == [spool.folder, spool.folder.parent]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is synced")
 def test_an_order_that_must_not_come_back_is_gone_for_good_when_it_is_answered(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
@@ -165,6 +197,25 @@ def test_an_order_that_must_not_come_back_is_gone_for_good_when_it_is_answered(
         ("answers", [names[1]]),
         ("new", []),
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is synced")
+def test_what_can_never_be_done_is_kept_durably_before_its_sender_is_told(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = put(spool, b"x")
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
+
+    spool.refuse(name, b"x", "no")
+
+    assert [path.relative_to(spool.folder).parts[0] for path in synced] == ["tmp", "refused"]
+
+
+def test_nothing_stays_open(spool: Spool, open_files: Callable[[Path], list[str]]) -> None:
+    spool.answer(put(spool, b"x"), b"done", durable=True)
+
+    assert open_files(spool.folder.parent) == []
 
 
 def sweep_later(spool: Spool, name: str) -> None:
@@ -236,6 +287,12 @@ def test_a_request_that_is_too_large_is_refused_where_it_is_left(spool: Spool) -
     with pytest.raises(RecordTooLarge, match="limit of 16,777,216"):
         put(spool, b"x" * (16 * 1024 * 1024 + 1))
     assert not spool.folder.exists()
+
+
+def test_a_request_that_is_just_small_enough_is_read(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persistasaurus.store.spool._SIZE_MAX", 100)
+
+    assert spool.read(put(spool, b"x" * 100)) == b"x" * 100
 
 
 def test_more_requests_than_anybody_will_take_are_refused(
@@ -341,7 +398,7 @@ def test_a_store_that_is_not_there_has_no_spool(tmp_path: Path, clock: Clock) ->
 # What others may have put there
 
 
-@pytest.mark.parametrize("part", ["", "new", "tmp", "answers"])
+@pytest.mark.parametrize("part", ["", "new", "tmp", "answers", "refused"])
 def test_a_folder_that_others_may_write_to_is_not_used(spool: Spool, path: Path, part: str) -> None:
     name = put(spool, b"x")
     (spool.folder / part).chmod(0o770)
@@ -350,9 +407,16 @@ def test_a_folder_that_others_may_write_to_is_not_used(spool: Spool, path: Path,
         put(fresh, b"y")
     with pytest.raises(StoreUnusable, match="can be written by others"):
         fresh.answer(name, b"")
+    with pytest.raises(StoreUnusable, match="can be written by others"):
+        fresh.refuse(name, b"", "no")
+    with pytest.raises(StoreUnusable, match="can be written by others"):
+        fresh.set_aside(name, "no")
     if part in ("", "new"):
         with pytest.raises(StoreUnusable):
             fresh.pending()
+    if part in ("", "refused"):
+        with pytest.raises(StoreUnusable):
+            fresh.refused()
 
 
 def test_a_folder_that_is_a_link_or_a_file_is_not_used(path: Path, spool: Spool, tmp_path: Path) -> None:
@@ -433,6 +497,20 @@ def test_what_has_another_name_is_no_request(spool: Spool, name: str) -> None:
     assert spool.pending() == [request]
     later = put(spool, b"z")
     assert spool.pending() == [request, later]
+
+
+def test_all_that_is_moved_out_of_the_way_at_one_instant_is_kept(spool: Spool) -> None:
+    put(spool, b"x")
+    for name in ("one", "two"):
+        (spool.folder / "new" / name).write_text(name)
+        spool.set_aside(name, "its name")
+
+    entries = spool.refused()
+    assert [entry.reason for entry in entries] == [
+        f"'{name}' in new is no request: its name" for name in ("one", "two")
+    ]
+    kept = [spool.folder / "refused" / f"{entry.name}.as-found" for entry in entries]
+    assert [path.read_text() for path in kept] == ["one", "two"]
 
 
 def test_a_name_at_the_end_of_time_stops_nobody(spool: Spool) -> None:

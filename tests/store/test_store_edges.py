@@ -36,10 +36,11 @@ def test_a_lock_that_the_system_cannot_give_is_told(tmp_path, monkeypatch) -> No
         Ownership.acquire(tmp_path / "flows.db.lock", 0)
 
 
-def test_an_ownership_that_was_given_back_can_be_given_back_once_more(tmp_path) -> None:
+def test_an_ownership_that_was_given_back_can_be_given_back_once_more(tmp_path, open_files) -> None:
     path = tmp_path / "flows.db.lock"
     first = Ownership.acquire(path, 0)
     first.release()
+    assert open_files(tmp_path) == []
     first.release()
     first.forget()
 

@@ -26,6 +26,7 @@ from persistasaurus.store import (
 )
 from persistasaurus.store.export import export
 from persistasaurus.store.importer import import_
+from persistasaurus.store.transcript import RecordLine, encode, form, is_too_deep
 from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
 
 INSTANTS = st.integers(-(2**63), 2**63 - 1)
@@ -252,7 +253,25 @@ def test_counts_that_do_not_fit_are_refused(sample, refused):
     assert "does not match" in str(refused(sample.replace(b'"end":{"flows":2', b'"end":{"flows":3')))
 
 
+@pytest.mark.parametrize(
+    ("payload", "as_what"),
+    [
+        (b"[" * 219 + b"]" * 219, "data"),
+        (b"[" * 220 + b"]" * 220, "text"),
+        (b"[" + b",".join([b"[{}]"] * 300) + b"]", "data"),
+        (b'["' + b"[" * 300 + b'"]', "data"),
+    ],
+    ids=["just not too deep", "too deep", "long", "brackets in a text"],
+)
+def test_what_is_nested_too_deeply_is_written_as_text(payload, as_what):
+    line = encode(RecordLine(version=1, at=AT, kind="k", **form(payload)))
+
+    assert list(form(payload)) == [as_what]
+    assert not is_too_deep(line)
+
+
 def test_payloads_and_lines_beyond_the_limits_are_refused(sample):
+    assert read(sample, StoreLimits(data=9)) == SAMPLE
     with pytest.raises(NotAnExport, match=r"line 3: the payload has 9 bytes, where 8 are allowed"):
         read(sample, StoreLimits(data=8))
     with pytest.raises(NotAnExport, match=r"line 2: it is longer than"):

@@ -222,6 +222,16 @@ def test_what_is_committed_meanwhile_is_not_in_it(filled, path, text):
 
 
 @pytest.mark.usefixtures("filled", "telling_all")
+def test_progress_counts_the_records_that_were_asked_for(path, text):
+    told = []
+
+    export_file(path, text, flows=[ADA], on_progress=lambda done, total: told.append((done, total)))
+
+    all_of_them = len(BODIES)
+    assert told == [*((done, all_of_them) for done in range(1, all_of_them + 1)), (all_of_them, all_of_them)]
+
+
+@pytest.mark.usefixtures("filled", "telling_all")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
 def test_an_export_that_is_stopped_leaves_nothing(path, text, error):
     before = listing(path.parent)
@@ -261,6 +271,17 @@ def test_a_damaged_flow_is_named_and_can_be_left_out(filled, path, text):
     skipped = export_file(path, text, skip_damaged=True).skipped
     assert [damage.stream for damage in skipped] == [ADA]
     assert [flow.stream for flow in read_export(text)] == [BOB, "done", "held"]
+
+
+def test_nothing_is_left_of_a_damaged_flow_that_was_the_last(store, path, text):
+    accept(store, create(ADA), create(BOB, *[record(b"x" * 1000) for _ in range(3)]))
+    store.close()
+    tamper(path, "UPDATE record SET data = '7' WHERE position = 4")
+
+    export_file(path, text, skip_damaged=True)
+
+    assert [flow.stream for flow in read_export(text)] == [ADA]
+    assert exported(path, skip_damaged=True) == text.read_bytes()
 
 
 DAMAGE = {
@@ -473,6 +494,14 @@ def test_a_store_that_cannot_be_compared_with_is_told(text, other, clock):
         import_(text, other, now=clock)
 
 
+@pytest.mark.parametrize(("flows", "end"), [(5, ": '0', '1', '2', '3', '4'"), (7, ", '4' and 2 more")])
+def test_a_few_of_the_flows_with_another_history_are_named(flows, end):
+    refusal = importer._refusal({str(number) for number in range(flows)})
+
+    assert str(refusal).endswith(end)
+    assert len(refusal.streams) == flows
+
+
 def test_a_flow_that_the_store_refuses_ends_the_import(open_store):
     """No text that was checked holds one; nothing is left out without a word all the same."""
     store = open_store(limits=StoreLimits(data=10))
@@ -532,6 +561,20 @@ def test_an_import_that_fails_at_any_commit_is_finished_by_the_next(path, text, 
         assert exported(other) == text.read_bytes()
 
     assert at > 5
+
+
+@pytest.mark.usefixtures("filled", "batches_of_one")
+def test_an_import_tells_how_much_of_the_text_it_has_read(path, text, other, clock):
+    export_file(path, text)
+    lines, told = text.read_bytes().splitlines(keepends=True), []
+    begins = [0, *itertools.accumulate(map(len, lines))]
+    ends = [at for at, line in zip(begins, lines, strict=False) if line.startswith((b'{"flow":', b'{"end":'))]
+
+    import_(text, other, now=clock, on_progress=lambda done, total: told.append((done, total)))
+
+    size = text.stat().st_size
+    assert [done for done, _ in told] == [*ends[1:], size, *(2 * size + end for end in ends[1:]), 3 * size]
+    assert {total for _, total in told} == {3 * size}
 
 
 @pytest.mark.usefixtures("filled", "batches_of_one")

@@ -6,8 +6,21 @@ import random
 
 import apsw
 import pytest
-from conformance.builders import ADA, BOB, ENDED, accept, append, create, header, record, signal, write_one
+from conformance.builders import (
+    ADA,
+    AT,
+    BOB,
+    ENDED,
+    accept,
+    append,
+    create,
+    header,
+    record,
+    signal,
+    write_one,
+)
 from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable, StreamState
+from store.damage import PAGE, edit, root_of
 
 BODIES = [b'{"record":"number %d of many that are alike"}' % n for n in range(1, 9)]
 
@@ -222,6 +235,19 @@ def test_a_page_that_cannot_be_read_is_found_and_the_streams_on_it_are_named(sto
         store.read("flow-050")
     assert store.read("flow-000")
     assert store.read("flow-099")
+
+
+@pytest.mark.parametrize(
+    ("place", "byte"), [(9, b"\x0d"), (7, b"\x01")], ids=["no number", "the number before"]
+)
+def test_an_index_that_is_out_of_order_is_found(store, path, open_store, place, byte):
+    """The second of its entries, from the end of its page: the type of the version, and the version."""
+    accept(store, create(ADA, *[record(at=AT + n) for n in range(3)]))
+    store.close()
+    edit(path, root_of(path, "sqlite_autoindex_record_1") * PAGE - place, byte)
+
+    lost = Corruption(ADA, None, "its records cannot be read: the rows are out of order")
+    assert lost in open_store().verify()
 
 
 def test_verifying_goes_on_beside_the_writer(store):

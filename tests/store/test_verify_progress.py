@@ -43,10 +43,21 @@ def test_progress_rises_from_nothing_to_all(looking):
 
     assert told[0] == (0, 2 * (601 + 200 + 1))
     assert told[-1] == (1604, 1604)
+    assert told[-2] == (1604, 1604)  # each row was counted
     assert len(told) > 20
     assert told == sorted(told)
     assert {total for _, total in told} == {1604}
     assert len({done for done, _ in told if 0 < done < 802}) > 2  # also while pages are looked at
+
+
+def test_progress_is_told_no_more_when_all_was_looked_at(looking):
+    told = []
+    looking.verify(lambda *progress: told.append(progress))
+    calls = len(told)
+
+    assert len(looking.read_all()) > 500
+
+    assert len(told) == calls
 
 
 def test_an_empty_store_has_progress_too(store):

@@ -96,6 +96,20 @@ def test_of_a_date_in_its_future_a_process_waits_for_the_duration_and_counts_its
     assert remaining(moments, due) == pytest.approx(50)
 
 
+@pytest.mark.parametrize("jump", [0, -90, 90])
+def test_a_duration_that_began_in_this_run_is_waited_for_however_long_the_process_has_been_up(
+    jump: int,
+) -> None:
+    clock = ManualClock()
+    moments = Moments(clock)
+    clock.advance(3600)
+    due = minute(clock)
+    clock.advance(10)
+    clock.jump_wall(jump)
+
+    assert remaining(moments, due) == pytest.approx(50)
+
+
 @pytest.mark.parametrize("idle_s", [0.0, 1000.0], ids=["at rest", "live"])
 @pytest.mark.parametrize("later", [0.0, 30 * 86_400.0], ids=["set back", "set back and right again"])
 def test_a_restart_on_a_calendar_that_was_set_back_strands_no_flow(idle_s: float, later: float) -> None:

@@ -160,6 +160,18 @@ def test_no_thread_and_no_lock_is_left_behind(path: Path) -> None:
         wait_until(lambda: not set(threads()) - before)
 
 
+def test_no_thread_of_a_system_that_nobody_closes_keeps_its_process_from_ending(
+    make_system: Callable[..., FlowSystem],
+) -> None:
+    before = set(threads())
+    system = make_system(Waits)
+    system.start(Waits.main)
+    started = set(threads()) - before
+
+    assert any("alarms" in thread.name for thread in started)
+    assert [thread.name for thread in started if not thread.daemon] == []
+
+
 class Pair(Flow):
     """Two steps at a time, that are held up."""
 

@@ -10,22 +10,27 @@ import pytest
 from persistasaurus import (
     Done,
     Flow,
+    FlowEnded,
     FlowFailed,
     FlowHandle,
     FlowNotFound,
     FlowParked,
     StoreUnavailable,
+    SupervisorRules,
     current_step,
     flow,
     gather,
+    sleep,
     step,
     wait_for,
 )
 from persistasaurus.actors import requests
+from persistasaurus.actors.cell import Phase
+from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows import events
-from persistasaurus.store import CommitUnknown, RecordCorrupt
+from persistasaurus.store import CommitUnknown, Deliver, RecordCorrupt
 from system.doubles import FaultyStore, completions, kinds, live_flows, memory_store, supervisor_of
 
 if TYPE_CHECKING:
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
 
 REST_S = 60.0
 begun: Counter[str] = Counter()
+ended: list[str] = []
 
 
 def find_out(_: Any) -> Done[int] | None:
@@ -43,6 +49,25 @@ class Works(Flow):
     @flow
     async def waits(self) -> int:
         return await wait_for("n", int)
+
+    @flow
+    async def tidies_up(self) -> None:
+        try:
+            await wait_for("n", int)
+        finally:
+            ended.append("tidied up")
+
+    @flow
+    async def sleeps(self) -> None:
+        await sleep(100)
+
+    @flow
+    async def chains(self) -> int:
+        return await self.takes(5) + await self.takes(6)
+
+    @flow
+    async def listens(self) -> list[int]:
+        return list(await gather(self.takes(10), wait_for("n", int)))
 
     @flow
     async def alone(self) -> int:
@@ -93,8 +118,13 @@ def simulation(store: FaultyStore) -> Iterator[Simulation]:
         return store
 
     begun.clear()
+    ended.clear()
     with Simulation([Works], store=opened) as simulation:
         yield simulation
+
+
+def actor_of(simulation: Simulation, flow_id: str) -> FlowActor:
+    return supervisor_of(simulation.system)._cells[flow_id].ref._actor_weakref()
 
 
 def damaged(store: FaultyStore, flow_id: str) -> None:
@@ -169,6 +199,8 @@ def test_the_actor_of_a_flow_that_has_failed_stays_until_the_last_of_its_steps_h
     simulation.advance(6)
     assert completions(handle) == {2: 1}
     assert live_flows(simulation.system) == {"flow"}
+    with pytest.raises(FlowFailed, match="broken"):
+        handle.result(0.5)
     simulation.advance(3)
     assert completions(handle) == {2: 1, 3: 1}
     assert not live_flows(simulation.system)
@@ -198,6 +230,133 @@ def test_a_paused_flow_lets_the_next_one_have_the_turn_that_it_does_not_take(sim
 
     assert begun == {first: 3, second: 3, third: 3}
     assert {system.flow(name).status for name in names} == {"completed"}
+
+
+def test_a_flow_whose_step_runs_is_not_taken_for_idle(simulation: Simulation) -> None:
+    simulation.system.start(Works.listens, flow_id="flow")
+    simulation.advance(1)
+    idling = supervisor_of(simulation.system)._idling
+
+    assert live_flows(simulation.system) == {"flow"}
+    assert "flow" not in idling._since
+
+
+def test_a_signal_for_a_flow_that_can_not_go_to_rest_as_it_was_told_to_is_heard_at_once(
+    simulation: Simulation, store: FaultyStore
+) -> None:
+    handle = simulation.system.start(Works.listens, flow_id="flow")
+    simulation.advance(1)
+    supervisor = supervisor_of(simulation.system)
+    supervisor._rest("flow")
+    assert supervisor._cells["flow"].phase is Phase.RESTING
+    store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
+    supervisor.on_receive(requests.Ring("flow"))
+    simulation.run_until_idle()
+
+    assert kinds(handle)[-1] == "signal_received"
+    assert handle.result(10) == [10, 1]
+
+
+# ---------------------------------------------------------------------------------------- rest and end
+def test_a_signal_that_comes_when_an_actor_has_looked_and_not_said_that_it_has_recovered_is_heard_at_once(
+    simulation: Simulation, store: FaultyStore
+) -> None:
+    handle = simulation.system.start(Works.waits, flow_id="flow")
+    simulation.advance(REST_S)
+    system, supervisor = simulation.system, supervisor_of(simulation.system)
+    system.ring("flow")
+    while not live_flows(system) or actor_of(simulation, "flow").machine is None:
+        assert simulation.schedule.run_one()
+    assert supervisor._cells["flow"].phase is Phase.ACTIVATING
+    store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
+    supervisor.on_receive(requests.Ring("flow"))
+    simulation.run_until_idle()
+
+    assert handle.status == "completed"
+
+
+def test_a_request_that_comes_while_a_flow_records_its_end_is_answered(simulation: Simulation) -> None:
+    handle = simulation.system.start(Works.waits, flow_id="flow")
+    simulation.run_until_idle()
+    actor = actor_of(simulation, "flow")
+    handle.signal("n", 1)
+    while actor._writing is None:
+        simulation.schedule.run_one()
+    pause = requests.Pause("flow", "", "", Reply())
+    actor.actor_ref.tell(pause)
+    simulation.run_until_idle()
+
+    with pytest.raises(FlowEnded):
+        pause.reply.get(timeout=0)
+
+
+def test_an_actor_has_left_its_stream_before_it_says_so(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = FlowActor.report
+    tenants: dict[str, Any] = {}
+
+    def report(self: FlowActor, message: Any) -> None:
+        if isinstance(message, requests.Left | requests.Ended):
+            tenants[type(message).__name__] = self.around.tenancy._tenants.get(self.flow_id)
+        original(self, message)
+
+    monkeypatch.setattr(FlowActor, "report", report)
+    handle = simulation.system.start(Works.waits, flow_id="flow")
+    simulation.advance(REST_S)
+    handle.signal("n", 1)
+
+    assert handle.result(1) == 1
+    assert tenants == {"Left": None, "Ended": None}
+
+
+def test_the_code_of_a_flow_that_goes_to_rest_ends_at_once_and_not_when_somebody_collects_it(
+    simulation: Simulation,
+) -> None:
+    handle = simulation.system.start(Works.tidies_up, flow_id="flow")
+    simulation.run_until_idle()
+    kept = actor_of(simulation, "flow").machine
+    assert kept is not None
+    assert ended == []
+    simulation.advance(REST_S)
+    assert not live_flows(simulation.system)
+
+    assert ended == ["tidied up"]
+    assert handle.status == "waiting"
+
+
+def test_a_flow_that_is_paused_while_it_sleeps_stays_in_good_health(
+    simulation: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = simulation.system.start(Works.sleeps, flow_id="flow")
+    handle.pause()
+    simulation.advance(1)
+    handle.resume()
+    handle.result(100)
+
+    assert caplog.records == []
+
+
+def test_a_flow_whose_turn_to_recover_comes_while_the_system_closes_begins_nothing_new() -> None:
+    with Simulation([Works], rules=SupervisorRules(idle_s=1000.0, max_activations=1)) as simulation:
+        for name in ("a", "b", "c"):
+            simulation.system.start(Works.chains, flow_id=name)
+        simulation.advance(1)
+        simulation.crash()
+        system = simulation.boot()
+        while len(live_flows(system)) < 3:
+            assert simulation.schedule.run_one()
+        supervisor = supervisor_of(system)
+        queued = [name for name, cell in supervisor._cells.items() if cell.phase is Phase.QUEUED]
+        assert queued
+        supervisor.on_receive(requests.Drain(Reply()))
+        simulation.advance(20)
+
+        assert all(supervisor._cells[name].phase is Phase.LIVE for name in queued)
+        for name in ("a", "b", "c"):
+            handle = system.flow(name)
+            assert completions(handle) == {1: 1}
+            assert not any(getattr(e.event, "step", 1) > 1 for e in handle.events())
 
 
 # --------------------------------------------------------------------------------- nothing is confirmed
@@ -241,7 +400,7 @@ def test_whoever_waits_for_a_record_when_the_actor_is_stopped_hears_that_it_may_
 ) -> None:
     handle: FlowHandle[Any] = simulation.system.start(Works.waits, flow_id="flow")
     simulation.run_until_idle()
-    actor = supervisor_of(simulation.system)._cells["flow"].ref._actor_weakref()
+    actor = actor_of(simulation, "flow")
     pause = handle._request(requests.Pause("flow", "", "", Reply()))
     while actor._writing is None:
         simulation.schedule.run_one()

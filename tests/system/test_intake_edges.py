@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from persistasaurus import FlowSystem
 from persistasaurus.actors.intake import Intake
 from persistasaurus.actors.orders import PauseOrder
 from persistasaurus.actors.seam import SystemClock
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOOK_S = 0.05
+PATIENCE_S = 1.0
 SHUN_S = 60.0
+SWEEP_S = 600.0
 
 
 @pytest.fixture
@@ -46,6 +49,14 @@ def failing_once(error: Exception, real: Callable[..., Any]) -> Callable[..., An
 
 def new(path: Path) -> Path:
     return spool_of(path).folder / "new"
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, method: str) -> list[int]:
+    """Take note of each call of a spool's method from now on."""
+    calls: list[int] = []
+    real = getattr(Spool, method)
+    monkeypatch.setattr(Spool, method, lambda self: calls.append(1) or real(self))
+    return calls
 
 
 def intake_of(simulation: Simulation) -> Intake:
@@ -78,11 +89,70 @@ def test_an_error_in_answering_delays_that_order_and_makes_nobody_look_more_ofte
     assert told is not None
     assert told.is_done
     assert kinds(handle).count("paused") == 1
-    looks: list[int] = []
-    real = Spool.pending
-    monkeypatch.setattr(Spool, "pending", lambda self: looks.append(1) or real(self))
+    looks = noted(monkeypatch, "pending")
     simulation.advance(1)
     assert len(looks) == pytest.approx(1 / LOOK_S, abs=1)
+
+
+def test_an_intake_that_had_more_than_it_can_work_on_at_once_looks_no_more_often_afterwards(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persistasaurus.actors.intake._SIGNALS_MAX", 1)
+    names = [simulation.system.start(Hears.main, 2, flow_id=f"hears-{n}").id for n in range(4)]
+    leave(path, *(word(name, n) for n in range(2) for name in names))
+    assert [simulation.system.flow(name).result(1) for name in names] == [[0, 1]] * 4
+    simulation.advance(1)
+
+    looks = noted(monkeypatch, "pending")
+    simulation.advance(1)
+    assert len(looks) == pytest.approx(1 / LOOK_S, abs=1)
+
+
+def test_an_answer_that_can_not_be_written_is_tried_again_after_longer_and_longer_waits(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = simulation.system.start(Hears.main, 1, flow_id="hears")
+    tries: list[float] = []
+
+    def full(*_: Any, **__: Any) -> None:
+        tries.append(simulation.clock.elapsed())
+        raise StoreFull("the disk is full, injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "answer", full)
+        leave(path, PauseOrder("hears", "", ""))
+        simulation.advance(10)
+    assert [at - tries[0] for at in tries] == pytest.approx([0, 1, 3, 7], abs=4 * LOOK_S)
+    simulation.advance(10)
+
+    assert not spool_of(path).pending()
+    assert kinds(handle).count("paused") == 1
+
+
+def test_what_senders_have_left_behind_is_looked_for_now_and_then_and_not_at_each_look(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps = noted(monkeypatch, "sweep")
+    for times in (1, 2):
+        simulation.advance(1)
+        assert len(sweeps) == times
+        simulation.clock.pass_over(SWEEP_S)
+
+
+def test_an_order_that_comes_when_too_much_is_queued_is_done_a_little_later(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = simulation.system.start(Hears.main, 1, flow_id="hears")
+    with monkeypatch.context() as patch:
+        patch.setattr(FlowSystem, "queued", 1_000_000)
+        [name] = leave(path, word("hears", 1))
+        simulation.advance(2 * LOOK_S)
+    assert caplog.text.count("stays in the spool for now: 1,000,000 writes are queued") == 1
+    assert spool_of(path).pending() == [name]
+
+    simulation.advance(PATIENCE_S)
+    assert handle.status == "completed"
+    assert not spool_of(path).pending()
 
 
 def test_what_is_wrong_with_the_spool_is_told_once_for_as_long_as_it_lasts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from contextlib import closing
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from persistasaurus.actors.cell import Phase, RestartRules
 from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.recovery import Recovery
 from persistasaurus.flows.machine import FlowMachine
+from persistasaurus.store import Deliver, Delivered, SqliteStore
 from system.doubles import DEAD_MAN_S, kinds, live_flows, supervisor_of, wait_until
 
 if TYPE_CHECKING:
@@ -163,6 +165,24 @@ def test_more_signals_than_are_read_at_once_are_all_taken(
     handle.resume()
 
     assert handle.result(5) == 55
+
+
+def test_behind_a_page_of_signals_that_fit_nothing_the_next_ones_are_taken(
+    make_system: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_INBOX_PAGE", 10)
+    system = make_system(Counts, path=path)
+    system.start(Counts.main, 1, flow_id="counts")
+    system.close()
+    payloads = [b'"text"'] * 20 + [b"1"]
+    with closing(SqliteStore.open(path, now=lambda: 1)) as store:
+        outcomes = store.commit([Deliver("counts", "n", f"{n}", data, 1) for n, data in enumerate(payloads)])
+    assert all(isinstance(outcome, Delivered) for outcome in outcomes)
+
+    system = make_system(Counts, path=path)
+
+    assert system.flow("counts").result(5) == 1
+    assert len(system.store.dead_letters()) == 20
 
 
 def test_queries_and_controls_race_with_rest_and_all_are_answered(

@@ -11,6 +11,7 @@ from persistasaurus import (
     EventSourcedActor,
     Flow,
     FlowHandle,
+    FlowNotFound,
     FlowParked,
     StoreUnavailable,
     SupervisorRules,
@@ -21,7 +22,7 @@ from persistasaurus import (
 )
 from persistasaurus.actors import requests
 from persistasaurus.actors import supervisor as module
-from persistasaurus.actors.cell import Phase, RestartRules
+from persistasaurus.actors.cell import Cell, Phase, RestartRules
 from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
@@ -263,11 +264,16 @@ def test_a_flow_that_can_not_be_looked_up_when_it_is_rung_for_is_woken_later(
 def test_nobody_is_woken_for_what_is_no_flow(simulation: Simulation) -> None:
     system = simulation.system
     assert system.actor(Notes, "notes").ask("a") is None
-    for name in ("nobody", "notes"):
-        system.ring(name)
+    pauses = [requests.Pause(name, "", "", Reply()) for name in ("nobody", "notes")]
+    for pause in pauses:
+        system.ring(pause.flow_id)
+        system.ask(pause)
     simulation.run_until_idle()
 
     assert not live_flows(system)
+    for pause in pauses:
+        with pytest.raises(FlowNotFound, match=pause.flow_id):
+            pause.reply.get(timeout=0)
 
 
 def test_parked_flows_that_can_not_be_looked_at_now_stay_parked_and_all_others_go_on(
@@ -390,16 +396,18 @@ def test_a_flow_that_crashes_while_its_store_can_not_be_read_is_parked_when_it_c
     assert len(crashes) == 4
 
 
+@pytest.mark.parametrize("name", ["on_start", "_on_ring"])
 def test_a_flow_whose_actor_comes_upon_damage_where_nobody_expects_it_is_parked_at_once(
-    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     handle = simulation.system.start(Counts.main, flow_id="bad")
-    rest(simulation)
+    if name == "on_start":
+        rest(simulation)
 
     def damaged(_: FlowActor) -> None:
         raise RecordCorrupt("bad", 1, "injected")
 
-    monkeypatch.setattr(FlowActor, "on_start", damaged)
+    monkeypatch.setattr(FlowActor, name, damaged)
     handle.signal("n", 1)
     with pytest.raises(FlowParked, match="injected") as caught:
         handle.result(0.5)
@@ -407,7 +415,62 @@ def test_a_flow_whose_actor_comes_upon_damage_where_nobody_expects_it_is_parked_
     assert caught.value.reason == "unreadable"
 
 
+def test_a_flow_that_can_not_be_parked_since_its_log_is_damaged_keeps_nobody_waiting(
+    simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = simulation.system.start(Counts.main, flow_id="bad")
+    rest(simulation)
+    crashing(monkeypatch, "bad")
+    handle.signal("n", 1)
+    watch = handle._watch()
+    original = store.commit
+
+    def commit(writes: Any) -> Any:
+        if any(record.kind == "parked" for write in writes for record in getattr(write, "records", ())):
+            return [RecordCorrupt("bad", 1, "injected")] * len(writes)
+        return original(writes)
+
+    monkeypatch.setattr(store, "commit", commit)
+    simulation.advance(10)
+
+    assert handle.status == "waiting"
+    with pytest.raises(StoreUnavailable, match="cannot be started"):
+        watch.reply.get(timeout=0)
+
+
 # ------------------------------------------------------------------------------------------- restarts
+@pytest.mark.parametrize(("times", "mean_s"), [(1, 1.0), (2, 3.0), (3, 5.0)])
+def test_the_wait_for_a_restart_is_spread_evenly_about_what_the_rules_say(times: int, mean_s: float) -> None:
+    rules = RestartRules(initial_s=1.0, factor=3.0, maximum_s=5.0, jitter=0.2)
+    waits: list[float | None] = []
+    for chance in (0.0, 0.5, 1.0):
+        crashing = Cell("bad")
+        waits.append([crashing.note_crash(0.0, rules, chance) for _ in range(times)][-1])
+
+    assert waits == pytest.approx([0.8 * mean_s, mean_s, 1.2 * mean_s])
+
+
+def test_a_flow_that_the_store_has_failed_before_waits_no_longer_the_next_time(
+    simulation: Simulation, store: FaultyStore
+) -> None:
+    handle = simulation.system.start(Counts.main, 4, flow_id="bad")
+
+    def lose(_: int, store: FaultyStore) -> None:
+        if any(getattr(write, "records", ()) for write in store.writes):
+            store.fail = None
+            store.inner._halted = error = CommitUnknown("injected")
+            raise error
+
+    for n in range(1, 5):
+        store.fail = lose
+        handle.signal("n", 1, signal_id=f"signal-{n}")
+        simulation.run_until_idle()
+        assert store.fail is None
+        assert kinds(handle).count("signal_received") == n - 1
+        simulation.advance(RULES.restart.initial_s)
+        assert kinds(handle).count("signal_received") == n
+
+
 def test_crashes_that_are_far_apart_use_up_no_budget(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -508,6 +571,62 @@ def test_a_flow_for_which_there_is_no_thread_now_is_started_a_little_later(
     assert handle.result(1) == 1
     assert tries == ["late", "late"]
     assert supervisor_of(system)._activating == 0
+
+
+# ------------------------------------------------------------------------------------- rest and recovery
+def test_a_flow_that_was_rung_for_goes_to_rest_once(simulation: Simulation) -> None:
+    handle = simulation.system.start(Counts.main, 2)
+    handle.signal("n", 1)
+    rest(simulation)
+    simulation.advance(REST_S)
+
+    assert supervisor_of(simulation.system)._incarnations == 1
+
+
+def test_a_flow_that_was_woken_for_nothing_goes_to_rest_again(simulation: Simulation) -> None:
+    handle = simulation.system.start(Counts.main)
+    rest(simulation)
+    simulation.system.ring(handle.id)
+    simulation.run_until_idle()
+    assert live_flows(simulation.system) == {handle.id}
+
+    rest(simulation)
+
+
+def test_one_that_is_going_to_rest_is_not_taken_for_the_one_that_has_been_idle_longest(
+    simulate: Callable[..., Simulation],
+) -> None:
+    simulation = simulate(rules=RULES._replace(idle_s=1000.0, max_idle=3))
+    system = simulation.system
+    for name in "abc":
+        system.start(Counts.main, flow_id=name)
+    simulation.run_until_idle()
+    supervisor = supervisor_of(system)
+    supervisor._idling._maximum = 1
+
+    for name in "bc":
+        supervisor.on_receive(requests.Idle(name, cell(system, name).incarnation))
+    assert [cell(system, name).phase for name in "abc"] == [Phase.RESTING, Phase.RESTING, Phase.LIVE]
+    simulation.run_until_idle()
+    assert live_flows(system) == {"c"}
+
+
+def test_flows_recover_one_by_one_where_no_more_may_recover_at_once(
+    simulate: Callable[..., Simulation],
+) -> None:
+    simulation = simulate(rules=RULES._replace(max_activations=1))
+    system = simulation.system
+    names = {system.start(Counts.main, flow_id=f"flow-{n}").id for n in range(5)}
+    rest(simulation)
+    for name in names:
+        system.ring(name)
+    most = 0
+    while simulation.schedule.run_one():
+        cells = supervisor_of(system)._cells.values()
+        most = max(most, sum(cell.phase is Phase.ACTIVATING for cell in cells))
+
+    assert most == 1
+    assert live_flows(system) == names
 
 
 # ----------------------------------------------------------------------------------- opening and closing

@@ -211,6 +211,17 @@ def test_a_look_into_the_store_that_fails_is_made_again(
     store.inner.close()
 
 
+def test_a_flow_that_sleeps_at_rest_is_not_woken_before_its_time() -> None:
+    rules = SupervisorRules(idle_s=1, horizon_s=30)
+    with Simulation([Sleeps], rules=rules) as simulation:
+        handle = simulation.system.start(Sleeps.main, 100.0)
+        simulation.advance(99)
+        assert supervisor_of(simulation.system)._incarnations == 1
+        simulation.advance(1)
+
+        assert handle.status == "completed"
+
+
 def test_moments_know_jumps_in_both_directions() -> None:
     clock = ManualClock()
     moments = Moments(clock)

@@ -1,0 +1,78 @@
+"""Mutants of the actors that no test can or has to notice; see `survivors`."""
+
+from __future__ import annotations
+
+_REMINDER = "a reminder that comes when the store is open, closed or lost finds nothing to do"
+_DOUBT = "a doubt that stays has a flow rung for too early or once more, which does no harm"
+_CANCELLED = "how many cancelled alarms are kept for a while is no promise"
+
+EXPLAINED: dict[str, dict[str, str]] = {
+    "persistasaurus.actors.alarms": {
+        "if len(self._entries) >= self._sweep_at:  # GtE becomes Gt": _CANCELLED,
+        "self._sweep_at = max(_CANCELLED_MIN, 2 * len(self._entries))  # 2 becomes 3": _CANCELLED,
+    },
+    "persistasaurus.actors.cell": {
+        "while self._crashes[0] < now - rules.period_s:  # Lt becomes LtE": "an equal bound of a period",
+        "self.is_over = False  # False becomes True": (
+            "until its actor has recovered, the store says whether a flow is over"
+        ),
+        "self.is_rung = False  # False becomes True": "rung for once more when it has recovered, and finds nothing",
+    },
+    "persistasaurus.actors.intake": {
+        "value = heard.future.get(timeout=0)  # 0 becomes 1": "it is done when it is heard of",
+        "put_off = (lane for lane in self._lanes.values() if not lane.is_busy and lane.not_before <= now)  # LtE becomes Lt": (
+            "an equal bound: it goes on at the next look"
+        ),
+        "self._pause_s = _PAUSE_S[0] if self._backlog else min(2 * self._pause_s, _PAUSE_S[1])  # 2 becomes 3": (
+            "how fast the pauses grow to their bound is no promise"
+        ),
+        "self._known.discard(lane.next())  # the call is left out, at place 2": (
+            "what has been answered is gone from the spool, and the next line passes over it"
+        ),
+        "if self._sweep_at <= now:  # LtE becomes Lt": "an equal bound: it sweeps at the next look",
+        'checked_id(order.flow_id, "flow id")  # the call is left out': (
+            "a second net: there is no flow of such an id, and who asks for it is refused all the same"
+        ),
+        "self._alarm.cancel()  # the call is left out": "an alarm that goes off finds its actor stopped",
+        "return names if missed is None else [name for name in names if name < missed]  # Lt becomes LtE": (
+            "the one that was missed is not among them"
+        ),
+    },
+    "persistasaurus.actors.journal": {
+        "self._forget_reminder()  # the call is left out": _REMINDER,
+        "self._forget_reminder()  # the call is left out, at place 2": _REMINDER,
+        "self._forget_reminder()  # the call is left out, at place 3": _REMINDER,
+        "self._forget_reminder()  # the call is left out, at place 4": _REMINDER,
+        "reminder.cancel()  # the call is left out": _REMINDER,
+    },
+    "persistasaurus.actors.mailbox": {
+        "self._budget = 0  # 0 becomes 1": "each slice begins with a budget of its own",
+    },
+    "persistasaurus.actors.supervisor": {
+        "cell.is_rung = True  # True becomes False, at place 3": (
+            "a second net: an actor that begins looks by itself"
+        ),
+        "_dismiss(cell)  # the call is left out": (
+            "a second net: whoever recovers when the system finishes has been told so then"
+        ),
+    },
+    "persistasaurus.actors.timers": {
+        "self._ahead = max((self._store.newest_at() or 0) - now, 0)  # 0 becomes 1": (
+            "a store with nothing in it is behind any calendar"
+        ),
+        "at = self._seam.clock.elapsed() + self._horizon_s / 2  # 2 becomes 3": (
+            "how often it looks: any time within the horizon will do"
+        ),
+        "elif known is None or not (is_certain or known <= moment.elapsed + wait):  # LtE becomes Lt": (
+            "an instant that is known is not kept again"
+        ),
+        "self._doubtful.discard(flow_id)  # the call is left out": _DOUBT,
+        "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,
+        "if elapsed > self._seam.clock.elapsed() + self._horizon_s and not self._is_shaken:  # Gt becomes GtE": (
+            "an equal bound: what is not kept is found by the next look, before its time"
+        ),
+        "if at is None or (self._alarm_at is not None and self._alarm_at <= at):  # LtE becomes Lt": (
+            "the alarm is set anew for the very same instant"
+        ),
+    },
+}

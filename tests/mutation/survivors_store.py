@@ -1,0 +1,120 @@
+"""Mutants of the store that no test can or has to notice; see `survivors`."""
+
+from __future__ import annotations
+
+_BATCH = "how much is written at once is no promise"
+_ELSEWHERE = "a test notices it that the campaign does not choose for this line, which all tests reach"
+_ENOUGH = "a number has to be above the others, and need not be the next one"
+_GONE = "the last reference goes with the generator, and the connection with it"
+_KEPT = "how many streams are remembered is no promise"
+_MARK = "any byte of the file does for the mark, since all of it is asked for"
+_PAGES = "one page of a thousand"
+
+EXPLAINED: dict[str, dict[str, str]] = {
+    "persistasaurus.store.backup": {
+        "flush()  # the call is left out": "the end syncs all; sooner, it holds up others less",
+        "connection.pragma(name, setting)  # the call is left out": (
+            "they save work: what is synced and what is removed is the draft's to look after"
+        ),
+    },
+    "persistasaurus.store.connection": {
+        "connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # 1 becomes 2": "any number above 0 turns it on",
+        'connection.pragma("query_only", "ON")  # the call is left out': (
+            "one of several defences: the file is open for reading alone, and writes are not authorized"
+        ),
+        "connection.pragma(name, value)  # the call is left out": _ELSEWHERE,
+        "if version < OLDEST_SQLITE or version[:2] == _WITHDRAWN:  # Lt becomes LtE": _ELSEWHERE,
+    },
+    "persistasaurus.store.folder": {
+        "data = file.read(limit + 1)  # 1 becomes 2": "one byte too many is seen as well as two",
+    },
+    "persistasaurus.store.importer": {
+        "if store.headers(limit=1):  # 1 becomes 2": "whether there is any is seen as well from two",
+        "if self._bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FLOWS:  # GtE becomes Gt": _BATCH,
+        "reader, reported = TranscriptReader(self._file, self._limits), 0  # 0 becomes 1": (
+            "one byte of a million, after which progress is told"
+        ),
+        "self._bytes += sum(len(record.data) for record in flow.records)  # Add becomes Sub": _BATCH,
+        "self._store.checkpoint(idle=True)  # True becomes False": (
+            "the log is moved a little later, at the latest when the store is closed"
+        ),
+    },
+    "persistasaurus.store.location": {
+        "best, found = -1, None  # 1 becomes 2": "any number below the length of a path does",
+        "self._size = 0  # 0 becomes 1": "whoever checks has claimed the file before, which sets it",
+    },
+    "persistasaurus.store.log": {
+        "if start >= end:  # GtE becomes Gt": "a part without a byte is synced for nothing",
+    },
+    "persistasaurus.store.ownership": {
+        "fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1": (
+            _MARK
+        ),
+        "fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))"
+        "  # 0 becomes 1, at place 2": _MARK,
+        "_mortals.add(mortal)  # the call is left out": _ELSEWHERE,
+        "os.ftruncate(descriptor, 0)  # 0 becomes 1": "the byte that is left is the first to be written over",
+        "return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)"
+        "  # 384 becomes 385": _ELSEWHERE,
+    },
+    "persistasaurus.store.queries": {
+        "numbers = (version, wake_at or 0, created_at, updated_at)  # 0 becomes 1": (
+            "only whether they are numbers is looked at"
+        ),
+        "return stored if isinstance(stored, int) else 0  # 0 becomes 1": (
+            "no number is right for one that is damaged, and the stream is held"
+        ),
+    },
+    "persistasaurus.store.reader": {
+        "return 0  # 0 becomes 1": "it is only compared with itself",
+        "self._data_version = 0  # 0 becomes 1": "it has to be another number later, whatever it is at first",
+        "self._data_version += 1  # 1 becomes 2": "it has to be another number, and need not be the next one",
+    },
+    "persistasaurus.store.rows": {
+        "if len(found) < _AT_ONCE:  # Lt becomes LtE": "looked at once more; a long answer is so at its end",
+    },
+    "persistasaurus.store.schema": {
+        "roll_back(connection)  # the call is left out": "a connection that could not migrate is closed",
+    },
+    "persistasaurus.store.spool": {
+        "self._last = min(max(self._now(), self._last + 1, int(newest[:_DIGITS]) + 1), _LAST)"
+        "  # 1 becomes 2": _ENOUGH,
+    },
+    "persistasaurus.store.sqlite": {
+        "if moved == pages:  # Eq becomes NotEq": "each commit tells anew how long the log is",
+        "connection.set_busy_timeout(0)  # 0 becomes 1": "a millisecond",
+        "elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:  # Gt becomes GtE": _PAGES,
+        "elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:  # And becomes Or": _ELSEWHERE,
+        "if not 0 <= now - self._checked_at < _SECOND:  # Sub becomes Add": (
+            "it is looked at with each commit; once a second is enough, and cheaper"
+        ),
+        "writer.log_pages = 0  # 0 becomes 1": _PAGES,
+        "writer.log_pages = 0  # 0 becomes 1, at place 2": _PAGES,
+        "dies_after_fork(store)  # the call is left out": _ELSEWHERE,
+        "writer.keep_numbers()  # the call is left out": _ELSEWHERE,
+    },
+    "persistasaurus.store.statements": {
+        'self._statements = [(size, head + ", ".join([row] * size)) for size in _SIZES]  # Add becomes Sub': (
+            "it fails when the module is imported, which is before the mutant is put in"
+        ),
+    },
+    "persistasaurus.store.streams": {
+        "self._generation_size = size // 2  # 2 becomes 3": _KEPT,
+    },
+    "persistasaurus.store.transcript": {
+        'if data.count(b"[") + data.count(b"{") <= limit:  # LtE becomes Lt': (
+            "a short-cut: so few brackets cannot be nested more deeply"
+        ),
+    },
+    "persistasaurus.store.transcript_reader": {
+        "if self._file.read(1):  # 1 becomes 2": "whether anything follows is seen as well from two bytes",
+        "names.close()  # the call is left out": _GONE,
+        "self._connection.close()  # the call is left out": _GONE,
+        'run(self._connection, "BEGIN")  # the call is left out': "one transaction is faster than many",
+    },
+    "persistasaurus.store.writer": {
+        "run(self.connection, _KEEP_NUMBERS, row)  # the call is left out": _ELSEWHERE,
+        "self._memory.streams.age()  # the call is left out": _ELSEWHERE,
+        "self.log_pages = 0  # 0 becomes 1": _PAGES,
+    },
+}
