@@ -145,6 +145,12 @@ def test_what_makes_no_sense_is_refused_whole_and_harms_no_other(store, case):
     assert (len(store.inbox(BOB)), store.dead_letters(), store.verify()) == (1, [], [])
 
 
+def test_a_signal_of_just_the_allowed_size_is_restored(store):
+    accept(store, restore(signals=(PastSignal("s", "k", bytes(1000), AT),)))
+
+    assert [len(entry.data) for entry in store.inbox(ADA)] == [1000]
+
+
 def test_it_can_be_told_what_became_of_it(store):
     assert store.resolve([restore()]) == [None]
     accept(store, restore())

@@ -71,6 +71,12 @@ def test_a_signal_for_an_unknown_stream_is_refused(store):
         store.inbox("nobody")
 
 
+def test_a_signal_of_just_the_allowed_size_is_taken(store):
+    accept(store, create(), signal(data=bytes(1000)))
+
+    assert [len(entry.data) for entry in store.inbox(ADA)] == [1000]
+
+
 def test_the_same_signal_again_is_answered_as_the_first_time(store):
     accept(store, create())
     first = write_one(store, signal(at=AT + 3))

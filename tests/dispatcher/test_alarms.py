@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from random import Random
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
@@ -93,6 +94,25 @@ def test_an_alarm_that_is_cancelled_on_its_way_to_be_fired_does_not_fire(
 
     assert fired == []
     assert caplog.records == []
+
+
+def test_beside_many_that_wait_cancelled_ones_are_forgotten_and_the_others_come_in_their_order(
+    clock: ManualClock, alarms: ManualAlarms
+) -> None:
+    rng = Random(1)
+    fired: list[int] = []
+    wanted: list[int] = []
+    for number in range(2_000):
+        instant = rng.randrange(1, 1_000)
+        alarm = alarms.call_at(instant, lambda at=instant: fired.append(at))
+        if number < 200:
+            wanted.append(instant)
+        else:
+            alarm.cancel()
+
+    assert len(alarms._heap) < 800
+    clock.advance(1_000)
+    assert fired == sorted(wanted)
 
 
 def test_setting_and_cancelling_for_ever_takes_no_memory(alarms: ManualAlarms) -> None:

@@ -29,6 +29,9 @@ _FLOWS: dict[str, dict[str, str]] = {
         "self.timers.clear()  # the call is left out": "a flow that has ended is not asked for its timers",
     },
     "persistasaurus.flows.history": {
+        'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # Sub becomes Add': _LENGTH,
+        "(getattr(r.event, kind, None) or 0 for r in before if isinstance(r.event, _BEGINNINGS)), default=0"
+        "  # 0 becomes 1, at place 2": "a number has to be unused, and need not be the next one",
         "fatal = [r.version for r in final if r.version < ended.version and _fails(r.event, ended.event.step)][-1:]"
         "  # Lt becomes LtE": "a version is that of one event, and this one is another",
         'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # 3 becomes 4': _LENGTH,

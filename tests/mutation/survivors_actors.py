@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 _REMINDER = "a reminder that comes when the store is open, closed or lost finds nothing to do"
+_HEADER = "a header more is written, which says the same"
 _DOUBT = "a doubt that stays has a flow rung for too early or once more, which does no harm"
 _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
 
 EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.alarms": {
+        "if len(self._entries) >= self._sweep_at:  # the condition is turned round": (
+            "swept each time instead, which is slower and nothing else"
+        ),
         "if len(self._entries) >= self._sweep_at:  # GtE becomes Gt": _CANCELLED,
         "self._sweep_at = max(_CANCELLED_MIN, 2 * len(self._entries))  # 2 becomes 3": _CANCELLED,
     },
     "persistasaurus.actors.cell": {
+        "if self.is_rung and self.phase is Phase.LIVE:  # And becomes Or": (
+            "an actor that is rung for nothing finds nothing, and one that begins looks by itself"
+        ),
         "while self._crashes[0] < now - rules.period_s:  # Lt becomes LtE": "an equal bound of a period",
         "self.is_over = False  # False becomes True": (
             "until its actor has recovered, the store says whether a flow is over"
@@ -19,6 +26,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self.is_rung = False  # False becomes True": "rung for once more when it has recovered, and finds nothing",
     },
     "persistasaurus.actors.intake": {
+        "if self._signals >= _SIGNALS_MAX:  # GtE becomes Gt": "one signal more of those under way",
         "value = heard.future.get(timeout=0)  # 0 becomes 1": "it is done when it is heard of",
         "put_off = (lane for lane in self._lanes.values() if not lane.is_busy and lane.not_before <= now)  # LtE becomes Lt": (
             "an equal bound: it goes on at the next look"
@@ -49,6 +57,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._budget = 0  # 0 becomes 1": "each slice begins with a budget of its own",
     },
     "persistasaurus.actors.supervisor": {
+        "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": "one flow is looked at twice",
+        "cell.is_rung = True  # True becomes False, at place 2": (
+            "a second net: an actor that begins looks by itself"
+        ),
         "cell.is_rung = True  # True becomes False, at place 3": (
             "a second net: an actor that begins looks by itself"
         ),
@@ -74,5 +86,14 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if at is None or (self._alarm_at is not None and self._alarm_at <= at):  # LtE becomes Lt": (
             "the alarm is set anew for the very same instant"
         ),
+    },
+    "persistasaurus.actors.event_sourced": {
+        "stale.__cause__ = outcome if isinstance(outcome, Exception) else None  # the condition is turned round": (
+            "the text says it as well"
+        ),
+    },
+    "persistasaurus.actors.flow_actor": {
+        "self._knows_alarm = True  # True becomes False": _HEADER,
+        "if has_mail and not self._knows_alarm:  # And becomes Or": _HEADER,
     },
 }

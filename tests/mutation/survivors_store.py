@@ -29,6 +29,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "data = file.read(limit + 1)  # 1 becomes 2": "one byte too many is seen as well as two",
     },
     "persistasaurus.store.importer": {
+        "if reader.bytes - reported >= _REPORTED:  # GtE becomes Gt": "one byte of a million, after which progress is told",
         "if store.headers(limit=1):  # 1 becomes 2": "whether there is any is seen as well from two",
         "if self._bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FLOWS:  # GtE becomes Gt": _BATCH,
         "reader, reported = TranscriptReader(self._file, self._limits), 0  # 0 becomes 1": (
@@ -74,9 +75,14 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if len(found) < _AT_ONCE:  # Lt becomes LtE": "looked at once more; a long answer is so at its end",
     },
     "persistasaurus.store.schema": {
+        "reference.close()  # the call is left out": "the last reference goes with the function",
         "roll_back(connection)  # the call is left out": "a connection that could not migrate is closed",
     },
     "persistasaurus.store.spool": {
+        "data = read_own(self._refused / name, 2 * _SIZE_MAX)  # 2 becomes 3": "a bound on memory",
+        "if self._now() - (folder / name).lstat().st_mtime_ns // 1000 > _LEFT_OVER_US:  # Gt becomes GtE": (
+            "a microsecond of an hour"
+        ),
         "self._last = min(max(self._now(), self._last + 1, int(newest[:_DIGITS]) + 1), _LAST)"
         "  # 1 becomes 2": _ENOUGH,
     },
@@ -116,5 +122,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "run(self.connection, _KEEP_NUMBERS, row)  # the call is left out": _ELSEWHERE,
         "self._memory.streams.age()  # the call is left out": _ELSEWHERE,
         "self.log_pages = 0  # 0 becomes 1": _PAGES,
+    },
+    "persistasaurus.store.verify": {
+        "self._rows_in_all = 0  # 0 becomes 1": "the first part of a pass counts them",
     },
 }

@@ -191,6 +191,24 @@ def test_a_deleted_lock_that_somebody_else_has_taken_is_not_taken_again(store, p
         store.reopen()
 
 
+def test_nor_when_it_was_reopened_before(store, path, clock, open_store):
+    accept(store, create())
+    for _ in range(2):
+        path.with_name("flows.db.lock").unlink()
+        clock.advance(1)
+        with pytest.raises(StoreHalted):
+            store.commit([append(1, record())])
+        store.reopen()
+    path.with_name("flows.db.lock").unlink()
+    open_store().close()
+    clock.advance(1)
+    with pytest.raises(StoreHalted):
+        store.commit([append(1, record())])
+
+    with pytest.raises(StoreFenced):
+        store.reopen()
+
+
 def test_all_files_are_readable_by_their_owner_alone(path, open_store):
     before = os.umask(0)
     try:

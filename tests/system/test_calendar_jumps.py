@@ -97,17 +97,18 @@ def test_of_a_date_in_its_future_a_process_waits_for_the_duration_and_counts_its
 
 
 @pytest.mark.parametrize("jump", [0, -90, 90])
+@pytest.mark.parametrize("gone", [0.5, 10])
 def test_a_duration_that_began_in_this_run_is_waited_for_however_long_the_process_has_been_up(
-    jump: int,
+    gone: float, jump: int
 ) -> None:
     clock = ManualClock()
     moments = Moments(clock)
     clock.advance(3600)
     due = minute(clock)
-    clock.advance(10)
+    clock.advance(gone)
     clock.jump_wall(jump)
 
-    assert remaining(moments, due) == pytest.approx(50)
+    assert remaining(moments, due) == pytest.approx(60 - gone)
 
 
 @pytest.mark.parametrize("idle_s", [0.0, 1000.0], ids=["at rest", "live"])
