@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from persistasaurus import FlowSystem
+from persistasaurus import FlowSystem, StoreUnavailable
 from persistasaurus.actors.intake import Intake
 from persistasaurus.actors.orders import PauseOrder
 from persistasaurus.actors.seam import SystemClock
@@ -127,6 +128,34 @@ def test_an_answer_that_can_not_be_written_is_tried_again_after_longer_and_longe
 
     assert not spool_of(path).pending()
     assert kinds(handle).count("paused") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [("_hand_on", StoreUnavailable("halted, injected")), ("_order", OSError("no disk, injected"))],
+    ids=["not now", "unreadable"],
+)
+def test_an_order_that_can_not_be_done_now_is_tried_again_after_longer_and_longer_waits(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch, method: str, error: Exception
+) -> None:
+    simulation.system.start(Hears.main, 1, flow_id="hears")
+    with monkeypatch.context() as patch:
+        patch.setattr(FlowSystem, "queued", 1_000_000)
+        leave(path, PauseOrder("hears", "", ""))
+        simulation.advance(LOOK_S)
+    tries: list[float] = []
+
+    def fail(*_: Any) -> None:
+        tries.append(simulation.clock.elapsed())
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Intake, method, fail)
+        simulation.advance(14)
+    assert [later - at for at, later in pairwise(tries)] == pytest.approx([2, 4], abs=4 * LOOK_S)
+    simulation.advance(10)
+
+    assert not spool_of(path).pending()
 
 
 def test_what_senders_have_left_behind_is_looked_for_now_and_then_and_not_at_each_look(
