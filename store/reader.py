@@ -54,6 +54,7 @@ class StoreReader(Reading):
         self._seen: object = None
         self._data_version = 0
         self._answers: WeakSet[Rows] = WeakSet()
+        self._answers_lock = Lock()
         self._dead: str | None = None
 
     @classmethod
@@ -179,7 +180,8 @@ class StoreReader(Reading):
         sight = self._looked()
         connection = sight.connect()
         answer = Rows(connection, lambda: self._confirm(sight))
-        self._answers.add(answer)
+        with self._answers_lock:
+            self._answers.add(answer)
         try:
             let_query(connection, schema.ladder())
         except BaseException:
@@ -190,7 +192,9 @@ class StoreReader(Reading):
 
     def interrupt(self) -> None:
         """Stop all statements that run, and end all answers that were not read to their end."""
-        for answer in list(self._answers):
+        with self._answers_lock:
+            answers = list(self._answers)
+        for answer in answers:
             answer.interrupt()
 
     # The files
@@ -258,6 +262,7 @@ class StoreReader(Reading):
         """Become unusable in a forked child: SQLite's connections are the parent's."""
         if self._dead is None:
             self._dead = "the process was forked: the reader belongs to the parent, a child opens its own"
+            self._answers_lock = Lock()  # whoever had it is not there any more
             bury(self._sight, self._watch, [*self._answers])
             self.interrupt()
 

@@ -8,6 +8,7 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from time import monotonic
+from weakref import WeakSet
 
 import apsw
 import pytest
@@ -244,6 +245,26 @@ def test_a_statement_that_runs_away_is_stopped_from_another_thread(reader):
             reader.interrupt()
         for future in running:
             assert isinstance(future.exception(), QueryInterrupted)
+
+
+def test_to_interrupt_while_others_ask_is_no_error(reader, monkeypatch):
+    # Between any two of the answers that are to be interrupted, another thread asks something new.
+    class Slow(WeakSet):
+        def __iter__(self):
+            for answer in super().__iter__():
+                yield answer
+                asking = Thread(target=lambda: list(reader.query("SELECT 1")))
+                asking.start()
+                asking.join(0.01)
+
+    monkeypatch.setattr(reader, "_answers", Slow())
+    kept = [reader.query(ENDLESS.format("x")) for _ in range(3)]
+
+    reader.interrupt()
+
+    for answer in kept:
+        with pytest.raises(QueryInterrupted):
+            list(answer)
 
 
 def test_an_answer_that_never_ends_is_stopped_from_another_thread(reader):

@@ -591,3 +591,25 @@ def test_an_import_that_is_stopped_is_finished_by_the_next(path, text, other, cl
 
     import_(text, other, now=clock)
     assert exported(other) == text.read_bytes()
+
+
+DAMAGED = {
+    "streams that go round in a circle": ("_KEYS", lambda row: (0,), StoreUnusable),
+    "an instant of another type": ("_SIGNALS", lambda row: (*row[:5], "2", *row[6:]), RecordCorrupt),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_what_a_damaged_index_or_column_says_is_not_exported(monkeypatch, open_store, path, case):
+    query, spoilt, error = DAMAGED[case]
+    accept(open_store(path), create(), signal())
+    real, damaged = holdings.rows, getattr(holdings, query)
+
+    def rows(connection, statement, values=()):
+        found = real(connection, statement, values)
+        return [spoilt(row) for row in found] if statement == damaged else found
+
+    monkeypatch.setattr(holdings, "rows", rows)
+
+    with pytest.raises(error):
+        export(path, lambda _: None)

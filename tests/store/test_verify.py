@@ -19,7 +19,7 @@ from conformance.builders import (
     signal,
     write_one,
 )
-from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable, StreamState
+from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable, StreamState, checksum
 from store.damage import PAGE, edit, root_of
 
 BODIES = [b'{"record":"number %d of many that are alike"}' % n for n in range(1, 9)]
@@ -265,3 +265,12 @@ def test_more_streams_than_one_page_are_verified(store, path, open_store):
     tamper(path, "UPDATE record SET at = at + 1 WHERE position IN (1, 500, 501, 1201)")
 
     assert [f.stream for f in open_store().verify()] == ["flow-0", "flow-499", "flow-500", "flow-1200"]
+
+
+def test_columns_of_another_type_than_was_written_match_no_checksum():
+    chain = checksum.link(b"", 1, 2, b"kind", b"data")
+
+    assert checksum.is_linked(chain, b"", (1, 2, b"kind", b"data"))
+    for damaged in (("1", 2, b"kind", b"data"), (1, None, b"kind", b"data"), (1, 2, b"kind", None)):
+        assert not checksum.is_linked(chain, b"", damaged)
+    assert checksum.seal("fields", None) > 2**63 - 1
