@@ -46,7 +46,6 @@ _STATES = {
     "parked": StreamState.HELD,
     "paused": StreamState.HELD,
 }
-_OVER = ("completed", "failed")
 _INBOX_PAGE = 1000
 _UNKNOWN = -1
 """No alarm of any flow."""
@@ -98,13 +97,14 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             return
         if found is None:
             self.status = "parked"
-        elif found[0].ended is not None and not found[1].events:
-            self._put_right(header, *found)
-        else:
-            self.adopt(*found)
+            return
+        machine, decision = found
+        if machine.ended is not None and not decision.events:
+            self._doubt(header, machine)
+        self.adopt(machine, decision)
 
-    def _put_right(self, header: Header, machine: FlowMachine, decision: Decision) -> None:
-        """Have a damaged header say again what the log says: that the flow is over."""
+    def _doubt(self, header: Header, machine: FlowMachine) -> None:
+        """Have the header written anew: it is damaged, since by the log the flow was over already."""
         logger.warning(
             "The header of flow %r is damaged, it says %s and %s: by its log it is %s",
             self.flow_id,
@@ -113,8 +113,6 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             machine.status,
         )
         self.status = ""
-        self.machine = machine
-        self._go_on(decision)
 
     def adopt(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Go on with another machine, made from the log, and with what has come in the meantime."""
@@ -425,4 +423,4 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
 def _is_over(header: Header) -> bool:
     # A damaged header may say it in one place, and something else in the other: then the log is asked.
-    return header.state is StreamState.ENDED and header.status in _OVER
+    return header.state is StreamState.ENDED and _STATES.get(header.status) is StreamState.ENDED

@@ -11,7 +11,7 @@ from .batch import dead_letter_seal, signal_seal
 from .checksum import first_link, is_linked
 from .contract import HeaderChange, InboxEntry, NewRecord, PastSignal, Restore, StreamState
 from .errors import RecordCorrupt, StreamNotFound
-from .statements import rows, text, value
+from .statements import check_order, rows, text, value
 from .streams import header_seal
 from .words import WordReader
 
@@ -80,10 +80,10 @@ class Holdings:
     def _all_keys(self) -> Iterator[int]:
         last = 0
         while page := rows(self._connection, _KEYS, (last, _PAGE)):
-            if page[-1][0] <= last:
-                raise apsw.CorruptError("the rows of the streams are out of order")
-            yield from (key for (key,) in page)
-            last = page[-1][0]
+            keys = [key for (key,) in page]
+            check_order([last, *keys])
+            yield from keys
+            last = keys[-1]
 
     def _key(self, stream: str) -> int:
         key: int | None = value(self._connection, _KEY, (stream,))

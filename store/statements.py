@@ -8,7 +8,7 @@ APSW's stubs leave parts of its types open; they are closed here, in one place.
 from __future__ import annotations
 
 import contextlib
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import apsw
@@ -35,6 +35,20 @@ def value(connection: apsw.Connection, statement: str, values: Row = ()) -> Any:
     """Run a statement, and return the one value of its answer, None when there is no row; see `rows`."""
     found = rows(connection, statement, values)
     return found[0][0] if found else None
+
+
+def check_order(keys: Sequence[Any]) -> None:
+    """Look at keys that an index has told, from the one before them on.
+
+    Raises:
+        apsw.CorruptError: they do not rise. Who reads page by page would be led round in a circle.
+    """
+    try:
+        is_in_order = all(before < key for before, key in pairwise(keys))
+    except TypeError:
+        is_in_order = False
+    if not is_in_order:
+        raise apsw.CorruptError("the rows are out of order")
 
 
 def text(stored: bytes | None) -> str:

@@ -7,9 +7,9 @@ record that was there is there later, and a stream has no records before it has 
 
 from __future__ import annotations
 
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import apsw
 
@@ -18,7 +18,7 @@ from .checksum import first_link, is_linked
 from .contract import Corruption, InboxEntry
 from .failures import read_failure
 from .progress import unwatched
-from .statements import rows, text
+from .statements import check_order, rows, text
 from .streams import header_seal
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Verification:
     def _paged(self, query: str) -> Iterator[list[Row]]:
         last = 0
         while page := self._rows(query, (last, _PAGE)):
-            _check_order([last, *(row[0] for row in page)])
+            check_order([last, *(row[0] for row in page)])
             yield page
             last = page[-1][0]
             if len(page) < _PAGE:  # what has come since is not run after
@@ -215,7 +215,7 @@ class Verification:
         # A stream may be longer than what should be in memory at once.
         behind = (before + 1, 0)
         while page := self._rows(_RECORDS, (*behind, last, _PAGE)):
-            _check_order([behind, *(row[:2] for row in page)])
+            check_order([behind, *(row[:2] for row in page)])
             yield from page
             behind = page[-1][:2]
             self._tell(self._done + len(page))
@@ -279,13 +279,3 @@ class Verification:
                 if sealed != dead_letter_seal(signal, at, text(reason)):
                     self._find(text(stream), None, f"dead letter {number} does not match its checksum")
             self._tell(self._done + len(page))
-
-
-def _check_order(keys: list[Any]) -> None:
-    """Raise when what an index tells is not in its order: it is damaged, and may lead round in a circle."""
-    try:
-        is_in_order = all(before < key for before, key in pairwise(keys))
-    except TypeError:
-        is_in_order = False
-    if not is_in_order:
-        raise apsw.CorruptError("the rows are out of order")

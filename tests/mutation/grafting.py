@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import types
 from collections import defaultdict
+from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,12 +43,15 @@ class Graft(NamedTuple):
     tests: Sequence[str]
 
 
+_parsed = cache(ast.parse)
+
+
 def function_of(source: str, mutant: Mutant) -> tuple[str, int] | None:
     """Return the qualified name of the outermost function that a mutant is in, and its first line; or None.
 
     What stands between its parentheses is evaluated when the module is imported.
     """
-    node: Any = ast.parse(source)
+    node: Any = _parsed(source)
     names: list[str] = []
     for field, index in mutant.where:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -9,6 +9,7 @@ from mutation import survivors_actors, survivors_store
 
 _INEXACT = "a microsecond of an inexact comparison"
 _LENGTH = "the length of a text for people"
+_NUMBER = "a number has to be unused, and need not be the next one"
 _LIVE = "whoever has an attempt made, or recovers, says right behind it whether it is being made"
 
 _FLOWS: dict[str, dict[str, str]] = {
@@ -23,15 +24,15 @@ _FLOWS: dict[str, dict[str, str]] = {
         'if asyncio is None or not hasattr(asyncio, "_set_running_loop"):  # Or becomes And': (
             "it differs only while another thread is importing asyncio"
         ),
-        "self._last_timer += 1  # 1 becomes 2": "a number has to be unused, and need not be the next one",
-        "self._last_step += 1  # 1 becomes 2": "a number has to be unused, and need not be the next one",
+        "self._last_timer += 1  # 1 becomes 2": _NUMBER,
+        "self._last_step += 1  # 1 becomes 2": _NUMBER,
         "return False  # False becomes True, at place 2": "a short-cut: nothing is the first of nothing, too",
         "self.timers.clear()  # the call is left out": "a flow that has ended is not asked for its timers",
     },
     "persistasaurus.flows.history": {
         'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # Sub becomes Add': _LENGTH,
         "(getattr(r.event, kind, None) or 0 for r in before if isinstance(r.event, _BEGINNINGS)), default=0"
-        "  # 0 becomes 1, at place 2": "a number has to be unused, and need not be the next one",
+        "  # 0 becomes 1, at place 2": _NUMBER,
         "fatal = [r.version for r in final if r.version < ended.version and _fails(r.event, ended.event.step)][-1:]"
         "  # Lt becomes LtE": "a version is that of one event, and this one is another",
         'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # 3 becomes 4': _LENGTH,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _REMINDER = "a reminder that comes when the store is open, closed or lost finds nothing to do"
 _HEADER = "a header more is written, which says the same"
+_BEGINS = "a second net: an actor that begins looks by itself"
 _DOUBT = "a doubt that stays has a flow rung for too early or once more, which does no harm"
 _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
 
@@ -58,12 +59,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.actors.supervisor": {
         "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": "one flow is looked at twice",
-        "cell.is_rung = True  # True becomes False, at place 2": (
-            "a second net: an actor that begins looks by itself"
-        ),
-        "cell.is_rung = True  # True becomes False, at place 3": (
-            "a second net: an actor that begins looks by itself"
-        ),
+        "cell.is_rung = True  # True becomes False, at place 2": _BEGINS,
+        "cell.is_rung = True  # True becomes False, at place 3": _BEGINS,
         "_dismiss(cell)  # the call is left out": (
             "a second net: whoever recovers when the system finishes has been told so then"
         ),

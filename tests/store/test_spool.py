@@ -165,12 +165,18 @@ def test_all_of_a_request_is_synced(spool: Spool, monkeypatch: pytest.MonkeyPatc
     assert sizes[0] == 1234
 
 
+def note_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return a list that becomes longer with each file or folder that is synced."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
+    return synced
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is synced")
 def test_the_folders_are_synced_before_the_first_request_is_acknowledged(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
+    synced = note_syncs(monkeypatch)
 
     put(spool, b"x")
 
@@ -204,8 +210,7 @@ def test_what_can_never_be_done_is_kept_durably_before_its_sender_is_told(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = put(spool, b"x")
-    synced: list[Path] = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
+    synced = note_syncs(monkeypatch)
 
     spool.refuse(name, b"x", "no")
 
