@@ -51,19 +51,23 @@ def test_a_busy_store_is_verified_without_a_false_alarm(busy, path):
 
 
 def test_a_busy_store_is_read_without_a_gap(busy, path):
-    log = path.with_name("flows.db-wal")
-    position = emptied = size = 0
+    position, logs = 0, set()
     with StoreReader.open(path) as reader:
-        while position < 20_000 or emptied < 3:
+        while position < 20_000 or len(logs) < 4:
             page = reader.read_all(after=position)
             numbers = [position, *(found.position for found in page)]
             assert all(after == before + 1 for before, after in pairwise(numbers))
             position = numbers[-1]
             for header in reader.headers(after=page[-1].stream if page else None, limit=3):
                 assert len(reader.read(header.stream)) >= header.version
-            before, size = size, log.stat().st_size
-            emptied += size < before
+            logs.add(head_of(path.with_name("flows.db-wal")))
         assert int(busy.end()) > 500
+
+
+def head_of(log):
+    """What tells one log from the next: SQLite begins anew in the same file, and seldom empties it."""
+    with log.open("rb") as file:
+        return file.read(24)
 
 
 def test_a_stopped_reader_does_not_stop_the_engine(store, path, start, monkeypatch):
