@@ -102,7 +102,6 @@ class Execution:
     def close(self) -> None:
         """Drop the code. It ends as code of no flow, so that it can do nothing durable any more."""
         self.is_over = True
-        self.queue.clear()
         self._context.run(enter, None)
         while self.queue.branches:
             branch, _ = self.queue.branches.popitem()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Never
 import pytest
 from persistasaurus.actors.alarms import Alarms, ManualAlarms
 from persistasaurus.actors.seam import ManualClock, SystemClock
+from system.doubles import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,6 +231,21 @@ def test_closing_real_alarms_ends_their_thread_also_from_a_callback() -> None:
         thread.join(30)
 
         assert not thread.is_alive()
+
+
+def test_closing_real_alarms_waits_for_a_callback_that_is_running() -> None:
+    alarms, entered, ended = Alarms(SystemClock()), threading.Event(), []
+
+    def callback() -> None:
+        entered.set()
+        wait_until(lambda: alarms._is_closed)
+        ended.append(1)
+
+    alarms.call_at(0, callback)
+    assert entered.wait(30)
+    alarms.close()
+
+    assert ended == [1]
 
 
 def test_no_thread_is_started_before_the_first_alarm() -> None:

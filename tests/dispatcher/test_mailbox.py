@@ -140,3 +140,16 @@ def test_a_mailbox_that_others_emptied_a_moment_ago_has_nothing_to_get(mailbox: 
 
     with pytest.raises(Park):
         mailbox.get()
+
+
+def test_asks_that_have_been_answered_are_not_kept(scheduler: Recording) -> None:
+    mailbox = BatchMailbox(10)
+    mailbox.attach(PooledActor(), scheduler)
+    for _ in range(3):
+        mailbox.open_slice()
+        answered: PooledFuture[Any] = PooledFuture()
+        mailbox.put(Letter("ask", answered))
+        mailbox.get()
+        answered.set(1)
+
+    assert mailbox._owed == [answered]

@@ -98,6 +98,7 @@ def test_a_repair_allows_one_attempt_and_no_more() -> None:
 def test_a_poisoned_step_is_parked_again_after_a_repair_and_three_more_deaths() -> None:
     story = crashed(Doubtful.go, times=3).repair()
     for _ in range(3):
+        assert story.machine.parked is None
         story = story.restart()
         for number in list(story.turns):
             story.turn(number)

@@ -1,6 +1,7 @@
 """What the machine does at its edges: messages that are too late, or for nothing, and ends in mid-way."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import coroutine
 from typing import Any
@@ -11,6 +12,7 @@ from persistasaurus.flows.branch import Branch, Ended, NoLoop, RunQueue
 from persistasaurus.flows.errors import NondeterminismError, NotDurableError, StepError
 from persistasaurus.flows.events import Failure
 from persistasaurus.flows.messages import Moment, Pause, Reconciled, ReconcileFailed, Resume, Turn
+from persistasaurus.flows.payload import Codec
 from persistasaurus.flows.pending import Due
 from stories import EPOCH, SECOND, Story
 
@@ -75,6 +77,18 @@ class Edges(Flow):
         return "went on"
 
     @flow
+    async def over_before(self) -> str:
+        with suppress(NotDurableError):
+            await gather(breathe(), self.breathes_on())
+        return "over"
+
+    async def breathes_on(self) -> str:
+        for _ in range(3):
+            with suppress(NotDurableError):
+                await breathe()
+        return await self.work("a")
+
+    @flow
     async def stumbles(self) -> None:
         try:
             await self.risky()
@@ -131,6 +145,32 @@ class Edges(Flow):
     @signal
     def confirm(self, n: int) -> int:
         return n
+
+
+async def breathe() -> None:
+    await bare()
+
+
+@coroutine
+def bare():
+    yield
+
+
+def test_a_branch_that_could_go_on_when_the_flow_ends_does_not() -> None:
+    story = Story(Edges.over_before).start()
+
+    assert story.result == "over"
+    assert story.kinds == ["flow_started", "flow_completed"]
+
+
+def test_a_replay_reads_only_those_arguments_back_that_the_history_does_not_show(monkeypatch) -> None:
+    story = Story(Edges.both).start()
+    sealed = []
+    original = Codec.seal
+    monkeypatch.setattr(Codec, "seal", lambda self, *args: sealed.append(self.what) or original(self, *args))
+    story.restart()
+
+    assert sealed == []
 
 
 def test_the_instant_of_the_last_decision_is_told() -> None:

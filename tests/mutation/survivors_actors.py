@@ -32,9 +32,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "put_off = (lane for lane in self._lanes.values() if not lane.is_busy and lane.not_before <= now)  # LtE becomes Lt": (
             "an equal bound: it goes on at the next look"
         ),
-        "self._pause_s = _PAUSE_S[0] if self._backlog else min(2 * self._pause_s, _PAUSE_S[1])  # 2 becomes 3": (
-            "how fast the pauses grow to their bound is no promise"
-        ),
         "self._known.discard(lane.next())  # the call is left out, at place 2": (
             "what has been answered is gone from the spool, and the next line passes over it"
         ),
@@ -92,5 +89,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.flow_actor": {
         "self._knows_alarm = True  # True becomes False": _HEADER,
         "if has_mail and not self._knows_alarm:  # And becomes Or": _HEADER,
+        "is_over = self.machine is None and self._writing is None  # And becomes Or": (
+            "who waits for the end of a flow that is not over has the store asked, which says so"
+        ),
     },
 }

@@ -149,8 +149,8 @@ def test_connections_are_hardened(store):
                 one.execute("SELECT load_extension('x')").fetchall()
         with pytest.raises(apsw.ReadOnlyError):
             reader.execute("DELETE FROM record").fetchall()
-    settings = ("journal_mode", "synchronous", "locking_mode", "wal_autocheckpoint")
-    assert [writer.pragma(name) for name in settings] == ["wal", 2, "normal", 0]
+    settings = ("journal_mode", "synchronous", "locking_mode", "wal_autocheckpoint", "journal_size_limit")
+    assert [writer.pragma(name) for name in settings] == ["wal", 2, "normal", 0, 64 * 1024 * 1024]
 
 
 def test_connections_of_the_host_are_left_alone(store):

@@ -6,6 +6,7 @@ import os
 import signal as signals
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from threading import Thread
 from time import monotonic
 from weakref import WeakSet
@@ -148,6 +149,16 @@ def test_what_is_wrong_with_a_statement_is_told(reader, statement, reason):
 )
 def test_everything_that_reads_is_allowed(reader, statement):
     assert list(reader.query(statement)) == [(1,)]
+
+
+@pytest.mark.parametrize("how", ["close", "interrupt"])
+def test_an_answer_is_let_go_of_before_its_end_also_where_a_remark_follows_the_statement(reader, how):
+    answer = reader.query(ENDLESS.format("x") + "; -- and so on")
+    assert next(answer) == (1,)
+    getattr(answer, how)()
+
+    with pytest.raises(QueryInterrupted) if how == "interrupt" else nullcontext():
+        assert list(answer) == []
 
 
 def test_what_comes_behind_a_statement_is_looked_at_quickly(reader):

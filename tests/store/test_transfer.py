@@ -43,6 +43,7 @@ from persistasaurus.store import (
     StreamState,
     holdings,
     importer,
+    sqlite,
 )
 from persistasaurus.store.export import export, export_file
 from persistasaurus.store.importer import import_
@@ -575,6 +576,21 @@ def test_an_import_tells_how_much_of_the_text_it_has_read(path, text, other, clo
     size = text.stat().st_size
     assert [done for done, _ in told] == [*ends[1:], size, *(2 * size + end for end in ends[1:]), 3 * size]
     assert {total for _, total in told} == {3 * size}
+
+
+@pytest.mark.usefixtures("batches_of_one")
+def test_an_import_keeps_the_log_short(store, path, text, other, monkeypatch):
+    many = [create(f"flow-{n}", record(b"x" * 5000)) for n in range(100)]
+    accept(store, *many)
+    export_file(path, text)
+    monkeypatch.setattr(sqlite, "LOG_PAGES_WHEN_IDLE", 20)
+    sizes = []
+    log = other.with_name(f"{other.name}-wal")
+    import_(
+        text, other, now=lambda: 0, on_progress=lambda *_: log.exists() and sizes.append(log.stat().st_size)
+    )
+
+    assert 0 < max(sizes) < 50 * sqlite.PAGE_SIZE
 
 
 @pytest.mark.usefixtures("filled", "batches_of_one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from persistasaurus import (
     FlowHandle,
     FlowNotFound,
     FlowParked,
+    StepError,
     StoreUnavailable,
     SupervisorRules,
     current_step,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REST_S = 60.0
+STEP_S = 5
 begun: Counter[str] = Counter()
 ended: list[str] = []
 
@@ -85,6 +88,11 @@ class Works(Flow):
     @flow
     async def charges(self) -> list[int]:
         return list(await gather(self.takes(10), self.charge()))
+
+    @flow
+    async def gives_up(self) -> None:
+        with suppress(StepError):
+            await gather(self.breaks(), self.takes(5))
 
     @step
     async def takes(self, seconds: int) -> int:
@@ -151,6 +159,8 @@ def test_a_flow_whose_inbox_is_damaged_is_parked_and_goes_on_at_the_next_start_i
     with pytest.raises(FlowParked, match="does not match its checksum") as caught:
         bad.result(1)
     assert caught.value.reason == "unreadable"
+    simulation.run_until_idle()
+    assert not live_flows(simulation.system)
     simulation.advance(REST_S)
     with pytest.raises(StoreUnavailable, match="does not match its checksum"):
         bad.retry()
@@ -232,6 +242,44 @@ def test_a_paused_flow_lets_the_next_one_have_the_turn_that_it_does_not_take(sim
     assert {system.flow(name).status for name in names} == {"completed"}
 
 
+def test_what_the_steps_of_a_paused_flow_come_to_is_recorded_also_when_it_is_at_rest(
+    store: FaultyStore,
+) -> None:
+    with Simulation([Works], rules=SupervisorRules(idle_s=1.0)) as simulation:
+        handle = simulation.system.start(Works.chains, flow_id="flow")
+        simulation.advance(1)
+        actor = actor_of(simulation, "flow")
+        handle.pause()
+        # An actor that has crashed, and is not back when the step ends, is told in no other way.
+        del supervisor_of(simulation.system)._cells["flow"]
+        actor.around.tenancy.leave("flow", actor)
+        actor._stop()
+        simulation.advance(5)
+
+        assert completions(handle) == {1: 1}
+        assert handle.status == "paused"
+
+
+def test_nothing_is_kept_of_steps_that_are_recorded(simulation: Simulation) -> None:
+    simulation.system.start(Works.chains, flow_id="flow")
+    simulation.advance(10)
+    actor = actor_of(simulation, "flow")
+
+    assert begun == {"flow": 2}
+    assert actor._unrecorded == []
+    assert actor.around.desk.attempts("flow") == {(2, 1): None}
+
+
+def test_nothing_is_kept_of_a_step_that_outlives_its_flow(simulation: Simulation) -> None:
+    handle = simulation.system.start(Works.gives_up, flow_id="flow")
+    simulation.run_until_idle()
+    desk = supervisor_of(simulation.system)._around.desk
+    assert handle.status == "completed"
+    simulation.advance(5)
+
+    assert desk.attempts("flow") == {}
+
+
 def test_a_flow_whose_step_runs_is_not_taken_for_idle(simulation: Simulation) -> None:
     simulation.system.start(Works.listens, flow_id="flow")
     simulation.advance(1)
@@ -239,6 +287,49 @@ def test_a_flow_whose_step_runs_is_not_taken_for_idle(simulation: Simulation) ->
 
     assert live_flows(simulation.system) == {"flow"}
     assert "flow" not in idling._since
+
+
+def test_a_flow_that_has_been_told_to_go_on_is_not_taken_for_idle(simulation: Simulation) -> None:
+    handle = simulation.system.start(Works.chains, flow_id="flow")
+    handle.pause()
+    simulation.advance(5)
+    idling = supervisor_of(simulation.system)._idling
+    assert "flow" in idling._since
+
+    handle.resume()
+    simulation.run_until_idle()
+    assert begun == {"flow": 2}
+    assert "flow" not in idling._since
+
+
+def test_a_flow_that_has_said_too_late_that_it_is_idle_does_not_count_as_such_when_it_has_ended(
+    simulation: Simulation,
+) -> None:
+    handle = simulation.system.start(Works.alone, flow_id="flow")
+    simulation.advance(1)
+    supervisor = supervisor_of(simulation.system)
+    supervisor.on_receive(requests.Idle("flow", supervisor._cells["flow"].incarnation))
+    assert "flow" in supervisor._idling._since
+    supervisor._idling._is_sweeping = True  # and nobody looks until the end
+
+    assert handle.result(STEP_S) == STEP_S
+    assert not supervisor._idling._since
+
+
+def test_a_flow_that_has_more_signals_to_look_at_does_not_go_to_rest_before(
+    simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persistasaurus.actors.flow_actor._INBOX_PAGE", 3)
+    handle = simulation.system.start(Works.waits, flow_id="flow")
+    simulation.run_until_idle()
+    payloads = [b'"text"'] * 3 + [b"1"]
+    store.inner.commit([Deliver("flow", "n", f"{n}", data, 0) for n, data in enumerate(payloads)])
+    actor = actor_of(simulation, "flow")
+    for message in (requests.Ring("flow"), requests.Rest()):
+        actor.actor_ref.tell(message)
+    simulation.run_until_idle()
+
+    assert handle.status == "completed"
 
 
 def test_a_signal_for_a_flow_that_can_not_go_to_rest_as_it_was_told_to_is_heard_at_once(

@@ -109,6 +109,33 @@ def test_an_intake_that_had_more_than_it_can_work_on_at_once_looks_no_more_often
     assert len(looks) == pytest.approx(1 / LOOK_S, abs=1)
 
 
+def test_an_order_is_done_at_the_look_that_finds_it_and_the_next_look_comes_soon(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation.system.start(Hears.main, 1, flow_id="hears")
+    simulation.advance(1)
+    looked: dict[float, list[str]] = {}
+    begun: list[float] = []
+    pending, hand_on = Spool.pending, Intake._hand_on
+
+    def look(self: Spool) -> list[str]:
+        return looked.setdefault(simulation.clock.elapsed(), pending(self))
+
+    def begin(self: Intake, order: Any) -> Any:
+        begun.append(simulation.clock.elapsed())
+        return hand_on(self, order)
+
+    monkeypatch.setattr(Spool, "pending", look)
+    monkeypatch.setattr(Intake, "_hand_on", begin)
+    leave(path, PauseOrder("hears", "", ""))
+    simulation.advance(1)
+
+    found = next(at for at, names in looked.items() if names)
+    assert begun == [found]
+    gaps = [after - before for before, after in pairwise(at for at in looked if at >= found)]
+    assert gaps == pytest.approx([0.005, 0.01, 0.02, 0.04, *[LOOK_S] * (len(gaps) - 4)], abs=0.001)
+
+
 def test_an_answer_that_can_not_be_written_is_tried_again_after_longer_and_longer_waits(
     simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ from persistasaurus.actors.orders import PauseOrder, RetryOrder, SignalOrder, an
 from persistasaurus.actors.postbox import Postbox
 from persistasaurus.actors.seam import ManualClock, SystemClock
 from persistasaurus.store import SqliteStore, StoreError, StoreLimits, StoreUnusable
+from persistasaurus.store.spool import Spool
 from system.doubles import DEAD_MAN_S, kinds, wait_until
 from system.spooling import FLOWS, Declares, Fails, Hears, leave, spool_of, word
 
@@ -75,6 +76,17 @@ def result(posted: Any) -> Any:
 
 
 # ------------------------------------------------------------------------------------------- promises
+def test_whoever_waits_for_an_answer_takes_his_time_between_looks(
+    make: Callable[..., FlowSystem], postbox: Postbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    monkeypatch.setattr(Spool, "take_answer", lambda _, name: looks.append(name))
+    with make():
+        assert postbox.pause("hears").wait(0.1) is None
+
+    assert 1 < len(looks) <= 0.1 / 0.005 + 2
+
+
 def test_a_signal_posted_while_the_engine_runs_is_answered_with_its_receipt(
     make: Callable[..., FlowSystem], postbox: Postbox
 ) -> None:
