@@ -78,6 +78,12 @@ class Sleeps(Base):
         return await wait_for("end", int)
 
 
+class Nothing(Base):
+    @flow(name="F")
+    async def go(self, n: int) -> int:
+        return await wait_for("end", int)
+
+
 class Ends(Base):
     @flow(name="F")
     async def go(self, n: int) -> int:
@@ -120,6 +126,37 @@ def test_arguments_that_differ_are_shown() -> None:
 
     assert "because" not in str(caught.value)
     assert """recorded arguments:  {"x":1}\n  attempted arguments: {"x":2}""" in str(caught.value)
+
+
+@pytest.mark.parametrize(("letters", "shown"), [(192, "{0}"), (193, "{1}...")])
+def test_arguments_are_shown_up_to_a_length(letters, shown) -> None:
+    class Long(Flow):
+        @flow(name="F")
+        async def go(self, n: str) -> None:
+            await self.a(n)
+
+        @step
+        def a(self, x: str) -> None: ...
+
+    class Other(Long):
+        @flow(name="F")
+        async def go(self, n: str) -> None:
+            await self.a("")
+
+    story = Story(Long.go, "y" * letters).start()
+    with pytest.raises(NondeterminismError) as caught:
+        story.fork(definition=Other.go)
+
+    whole = f'{{"x":"{"y" * letters}"}}'
+    assert f"recorded arguments:  {shown.format(whole, whole[:197])}\n" in str(caught.value)
+
+
+def test_a_fact_about_what_the_code_has_not_begun_is_told_with_its_number() -> None:
+    story = recorded()
+    story.log = [r for r in story.log if not isinstance(r.event, events.StepStarted)]
+
+    with pytest.raises(NondeterminismError, match=r"recorded:  step_completed of 1\n"):
+        story.fork(definition=Nothing.go)
 
 
 def test_a_step_that_was_added_at_the_end_is_run() -> None:

@@ -89,6 +89,12 @@ class Edges(Flow):
         return await self.work("a")
 
     @flow
+    async def goes_in_circles(self) -> None:
+        error, reason = ValueError("one for the other"), ValueError("and back")
+        error.__cause__, reason.__cause__ = reason, error
+        raise error
+
+    @flow
     async def stumbles(self) -> None:
         try:
             await self.risky()
@@ -171,6 +177,13 @@ def test_a_replay_reads_only_those_arguments_back_that_the_history_does_not_show
     story.restart()
 
     assert sealed == []
+
+
+def test_a_flow_may_fail_with_an_error_whose_reasons_go_in_circles() -> None:
+    story = Story(Edges.goes_in_circles).start()
+
+    assert story.error.message == "one for the other"
+    assert story.machine.ended.step is None
 
 
 def test_the_instant_of_the_last_decision_is_told() -> None:

@@ -1,5 +1,6 @@
 """What `retry` makes of a flow that has failed, or is parked: completed steps are not run again."""
 
+import gc
 from collections import Counter
 
 import pytest
@@ -33,6 +34,13 @@ class Shop(Flow):
             await self.do("release")
             raise RuntimeError("no money") from error
         return await self.do("ship")
+
+    @flow
+    async def tidy(self) -> str:
+        try:
+            return await self.do("charge")
+        finally:
+            RAN["tidied up"] += 1
 
     @flow
     async def many(self) -> list[str]:
@@ -332,3 +340,17 @@ def test_the_time_of_the_code_does_not_go_back() -> None:
     story = fail(Clock.go, "a")
     BROKEN.clear()
     assert story.repair().finish().result == ["True"]
+
+
+def test_the_code_that_a_repair_has_tried_out_ends_with_it() -> None:
+    BROKEN.add("charge")
+    story = Story(Shop.tidy).start()
+    story.run()
+    assert RAN["tidied up"] == 1
+
+    gc.disable()
+    try:
+        story.repair()
+        assert RAN["tidied up"] == 2
+    finally:
+        gc.enable()

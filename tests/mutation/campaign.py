@@ -5,6 +5,7 @@
     PERSISTASAURUS_RUNS=200 python tests/mutation/campaign.py        # so many, chosen by PERSISTASAURUS_SEED
 
 A mutant is judged by the tests that reach its line: those nearby, then the quickest that fit in some seconds.
+Those that survive are judged again, by many more of them.
 Survivors that cannot be told from the original, or whose difference is no promise, are in `survivors.py`.
 """
 
@@ -47,8 +48,24 @@ JUDGES = (
     "simulation/test_campaign.py", "simulation/test_references.py", "simulation/test_disk.py",
     "fuzz/test_decoders.py", "cli/test_looking.py", "cli/test_doctor.py", "cli/test_keeping.py",
 )  # fmt: skip
-NEAREST, FIRST, ENOUGH_S = 2, 40, 5.0
 PROCESSES = 2
+
+
+class Choice(NamedTuple):
+    """How many tests are to notice a mutant."""
+
+    nearest: int
+    """So many files with tests come first, those that reach its line with most of them,"""
+    first: int
+    """but no more than so many tests,"""
+    enough_s: float
+    """then as many of the others as run in so many seconds."""
+    limit_s: float
+    """Whoever has not ended after so many seconds hangs, which is noticed."""
+
+
+QUICK = Choice(nearest=2, first=40, enough_s=5.0, limit_s=30.0)
+THOROUGH = Choice(nearest=6, first=200, enough_s=20.0, limit_s=180.0)
 
 
 class Suspect(NamedTuple):
@@ -93,13 +110,13 @@ def suspects(names: list[str]) -> list[Suspect]:
     return rng.sample(found, min(wanted, len(found)))
 
 
-def tests_of(reach: Reach, path: Path, line: int) -> list[str]:
+def tests_of(reach: Reach, path: Path, line: int, choice: Choice) -> list[str]:
     """Return the tests that are to notice a mutant: of the files that know its line best, then quick ones."""
     tests = reach.of(str(path), line)
     known = Counter(test.partition("::")[0] for test in tests)
-    nearest = {file for file, _ in known.most_common(NEAREST)}
-    first = [test for test in tests if test.partition("::")[0] in nearest][:FIRST]
-    return first + within(ENOUGH_S, [test for test in tests if test not in first], reach)
+    nearest = {file for file, _ in known.most_common(choice.nearest)}
+    first = [test for test in tests if test.partition("::")[0] in nearest][: choice.first]
+    return first + within(choice.enough_s, [test for test in tests if test not in first], reach)
 
 
 def within(seconds: float, tests: list[str], reach: Reach) -> list[str]:
@@ -110,38 +127,50 @@ def within(seconds: float, tests: list[str], reach: Reach) -> list[str]:
 
 def controls(reach: Reach, names: list[str]) -> dict[str, list[str]]:
     """Return the tests of each module as it is: where they fail, nothing is said of its mutants."""
-    return {name: tests for name in names if (tests := reach.of(str(source_of(name)), 0)[:FIRST])}
+    return {name: tests for name in names if (tests := reach.of(str(source_of(name)), 0)[: QUICK.first])}
 
 
-def judged(found: list[Suspect], reach: Reach) -> Iterator[tuple[Suspect, bool]]:
+def judged_twice(found: list[Suspect], reach: Reach) -> Iterator[tuple[Suspect, bool]]:
+    """Yield each mutant, and whether it survives; those that do at first are judged again at the end."""
+    alive: list[Suspect] = []
+    for suspect, is_alive in judged(found, reach, QUICK):
+        if is_alive:
+            alive.append(suspect)
+        else:
+            yield suspect, False
+    yield from judged(alive, reach, THOROUGH)
+
+
+def judged(found: list[Suspect], reach: Reach, choice: Choice) -> Iterator[tuple[Suspect, bool]]:
     """Yield each mutant, and whether it survives, as soon as it is known."""
-    grafts = [graft for key, suspect in enumerate(found) if (graft := as_graft(key, suspect, reach))]
+    grafts = [graft for key, suspect in enumerate(found) if (graft := as_graft(key, suspect, reach, choice))]
     others = set(range(len(found))) - {graft.key for graft in grafts}
     for key, is_alive in grafting.judged(grafts, judges(), PROCESSES):
         if is_alive is None:
             others.add(key)
         else:
             yield found[key], is_alive
-    cases = {key: as_case(found[key], reach) for key in sorted(others)}
+    cases = {key: as_case(found[key], reach, choice) for key in sorted(others)}
     for key, is_alive in each_alone(cases):
         yield found[key], is_alive
 
 
-def as_graft(key: int, suspect: Suspect, reach: Reach) -> Graft | None:
+def as_graft(key: int, suspect: Suspect, reach: Reach, choice: Choice) -> Graft | None:
     """Return how a mutant is judged that is in a function; None: it is in none."""
     path = source_of(suspect.module)
     if grafting.function_of(path.read_text(encoding="utf-8"), suspect.mutant) is None:
         return None
-    return Graft(key, str(path), suspect.number, tests_of(reach, path, suspect.mutant.line))
+    tests = tests_of(reach, path, suspect.mutant.line, choice)
+    return Graft(key, str(path), suspect.number, tests, choice.limit_s)
 
 
-def as_case(suspect: Suspect, reach: Reach) -> Case:
+def as_case(suspect: Suspect, reach: Reach, choice: Choice) -> Case:
     """Return how a mutant is judged that changes what happens when its module is imported."""
     path = source_of(suspect.module)
-    tests = tests_of(reach, path, suspect.mutant.line)
+    tests = tests_of(reach, path, suspect.mutant.line, choice)
     # All tests of a round are collected before the first of them runs, which takes longer than most tests.
-    rounds = [some for some in (tests[:FIRST], tests[FIRST:]) if some]
-    return Case(suspect.module, str(path), suspect.number, rounds)
+    rounds = [some for some in (tests[: choice.first], tests[choice.first :]) if some]
+    return Case(suspect.module, str(path), suspect.number, rounds, choice.limit_s)
 
 
 def each_alone(cases: dict[int, Case]) -> Iterator[tuple[int, bool]]:
@@ -173,15 +202,16 @@ def main(*names: str) -> int:
     if unsound := [name for name, is_sound in fates_of_originals(chosen, reach) if not is_sound]:
         print(f"Their tests fail as they are: {unsound}")  # noqa: T201 - what it is for
         return 2
-    return report(judged(suspects(chosen), reach))
+    return report(judged_twice(suspects(chosen), reach))
 
 
 def fates_of_originals(names: list[str], reach: Reach) -> list[tuple[str, bool]]:
     """Return for each module whether it survives as it is, in both ways in which mutants are judged."""
     tests = controls(reach, names)
     paths = {name: str(source_of(name)) for name in tests}
-    grafts = [Graft(key, paths[name], None, tests[name]) for key, name in enumerate(tests)]
-    cases = {key: Case(name, paths[name], None, [tests[name]]) for key, name in enumerate(tests)}
+    limit_s = QUICK.limit_s
+    grafts = [Graft(key, paths[name], None, tests[name], limit_s) for key, name in enumerate(tests)]
+    cases = {key: Case(name, paths[name], None, [tests[name]], limit_s) for key, name in enumerate(tests)}
     fates = [*grafting.judged(grafts, judges(), PROCESSES), *each_alone(cases)]
     return [(list(tests)[key], bool(is_sound)) for key, is_sound in fates]
 

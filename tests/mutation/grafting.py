@@ -41,6 +41,7 @@ class Graft(NamedTuple):
     number: int | None
     """None: the module as it is, which has to survive."""
     tests: Sequence[str]
+    limit_s: float
 
 
 _parsed = cache(ast.parse)
@@ -133,7 +134,7 @@ def _survives(
             code = _run(session, items)
         finally:
             os._exit(code)
-    code = outcome(child)
+    code = outcome(child, graft.limit_s)
     return None if code == _UNFIT else code == 0
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 _POLL_S = 0.002
-_LIMIT_S = 30.0
 _NO_TESTS = 5
 _ALONE = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 _PLUGINS = ("xdist.plugin", "pytest_timeout", "_hypothesis_pytestplugin", "persistasaurus_pytest")
@@ -45,6 +44,7 @@ class Case(NamedTuple):
     number: int | None
     """None: the module as it is, which has to survive."""
     rounds: Sequence[Sequence[str]]
+    limit_s: float
 
 
 def survives(case: Case) -> bool:
@@ -60,7 +60,7 @@ def _survives(case: Case, tests: Sequence[str]) -> bool:
         child = os.fork()
         if child == 0:
             _run(case, tests, place)
-        return outcome(child) == 0
+        return outcome(child, case.limit_s) == 0
 
 
 @contextmanager
@@ -107,9 +107,9 @@ def fall_silent() -> None:
         os.dup2(nothing, descriptor)
 
 
-def outcome(child: int) -> int:
+def outcome(child: int, limit_s: float) -> int:
     """Wait for a fork; return its exit code, another one than 0 if it had to be killed."""
-    deadline = monotonic() + _LIMIT_S
+    deadline = monotonic() + limit_s
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:

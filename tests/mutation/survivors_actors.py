@@ -89,6 +89,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.flow_actor": {
         "self._knows_alarm = True  # True becomes False": _HEADER,
         "if has_mail and not self._knows_alarm:  # And becomes Or": _HEADER,
+        "self.around.tenancy.leave(self.flow_id, self)  # the call is left out, at place 2": (
+            "who is stopped from outside, as the system closes, is followed by nobody"
+        ),
+        "self._knows_alarm = True  # True becomes False, at place 2": _HEADER,
         "is_over = self.machine is None and self._writing is None  # And becomes Or": (
             "who waits for the end of a flow that is not over has the store asked, which says so"
         ),

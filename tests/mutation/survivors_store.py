@@ -46,6 +46,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.store.log": {
         "if start >= end:  # GtE becomes Gt": "a part without a byte is synced for nothing",
+        "log.xClose()  # the call is left out": _GONE,
     },
     "persistasaurus.store.ownership": {
         "fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1": (
@@ -54,6 +55,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))"
         "  # 0 becomes 1, at place 2": _MARK,
         "_mortals.add(mortal)  # the call is left out": _ELSEWHERE,
+        "found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK,"
+        " _MARK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1": _MARK,
         "os.ftruncate(descriptor, 0)  # 0 becomes 1": "the byte that is left is the first to be written over",
         "return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)"
         "  # 384 becomes 385": _ELSEWHERE,
@@ -89,6 +92,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.store.sqlite": {
         "if moved == pages:  # Eq becomes NotEq": "each commit tells anew how long the log is",
         "connection.set_busy_timeout(0)  # 0 becomes 1": "a millisecond",
+        "if writer.log_pages > self._truncate_at:  # Gt becomes GtE": _PAGES,
         "elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:  # Gt becomes GtE": _PAGES,
         "elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:  # And becomes Or": _ELSEWHERE,
         "if not 0 <= now - self._checked_at < _SECOND:  # Sub becomes Add": (

@@ -9,6 +9,7 @@ import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record
 from persistasaurus.store import sqlite
+from persistasaurus.store.connection import BUSY_TIMEOUT_MS
 from persistasaurus.store.sqlite import LOG_PAGES_AT_MOST, LOG_PAGES_WHEN_IDLE, PAGE_SIZE
 
 BODY = b"x" * 900
@@ -49,6 +50,7 @@ def test_a_log_that_is_too_long_is_cut_also_without_leisure(store, log):
         assert log.stat().st_size < 200 * PAGE_SIZE
 
     assert LOG_PAGES_AT_MOST * PAGE_SIZE == 64 * 1024 * 1024
+    assert store._writer.connection.pragma("busy_timeout") == BUSY_TIMEOUT_MS  # only this waited for nobody
     assert store.verify() == []
 
 

@@ -270,6 +270,12 @@ def test_what_is_nested_too_deeply_is_written_as_text(payload, as_what):
     assert not is_too_deep(line)
 
 
+@pytest.mark.parametrize(("text", "level"), [(b"[[],[]]", 2), (b'{"a":[{}]}', 3), (b'["[[["]', 1)])
+def test_only_what_is_nested_more_deeply_than_allowed_is_too_deep(text, level):
+    assert not is_too_deep(text, level)
+    assert is_too_deep(text, level - 1)
+
+
 def test_payloads_and_lines_beyond_the_limits_are_refused(sample):
     assert read(sample, StoreLimits(data=9)) == SAMPLE
     with pytest.raises(NotAnExport, match=r"line 3: the payload has 9 bytes, where 8 are allowed"):

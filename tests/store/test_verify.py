@@ -19,7 +19,15 @@ from conformance.builders import (
     signal,
     write_one,
 )
-from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable, StreamState, checksum
+from persistasaurus.store import (
+    Corruption,
+    RecordCorrupt,
+    StoreError,
+    StoreUnusable,
+    StreamState,
+    checksum,
+    verify,
+)
 from store.damage import PAGE, edit, root_of
 
 BODIES = [b'{"record":"number %d of many that are alike"}' % n for n in range(1, 9)]
@@ -248,6 +256,20 @@ def test_an_index_that_is_out_of_order_is_found(store, path, open_store, place, 
 
     lost = Corruption(ADA, None, "its records cannot be read: the rows are out of order")
     assert lost in open_store().verify()
+
+
+def test_streams_that_a_damaged_page_leads_round_in_a_circle_are_told_of_once(store, monkeypatch):
+    accept(store, create(ADA), create(BOB))
+    real = verify.rows
+
+    def rows(connection, query, values=()):
+        found = real(connection, query, values)
+        return [(1, *row[1:]) for row in found] if query == verify._HEADERS else found
+
+    monkeypatch.setattr(verify, "rows", rows)
+    monkeypatch.setattr(verify, "_PAGE", 2)
+
+    assert Corruption(None, None, "the file cannot be read: the rows are out of order") in store.verify()
 
 
 def test_verifying_goes_on_beside_the_writer(store):

@@ -146,6 +146,13 @@ def damaged(store: FaultyStore, flow_id: str) -> None:
     store.inbox = inbox  # type: ignore[attr-defined]
 
 
+def losing(_: int, store: FaultyStore) -> None:
+    """Lose the next commit, which halts the store."""
+    store.fail = None
+    store.inner._halted = error = CommitUnknown("injected")
+    raise error
+
+
 # --------------------------------------------------------------------------------- damage in the inbox
 def test_a_flow_whose_inbox_is_damaged_is_parked_and_goes_on_at_the_next_start_if_it_is_mended(
     simulation: Simulation, store: FaultyStore
@@ -252,7 +259,6 @@ def test_what_the_steps_of_a_paused_flow_come_to_is_recorded_also_when_it_is_at_
         handle.pause()
         # An actor that has crashed, and is not back when the step ends, is told in no other way.
         del supervisor_of(simulation.system)._cells["flow"]
-        actor.around.tenancy.leave("flow", actor)
         actor._stop()
         simulation.advance(5)
 
@@ -302,17 +308,22 @@ def test_a_flow_that_has_been_told_to_go_on_is_not_taken_for_idle(simulation: Si
     assert "flow" not in idling._since
 
 
-def test_a_flow_that_has_said_too_late_that_it_is_idle_does_not_count_as_such_when_it_has_ended(
-    simulation: Simulation,
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_flow_that_has_said_too_late_that_it_is_idle_does_not_count_as_such_when_its_actor_is_gone(
+    simulation: Simulation, *, crashes: bool
 ) -> None:
     handle = simulation.system.start(Works.alone, flow_id="flow")
     simulation.advance(1)
     supervisor = supervisor_of(simulation.system)
-    supervisor.on_receive(requests.Idle("flow", supervisor._cells["flow"].incarnation))
+    incarnation = supervisor._cells["flow"].incarnation
+    supervisor.on_receive(requests.Idle("flow", incarnation))
     assert "flow" in supervisor._idling._since
-    supervisor._idling._is_sweeping = True  # and nobody looks until the end
 
-    assert handle.result(STEP_S) == STEP_S
+    if crashes:
+        supervisor.on_receive(requests.Crashed("flow", incarnation, ZeroDivisionError("injected")))
+    else:
+        supervisor._idling._is_sweeping = True  # and nobody looks until the end
+        assert handle.result(STEP_S) == STEP_S
     assert not supervisor._idling._since
 
 
@@ -466,12 +477,7 @@ def test_a_request_behind_a_start_that_is_lost_hears_that_there_is_no_such_flow(
 ) -> None:
     system = simulation.system
 
-    def lose(_: int, store: FaultyStore) -> None:
-        store.fail = None
-        store.inner._halted = error = CommitUnknown("injected")
-        raise error
-
-    store.fail = lose
+    store.fail = losing
     start = system._start(Works.waits, (), {}, "lost")
     pause = requests.Pause("lost", "", "", Reply())
     system.ask(pause)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from persistasaurus import FlowSystem, StoreUnavailable
 from persistasaurus.actors.intake import Intake
-from persistasaurus.actors.orders import PauseOrder
+from persistasaurus.actors.orders import PauseOrder, ResumeOrder
 from persistasaurus.actors.seam import SystemClock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import SqliteStore, StoreFull
@@ -109,7 +109,7 @@ def test_an_intake_that_had_more_than_it_can_work_on_at_once_looks_no_more_often
     assert len(looks) == pytest.approx(1 / LOOK_S, abs=1)
 
 
-def test_an_order_is_done_at_the_look_that_finds_it_and_the_next_look_comes_soon(
+def test_orders_are_done_at_the_look_that_finds_them_and_the_next_look_comes_soon(
     simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulation.system.start(Hears.main, 1, flow_id="hears")
@@ -127,11 +127,11 @@ def test_an_order_is_done_at_the_look_that_finds_it_and_the_next_look_comes_soon
 
     monkeypatch.setattr(Spool, "pending", look)
     monkeypatch.setattr(Intake, "_hand_on", begin)
-    leave(path, PauseOrder("hears", "", ""))
+    leave(path, PauseOrder("hears", "", ""), ResumeOrder("hears", "", ""))
     simulation.advance(1)
 
     found = next(at for at, names in looked.items() if names)
-    assert begun == [found]
+    assert begun == [found, found]
     gaps = [after - before for before, after in pairwise(at for at in looked if at >= found)]
     assert gaps == pytest.approx([0.005, 0.01, 0.02, 0.04, *[LOOK_S] * (len(gaps) - 4)], abs=0.001)
 

@@ -125,6 +125,7 @@ def test_reopening_is_tried_with_growing_patience_and_only_once_at_a_time(bench:
         bench.clock.advance(at - before)
         wait_until(lambda n=n: bench.store.reopens == n)
         assert "nothing was written" in str(bench.outcome(append("s")))
+        assert bench.store.reopens == n
     bench.store.before_reopen = None
     wait_until(lambda: bench.clock.next_instant() is not None)
     bench.clock.advance(30)

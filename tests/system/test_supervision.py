@@ -322,6 +322,21 @@ def test_what_waits_for_a_crashed_flow_is_refused_when_the_store_is_halted_and_t
     assert "paused" not in kinds(bad)
 
 
+def test_what_waits_for_a_flow_that_the_halted_store_has_crashed_is_refused(simulation: Simulation) -> None:
+    handle = simulation.system.start(Counts.main, flow_id="bad")
+    simulation.run_until_idle()
+    supervisor, live = supervisor_of(simulation.system), cell(simulation.system, "bad")
+    supervisor.on_receive(requests.Health(False))
+    live.ref._actor_weakref()._stop()  # it has crashed, and its last word is on the way
+    held = pause(handle)
+    simulation.run_until_idle()
+    assert not held.is_done
+
+    supervisor.on_receive(requests.Crashed("bad", live.incarnation, StoreUnavailable("injected")))
+    with pytest.raises(StoreUnavailable, match="the store is halted"):
+        held.get(timeout=0)
+
+
 def test_what_waits_for_a_crashed_flow_hears_at_once_that_another_process_owns_the_store(
     simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
