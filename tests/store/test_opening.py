@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
+
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record, signal, write_one
 from persistasaurus.store import Appended, SqliteStore, StoreUnusable, connection, schema
+from store.test_spool import note_syncs
 
 
 def contents(path):
@@ -135,6 +138,14 @@ def test_triggers_do_not_fire_even_if_they_get_in(closed, monkeypatch, open_stor
     accept(store, append(3, record(b"4")))
 
     assert len(store.read(ADA)) == 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is synced")
+def test_the_name_of_a_new_store_is_durable_before_anything_is_written_to_it(path, open_store, monkeypatch):
+    synced = note_syncs(monkeypatch)
+    open_store()
+
+    assert path.parent in synced
 
 
 def test_connections_are_hardened(store):

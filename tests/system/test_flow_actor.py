@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,16 @@ class Works(Flow):
     @flow
     async def charges(self) -> list[int]:
         return list(await gather(self.takes(10), self.charge()))
+
+    @flow
+    async def fails_tidily(self) -> None:
+        await gather(self.breaks(), self.tidily())
+
+    async def tidily(self) -> None:
+        try:
+            await self.takes(5)
+        finally:
+            ended.append("tidied up")
 
     @flow
     async def gives_up(self) -> None:
@@ -425,6 +436,22 @@ def test_the_code_of_a_flow_that_goes_to_rest_ends_at_once_and_not_when_somebody
 
     assert ended == ["tidied up"]
     assert handle.status == "waiting"
+
+
+def test_the_code_of_a_flow_that_has_failed_ends_as_soon_as_another_run_takes_its_place(
+    simulation: Simulation,
+) -> None:
+    handle = simulation.system.start(Works.fails_tidily, flow_id="flow")
+    simulation.advance(1)
+    assert (handle.status, ended) == ("failed", [])
+    assert actor_of(simulation, "flow").machine is not None
+
+    gc.disable()
+    try:
+        handle.retry()
+        assert ended == ["tidied up"] * 2  # its own code, and that which the repair has tried out
+    finally:
+        gc.enable()
 
 
 def test_a_flow_that_is_paused_while_it_sleeps_stays_in_good_health(

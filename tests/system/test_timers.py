@@ -66,6 +66,10 @@ def is_quiet(system: FlowSystem) -> bool:
     )
 
 
+def timers_of(system: FlowSystem) -> Any:
+    return system._timers._actor_weakref()
+
+
 def settle(system: FlowSystem) -> None:
     for _ in range(5):
         wait_until(lambda: is_quiet(system), 60)
@@ -215,7 +219,9 @@ def test_a_flow_that_sleeps_at_rest_is_not_woken_before_its_time() -> None:
     rules = SupervisorRules(idle_s=1, horizon_s=30)
     with Simulation([Sleeps], rules=rules) as simulation:
         handle = simulation.system.start(Sleeps.main, 100.0)
-        simulation.advance(99)
+        simulation.advance(60)
+        assert timers_of(simulation.system)._at == {}  # so far ahead it is nowhere but in the store
+        simulation.advance(39)
         assert supervisor_of(simulation.system)._incarnations == 1
         simulation.advance(1)
 
