@@ -3,7 +3,19 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from persistasaurus.flows import Flow, events, flow, gather, now, random, sleep, sleep_until, step, uuid4
+from persistasaurus.flows import (
+    Flow,
+    Retry,
+    events,
+    flow,
+    gather,
+    now,
+    random,
+    sleep,
+    sleep_until,
+    step,
+    uuid4,
+)
 from stories import EPOCH, SECOND, Story, same_at_every_prefix
 
 LATER = datetime.fromtimestamp(EPOCH / SECOND, UTC) + timedelta(hours=1)
@@ -34,8 +46,26 @@ class Sleeper(Flow):
         await self.do()
         return [*first, now().isoformat(), str(random()), str(uuid4())]
 
+    @flow
+    async def stubborn(self) -> None:
+        await self.breaks()
+
     @step
     def do(self) -> None: ...
+
+    @step(retry=Retry(max_attempts=2, initial=timedelta(seconds=10), jitter=0))
+    def breaks(self) -> None:
+        raise OSError("broken")
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_the_time_until_the_next_attempt_goes_by_whatever_the_calendar_does(jump) -> None:
+    story = Story(Sleeper.stubborn).start()
+    story.run()
+    story.advance(9.9, jump=jump)
+    assert story.tick() == []
+    story.advance(0.1)
+    assert story.tick() == ["step_attempted"]
 
 
 def test_a_sleep_is_never_early_when_the_calendar_jumps_forward() -> None:

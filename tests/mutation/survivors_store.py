@@ -23,6 +23,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "one of several defences: the file is open for reading alone, and writes are not authorized"
         ),
         "connection.pragma(name, value)  # the call is left out": _ELSEWHERE,
+        "connection.enable_load_extension(False)  # the call is left out": "a second net: one of the switches is for that",
         "if version < OLDEST_SQLITE or version[:2] == _WITHDRAWN:  # Lt becomes LtE": _ELSEWHERE,
     },
     "persistasaurus.store.folder": {
@@ -36,9 +37,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "one byte of a million, after which progress is told"
         ),
         "self._bytes += sum(len(record.data) for record in flow.records)  # Add becomes Sub": _BATCH,
-        "self._store.checkpoint(idle=True)  # True becomes False": (
-            "the log is moved a little later, at the latest when the store is closed"
-        ),
+        "if reader.bytes - reported >= _REPORTED:  # Sub becomes Add": "progress is told of more often",
     },
     "persistasaurus.store.location": {
         "best, found = -1, None  # 1 becomes 2": "any number below the length of a path does",
@@ -70,6 +69,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
     },
     "persistasaurus.store.reader": {
+        "watch[1].close(force=True)  # True becomes False": "each answer on it was read to its end",
+        "self._drop_watch()  # the call is left out, at place 2": (
+            "the next line lets go of it as well, and another file has another number anyway"
+        ),
         "return 0  # 0 becomes 1": "it is only compared with itself",
         "self._data_version = 0  # 0 becomes 1": "it has to be another number later, whatever it is at first",
         "self._data_version += 1  # 1 becomes 2": "it has to be another number, and need not be the next one",

@@ -162,6 +162,15 @@ def test_a_deleted_lock_is_noticed(store, path, clock):
         store.commit([append(1, record())])
 
 
+def test_a_lock_that_was_moved_away_and_linked_to_is_noticed(store, path, clock):
+    lock = path.with_name("flows.db.lock")
+    lock.symlink_to(lock.rename(path.with_name("elsewhere")))
+    clock.advance(1)
+
+    with pytest.raises(StoreHalted, match=r"flows\.db\.lock"):
+        store.commit([create()])
+
+
 def test_a_deleted_lock_is_taken_again_by_reopening(store, path, clock, other_process, open_files):
     accept(store, create())
     path.with_name("flows.db.lock").unlink()

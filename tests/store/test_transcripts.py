@@ -260,17 +260,20 @@ def test_counts_that_do_not_fit_are_refused(sample, refused):
         (b"[" * 220 + b"]" * 220, "text"),
         (b"[" + b",".join([b"[{}]"] * 300) + b"]", "data"),
         (b'["' + b"[" * 300 + b'"]', "data"),
+        (b"[1] ", "text"),
     ],
-    ids=["just not too deep", "too deep", "long", "brackets in a text"],
+    ids=["just not too deep", "too deep", "long", "brackets in a text", "a space behind it"],
 )
-def test_what_is_nested_too_deeply_is_written_as_text(payload, as_what):
+def test_what_is_nested_too_deeply_or_would_not_stay_the_same_is_written_as_text(payload, as_what):
     line = encode(RecordLine(version=1, at=AT, kind="k", **form(payload)))
 
     assert list(form(payload)) == [as_what]
     assert not is_too_deep(line)
 
 
-@pytest.mark.parametrize(("text", "level"), [(b"[[],[]]", 2), (b'{"a":[{}]}', 3), (b'["[[["]', 1)])
+@pytest.mark.parametrize(
+    ("text", "level"), [(b"[[],[]]", 2), (b'{"a":[{}]}', 3), (b'[{"a":[{}]}]', 4), (b'["[[["]', 1)]
+)
 def test_only_what_is_nested_more_deeply_than_allowed_is_too_deep(text, level):
     assert not is_too_deep(text, level)
     assert is_too_deep(text, level - 1)

@@ -54,6 +54,20 @@ def test_a_sleep_is_not_early_that_begins_when_a_jump_is_first_noticed(jump: int
         assert simulation.system.flow("nap").status == "completed"
 
 
+def test_a_sleep_at_rest_takes_no_longer_for_a_calendar_that_is_put_right_in_the_meantime() -> None:
+    with Simulation([Nap], rules=SupervisorRules(idle_s=0.1, horizon_s=8.0)) as simulation:
+        _ = simulation.system
+        simulation.clock.jump_wall(3)
+        simulation.insist(lambda system: system.start(Nap.main, flow_id="nap"))
+        simulation.advance(7)
+        simulation.clock.jump_wall(-3)
+        simulation.advance(2.9)
+        assert simulation.system.flow("nap").status == "waiting"
+        simulation.advance(0.1)
+
+        assert simulation.system.flow("nap").status == "completed"
+
+
 def test_a_sleep_is_not_early_where_the_calendar_shows_an_instant_again() -> None:
     clock = ManualClock()
     moments = Moments(clock)

@@ -100,9 +100,16 @@ def test_an_intake_that_had_more_than_it_can_work_on_at_once_looks_no_more_often
 ) -> None:
     monkeypatch.setattr("persistasaurus.actors.intake._SIGNALS_MAX", 1)
     names = [simulation.system.start(Hears.main, 2, flow_id=f"hears-{n}").id for n in range(4)]
+    steps: list[int] = []  # up by each order that is handed on, down by each that is heard of
+    for method, step in (("_hand_on", 1), ("_conclude", -1)):
+        real = getattr(Intake, method)
+        monkeypatch.setattr(
+            Intake, method, lambda *args, real=real, step=step: steps.append(step) or real(*args)
+        )
     leave(path, *(word(name, n) for n in range(2) for name in names))
     assert [simulation.system.flow(name).result(1) for name in names] == [[0, 1]] * 4
     simulation.advance(1)
+    assert steps == [1, -1] * 8
 
     looks = noted(monkeypatch, "pending")
     simulation.advance(1)
