@@ -234,11 +234,12 @@ def test_poison_after_is_a_limit(deaths) -> None:
     assert story.machine.parked.reason == "poisoned"
 
 
-def test_an_ended_flow_refuses_a_pause() -> None:
+def test_an_ended_flow_refuses_to_pause_and_to_go_on() -> None:
     story = Story(Doubtful.go).start().finish()
 
-    with pytest.raises(FlowEnded):
-        story.tell(Pause())
+    for message in (Pause(), Resume()):
+        with pytest.raises(FlowEnded):
+            story.tell(message)
     assert story.tell(StepSucceeded(1, 1, b'"x"', "x")) == []
 
 

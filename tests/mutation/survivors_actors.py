@@ -73,6 +73,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "an instant that is known is not kept again"
         ),
         "self._doubtful.discard(flow_id)  # the call is left out": _DOUBT,
+        "if len(page) == _PAGE and page[-1].wake_at is not None:  # 1 becomes 2": "none of them has no instant",
         "if wait <= 0:  # 0 becomes 1": "rung for a second too early, a flow says itself when it is due",
         "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,
         "if elapsed > self._seam.clock.elapsed() + self._horizon_s and not self._is_shaken:  # Gt becomes GtE": (

@@ -36,6 +36,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "reader, reported = TranscriptReader(self._file, self._limits), 0  # 0 becomes 1": (
             "one byte of a million, after which progress is told"
         ),
+        "self._bytes = 0  # 0 becomes 1": _BATCH,
         "self._bytes += sum(len(record.data) for record in flow.records)  # Add becomes Sub": _BATCH,
         "if reader.bytes - reported >= _REPORTED:  # Sub becomes Add": "progress is told of more often",
     },
@@ -56,6 +57,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_mortals.add(mortal)  # the call is left out": _ELSEWHERE,
         "found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK,"
         " _MARK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1": _MARK,
+        "found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK,"
+        " _MARK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1, at place 2": _MARK,
         "os.ftruncate(descriptor, 0)  # 0 becomes 1": "the byte that is left is the first to be written over",
         "return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)"
         "  # 384 becomes 385": _ELSEWHERE,
@@ -70,6 +73,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.store.reader": {
         "watch[1].close(force=True)  # True becomes False": "each answer on it was read to its end",
+        "self._data_version += 1  # Add becomes Sub": "any other number tells that it is another one",
         "self._drop_watch()  # the call is left out, at place 2": (
             "the next line lets go of it as well, and another file has another number anyway"
         ),
@@ -101,6 +105,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if not 0 <= now - self._checked_at < _SECOND:  # Sub becomes Add": (
             "it is looked at with each commit; once a second is enough, and cheaper"
         ),
+        "if not 0 <= now - self._checked_at < _SECOND:  # 0 becomes 1": "looked at once more within a microsecond",
         "writer.log_pages = 0  # 0 becomes 1": _PAGES,
         "writer.log_pages = 0  # 0 becomes 1, at place 2": _PAGES,
         "dies_after_fork(store)  # the call is left out": _ELSEWHERE,

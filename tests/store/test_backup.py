@@ -45,6 +45,21 @@ def target(tmp_path):
     return tmp_path / "copies" / "copy.db"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what is synced")
+def test_the_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_that_is_told(
+    filled, path, target, monkeypatch
+):
+    synced = []
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda number: synced.append((Path(f"/proc/self/fd/{number}").readlink(), target.exists())),
+    )
+    backup(path, target)
+
+    assert synced[-2:] == [(target.parent / ".copy.db.partial", False), (target.parent, True)]
+
+
 def listing(directory):
     return {path.name: path.stat().st_size for path in directory.iterdir()}
 

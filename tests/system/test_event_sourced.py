@@ -36,7 +36,7 @@ class Account(EventSourcedActor[Deposited | Closed]):
     def __init__(self, stream_id: str, home: Any, hold: Event | None = None) -> None:
         super().__init__(stream_id, home)
         self.balance = 0
-        self.is_recovered = False
+        self.recovered: int | None = None
         self.hold = hold
 
     def apply(self, event: Deposited | Closed) -> None:
@@ -44,7 +44,7 @@ class Account(EventSourcedActor[Deposited | Closed]):
             self.balance += event.amount
 
     def on_recovered(self) -> None:
-        self.is_recovered = True
+        self.recovered = self.balance
 
     def on_command(self, message: Any) -> Any:
         if self.hold is not None:
@@ -52,6 +52,8 @@ class Account(EventSourcedActor[Deposited | Closed]):
         match message:
             case "balance":
                 return self.balance
+            case "recovered":
+                return self.recovered
             case "then fails":
                 return self.persist(Deposited(1), then=lambda: 1 // 0)
             case "wrong":
@@ -91,11 +93,12 @@ def test_what_was_answered_is_durable_and_recovered(
     account = system.actor(Account, "ada")
     assert account.ask(10) == 10
     assert account.ask((1, 2)) == 13
+    assert account.ask("recovered") == 0
     assert system.actor(Account, "ada") is account
     system.close()
     account = make_system(path=path).actor(Account, "ada")
 
-    assert account.ask("balance") == 13
+    assert account.ask("recovered") == account.ask("balance") == 13
     assert account.ask(1) == 14
 
 

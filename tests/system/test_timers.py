@@ -11,6 +11,7 @@ from persistasaurus.actors.alarms import ManualAlarms
 from persistasaurus.actors.moments import Moments, steady
 from persistasaurus.actors.seam import ManualClock, Seam
 from persistasaurus.actors.testing.simulation import Simulation
+from persistasaurus.actors.timers import Look
 from persistasaurus.store import StoreHalted
 from system.doubles import FaultyStore, kinds, live_flows, memory_store, supervisor_of, wait_until
 
@@ -212,6 +213,25 @@ def test_a_look_into_the_store_that_fails_is_made_again(
 
         assert handle.status == "completed"
         assert caplog.text.count("Timers could not look into the store") == logged
+    store.inner.close()
+
+
+def test_whoever_has_it_look_at_once_does_not_have_it_look_more_often_from_then_on() -> None:
+    store = FaultyStore(memory_store())
+    looks: list[float] = []
+    with Simulation(
+        [Sleeps], store=lambda _: cast("Any", store), rules=SupervisorRules(horizon_s=30)
+    ) as simulation:
+        system = simulation.system
+        simulation.run_until_idle()
+        store.due = lambda *args, **options: looks.append(1) or store.inner.due(*args, **options)
+        for _ in range(5):
+            system._timers.tell(Look())
+        simulation.advance(1)
+        assert len(looks) == 5
+        simulation.advance(60)
+
+        assert len(looks) == 5 + 60 / 15
     store.inner.close()
 
 
