@@ -8,7 +8,7 @@ from __future__ import annotations
 from mutation import survivors_actors, survivors_store
 
 _INEXACT = "a microsecond of an inexact comparison"
-_LENGTH = "the length of a text for people"
+_OTHER = "a version is that of one event, and this one is another"
 _NUMBER = "a number has to be unused, and need not be the next one"
 _LIVE = "whoever has an attempt made, or recovers, says right behind it whether it is being made"
 
@@ -21,6 +21,10 @@ _FLOWS: dict[str, dict[str, str]] = {
     },
     "persistasaurus.flows.execution": {
         "self._seed = 0  # 0 becomes 1": "the first event brings the seed",
+        "self.at = 0  # 0 becomes 1": "the first event brings the instant",
+        "self.is_over = True  # True becomes False": (
+            "code that was dropped is not run any more, and nobody is told what it has forgotten"
+        ),
         'if asyncio is None or not hasattr(asyncio, "_set_running_loop"):  # Or becomes And': (
             "it differs only while another thread is importing asyncio"
         ),
@@ -30,13 +34,11 @@ _FLOWS: dict[str, dict[str, str]] = {
         "self.timers.clear()  # the call is left out": "a flow that has ended is not asked for its timers",
     },
     "persistasaurus.flows.history": {
-        'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # Sub becomes Add': _LENGTH,
         "(getattr(r.event, kind, None) or 0 for r in before if isinstance(r.event, _BEGINNINGS)), default=0"
         "  # 0 becomes 1, at place 2": _NUMBER,
         "fatal = [r.version for r in final if r.version < ended.version and _fails(r.event, ended.event.step)][-1:]"
-        "  # Lt becomes LtE": "a version is that of one event, and this one is another",
-        'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # 3 becomes 4': _LENGTH,
-        'return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."  # Add becomes Sub': _LENGTH,
+        "  # Lt becomes LtE": _OTHER,
+        "late = [r.version for r in final if r.version > ended.version]  # Gt becomes GtE": _OTHER,
     },
     "persistasaurus.flows.machine": {
         "if execution.parked is not None and execution.version >= self.limits.events:  # GtE becomes Gt": (
@@ -58,7 +60,7 @@ _FLOWS: dict[str, dict[str, str]] = {
         "self.is_doubtful = True  # True becomes False": "the first attempt sets it",
         "if at + max(by, 0) - _INEXACT <= since <= end + _INEXACT:  # 0 becomes 1": _INEXACT,
         'return f"the flow\'s failure with {self.event.error.type}: {storable(self.event.error.message, 200)}"'
-        "  # 200 becomes 201": _LENGTH,
+        "  # 200 becomes 201": "the length of a text for people",
         "self.approved = False  # False becomes True": "the first attempt, before any doubt, takes it back",
     },
     "persistasaurus.flows.repair": {

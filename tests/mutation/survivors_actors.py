@@ -6,6 +6,7 @@ _REMINDER = "a reminder that comes when the store is open, closed or lost finds 
 _HEADER = "a header more is written, which says the same"
 _BEGINS = "a second net: an actor that begins looks by itself"
 _DOUBT = "a doubt that stays has a flow rung for too early or once more, which does no harm"
+_TWICE = "the last flow of a page is looked at twice"
 _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -55,7 +56,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._budget = 0  # 0 becomes 1": "each slice begins with a budget of its own",
     },
     "persistasaurus.actors.supervisor": {
-        "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": "one flow is looked at twice",
+        "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": _TWICE,
         "cell.is_rung = True  # True becomes False, at place 2": _BEGINS,
         "cell.is_rung = True  # True becomes False, at place 3": _BEGINS,
         "_dismiss(cell)  # the call is left out": (
@@ -75,7 +76,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._doubtful.discard(flow_id)  # the call is left out": _DOUBT,
         "if len(page) == _PAGE and page[-1].wake_at is not None:  # 1 becomes 2": "none of them has no instant",
         "if wait <= 0:  # 0 becomes 1": "rung for a second too early, a flow says itself when it is due",
+        "self._doubtful.discard(flow_id)  # the call is left out, at place 2": _DOUBT,
         "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,
+        "self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2": _TWICE,
+        "self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2, at place 2": _TWICE,
         "if elapsed > self._seam.clock.elapsed() + self._horizon_s and not self._is_shaken:  # Gt becomes GtE": (
             "an equal bound: what is not kept is found by the next look, before its time"
         ),

@@ -47,6 +47,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.store.log": {
         "if start >= end:  # GtE becomes Gt": "a part without a byte is synced for nothing",
         "log.xClose()  # the call is left out": _GONE,
+        'log = apsw.VFSFile(vfs or "", str(path), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])'
+        "  # 0 becomes 1": "the second number is written by SQLite, and not read",
     },
     "persistasaurus.store.ownership": {
         "fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1": (
@@ -85,6 +87,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if len(found) < _AT_ONCE:  # Lt becomes LtE": "looked at once more; a long answer is so at its end",
     },
     "persistasaurus.store.schema": {
+        "for kind, name in sorted(found.keys() - expected.keys(), key=repr, reverse=True):  # True becomes False": (
+            "the order in which it is told what nobody expects"
+        ),
         "reference.close()  # the call is left out": "the last reference goes with the function",
         "roll_back(connection)  # the call is left out": "a connection that could not migrate is closed",
     },
@@ -95,6 +100,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
         "self._last = min(max(self._now(), self._last + 1, int(newest[:_DIGITS]) + 1), _LAST)"
         "  # 1 becomes 2": _ENOUGH,
+        "self._last = min(max(self._now(), self._last + 1, int(newest[:_DIGITS]) + 1), _LAST)"
+        "  # 1 becomes 2, at place 2": _ENOUGH,
     },
     "persistasaurus.store.sqlite": {
         "if moved == pages:  # Eq becomes NotEq": "each commit tells anew how long the log is",

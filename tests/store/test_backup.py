@@ -18,6 +18,7 @@ from persistasaurus.store import Appended, NotWritten, StoreHalted, StoreOwned, 
 from persistasaurus.store import backup as module
 from persistasaurus.store.backup import backup
 from persistasaurus.store.connection import connect_reader
+from persistasaurus.store.ownership import Ownership
 from store.damage import PAGE, edit, root_of, spoil_page_with, spoil_root
 from store.test_reader_query import ENDLESS
 
@@ -58,6 +59,22 @@ def test_the_copy_is_on_the_disk_before_it_has_its_name_and_its_name_before_that
     backup(path, target)
 
     assert synced[-2:] == [(target.parent / ".copy.db.partial", False), (target.parent, True)]
+
+
+def test_a_file_that_somebody_makes_while_the_place_is_being_locked_is_left_as_it_is(
+    filled, path, target, monkeypatch
+):
+    real = Ownership.acquire
+
+    def acquire(lock, now):
+        target.write_bytes(b"mine")
+        return real(lock, now)
+
+    monkeypatch.setattr(Ownership, "acquire", acquire)
+    with pytest.raises(NotWritten, match="exists already"):
+        backup(path, target)
+
+    assert target.read_bytes() == b"mine"
 
 
 def listing(directory):

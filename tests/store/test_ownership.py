@@ -300,13 +300,21 @@ def test_the_filesystem_of_a_directory_is_that_of_its_nearest_mount(monkeypatch,
     mounts.write_text(
         "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
         "30 27 0:27 / /srv/my\\040files rw,relatime shared:1 - nfs4 host:/ rw\n"
-        "31 27 0:28 / /srv rw,relatime - xfs /dev/vdb rw\n",
+        "31 27 0:28 / /srv rw,relatime - xfs /dev/vdb rw\n"
+        "32 27 0:29 / /over rw,relatime - ext4 /dev/vdc rw\n"
+        "33 27 0:30 / /over rw,relatime - cifs //host/share rw\n",
     )
     monkeypatch.setattr(location, "_MOUNTS", mounts)
 
-    found = [location.filesystem_of(location.Path(p)) for p in ("/srv/my files/a", "/srv/b", "/srvs", "/")]
+    paths = ("/srv/my files/a", "/srv/b", "/srvs", "/", "/over/it")
 
-    assert found == ["nfs4", "xfs", "ext4", "ext4"]
+    assert [location.filesystem_of(location.Path(p)) for p in paths] == [
+        "nfs4",
+        "xfs",
+        "ext4",
+        "ext4",
+        "cifs",
+    ]
 
 
 def test_where_the_system_does_not_tell_of_filesystems_a_store_is_opened(path, open_store, monkeypatch):

@@ -97,6 +97,7 @@ def test_a_file_system_without_shared_memory_is_refused(tmp_path) -> None:
 def test_what_may_be_lost_is_written_all_the_same(tmp_path) -> None:
     path = tmp_path / "flows.db"
     store = SqliteStore.open(path, now=lambda: 1, durability=Durability.MAY_LOSE_LAST_COMMITS)
+    assert store._writer.connection.pragma("synchronous") == 1  # a sync with each checkpoint, not each commit
     store.commit([BEGUN])
     store.close()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime  # noqa: TC003 - flows read their annotations
+
 import pytest
-from persistasaurus import Flow, SupervisorRules, flow, sleep, step, wait_for
+from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step, wait_for
 from persistasaurus.actors.moments import Moments
 from persistasaurus.actors.seam import MICROSECONDS, ManualClock
+from persistasaurus.actors.sending import from_microseconds
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.pending import Due
 
@@ -14,6 +17,10 @@ class Nap(Flow):
     @flow
     async def main(self) -> None:
         await sleep(10)
+
+    @flow
+    async def until(self, when: datetime) -> None:
+        await sleep_until(when)
 
 
 class Works(Flow):
@@ -66,6 +73,18 @@ def test_a_sleep_at_rest_takes_no_longer_for_a_calendar_that_is_put_right_in_the
         simulation.advance(0.1)
 
         assert simulation.system.flow("nap").status == "completed"
+
+
+@pytest.mark.parametrize("jump", [4, 20])
+def test_a_date_that_a_jump_has_brought_nearer_is_kept_also_by_a_flow_at_rest(jump: int) -> None:
+    with Simulation([Nap], rules=SupervisorRules(idle_s=0.1, horizon_s=8.0)) as simulation:
+        when = from_microseconds(simulation.clock.now() + 12 * MICROSECONDS)
+        handle = simulation.system.start(Nap.until, when)
+        simulation.advance(7)  # it is looked for each 4 seconds, so it is known
+        simulation.clock.jump_wall(jump)
+        simulation.advance(1)
+
+        assert handle.status == "completed"
 
 
 def test_a_sleep_is_not_early_where_the_calendar_shows_an_instant_again() -> None:

@@ -50,10 +50,8 @@ class Account(EventSourcedActor[Deposited | Closed]):
         if self.hold is not None:
             assert self.hold.wait(DEAD_MAN_S)
         match message:
-            case "balance":
-                return self.balance
-            case "recovered":
-                return self.recovered
+            case "balance" | "recovered":
+                return getattr(self, message)
             case "then fails":
                 return self.persist(Deposited(1), then=lambda: 1 // 0)
             case "wrong":

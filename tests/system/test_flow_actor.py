@@ -216,6 +216,24 @@ def test_the_outcome_of_a_step_that_ends_when_nobody_can_record_it_is_kept_for_t
     assert completions(handle) == {1: 1, 2: 1}
 
 
+def test_a_flow_that_takes_no_signals_now_does_not_look_for_them_again_and_again(
+    simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persistasaurus.actors.flow_actor._INBOX_PAGE", 3)
+    simulation.system.start(Works.charges, flow_id="flow")
+    simulation.advance(1)
+    simulation.crash()
+    handle = simulation.system.flow("flow")
+    with pytest.raises(FlowParked, match="the bank does not answer"):
+        handle.result(1)
+    assert live_flows(simulation.system)  # its other step runs
+    store.inner.commit([Deliver("flow", "n", f"{n}", b"1", 0) for n in range(3)])
+    supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
+    simulation.run_until_idle()
+
+    assert len(store.inner.inbox("flow")) == 3
+
+
 # ------------------------------------------------------------------------------- steps that still run
 def test_the_actor_of_a_flow_that_has_failed_stays_until_the_last_of_its_steps_has_been_heard(
     simulation: Simulation,

@@ -589,6 +589,19 @@ def test_a_flow_for_which_there_is_no_thread_now_is_started_a_little_later(
 
 
 # ------------------------------------------------------------------------------------- rest and recovery
+def test_a_flow_is_rung_for_once_until_it_looks(simulation: Simulation) -> None:
+    simulation.system.start(Counts.main, flow_id="busy")
+    simulation.run_until_idle()
+    supervisor, live = supervisor_of(simulation.system), cell(simulation.system, "busy")
+    for _ in range(3):
+        supervisor.on_receive(requests.Ring("busy"))
+    assert len(live.ref.actor_inbox) == 1
+    simulation.run_until_idle()
+    supervisor.on_receive(requests.Ring("busy"))
+
+    assert len(live.ref.actor_inbox) == 1
+
+
 def test_a_flow_that_was_rung_for_goes_to_rest_once(simulation: Simulation) -> None:
     handle = simulation.system.start(Counts.main, 2)
     handle.signal("n", 1)
