@@ -153,3 +153,17 @@ def test_asks_that_have_been_answered_are_not_kept(scheduler: Recording) -> None
         answered.set(1)
 
     assert mailbox._owed == [answered]
+
+
+def test_a_sender_does_not_wait_for_another_who_has_just_been_first(
+    mailbox: Any, scheduler: Recording
+) -> None:
+    taken = Interrupted(mailbox._scheduled)
+    asked: list[bool] = []
+    taken.locked = lambda: False  # a moment ago
+    taken.acquire = lambda blocking: asked.append(blocking)
+    mailbox._scheduled = taken
+    mailbox.put(Letter("tell"))
+
+    assert asked == [False]
+    assert scheduler.runnable == []

@@ -233,9 +233,18 @@ def test_a_flow_that_takes_no_signals_now_does_not_look_for_them_again_and_again
     simulation.system.start(Works.waits, flow_id="flow")
     simulation.run_until_idle()
     store.inner.commit([Deliver("flow", "n", f"{n}", b"1", 0) for n in range(3)])
+    looks: list[str] = []
+
+    def inbox(stream: str, limit: int) -> Any:
+        looks.append(stream)
+        assert len(looks) < 10, "it looks again and again"
+        return store.inner.inbox(stream, limit=limit)
+
+    store.inbox = inbox  # type: ignore[attr-defined]
     supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
     simulation.run_until_idle()
 
+    assert looks == ["flow"]
     assert len(store.inner.inbox("flow")) == 3
 
 
