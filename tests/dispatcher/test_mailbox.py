@@ -161,7 +161,7 @@ def test_a_sender_does_not_wait_for_another_who_has_just_been_first(
     taken = Interrupted(mailbox._scheduled)
     asked: list[bool] = []
     taken.locked = lambda: False  # a moment ago
-    taken.acquire = lambda blocking: asked.append(blocking)
+    taken.acquire = asked.append
     mailbox._scheduled = taken
     mailbox.put(Letter("tell"))
 

@@ -30,6 +30,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.intake": {
         "if self._signals >= _SIGNALS_MAX:  # GtE becomes Gt": "one signal more of those under way",
         "value = heard.future.get(timeout=0)  # 0 becomes 1": "it is done when it is heard of",
+        "if self._is_full and self._signals < _SIGNALS_MAX:  # Lt becomes LtE": "it looks again that it is full",
         "put_off = (lane for lane in self._lanes.values() if not lane.is_busy and lane.not_before <= now)  # LtE becomes Lt": (
             "an equal bound: it goes on at the next look"
         ),
@@ -75,6 +76,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
         "self._doubtful.discard(flow_id)  # the call is left out": _DOUBT,
         "if len(page) == _PAGE and page[-1].wake_at is not None:  # 1 becomes 2": "none of them has no instant",
+        "self._jumps = 0  # 0 becomes 1": "the first look counts them, before anything is known that could be doubted",
         "if wait <= 0:  # 0 becomes 1": "rung for a second too early, a flow says itself when it is due",
         "self._doubtful.discard(flow_id)  # the call is left out, at place 2": _DOUBT,
         "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,

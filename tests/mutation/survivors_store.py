@@ -26,6 +26,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "connection.enable_load_extension(False)  # the call is left out": "a second net: one of the switches is for that",
         "if version < OLDEST_SQLITE or version[:2] == _WITHDRAWN:  # Lt becomes LtE": _ELSEWHERE,
     },
+    "persistasaurus.store.draft": {
+        "if size > free:  # Gt becomes GtE": "a disk with room for just as many bytes as are needed",
+    },
     "persistasaurus.store.folder": {
         "data = file.read(limit + 1)  # 1 becomes 2": "one byte too many is seen as well as two",
     },

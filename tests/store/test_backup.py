@@ -77,6 +77,12 @@ def test_a_file_that_somebody_makes_while_the_place_is_being_locked_is_left_as_i
     assert target.read_bytes() == b"mine"
 
 
+def test_the_checks_of_a_copy_let_python_have_its_turn_and_go_on(filled, path, target, monkeypatch):
+    monkeypatch.setattr(module, "_INSTRUCTIONS", 10)
+
+    assert backup(path, target).findings == ()
+
+
 def listing(directory):
     return {path.name: path.stat().st_size for path in directory.iterdir()}
 

@@ -163,6 +163,24 @@ def test_the_first_process_of_a_container_may_be_the_owner(store, path, monkeypa
     assert owner_of(path).pid == 1
 
 
+def test_an_owner_whom_the_system_does_not_number_here_is_known_by_what_he_says(
+    store, path, monkeypatch, tmp_path
+):
+    lock = path.with_name("flows.db.lock").stat()
+    file = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+    (tmp_path / "locks").write_text(f"1: FLOCK  ADVISORY  WRITE 0 {file} 0 EOF\n")  # in another container
+    monkeypatch.setattr(holder, "_LOCKS", tmp_path / "locks")
+
+    assert owner_of(path).pid == os.getpid()
+
+
+@pytest.mark.usefixtures("store")
+def test_asking_who_owns_a_store_leaves_nothing_open(path, open_files):
+    owner_of(path)
+
+    assert open_files(path.parent).count("flows.db.lock") == 1
+
+
 def test_a_planted_link_in_place_of_the_lock_is_not_followed_to_an_owner(store, path, tmp_path):
     link = tmp_path / "other.db.lock"
     link.symlink_to(path.with_name("flows.db.lock"))
