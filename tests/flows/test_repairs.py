@@ -342,6 +342,18 @@ def test_the_time_of_the_code_does_not_go_back() -> None:
     assert story.repair().finish().result == ["True"]
 
 
+def test_a_repair_retries_what_has_failed_since_the_last_one() -> None:
+    story = fail(Shop.plain, "charge").repair()
+    story.run()
+    assert story.status == "failed"
+    BROKEN.clear()
+    repaired = story.repair()
+
+    failures = [r.version for r in repaired.log if isinstance(r.event, events.StepFailed)]
+    assert [e.retried for e in repaired.of(events.Repaired)] == [(version,) for version in failures]
+    assert repaired.finish().result == "ship"
+
+
 def test_the_code_that_a_repair_has_tried_out_ends_with_it() -> None:
     BROKEN.add("charge")
     story = Story(Shop.tidy).start()

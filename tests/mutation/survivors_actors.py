@@ -41,6 +41,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         'checked_id(order.flow_id, "flow id")  # the call is left out': (
             "a second net: there is no flow of such an id, and who asks for it is refused all the same"
         ),
+        "self._shunned = {name: at for name, at in self._shunned.items() if at > now and name in names}"
+        "  # Gt becomes GtE": "an equal bound of a minute",
         "self._alarm.cancel()  # the call is left out": "an alarm that goes off finds its actor stopped",
         "return names if missed is None else [name for name in names if name < missed]  # Lt becomes LtE": (
             "the one that was missed is not among them"

@@ -17,6 +17,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "they save work: what is synced and what is removed is the draft's to look after"
         ),
     },
+    "persistasaurus.store.batch": {
+        "if stream.state == StreamState.OPEN and (stream.wake_at is None or write.at < stream.wake_at):"
+        "  # Lt becomes LtE": "the same instant is written once more",
+    },
     "persistasaurus.store.connection": {
         "connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # 1 becomes 2": "any number above 0 turns it on",
         'connection.pragma("query_only", "ON")  # the call is left out': (
@@ -40,6 +44,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "one byte of a million, after which progress is told"
         ),
         "self._bytes = 0  # 0 becomes 1": _BATCH,
+        "batch, self._batch, self._bytes = self._batch, [], 0  # 0 becomes 1": _BATCH,
         "self._bytes += sum(len(record.data) for record in flow.records)  # Add becomes Sub": _BATCH,
         "if reader.bytes - reported >= _REPORTED:  # Sub becomes Add": "progress is told of more often",
     },

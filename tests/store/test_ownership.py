@@ -16,6 +16,7 @@ from persistasaurus.store import (
     StoreUnusable,
     location,
     ownership,
+    sqlite,
 )
 from store.damage import room_for
 
@@ -350,6 +351,26 @@ def test_a_zombie_does_not_take_the_store_back_by_reopening(store, path):
             store.reopen()
     with pytest.raises(StoreHalted):
         store.commit([append(1, record())])
+
+
+@pytest.mark.parametrize(("failures", "ahead"), [(1, 2), (2, 3)])
+def test_a_zombie_that_has_failed_to_reopen_knows_who_went_further(store, path, monkeypatch, failures, ahead):
+    accept(store, create())
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "connect_writer", fail_to_connect)
+        for _ in range(failures):
+            with pytest.raises(StoreHalted):
+                store.reopen()
+    successor = apsw.Connection(str(path))
+    successor.execute(f"UPDATE owner SET epoch = epoch + {ahead}").fetchall()
+    successor.close()
+
+    with pytest.raises(StoreFenced):
+        store.reopen()
+
+
+def fail_to_connect(*_):
+    raise apsw.IOError("injected")
 
 
 def test_a_lock_that_was_deleted_while_it_was_taken_is_taken_again(path, open_store, monkeypatch, open_files):

@@ -161,6 +161,22 @@ def test_an_answer_is_let_go_of_before_its_end_also_where_a_remark_follows_the_s
         assert list(answer) == []
 
 
+def test_a_statement_sees_the_store_as_it_was_when_its_schema_was_looked_at(reader, path, monkeypatch):
+    real = schema.provide_views
+
+    def provide(*arguments):
+        real(*arguments)
+        other = apsw.Connection(str(path))
+        other.execute("CREATE TABLE intruder (x)").fetchall()
+        other.close()
+
+    monkeypatch.setattr(schema, "provide_views", provide)
+    statement = "SELECT count(*) FROM sqlite_schema WHERE name = 'intruder'"
+    assert list(reader.query(statement)) == [(0,)]
+    with pytest.raises(StoreUnusable, match="intruder"):
+        reader.query(statement)
+
+
 def test_what_comes_behind_a_statement_is_looked_at_quickly(reader):
     began = monotonic()
     with pytest.raises(QueryFailed, match="one statement"):

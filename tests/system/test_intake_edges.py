@@ -192,6 +192,26 @@ def test_an_order_that_can_not_be_done_now_is_tried_again_after_longer_and_longe
     assert not spool_of(path).pending()
 
 
+def test_an_order_behind_one_that_took_long_is_tried_again_as_soon_as_any_other(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation.system.start(Hears.main, 1, flow_id="hears")
+    hand_on = Intake._hand_on
+    tries: list[float] = []
+
+    def fail(self: Intake, order: Any) -> Any:
+        if isinstance(order, PauseOrder):
+            return hand_on(self, order)
+        tries.append(simulation.clock.elapsed())
+        raise StoreUnavailable("halted, injected")
+
+    monkeypatch.setattr(Intake, "_hand_on", fail)
+    leave(path, PauseOrder("hears", "", ""), ResumeOrder("hears", "", ""))
+    simulation.advance(5)
+
+    assert [later - at for at, later in pairwise(tries)] == pytest.approx([1, 2], abs=4 * LOOK_S)
+
+
 def test_what_senders_have_left_behind_is_looked_for_now_and_then_and_not_at_each_look(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
