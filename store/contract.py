@@ -162,7 +162,7 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
     at: int
 
 
-class PastSignal(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class PastSignal(msgspec.Struct, frozen=True, gc=False):
     """A signal as it stands in a stream that is restored.
 
     `settled` is the version of the stream that consumed or rejected it; None: it waits. `dead` are the

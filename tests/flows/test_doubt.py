@@ -106,6 +106,27 @@ def test_a_poisoned_step_is_parked_again_after_a_repair_and_three_more_deaths() 
     assert story.machine.parked.reason == "poisoned"
 
 
+def test_a_step_that_fails_between_its_deaths_has_not_killed_the_process() -> None:
+    class Flaky(Flow):
+        @flow
+        async def go(self) -> None:
+            await self.fails()
+
+        @step(retry=Retry(max_attempts=10, initial=timedelta(seconds=1), jitter=0))
+        def fails(self) -> None:
+            raise OSError("broken")
+
+    story = Story(Flaky.go, limits=Limits(poison_after=2)).start()
+    for _ in range(3):
+        story = story.restart()
+        for number in list(story.turns):
+            story.turn(number)
+        story.run()
+        story.wait()
+
+    assert story.machine.parked is None
+
+
 def test_an_orderly_shutdown_does_not_count_as_a_death() -> None:
     story = Story(Doubtful.go).start()
     for _ in range(5):

@@ -2,8 +2,8 @@
 
 Nothing on disk is changed: a mutant is put in the module's place as it is imported, in a process of its own.
 What the engine tells its log is no promise, so calls of the logger are left as they are; and so are whatever
-is there for type checkers only, as `frozen` and `assert_never`, and the `strict` of a `zip`, which asserts
-what cannot be otherwise.
+is there for type checkers only, as `frozen` and `assert_never`, the `strict` of a `zip`, which asserts what
+cannot be otherwise, and the `gc` of a struct, which saves the collector some work.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _is_left_alone(node: ast.AST) -> bool:
             return True
         case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):
             return True
-        case ast.keyword(arg="strict" | "frozen"):
+        case ast.keyword(arg="strict" | "frozen" | "gc"):
             return True
         case _:
             return False

@@ -243,6 +243,14 @@ def test_a_request_that_was_answered_is_not_handled_again_when_its_owner_was_kil
     assert spool.read(name) is None
 
 
+def test_the_draft_of_an_answer_whose_owner_was_killed_is_in_nobodys_way(spool: Spool) -> None:
+    name = put(spool, b"x")
+    (spool.folder / "tmp" / name).write_bytes(b"do")
+    spool.answer(name, b"done")
+
+    assert spool.take_answer(name) == b"done"
+
+
 def test_a_request_that_somebody_has_removed_is_answered_all_the_same(spool: Spool) -> None:
     name = put(spool, b"x")
     (spool.folder / "new" / name).unlink()

@@ -272,7 +272,8 @@ def test_what_is_nested_too_deeply_or_would_not_stay_the_same_is_written_as_text
 
 
 @pytest.mark.parametrize(
-    ("text", "level"), [(b"[[],[]]", 2), (b'{"a":[{}]}', 3), (b'[{"a":[{}]}]', 4), (b'["[[["]', 1)]
+    ("text", "level"),
+    [(b"[[],[]]", 2), (b'{"a":[{}]}', 3), (b'[{"a":[{}]}]', 4), (b"[[],[[]]]", 3), (b'["[[["]', 1)],
 )
 def test_only_what_is_nested_more_deeply_than_allowed_is_too_deep(text, level):
     assert not is_too_deep(text, level)

@@ -259,6 +259,14 @@ def test_an_export_never_overwrites_what_it_should_not(filled, path, text):
     assert filled.verify() == []
 
 
+def test_an_export_overwrites_nothing_that_it_was_not_told_to(filled, path, text):
+    text.write_text("mine")
+    with pytest.raises(NotWritten, match="exists already"):
+        export_file(path, text)
+
+    assert text.read_text() == "mine"
+
+
 def test_a_damaged_flow_is_named_and_can_be_left_out(filled, path, text):
     filled.close()
     other = apsw.Connection(str(path))

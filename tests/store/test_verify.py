@@ -272,6 +272,20 @@ def test_streams_that_a_damaged_page_leads_round_in_a_circle_are_told_of_once(st
     assert Corruption(None, None, "the file cannot be read: the rows are out of order") in store.verify()
 
 
+def test_a_header_whose_version_is_no_number_is_told_and_what_follows_is_looked_at(store, monkeypatch):
+    accept(store, create(ADA), create(BOB))
+    real = verify.rows
+
+    def rows(connection, query, values=()):
+        found = real(connection, query, values)
+        return [(*row[:7], "many", *row[8:]) for row in found] if query == verify._HEADERS else found
+
+    monkeypatch.setattr(verify, "rows", rows)
+
+    spoilt = "the header does not match its checksum"
+    assert store.verify() == [Corruption(ADA, None, spoilt), Corruption(BOB, None, spoilt)]
+
+
 def test_verifying_goes_on_beside_the_writer(store):
     accept(store, create(ADA))
     for number in range(1, 20):

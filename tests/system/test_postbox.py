@@ -25,6 +25,7 @@ from persistasaurus import (
     SignalRejected,
     StoreUnavailable,
 )
+from persistasaurus.actors import postbox as postboxes
 from persistasaurus.actors.orders import PauseOrder, RetryOrder, SignalOrder, answered_with
 from persistasaurus.actors.postbox import Postbox
 from persistasaurus.actors.seam import ManualClock, SystemClock
@@ -76,6 +77,10 @@ def result(posted: Any) -> Any:
 
 
 # ------------------------------------------------------------------------------------------- promises
+def test_a_postbox_takes_what_a_store_takes() -> None:
+    assert postboxes._LIMITS.size == StoreLimits().data
+
+
 def test_whoever_waits_for_an_answer_takes_his_time_between_looks(
     make: Callable[..., FlowSystem], postbox: Postbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
