@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_SIZE = "how much is done at a time, or how often something is looked at, is no promise"
 _REMINDER = "a reminder that comes when the store is open, closed or lost finds nothing to do"
 _HEADER = "a header more is written, which says the same"
 _BEGINS = "a second net: an actor that begins looks by itself"
@@ -11,6 +12,7 @@ _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
 
 EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.alarms": {
+        "_CANCELLED_MIN = 64  # 64 becomes 65": _SIZE,
         "if len(self._entries) >= self._sweep_at:  # the condition is turned round": (
             "swept each time instead, which is slower and nothing else"
         ),
@@ -18,6 +20,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._sweep_at = max(_CANCELLED_MIN, 2 * len(self._entries))  # 2 becomes 3": _CANCELLED,
     },
     "persistasaurus.actors.cell": {
+        "_EXPONENT = 64  # 64 becomes 65": "the longest wait is reached long before",
         "if self.is_rung and self.phase is Phase.LIVE:  # And becomes Or": (
             "an actor that is rung for nothing finds nothing, and one that begins looks by itself"
         ),
@@ -67,6 +70,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
     },
     "persistasaurus.actors.timers": {
+        "_PAGE = 1000  # 1000 becomes 1001": _SIZE,
         "self._ahead = max((self._store.newest_at() or 0) - now, 0)  # 0 becomes 1": (
             "a store with nothing in it is behind any calendar"
         ),
@@ -97,6 +101,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
     },
     "persistasaurus.actors.flow_actor": {
+        "_INBOX_PAGE = 1000  # 1000 becomes 1001": _SIZE,
+        "_UNKNOWN = -1  # 1 becomes 2": "any instant that no alarm has",
         "self._knows_alarm = True  # True becomes False": _HEADER,
         "if has_mail and not self._knows_alarm:  # And becomes Or": _HEADER,
         "self.around.tenancy.leave(self.flow_id, self)  # the call is left out, at place 2": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LAST = "the last of all numbers that SQLite knows"
+_SIZE = "how much is done at a time, or how often something is looked at, is no promise"
 _BATCH = "how much is written at once is no promise"
 _ELSEWHERE = "a test notices it that the campaign does not choose for this line, which all tests reach"
 _ENOUGH = "a number has to be above the others, and need not be the next one"
@@ -12,6 +14,10 @@ _PAGES = "one page of a thousand"
 
 EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.store.backup": {
+        "_CHECKED_AT_ONCE: Final = 1_000  # 1000 becomes 1001": _SIZE,
+        "_CHECKED_RECORDS: Final = 10_000  # 10000 becomes 10001": _SIZE,
+        "_INSTRUCTIONS: Final = 100_000  # 100000 becomes 100001": _SIZE,
+        '("cache_size", -1_024),  # 1024 becomes 1025': _SIZE,
         "flush()  # the call is left out": "the end syncs all; sooner, it holds up others less",
         "connection.pragma(name, setting)  # the call is left out": (
             "they save work: what is synced and what is removed is the draft's to look after"
@@ -37,6 +43,11 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "data = file.read(limit + 1)  # 1 becomes 2": "one byte too many is seen as well as two",
     },
     "persistasaurus.store.importer": {
+        "_BATCH_BYTES: Final = 4 << 20  # 4 becomes 5": _BATCH,
+        "_BATCH_BYTES: Final = 4 << 20  # 20 becomes 21": _BATCH,
+        "_BATCH_FLOWS: Final = 1000  # 1000 becomes 1001": _BATCH,
+        "_REPORTED: Final = 1 << 20  # 1 becomes 2": _SIZE,
+        "_REPORTED: Final = 1 << 20  # 20 becomes 21": _SIZE,
         "if reader.bytes - reported >= _REPORTED:  # GtE becomes Gt": "one byte of a million, after which progress is told",
         "if store.headers(limit=1):  # 1 becomes 2": "whether there is any is seen as well from two",
         "if self._bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_FLOWS:  # GtE becomes Gt": _BATCH,
@@ -92,6 +103,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._data_version += 1  # 1 becomes 2": "it has to be another number, and need not be the next one",
     },
     "persistasaurus.store.rows": {
+        "_INSTRUCTIONS: Final = 20_000  # 20000 becomes 20001": _SIZE,
         "if len(found) < _AT_ONCE:  # Lt becomes LtE": "looked at once more; a long answer is so at its end",
     },
     "persistasaurus.store.schema": {
@@ -135,11 +147,16 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._generation_size = size // 2  # 2 becomes 3": _KEPT,
     },
     "persistasaurus.store.transcript": {
+        "Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # 1 becomes 2": _LAST,
+        "Instant = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # 1 becomes 2": _LAST,
+        "_SPACE: Final = 0x20  # 32 becomes 33": "no JSON begins or ends with an exclamation mark",
         'if data.count(b"[") + data.count(b"{") <= limit:  # LtE becomes Lt': (
             "a short-cut: so few brackets cannot be nested more deeply"
         ),
     },
     "persistasaurus.store.transcript_reader": {
+        "_ESCAPED: Final = 6  # 6 becomes 7": "how long a line may be before it is looked at closely",
+        "_AROUND: Final = 64 * 1024  # 64 becomes 65": "how long a line may be before it is looked at closely",
         "if self._file.read(1):  # 1 becomes 2": "whether anything follows is seen as well from two bytes",
         "names.close()  # the call is left out": _GONE,
         "self._connection.close()  # the call is left out": _GONE,
@@ -151,6 +168,19 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self.log_pages = 0  # 0 becomes 1": _PAGES,
     },
     "persistasaurus.store.verify": {
+        "_PAGE: Final = 1000  # 1000 becomes 1001": _SIZE,
+        "_ROWS_MEANWHILE: Final = 2_000  # 2000 becomes 2001": _SIZE,
+        "_INSTRUCTIONS: Final = 50_000  # 50000 becomes 50001": _SIZE,
+        "_NOTHING: Final[tuple[int, tuple[Row, ...]]] = (2**63, ())  # 2 becomes 3": "above all keys",
+        "_NOTHING: Final[tuple[int, tuple[Row, ...]]] = (2**63, ())  # 63 becomes 64": "above all keys",
         "self._rows_in_all = 0  # 0 becomes 1": "the first part of a pass counts them",
+    },
+    "persistasaurus.store.export": {
+        "_REPORTED: Final = 1000  # 1000 becomes 1001": _SIZE,
+        "_CHUNK: Final = 1 << 20  # 20 becomes 21": _SIZE,
+        "_CHUNK: Final = 1 << 20  # 1 becomes 2": _SIZE,
+    },
+    "persistasaurus.store.holdings": {
+        "_PAGE: Final = 1000  # 1000 becomes 1001": _SIZE,
     },
 }
