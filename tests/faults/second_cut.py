@@ -31,8 +31,7 @@ PAGES_EVERY = 4
 class Recovery:
     """What opening the store over an image has done to the disk, and what it then answered."""
 
-    def __init__(self, image: Image, path: Path, *, powersafe: bool) -> None:
-        recorder = Recorder(powersafe=powersafe)
+    def __init__(self, image: Image, path: Path, recorder: Recorder) -> None:
         lay_out(image, path)
         self.answered: bytes | None = None
         try:
@@ -61,7 +60,7 @@ def cut_recoveries(seed: int) -> Swept:
         ):
             marks.pass_to(number, duty.take)
             if count % RECOVERED_EVERY == seed % RECOVERED_EVERY:
-                recovery = Recovery(image, place / "image.db", powersafe=recorded.powersafe)
+                recovery = Recovery(image, place / "image.db", _same_disk(recorded))
                 # What lies on a disk when the power comes back is there.
                 disk = Disk(image, powersafe=recorded.powersafe)
                 judged.cut(recovery, disk, duty, f"{number}/{policy}")
@@ -86,11 +85,16 @@ def cut_after_restart(seed: int, durability: Durability = Durability.MAY_LOSE_LA
             disk.apply(operation, rng)
             if number % RESTARTED_EVERY == seed % RESTARTED_EVERY:
                 duty = _duty(recorded, may_lose=True)
-                recovery = Recovery(disk.image("all", rng), place / "image.db", powersafe=recorded.powersafe)
+                recovery = Recovery(disk.image("all", rng), place / "image.db", _same_disk(recorded))
                 judged.cut(recovery, disk.copy(), duty, f"{number}/killed")
         return judged.swept
     finally:
         shutil.rmtree(place)
+
+
+def _same_disk(recorded: Recorded) -> Recorder:
+    # A journal whose header is shorter than the sectors of the disk that it is found on is taken for none.
+    return Recorder(sector=recorded.sector, powersafe=recorded.powersafe)
 
 
 def _duty(recorded: Recorded, *, may_lose: bool = False) -> Duty:
@@ -110,7 +114,7 @@ def cut_migration(image: Image, held: bytes, seed: int) -> Swept:
         judged, duty = Judged(seed, place / "again.db"), Duty()
         duty.learn([Acknowledged(0, held, 1)])
         duty.take(Acknowledged(0, held, 1))
-        judged.cut(Recovery(image, place / "image.db", powersafe=True), Disk(image), duty, "migration")
+        judged.cut(Recovery(image, place / "image.db", Recorder()), Disk(image), duty, "migration")
         return judged.swept
     finally:
         shutil.rmtree(place)

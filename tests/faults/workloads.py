@@ -54,6 +54,7 @@ class Recorded(NamedTuple):
     """The number of each signal, by stream and key."""
     bodies: dict[tuple[str, str], bytes]
     """What each of them said."""
+    sector: int
     powersafe: bool
     """Whether the disk leaves alone what lies beside an interrupted write."""
 
@@ -92,7 +93,9 @@ def record_workload(
     finally:
         recorder.unregister()
     answered = {stream.name: stream.version for stream in workload.streams}
-    return Recorded(recorder.log, answered, workload.delivered, workload.bodies, recorder.powersafe)
+    return Recorded(
+        recorder.log, answered, workload.delivered, workload.bodies, recorder.sector, recorder.powersafe
+    )
 
 
 class Workload:
