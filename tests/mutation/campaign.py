@@ -116,7 +116,14 @@ def tests_of(reach: Reach, path: Path, line: int, choice: Choice) -> list[str]:
     known = Counter(test.partition("::")[0] for test in tests)
     nearest = {file for file, _ in known.most_common(choice.nearest)}
     first = [test for test in tests if test.partition("::")[0] in nearest][: choice.first]
+    # What happens when a module is imported, no test is known to reach.
+    first += [test for test in reach.seconds if is_named_after(path, test) and test not in first]
     return first + within(choice.enough_s, [test for test in tests if test not in first], reach)
+
+
+def is_named_after(path: Path, test: str) -> bool:
+    """Tell whether a test is in the file for the tests of a module."""
+    return Path(test.partition("::")[0]).name == f"test_{path.stem}.py"
 
 
 def within(seconds: float, tests: list[str], reach: Reach) -> list[str]:

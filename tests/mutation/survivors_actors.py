@@ -8,6 +8,7 @@ _HEADER = "a header more is written, which says the same"
 _BEGINS = "a second net: an actor that begins looks by itself"
 _DOUBT = "a doubt that stays has a flow rung for too early or once more, which does no harm"
 _TWICE = "the last flow of a page is looked at twice"
+_SPOOL = "a second net: the spool takes no order that is larger"
 _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -61,7 +62,12 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.mailbox": {
         "self._budget = 0  # 0 becomes 1": "each slice begins with a budget of its own",
     },
+    "persistasaurus.actors.postbox": {
+        "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 16 becomes 17": _SPOOL,
+        "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 20 becomes 21": _SPOOL,
+    },
     "persistasaurus.actors.supervisor": {
+        "_PAGE = 100  # 100 becomes 101": _SIZE,
         "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": _TWICE,
         "cell.is_rung = True  # True becomes False, at place 2": _BEGINS,
         "cell.is_rung = True  # True becomes False, at place 3": _BEGINS,
@@ -83,6 +89,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._doubtful.discard(flow_id)  # the call is left out": _DOUBT,
         "if len(page) == _PAGE and page[-1].wake_at is not None:  # 1 becomes 2": "none of them has no instant",
         "self._jumps = 0  # 0 becomes 1": "the first look counts them, before anything is known that could be doubted",
+        "flow_id, wait = header.stream, ((header.wake_at or 0) - now) / MICROSECONDS  # 0 becomes 1": (
+            "each of those that are due has an instant"
+        ),
         "if wait <= 0:  # 0 becomes 1": "rung for a second too early, a flow says itself when it is due",
         "self._doubtful.discard(flow_id)  # the call is left out, at place 2": _DOUBT,
         "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,

@@ -10,6 +10,8 @@ _ENOUGH = "a number has to be above the others, and need not be the next one"
 _GONE = "the last reference goes with the generator, and the connection with it"
 _KEPT = "how many streams are remembered is no promise"
 _MARK = "any byte of the file does for the mark, since all of it is asked for"
+_LINE = "how long a line may be before it is looked at closely"
+_TOLD = "each commit tells anew how long the log is"
 _PAGES = "one page of a thousand"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -19,6 +21,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_INSTRUCTIONS: Final = 100_000  # 100000 becomes 100001": _SIZE,
         '("cache_size", -1_024),  # 1024 becomes 1025': _SIZE,
         "flush()  # the call is left out": "the end syncs all; sooner, it holds up others less",
+        "schema.check(copy, schema.ladder())  # the call is left out": (
+            "a second net: the schema of what is copied was looked at, and the pages of the copy are"
+        ),
         "connection.pragma(name, setting)  # the call is left out": (
             "they save work: what is synced and what is removed is the draft's to look after"
         ),
@@ -113,6 +118,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "reference.close()  # the call is left out": "the last reference goes with the function",
         "roll_back(connection)  # the call is left out": "a connection that could not migrate is closed",
     },
+    "persistasaurus.store.snapshot": {
+        "connection.close()  # the call is left out": "there is nothing that this one could open",
+    },
     "persistasaurus.store.spool": {
         "data = read_own(self._refused / name, 2 * _SIZE_MAX)  # 2 becomes 3": "a bound on memory",
         "if self._now() - (folder / name).lstat().st_mtime_ns // 1000 > _LEFT_OVER_US:  # Gt becomes GtE": (
@@ -122,9 +130,11 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "  # 1 becomes 2": _ENOUGH,
         "self._last = min(max(self._now(), self._last + 1, int(newest[:_DIGITS]) + 1), _LAST)"
         "  # 1 becomes 2, at place 2": _ENOUGH,
+        "self._last = min(max(self._now(), self._last + 1), _LAST)  # 1 becomes 2": _ENOUGH,
     },
     "persistasaurus.store.sqlite": {
-        "if moved == pages:  # Eq becomes NotEq": "each commit tells anew how long the log is",
+        "if moved == pages:  # Eq becomes NotEq": _TOLD,
+        "if moved == pages:  # the condition is turned round": _TOLD,
         "connection.set_busy_timeout(0)  # 0 becomes 1": "a millisecond",
         "if writer.log_pages > self._truncate_at:  # Gt becomes GtE": _PAGES,
         "elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:  # Gt becomes GtE": _PAGES,
@@ -155,8 +165,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
     },
     "persistasaurus.store.transcript_reader": {
-        "_ESCAPED: Final = 6  # 6 becomes 7": "how long a line may be before it is looked at closely",
-        "_AROUND: Final = 64 * 1024  # 64 becomes 65": "how long a line may be before it is looked at closely",
+        "_ESCAPED: Final = 6  # 6 becomes 7": _LINE,
+        "_AROUND: Final = 64 * 1024  # 64 becomes 65": _LINE,
+        "_AROUND: Final = 64 * 1024  # 1024 becomes 1025": _LINE,
         "if self._file.read(1):  # 1 becomes 2": "whether anything follows is seen as well from two bytes",
         "names.close()  # the call is left out": _GONE,
         "self._connection.close()  # the call is left out": _GONE,

@@ -83,6 +83,27 @@ def test_the_checks_of_a_copy_let_python_have_its_turn_and_go_on(filled, path, t
     assert backup(path, target).findings == ()
 
 
+def test_the_lock_of_somebody_who_was_quicker_is_left_alone(filled, path, target):
+    lock = target.with_name("copy.db.lock")
+
+    def take_the_place(*_):
+        lock.unlink()
+        lock.write_text("mine")
+
+    backup(path, target, on_progress=take_the_place)
+
+    assert lock.read_text() == "mine"
+
+
+def test_of_a_store_that_cannot_be_read_nothing_stays_open(path, target, open_files):
+    path.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    with pytest.raises(StoreUnusable) as caught:
+        backup(path, target)
+
+    assert open_files(path.parent) == []
+    assert caught.value.__cause__ is not None  # whose frames would keep it
+
+
 def listing(directory):
     return {path.name: path.stat().st_size for path in directory.iterdir()}
 

@@ -45,22 +45,22 @@ def test_what_is_on_disk_means_the_same_in_every_release():
 
 
 @pytest.mark.parametrize(
-    ("error", "text"),
+    ("kind", "details", "text"),
     [
-        (WrongExpectedVersion("ada", 1, 2), "stream 'ada' is at version 2, not 1"),
-        (StreamNotFound("ada"), "no stream 'ada'"),
-        (StreamEnded("ada", "failed"), "stream 'ada' has ended (failed)"),
-        (InboxFull("ada", 5), "stream 'ada' has 5 unconsumed signals, which is the limit"),
+        (WrongExpectedVersion, ("ada", 1, 2), "stream 'ada' is at version 2, not 1"),
+        (StreamNotFound, ("ada",), "no stream 'ada'"),
+        (StreamEnded, ("ada", "failed"), "stream 'ada' has ended (failed)"),
+        (InboxFull, ("ada", 5), "stream 'ada' has 5 unconsumed signals, which is the limit"),
         (
-            SignalConflict("ada", "k"),
-            "signal 'k' was sent to stream 'ada' before, with another name or payload",
+            SignalConflict,
+            ("a", "k"),
+            "signal 'k' was sent to stream 'a' before, with another name or payload",
         ),
-        (RecordCorrupt("ada", None, "why"), "stream 'ada' is corrupt: why"),
-        (RecordCorrupt("ada", 3, "why"), "record 3 of stream 'ada' is corrupt: why"),
-        (NotAnExport(None, "why"), "why"),
-        (NotAnExport(7, "why"), "line 7: why"),
+        (RecordCorrupt, ("ada", None, "why"), "stream 'ada' is corrupt: why"),
+        (RecordCorrupt, ("ada", 3, "why"), "record 3 of stream 'ada' is corrupt: why"),
+        (NotAnExport, (None, "why"), "why"),
+        (NotAnExport, (7, "why"), "line 7: why"),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_an_error_says_what_is_wrong_and_where(error, text):
-    assert str(error) == text
+def test_an_error_says_what_is_wrong_and_where(kind, details, text):
+    assert str(kind(*details)) == text

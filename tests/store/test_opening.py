@@ -60,6 +60,15 @@ def test_a_store_of_a_newer_schema_is_refused_and_not_touched(closed, open_store
     assert contents(closed) == before
 
 
+def test_nothing_stays_open_of_a_store_that_is_refused(closed, open_store, open_files):
+    tamper(closed, "CREATE TABLE novelty (x)", version=3)
+    with pytest.raises(StoreUnusable) as caught:
+        open_store()
+
+    assert open_files(closed.parent) == []
+    assert caught.value.__traceback__ is not None  # whose frames would keep it
+
+
 def test_an_unclean_store_of_a_newer_schema_is_refused_and_not_touched(closed, open_store):
     other = apsw.Connection(str(closed))
     other.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

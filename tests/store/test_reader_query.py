@@ -177,6 +177,19 @@ def test_a_statement_sees_the_store_as_it_was_when_its_schema_was_looked_at(read
         reader.query(statement)
 
 
+def test_nothing_stays_open_of_a_statement_that_is_not_put(store, path, monkeypatch):
+    made, real = [], module._Sight.connect
+    monkeypatch.setattr(module._Sight, "connect", lambda sight: made.append(real(sight)) or made[-1])
+    store.close()
+    with StoreReader.open(path) as reader:
+        tamper(path, "CREATE TABLE intruder (x)")
+        with pytest.raises(StoreUnusable, match="intruder"):
+            reader.query("SELECT 1")
+
+        with pytest.raises(apsw.ConnectionClosedError):
+            made[-1].pragma("user_version")
+
+
 def test_what_comes_behind_a_statement_is_looked_at_quickly(reader):
     began = monotonic()
     with pytest.raises(QueryFailed, match="one statement"):

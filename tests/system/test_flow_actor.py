@@ -442,17 +442,47 @@ def test_an_actor_has_left_its_stream_before_it_says_so(
     tenants: dict[str, Any] = {}
 
     def report(self: FlowActor, message: Any) -> None:
-        if isinstance(message, requests.Left | requests.Ended):
+        if isinstance(message, requests.Left | requests.Ended | requests.Crashed):
             tenants[type(message).__name__] = self.around.tenancy._tenants.get(self.flow_id)
         original(self, message)
 
     monkeypatch.setattr(FlowActor, "report", report)
     handle = simulation.system.start(Works.waits, flow_id="flow")
+    crash_once(monkeypatch)
+    supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
     simulation.advance(REST_S)
     handle.signal("n", 1)
 
     assert handle.result(1) == 1
-    assert tenants == {"Left": None, "Ended": None}
+    assert tenants == {"Crashed": None, "Left": None, "Ended": None}
+
+
+def test_the_code_of_a_flow_whose_actor_has_crashed_ends_at_once(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = simulation.system.start(Works.tidies_up, flow_id="flow")
+    simulation.run_until_idle()
+    crash_once(monkeypatch)
+    gc.disable()
+    try:
+        supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
+        simulation.run_until_idle()
+        assert ended == ["tidied up"]
+    finally:
+        gc.enable()
+
+    assert handle.status == "waiting"
+
+
+def crash_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next flow actor that is rung for crash."""
+    original = FlowActor._on_ring
+
+    def crash(self: FlowActor) -> None:
+        monkeypatch.setattr(FlowActor, "_on_ring", original)
+        raise ZeroDivisionError("injected")
+
+    monkeypatch.setattr(FlowActor, "_on_ring", crash)
 
 
 def test_the_code_of_a_flow_that_goes_to_rest_ends_at_once_and_not_when_somebody_collects_it(

