@@ -295,6 +295,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._over(over, is_busy=machine.is_busy)
             return
         self._arm(machine.alarm)
+        if machine.is_too_long and not self._is_draining:
+            self._look_again()  # how long a history is, is known when it is recorded
         self.idle_or_not()
 
     def _carry_out(self, command: commands.Command) -> None:

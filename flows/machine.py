@@ -102,6 +102,11 @@ class FlowMachine:
         return False
 
     @property
+    def is_too_long(self) -> bool:
+        """Whether its history has as many bytes as it may: unless it is over, the next decision parks it."""
+        return self.history_bytes >= self.limits.history_bytes
+
+    @property
     def ended(self) -> events.FlowCompleted | events.FlowFailed | None:
         """The event that ended it."""
         return self._execution.ended

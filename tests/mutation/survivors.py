@@ -46,6 +46,7 @@ _FLOWS: dict[str, dict[str, str]] = {
             "one event more of those that a history may have"
         ),
         "self.history_bytes = 0  # 0 becomes 1": "one byte of fifty million",
+        "return self.history_bytes >= self.limits.history_bytes  # GtE becomes Gt": "one byte of fifty million",
         "self._begin(moment)  # the call is left out, at place 2": (
             "a machine that repairs is new: its decision is empty, and all that waits is armed behind this"
         ),

@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from persistasaurus import (
@@ -32,7 +32,7 @@ from persistasaurus.actors.cell import Phase
 from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
-from persistasaurus.flows import events
+from persistasaurus.flows import Limits, events
 from persistasaurus.flows.commands import Decision
 from persistasaurus.flows.machine import FlowMachine
 from persistasaurus.flows.messages import SignalArrived
@@ -107,6 +107,16 @@ class Works(Flow):
     async def gives_up(self) -> None:
         with suppress(StepError):
             await gather(self.breaks(), self.takes(5))
+
+    @flow
+    async def talks(self) -> int:
+        await self.says("x" * 100)
+        return await wait_for("n", int)
+
+    @step
+    async def says(self, word: str) -> str:
+        await asyncio.sleep(STEP_S)
+        return word * 10
 
     @step
     async def takes(self, seconds: int) -> int:
@@ -368,6 +378,43 @@ def test_a_flow_that_has_said_too_late_that_it_is_idle_does_not_count_as_such_wh
         supervisor._idling._is_sweeping = True  # and nobody looks until the end
         assert handle.result(STEP_S) == STEP_S
     assert not supervisor._idling._since
+
+
+def test_a_flow_whose_history_has_become_too_long_is_parked_before_anything_else_happens(
+    store: FaultyStore,
+) -> None:
+    with Simulation(
+        [Works], store=lambda _: cast("Any", store), limits=Limits(history_bytes=500)
+    ) as simulation:
+        handle = simulation.system.start(Works.waits, flow_id="flow")
+        simulation.run_until_idle()
+        early = [Deliver("flow", "another", f"{n}", b'"%s"' % (b"x" * 200), 0) for n in range(3)]
+        store.inner.commit(early)
+        supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
+        simulation.run_until_idle()
+
+        assert kinds(handle)[-4:] == ["signal_received"] * 3 + ["parked"]
+
+
+def test_a_flow_whose_history_has_become_too_long_as_the_system_closes_is_parked_at_the_next_start(
+    store: FaultyStore,
+) -> None:
+    def opened(_: Any) -> Any:
+        store.reopen()
+        return store
+
+    with Simulation([Works], store=opened, limits=Limits(history_bytes=500)) as simulation:
+        simulation.system.start(Works.talks, flow_id="flow")
+        simulation.advance(1)
+        supervisor_of(simulation.system).on_receive(requests.Drain(Reply()))
+        simulation.advance(STEP_S)
+        handle = simulation.system.flow("flow")
+        assert kinds(handle)[-1] == "step_completed"
+        simulation.crash()
+        simulation.boot()
+        simulation.run_until_idle()
+
+        assert kinds(simulation.system.flow("flow"))[-1] == "parked"
 
 
 def test_a_flow_that_has_more_signals_to_look_at_does_not_go_to_rest_before(
