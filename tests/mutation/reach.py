@@ -76,12 +76,17 @@ def main(target: str, *tests: str) -> int:
     tracer.coverage.start()
     code = pytest.main(["-q", "-p", "no:cacheprovider", *tests], plugins=[tracer])
     tracer.coverage.stop()
-    Path(target).write_text(json.dumps(tracer.reach()), encoding="utf-8")
+    write(Path(target), tracer.reach())
     return int(code)
 
 
+def write(path: Path, reach: Reach) -> None:
+    """Write what is known to a file."""
+    path.write_text(json.dumps(reach), encoding="utf-8")
+
+
 def read(path: Path) -> Reach:
-    """Read what `main` has written."""
+    """Read what was written."""
     return Reach(*json.loads(path.read_text(encoding="utf-8")))
 
 

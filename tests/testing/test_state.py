@@ -46,7 +46,7 @@ from simulation.outside import renew
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-calls = count()
+calls = count(1)
 grown: list[int] = []
 counted = {"calls": 0}
 
