@@ -575,6 +575,21 @@ def test_a_flow_that_is_paused_while_it_sleeps_stays_in_good_health(
     assert caplog.records == []
 
 
+def test_a_signal_that_comes_while_the_system_closes_stays_for_the_next_start(
+    simulation: Simulation, store: FaultyStore
+) -> None:
+    handle = simulation.system.start(Works.waits, flow_id="flow")
+    simulation.run_until_idle()
+    supervisor = supervisor_of(simulation.system)
+    supervisor.on_receive(requests.Drain(Reply()))
+    store.inner.commit([Deliver("flow", "n", "one", b"1", 0)])
+    supervisor.on_receive(requests.Ring("flow"))
+    simulation.run_until_idle()
+
+    assert "signal_received" not in kinds(handle)
+    assert len(store.inner.inbox("flow")) == 1
+
+
 def test_a_flow_whose_turn_to_recover_comes_while_the_system_closes_begins_nothing_new() -> None:
     with Simulation([Works], rules=SupervisorRules(idle_s=1000.0, max_activations=1)) as simulation:
         for name in ("a", "b", "c"):
