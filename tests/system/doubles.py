@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from persistasaurus.actors.seam import SystemClock
 from persistasaurus.flows import events
-from persistasaurus.store import Durability, SqliteStore
+from persistasaurus.store import CommitUnknown, Durability, RecordCorrupt, SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,3 +96,27 @@ class FaultyStore:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+def losing(_: int, store: FaultyStore) -> None:
+    """Lose the next commit, which halts the store."""
+    store.fail = None
+    store.inner._halted = error = CommitUnknown("injected")
+    raise error
+
+
+def losing_records(number: int, store: FaultyStore) -> None:
+    """Lose the next commit that has records, which halts the store."""
+    if any(getattr(write, "records", ()) for write in store.writes):
+        losing(number, store)
+
+
+def damage_inbox(store: FaultyStore, flow_id: str, reason: str) -> None:
+    """Have a flow's inbox be unreadable, until `store.inbox` is deleted."""
+
+    def inbox(stream: str, limit: int) -> Any:
+        if stream == flow_id:
+            raise RecordCorrupt(stream, None, reason)
+        return store.inner.inbox(stream, limit=limit)
+
+    store.inbox = inbox  # type: ignore[attr-defined]

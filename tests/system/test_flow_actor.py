@@ -36,8 +36,17 @@ from persistasaurus.flows import Limits, events
 from persistasaurus.flows.commands import Decision
 from persistasaurus.flows.machine import FlowMachine
 from persistasaurus.flows.messages import SignalArrived
-from persistasaurus.store import CommitUnknown, Deliver, RecordCorrupt
-from system.doubles import FaultyStore, completions, kinds, live_flows, memory_store, supervisor_of
+from persistasaurus.store import Deliver
+from system.doubles import (
+    FaultyStore,
+    completions,
+    damage_inbox,
+    kinds,
+    live_flows,
+    losing,
+    memory_store,
+    supervisor_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,21 +169,7 @@ def actor_of(simulation: Simulation, flow_id: str) -> FlowActor:
 
 
 def damaged(store: FaultyStore, flow_id: str) -> None:
-    """Have a flow's inbox be unreadable, until `store.inbox` is deleted."""
-
-    def inbox(stream: str, limit: int) -> Any:
-        if stream == flow_id:
-            raise RecordCorrupt(stream, None, "signal 1 in its inbox does not match its checksum")
-        return store.inner.inbox(stream, limit=limit)
-
-    store.inbox = inbox  # type: ignore[attr-defined]
-
-
-def losing(_: int, store: FaultyStore) -> None:
-    """Lose the next commit, which halts the store."""
-    store.fail = None
-    store.inner._halted = error = CommitUnknown("injected")
-    raise error
+    damage_inbox(store, flow_id, "signal 1 in its inbox does not match its checksum")
 
 
 # --------------------------------------------------------------------------------- damage in the inbox

@@ -28,7 +28,7 @@ from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.events import Failure, FlowFailed
 from persistasaurus.store import CommitUnknown, RecordCorrupt, StoreFenced, StoreFull, StoreHalted
-from system.doubles import FaultyStore, kinds, live_flows, memory_store, supervisor_of
+from system.doubles import FaultyStore, kinds, live_flows, losing_records, memory_store, supervisor_of
 from system.test_rest import crashing
 
 if TYPE_CHECKING:
@@ -459,14 +459,8 @@ def test_a_flow_that_the_store_has_failed_before_waits_no_longer_the_next_time(
 ) -> None:
     handle = simulation.system.start(Counts.main, 4, flow_id="bad")
 
-    def lose(_: int, store: FaultyStore) -> None:
-        if any(getattr(write, "records", ()) for write in store.writes):
-            store.fail = None
-            store.inner._halted = error = CommitUnknown("injected")
-            raise error
-
     for n in range(1, 5):
-        store.fail = lose
+        store.fail = losing_records
         handle.signal("n", 1, signal_id=f"signal-{n}")
         simulation.run_until_idle()
         assert store.fail is None

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from persistasaurus import Flow, FlowParked, current_step, flow, step, wait_for
 from persistasaurus.actors.testing.simulation import Simulation
-from persistasaurus.store import CommitUnknown, RecordCorrupt
-from system.doubles import FaultyStore, memory_store, supervisor_of
+from system.doubles import FaultyStore, damage_inbox, losing_records, memory_store, supervisor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,12 +80,7 @@ def test_the_next_has_its_turn_as_soon_as_the_step_has_ended(suspects: Suspects)
 
 
 def test_the_next_has_its_turn_as_soon_as_the_flow_is_parked(suspects: Suspects) -> None:
-    def inbox(stream: str, limit: int) -> Any:
-        if stream == suspects.first:
-            raise RecordCorrupt(stream, None, "injected")
-        return suspects.store.inner.inbox(stream, limit=limit)
-
-    suspects.store.inbox = inbox  # type: ignore[attr-defined]
+    damage_inbox(suspects.store, suspects.first, "injected")
     suspects.signal_the_first()
 
     with pytest.raises(FlowParked, match="injected"):
@@ -95,13 +89,7 @@ def test_the_next_has_its_turn_as_soon_as_the_flow_is_parked(suspects: Suspects)
 
 
 def test_the_next_has_its_turn_as_soon_as_the_actor_of_the_flow_has_crashed(suspects: Suspects) -> None:
-    def lose(_: int, store: FaultyStore) -> None:
-        if any(getattr(write, "records", ()) for write in store.writes):
-            store.fail = None
-            store.inner._halted = error = CommitUnknown("injected")
-            raise error
-
-    suspects.store.fail = lose
+    suspects.store.fail = losing_records
     suspects.signal_the_first()
 
     assert suspects.store.fail is None
