@@ -32,6 +32,7 @@ from .flows import (
     wait_for,
 )
 from .flows.errors import (
+    AlreadyAwaitedError,
     FlowAlreadyExists,
     FlowDefinitionError,
     FlowEnded,
@@ -55,6 +56,7 @@ from .flows.errors import (
 from .store import Durability, StoreError, StoreOwned
 
 __all__ = [
+    "AlreadyAwaitedError",
     "Done",
     "Durability",
     "EventSourcedActor",

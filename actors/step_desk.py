@@ -106,7 +106,7 @@ class StepDesk:
         """Tell the outcomes that are not recorded yet."""
         if flow_id not in self._open:
             return []
-        return [report for report in self.attempts(flow_id).values() if report is not None]
+        return [_without_value(report) for report in self.attempts(flow_id).values() if report is not None]
 
     def settle(self, report: StepReport) -> None:
         """Forget an outcome: it is recorded, or came too late to matter."""
@@ -182,7 +182,7 @@ class _Calling:
     def __call__(self) -> Any:
         token = enter_step(self.context)
         try:
-            return self.step_run.step.run(self._view, self.step_run.values, self.limits)
+            return self.step_run.step.run(self._view, self.step_run.arguments(), self.limits)
         finally:
             leave_step(token)
 
@@ -194,7 +194,13 @@ class _Awaiting(_Calling):
 
     async def __call__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - awaited by the loop
         enter_step(self.context)
-        return await self.step_run.step.run_async(self._view, self.step_run.values, self.limits)
+        return await self.step_run.step.run_async(self._view, self.step_run.arguments(), self.limits)
+
+
+def _without_value(report: StepReport) -> StepReport:
+    """Return a report with the result as bytes only: who heard of it before may have changed the value."""
+    message = report.message
+    return report._replace(message=replace(message, value=None)) if type(message) is StepSucceeded else report
 
 
 def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored:
@@ -240,7 +246,7 @@ def _text(error: BaseException | None) -> str:
 def _reconcile(run: StepRun, view: Any) -> bytes | None:
     step = run.step
     assert step.reconcile is not None
-    found = step.parameters.call_other(step.reconcile, run.values, *((view,) if step.is_method else ()))
+    found = step.parameters.call_other(step.reconcile, run.arguments(), *((view,) if step.is_method else ()))
     if found is None:
         return None
     if not isinstance(found, Done):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable
+from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from .errors import NotDurableError
-from .request import NOWHERE, Location, Request
+from .errors import AlreadyAwaitedError, NotDurableError
+from .request import NOWHERE, Location, Request, enter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
+    from contextvars import Context
     from types import CodeType
 
     from .request import Driver, Waiter
@@ -67,14 +69,20 @@ class RunQueue:
 
 
 class Branch:
-    """One coroutine of a flow: its body, or an awaitable given to `gather`."""
+    """One coroutine of a flow: its body, or an awaitable given to `gather`.
 
-    __slots__ = ("_coroutine", "_ended", "_queue")
+    It runs in a context of its own, as a task of asyncio does: what it sets, the others do not see.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], queue: RunQueue, ended: Ended | Place) -> None:
+    __slots__ = ("_coroutine", "_ended", "_queue", "context")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], queue: RunQueue, ended: Ended | Place, context: Context
+    ) -> None:
         self._coroutine = coroutine
         self._queue = queue
         self._ended = ended
+        self.context = context
         queue.branches[self] = None
 
     def resolve(self, value: Any) -> None:
@@ -87,8 +95,9 @@ class Branch:
 
     def resume(self, driver: Driver, value: Any, error: BaseException | None) -> None:
         """Run the coroutine to its next await, and have the driver do what it asks for."""
+        run, coroutine = self.context.run, self._coroutine
         try:
-            request = self._coroutine.send(value) if error is None else self._coroutine.throw(error)
+            request = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
         except StopIteration as stop:
             del self._queue.branches[self]
             self._ended.resolve(stop.value)
@@ -102,17 +111,18 @@ class Branch:
         if not isinstance(request, Request):
             self.fail(not_durable(request))
             return
-        request.is_begun = True
         try:
+            request.claim()
             request.begin(driver, self)
         except Exception as error:  # noqa: BLE001 - the flow is told where it awaits
             self.fail(error)
 
     def close(self) -> None:
-        """Drop the coroutine. Its `finally` blocks run, and can do nothing durable."""
+        """Drop the coroutine. Its `finally` blocks run, as code of no flow: they can do nothing durable."""
+        self.context.run(enter, None)
         for _ in range(_AWAITS_IN_FINALLY):
             try:
-                self._coroutine.close()
+                self.context.run(self._coroutine.close)
             except RuntimeError:
                 continue  # it awaited instead of ending: once more
             except BaseException:  # noqa: BLE001 - user code, in a flow that is no longer there
@@ -196,6 +206,11 @@ class Gathered:
         """Where the gather is awaited."""
         return self._waiter.location
 
+    @property
+    def context(self) -> Context:
+        """The context variables of the code that awaits the gather."""
+        return self._waiter.context
+
 
 class Place:
     """One branch's place in a gather."""
@@ -219,30 +234,51 @@ class Place:
         """Where the gather is awaited."""
         return self._gathered.location
 
+    @property
+    def context(self) -> Context:
+        """The context variables of the code that awaits the gather."""
+        return self._gathered.context
+
 
 def launch(awaitable: Awaitable[Any], place: Place, queue: RunQueue, driver: Driver) -> None:
     """Start one awaitable of a gather, at once; whatever is no request becomes a branch."""
     if isinstance(awaitable, Request):
-        awaitable.is_begun = True
+        awaitable.claim()
         awaitable.begin(driver, place)
     else:
         is_coroutine = type(awaitable) is CoroutineType
         coroutine = cast("Coroutine[Any, Any, Any]", awaitable) if is_coroutine else _awaiting(awaitable)
-        Branch(coroutine, queue, place).resume(driver, None, None)
+        Branch(coroutine, queue, place, place.context.copy()).resume(driver, None, None)
 
 
 async def _awaiting(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def check_awaitable(awaitable: object) -> None:
-    """Refuse what nobody could await.
+def check_awaitables(awaitables: Sequence[Any]) -> None:
+    """Refuse what nobody could await, or not again, before any of them has begun.
 
     Raises:
-        NotDurableError: it is one of these.
+        NotDurableError: one of them cannot be awaited.
+        AlreadyAwaitedError: one of them was awaited before, or is there twice.
     """
-    if not isinstance(awaitable, Awaitable):
-        raise not_durable(awaitable)
+    seen: set[int] = set()
+    for awaitable in awaitables:
+        if not isinstance(awaitable, Awaitable):
+            raise not_durable(awaitable)
+        key = id(cast("object", awaitable))
+        if key in seen or _was_awaited(cast("Awaitable[Any]", awaitable)):
+            raise AlreadyAwaitedError(
+                f"gather() was given {awaitable!r}, which was awaited before, or is there twice. It does its"
+                " work once: make a call for each place"
+            )
+        seen.add(key)
+
+
+def _was_awaited(awaitable: Awaitable[Any]) -> bool:
+    if type(awaitable) is CoroutineType:
+        return getcoroutinestate(cast("Coroutine[Any, Any, Any]", awaitable)) != CORO_CREATED
+    return isinstance(awaitable, Request) and cast("Request[Any]", awaitable).is_begun
 
 
 def not_durable(request: object) -> NotDurableError:

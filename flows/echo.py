@@ -63,9 +63,7 @@ class Echoes(Protocol):
         """Take note of what somebody should know."""
         ...
 
-    def seal(
-        self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits
-    ) -> tuple[bytes, msgspec.Struct | None]:
+    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
         """Encode the arguments of a call."""
         ...
 
@@ -118,11 +116,9 @@ class Recorder:
         """Have it told."""
         self.decision.commands.append(Warn(text))
 
-    def seal(
-        self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits
-    ) -> tuple[bytes, msgspec.Struct | None]:
+    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
         """Encode, and look whether it comes back."""
-        return codec.seal(values, limits)
+        return codec.seal(values, limits)[0]
 
     def _armed(self, due: Due) -> Due:
         due.arm(self.moment)
@@ -158,14 +154,12 @@ class Expected:
     def warn(self, text: str) -> None:
         """Tell nobody: it was told when it happened."""
 
-    def seal(
-        self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits
-    ) -> tuple[bytes, msgspec.Struct | None]:
+    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
         """Encode; look whether it comes back only where the history does not show that it did."""
         data = codec.encode_unchecked(values)
         if data is not None and self._is_recorded(data):
-            return data, None
-        return codec.seal(values, limits)
+            return data
+        return codec.seal(values, limits)[0]
 
     def _is_recorded(self, data: bytes) -> bool:
         ahead = self._position + len(self._next)

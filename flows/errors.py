@@ -4,6 +4,7 @@ PersistasaurusError
 ├── FlowDefinitionError     fix the definition: it is refused when it is made or registered
 │   └── FlowNotRegistered   this process does not have the flow's code
 ├── NotDurableError         await the durable replacement that the message names
+├── AlreadyAwaitedError     make a new call for each await, or keep the first one's result
 ├── NotInFlowError          call steps, and wait, inside a flow only
 ├── FlowStateError          return the value from the step instead of assigning it
 ├── PayloadError            the value at `path` does not survive being stored; change it or its annotation
@@ -50,6 +51,10 @@ class FlowNotRegistered(FlowDefinitionError):
 
 class NotDurableError(PersistasaurusError):
     """A flow awaited something that would be lost with the process."""
+
+
+class AlreadyAwaitedError(PersistasaurusError, RuntimeError):
+    """A flow awaited the same call, or coroutine, a second time; nothing was done again."""
 
 
 class NotInFlowError(PersistasaurusError):

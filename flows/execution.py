@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from . import events
-from .branch import Branch, Ended, Gathered, NoLoop, Place, RunQueue, check_awaitable, launch
+from .branch import Branch, Ended, Gathered, NoLoop, Place, RunQueue, check_awaitables, launch
 from .echo import Expected
 from .errors import PayloadError, StepError
 from .pending import Due, Ending, Phase, StepRun, Timer, Wait
@@ -20,7 +20,7 @@ from .signals import Mailboxes
 from .text import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from .echo import Echoes
     from .flow import FlowDefinition
@@ -63,8 +63,6 @@ class Execution:
         self._last_timer = 0
         self._random: random.Random | None = None
         self._seed = 0
-        self._context = Context()
-        self._context.run(enter, self)
 
     # ------------------------------------------------------------------------------------- driving
     @property
@@ -87,22 +85,21 @@ class Execution:
             self._driven(self.queue.drain)
 
     def _driven(self, code: Callable[..., Any], *args: Any) -> Any:
-        """Run some of the flow's code: in a context of its own, and with asyncio refused."""
+        """Run some of the flow's code, with asyncio refused."""
         # The documented hooks for implementors of loops. Nobody imports asyncio for this: it takes its time.
         asyncio: Any = sys.modules.get("asyncio.events")
         if asyncio is None or not hasattr(asyncio, "_set_running_loop"):
-            return self._context.run(code, *args)
+            return code(*args)
         loop = asyncio._get_running_loop()  # noqa: SLF001
         asyncio._set_running_loop(_NO_LOOP)  # noqa: SLF001
         try:
-            return self._context.run(code, *args)
+            return code(*args)
         finally:
             asyncio._set_running_loop(loop)  # noqa: SLF001
 
     def close(self) -> None:
         """Drop the code. It ends as code of no flow, so that it can do nothing durable any more."""
         self.is_over = True
-        self._context.run(enter, None)
         while self.queue.branches:
             branch, _ = self.queue.branches.popitem()
             self._driven(branch.close)
@@ -150,16 +147,14 @@ class Execution:
         """The time at which the flow went on."""
         return _EPOCH + self.at * _MICROSECOND
 
-    def seal(self, codec: Codec, values: msgspec.Struct) -> tuple[bytes, msgspec.Struct | None]:
+    def seal(self, codec: Codec, values: msgspec.Struct) -> bytes:
         """Encode the arguments of a call, and see that they come back."""
         return self.echoes.seal(codec, values, self._payload_limits)
 
-    def begin_step(
-        self, step: Step[..., Any], data: bytes, values: msgspec.Struct | None, waiter: Waiter
-    ) -> None:
+    def begin_step(self, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
         """Begin a step, under the next number."""
         self._last_step = number = self._last_step + 1
-        run = self.steps[number] = StepRun(number, step, data, values, waiter)
+        run = self.steps[number] = StepRun(number, step, data, waiter)
         self.echoes.step(run)
 
     def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None:
@@ -182,8 +177,7 @@ class Execution:
         self, branches: tuple[Awaitable[Any], ...], waiter: Waiter, *, return_exceptions: bool
     ) -> None:
         """Begin several things, in order."""
-        for awaitable in branches:
-            check_awaitable(awaitable)
+        check_awaitables(branches)
         gathered = Gathered(len(branches), waiter, return_exceptions=return_exceptions)
         for index, awaitable in enumerate(branches):
             launch(awaitable, Place(gathered, index), self.queue, self)
@@ -203,17 +197,19 @@ class Execution:
         self.has_started = True
         self._seed = fact.seed
         values = self._definition.parameters.decode(bytes(fact.args))
+        # Empty: what the thread that comes by has in its context is nothing that a replay could know.
+        context = Context()
+        context.run(enter, self)
         try:
-            main = self._driven(self._begin, values)
+            coroutine = self._driven(context.run, self._begin, values)
         except BaseException as error:  # noqa: BLE001 - user code
             self._crash(error)
         else:
-            main.resolve(None)
+            Branch(coroutine, self.queue, Ended(self._complete, self._crash), context).resolve(None)
 
-    def _begin(self, values: msgspec.Struct) -> Branch:
+    def _begin(self, values: msgspec.Struct) -> Coroutine[Any, Any, Any]:
         self.instance = self._definition.new()
-        coroutine = self._definition.body(self.instance, values)
-        return Branch(coroutine, self.queue, Ended(self._complete, self._crash))
+        return self._definition.body(self.instance, values)
 
     def _step_completed(self, fact: events.StepCompleted, value: Any) -> None:
         run = self._begun(fact.step)
@@ -282,7 +278,7 @@ class Execution:
             if wait.step is None:
                 wait.waiter.resolve(value)
             else:
-                run = self.steps[wait.number] = StepRun(wait.number, wait.step, data, value, wait.waiter)
+                run = self.steps[wait.number] = StepRun(wait.number, wait.step, data, wait.waiter)
                 self.echoes.step(run)
 
     # ----------------------------------------------------------------------------------------- end

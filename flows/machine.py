@@ -16,6 +16,7 @@ The machine is pure: no I/O, no threads, no clock. Theory of operation:
 
 from __future__ import annotations
 
+from contextvars import Context
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -240,7 +241,8 @@ class FlowMachine:
         instance = self._execution.instance
         if not query.fits(instance):
             raise NotInFlowError(f"{query!r} asks for state that {self._name} does not have")
-        return query.ask(instance, args, kwargs)
+        # In a context of its own: it leaves nothing behind on a thread that drives other flows, too.
+        return Context().run(query.ask, instance, args, kwargs)
 
     def view(self, run: StepRun) -> Any:
         """Return the flow's state as the step may see it: a copy that it cannot assign to."""

@@ -131,7 +131,6 @@ class StepRun:
     """
 
     __slots__ = (
-        "_values",
         "approved",
         "attempt",
         "data",
@@ -146,13 +145,10 @@ class StepRun:
         "waiter",
     )
 
-    def __init__(
-        self, number: int, step: Step[..., Any], data: bytes, values: msgspec.Struct | None, waiter: Waiter
-    ) -> None:
+    def __init__(self, number: int, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
         self.number = number
         self.step = step
         self.data = data
-        self._values = values
         self.waiter = waiter
         self.phase = Phase.SCHEDULED
         self.due: Due | None = None
@@ -163,12 +159,9 @@ class StepRun:
         self.is_live = False
         self.is_doubtful = True
 
-    @property
-    def values(self) -> msgspec.Struct:
-        """The arguments, as they came back from the store."""
-        if self._values is None:
-            self._values = self.step.parameters.decode(self.data)
-        return self._values
+    def arguments(self) -> msgspec.Struct:
+        """Decode the arguments: anew for each attempt, which may change its own as it likes."""
+        return self.step.parameters.decode(self.data)
 
     def schedule(self, due: Due) -> None:
         """Wait for a time."""

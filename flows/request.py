@@ -12,12 +12,13 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from .errors import NotInFlowError
+from .errors import AlreadyAwaitedError, NotInFlowError
 from .text import storable
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Generator
+    from contextvars import Context
     from datetime import datetime, timedelta
 
     import msgspec
@@ -44,6 +45,11 @@ class Waiter(Protocol):
         """Where in the source it waits."""
         ...
 
+    @property
+    def context(self) -> Context:
+        """The context variables of the code that waits."""
+        ...
+
 
 class Driver(Protocol):
     """What the flow machine offers to the code that it drives."""
@@ -62,13 +68,11 @@ class Driver(Protocol):
         """Return the time at which the flow went on."""
         ...
 
-    def seal(self, codec: Codec, values: msgspec.Struct) -> tuple[bytes, msgspec.Struct | None]:
-        """Encode arguments. The values that come back may be left out where bytes are sure to decode."""
+    def seal(self, codec: Codec, values: msgspec.Struct) -> bytes:
+        """Encode arguments, and see that they come back."""
         ...
 
-    def begin_step(
-        self, step: Step[..., Any], data: bytes, values: msgspec.Struct | None, waiter: Waiter
-    ) -> None:
+    def begin_step(self, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
         """Begin a step."""
         ...
 
@@ -138,7 +142,7 @@ NOWHERE = Location("", 0)
 
 
 class Request(Generic[T]):
-    """Something durable that a flow can await. Each await begins it anew; nothing happens before."""
+    """Something durable that a flow can await, once. Nothing happens before."""
 
     __slots__ = ("is_begun",)
 
@@ -150,6 +154,19 @@ class Request(Generic[T]):
         if _driver.get() is None:
             driver(repr(self))
         return (yield self)
+
+    def claim(self) -> None:
+        """Note that it is awaited.
+
+        Raises:
+            AlreadyAwaitedError: it was awaited before.
+        """
+        if self.is_begun:
+            raise AlreadyAwaitedError(
+                f"{self!r} was awaited before, and it does its work once. Make a new call for each await, or"
+                " keep the result of the first"
+            )
+        self.is_begun = True
 
     def begin(self, driver: Driver, waiter: Waiter) -> None:
         """Have the driver do it, for a waiter."""

@@ -87,17 +87,16 @@ def current_step() -> StepContext:
 class StepCall(Request[R]):
     """A call of a step, to be awaited in the flow. Nothing happens before it is."""
 
-    __slots__ = ("_data", "_step", "_values")
+    __slots__ = ("_data", "_step")
 
-    def __init__(self, step: Step[..., R], data: bytes, values: msgspec.Struct | None) -> None:
+    def __init__(self, step: Step[..., R], data: bytes) -> None:
         self.is_begun = False
         self._step = step
         self._data = data
-        self._values = values
 
     def begin(self, driver: Driver, waiter: Waiter) -> None:
         """Start the step."""
-        driver.begin_step(self._step, self._data, self._values, waiter)
+        driver.begin_step(self._step, self._data, waiter)
 
     def __repr__(self) -> str:
         return f"<call of step {self._step.name!r}; await it>"
@@ -182,7 +181,7 @@ class Step(Generic[P, R]):
         """
         current = driver(self) if _context.get() is None else self._refuse()
         parameters = self.parameters
-        return StepCall(self, *current.seal(parameters.codec, parameters.bind(args, kwargs)))
+        return StepCall(self, current.seal(parameters.codec, parameters.bind(args, kwargs)))
 
     def bind_to(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R]:
         """Bind a call on a flow, which has to be the one that is running.
@@ -197,7 +196,7 @@ class Step(Generic[P, R]):
                 " running; a flow calls its own steps, and module-level ones"
             )
         parameters = self.parameters
-        return StepCall(self, *current.seal(parameters.codec, parameters.bind(args, kwargs)))
+        return StepCall(self, current.seal(parameters.codec, parameters.bind(args, kwargs)))
 
     def _refuse(self) -> NoReturn:
         raise NotInFlowError(

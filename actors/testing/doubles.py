@@ -94,12 +94,12 @@ class StepDouble(Generic[R]):
     # ------------------------------------------------------------------------------------ its work
     def run(self, run: StepRun, context: StepContext, limits: PayloadLimits, *, bare: bool) -> Any:
         """Make an attempt: sealed as a real one's outcome, `bare` as one of an isolated step."""
-        args = msgspec.structs.asdict(run.values)
+        args = msgspec.structs.asdict(run.arguments())
         self.runs.append(DoubleCall(context.flow_id, context.step, context.attempt, args))
         work = self._script.popleft() if self._script else self._usual
         token = enter(context)
         try:
-            value = self.step.parameters.call_other(work, run.values)
+            value = self.step.parameters.call_other(work, run.arguments())
         finally:
             leave(token)
         if inspect.isawaitable(value) or self._took_s:
@@ -118,8 +118,8 @@ class StepDouble(Generic[R]):
         return sealed[0] if bare else sealed
 
     def _returning(self, value: R) -> Callable[..., R]:
-        self.step.result.seal(value)
-        return lambda *_, **__: value
+        data, _ = self.step.result.seal(value)
+        return lambda *_, **__: self.step.result.decode(data)
 
     def _untold(self, *_: Any, **__: Any) -> None:
         try:

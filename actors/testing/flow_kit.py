@@ -248,7 +248,7 @@ class FlowTestKit(Generic[R]):
 
 
 def _run(run: StepRun, attempt: int) -> Effect:
-    return Effect("run", run.number, run.step.name, attempt, msgspec.structs.asdict(run.values))
+    return Effect("run", run.number, run.step.name, attempt, msgspec.structs.asdict(run.arguments()))
 
 
 def _joined(one: Decided, other: Decided) -> Decided:

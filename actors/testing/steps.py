@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from contextvars import Context
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +89,13 @@ class SimulatedExecutor:
     def _outcome(self, task: StepTask) -> tuple[StepOutcome, float]:
         took = 0.0
         try:
-            value = self.perform(task)
+            # As in the real one, steps leave nothing behind for each other, nor for the test.
+            context = Context()
+            value = context.run(self.perform, task)
             if asyncio.iscoroutine(value):
                 loop = VirtualLoop()
                 try:
-                    value = loop.run(value)
+                    value = context.run(loop.run, value)
                 finally:
                     took = loop.time()
                     loop.close()

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from types import coroutine
 from typing import Any
@@ -409,7 +410,7 @@ def test_a_flow_that_awaits_whatever_is_done_to_it_is_dropped_in_the_end() -> No
 
     waiting = stubborn()
     waiting.send(None)
-    dropped = Branch(waiting, RunQueue(None), Ended(awaits.append, awaits.append))
+    dropped = Branch(waiting, RunQueue(None), Ended(awaits.append, awaits.append), Context())
     dropped.close()
     assert len(awaits) == 100
 

@@ -297,7 +297,7 @@ def arguments_changed_on_the_way(patch: pytest.MonkeyPatch) -> None:
     def run(before: Any, self: Any, flow_id: str, run: Any, attempt: int, *args: Any) -> None:
         if attempt > 1 and run.data.startswith(b'{"n":'):
             n = msgspec.json.decode(run.data)["n"]
-            run._values = run.step.parameters.decode(msgspec.json.encode({"n": n + 1}))
+            run.data = msgspec.json.encode({"n": n + 1})
         before(self, flow_id, run, attempt, *args)
 
     wrap(patch, StepDesk, "run", run)
