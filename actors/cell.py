@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from ..flows.settings import check_count, check_seconds, check_type
 from . import requests
 from .journal import tell
 from .surroundings import Bell
@@ -37,7 +40,7 @@ class Phase(enum.Enum):
     """It is parked, or has ended, and crashes all the same: nobody can be answered for a while."""
 
 
-class RestartRules(NamedTuple):
+class RestartRules(msgspec.Struct, frozen=True):
     """When a crashed flow is started anew: after growing waits, and so often within a period. Seconds."""
 
     initial_s: float = 0.05
@@ -47,8 +50,16 @@ class RestartRules(NamedTuple):
     max_restarts: int = 5
     period_s: float = 60.0
 
+    def __post_init__(self) -> None:
+        """Refuse what is no time, and what nobody can count to."""
+        for option in ("initial_s", "maximum_s", "period_s"):
+            check_seconds("RestartRules", option, getattr(self, option))
+        check_seconds("RestartRules", "factor", self.factor, least=1.0)
+        check_seconds("RestartRules", "jitter", self.jitter)
+        check_count("RestartRules", "max_restarts", self.max_restarts, least=0)
 
-class SupervisorRules(NamedTuple):
+
+class SupervisorRules(msgspec.Struct, frozen=True):
     """How flows are kept. Seconds, where it is about time."""
 
     idle_s: float = 5.0
@@ -58,6 +69,18 @@ class SupervisorRules(NamedTuple):
     restart: RestartRules = RestartRules()
     horizon_s: float = 30.0
     """So far ahead it is known in memory whose time comes when; what is later stays in the store."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no time, and what nobody can count to.
+
+        Raises:
+            TypeError, ValueError: saying which, and what it may be.
+        """
+        check_seconds("SupervisorRules", "idle_s", self.idle_s)
+        check_seconds("SupervisorRules", "horizon_s", self.horizon_s)
+        check_count("SupervisorRules", "max_idle", self.max_idle, least=0)
+        check_count("SupervisorRules", "max_activations", self.max_activations)
+        check_type("SupervisorRules", "restart", self.restart, RestartRules)
 
 
 class Cell:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, overload
+import os
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 from pykka import Timeout
 
 from ..flows import FlowCall, Limits, Registry
 from ..flows.errors import SystemClosed
+from ..flows.settings import check_count, check_type
 from ..store import Durability, SqliteStore
 from ..store.spool import Spool
 from . import requests
@@ -33,7 +35,6 @@ from .tenancy import Tenancy
 from .timers import Arm, Look, Timers
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self, Unpack
@@ -94,8 +95,17 @@ class FlowSystem:
         store: EventStore | None = None,
         executor: StepExecutor | None = None,
     ) -> None:
-        registry = Registry(tuple(flows))
-        limits = limits or Limits()
+        registry = Registry(flows)
+        limits = Limits() if limits is None else limits
+        rules = SupervisorRules() if rules is None else rules
+        check_type("FlowSystem", "durability", durability, Durability)
+        check_type("FlowSystem", "limits", limits, Limits)
+        check_type("FlowSystem", "rules", rules, SupervisorRules)
+        check_count("FlowSystem", "workers", workers)
+        check_count("FlowSystem", "step_threads", step_threads)
+        if step_processes is not None:
+            check_count("FlowSystem", "step_processes", step_processes)
+        _check_path(path)
         self._owns_seam = seam is None
         self.seam = seam or Seam.system()
         self.store: EventStore = store or SqliteStore.open(
@@ -114,7 +124,7 @@ class FlowSystem:
         self._writing = make("persistasaurus-journal", workers=1, on_dead_letter=_refuse)
         self._control = make("persistasaurus-control", workers=1, on_dead_letter=_refuse)
         self._working = make("persistasaurus-flows", workers=workers, on_dead_letter=self._undelivered)
-        self._run(Recovery(self.store, registry, limits, self._desk), rules or SupervisorRules())
+        self._run(Recovery(self.store, registry, limits, self._desk), rules)
 
     def _run(self, recovery: Recovery, rules: SupervisorRules) -> None:
         """Start the actors, and only when all of them are there, what they do on their own."""
@@ -438,6 +448,20 @@ class FlowSystem:
         trace: TracebackType | None,
     ) -> None:
         await self.close_async()
+
+
+def _check_path(path: Any) -> None:
+    """Refuse what no store can be opened at.
+
+    Raises:
+        TypeError, ValueError: saying what to give.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"FlowSystem({path!r}): give the path of the store's file first, and flows=[...] by name"
+        )
+    if not os.fspath(cast("os.PathLike[str] | str", path)):
+        raise ValueError("FlowSystem(''): give the path of the store's file, or ':memory:'")
 
 
 def _refuse(_: str, message: Any) -> None:

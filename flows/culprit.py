@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from datetime import UTC, datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from .depth import DEPTH_MAX
+from .models import encoded, is_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_encode = msgspec.json.Encoder().encode
 _SHOWN = 60
+_LOOKED_AT = 100_000
+
+
+def _in_other_words(value: Any) -> Any:
+    """Return something that msgspec can encode in place of what it cannot.
+
+    Raises:
+        TypeError: there is nothing; it says why, and what to do.
+    """
+    kind = cast("type[Any]", type(value))
+    if is_model(kind):
+        return encoded(value)
+    hint: str | None = getattr(kind, "no_value", None)
+    if hint is not None:
+        raise TypeError(f"it is {value!r}: {hint}")
+    if isinstance(value, Coroutine):
+        raise TypeError(
+            f"it is a coroutine, {value.__qualname__}(), that was not awaited: write `await` in front of it"
+        )
+    raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no JSON form: use a dataclass, or convert it")
+
+
+encode = msgspec.json.Encoder(enc_hook=_in_other_words).encode
+"""Encode a value as JSON. What it raises says what to do."""
 
 
 def first_unencodable(value: Any) -> str:
@@ -44,6 +70,24 @@ def first_difference(before: Any, after: Any) -> tuple[str, str]:
         f"{_shorten(before)} ({type(before).__name__}) comes back as {_shorten(after)}"
         f" ({type(after).__name__}); annotate its type, or convert it"
     )
+
+
+def first_nonfinite(value: Any) -> tuple[str, str] | None:
+    """Return where a value has a number that JSON has not, and what to do; None when all are numbers."""
+    ahead: list[tuple[str, Any]] = [("$", value)]
+    for _ in range(_LOOKED_AT):
+        if not ahead:
+            return None
+        path, part = ahead.pop()
+        if isinstance(part, float) and not isfinite(part):
+            return path, (
+                f"{part!r} is not a number that JSON can hold: store None (annotate float | None), or a"
+                " number that stands for it"
+            )
+        if isinstance(part, (set, frozenset)):
+            ahead += [(path, item) for item in cast("set[Any]", part)]
+        ahead += [(path + step, child) for step, child in _children(part)]
+    return None
 
 
 def is_same_in_other_zones(before: Any, after: Any) -> bool:
@@ -82,13 +126,16 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         items = cast("list[Any]", value)
         yield from ((f"[{i}]", item) for i, item in enumerate(items))
     else:
-        fields: dict[str, Any] = getattr(value, "__dataclass_fields__", {})
+        kind = cast("Any", type(value))
+        fields: dict[str, Any] = (
+            kind.model_fields if is_model(kind) else getattr(kind, "__dataclass_fields__", {})
+        )
         yield from ((f".{name}", getattr(value, name)) for name in fields)
 
 
 def _has_form(part: Any) -> bool:
     try:
-        _encode(part)
+        encode(part)
     except Exception:  # noqa: BLE001 - whatever it is, this part is the culprit
         return False
     return True

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 
-from .errors import FlowDefinitionError
-from .payload import WIDEST_LIMITS, Codec, Parameters, hints_of
+from .annotations import result_hint
+from .decoration import check_async, check_function, check_name, check_options
+from .errors import FlowDefinitionError, NotDurableError
+from .payload import WIDEST_LIMITS, Codec, Parameters
 from .query import Query
+from .request import defined_at, is_in_flow
 from .signal import Signal
-from .step import Step, check_name, refuse_assignment, takes_self
+from .step import Step, refuse_assignment, takes_self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -49,12 +53,31 @@ class FlowCall(msgspec.Struct, Generic[R], frozen=True):
     definition: FlowDefinition[..., R]
     data: bytes
 
+    # Type checkers know that it cannot be awaited; who has none hears it here.
+    if not TYPE_CHECKING:
+
+        def __await__(self) -> None:
+            name = self.definition.function.__name__
+            if not is_in_flow():
+                raise TypeError(
+                    f"{self.definition!r} is not a coroutine: it runs in a FlowSystem. Write"
+                    f" `await system.run_async(...{name}, ...)`, or `system.start(...)`"
+                )
+            raise NotDurableError(
+                f"a flow awaited {self.definition!r}. A flow is started, not awaited: put what both share,"
+                f" or what super().{name}() is to do, into a plain `async def` method without @flow, and"
+                " await that; its steps are then this flow's. To run it as a flow of its own, start it"
+                " from outside"
+            )
+
 
 class FlowDefinition(Generic[P, R]):
     """The definition of a flow, as `@flow` makes it.
 
     For a method there is one for each class that it is looked up on: `SignupFlow.sign_up`.
     """
+
+    no_value = "a flow is started with system.start(...), and not handed on; give its name, as text"
 
     def __init__(
         self,
@@ -68,11 +91,8 @@ class FlowDefinition(Generic[P, R]):
         self._chosen = name
         self._of: dict[type, FlowDefinition[..., R]] = {}
         self.__doc__ = function.__doc__
-        if not inspect.iscoroutinefunction(function):
-            what = getattr(function, "__qualname__", repr(function))
-            raise FlowDefinitionError(
-                f"flow {what} must be `async def`, without `yield`: its body awaits what is durable"
-            )
+        check_function("flow", function)
+        check_async(function)
         self.is_method = takes_self(function)
         check_name(self.name, "flow")
 
@@ -92,8 +112,8 @@ class FlowDefinition(Generic[P, R]):
     @cached_property
     def result(self) -> Codec:
         """The codec of what the flow returns."""
-        hints = hints_of(self.function, f"flow {self.name!r}")
-        return Codec(hints.get("return", Any), f"the result of flow {self.name!r}")
+        hint = result_hint(self.function, f"flow {self.name!r}")
+        return Codec(hint, f"the result of flow {self.name!r}")
 
     @cached_property
     def signals(self) -> dict[str, Step[..., Any]]:
@@ -131,11 +151,35 @@ class FlowDefinition(Generic[P, R]):
             self._check_owner()
         self.parameters.prepare()
         _ = self.result
+        self._check_parts()
         seen: dict[str, Step[..., Any]] = {}
         for step, _ in self._units():
             step.prepare()
-            if seen.setdefault(step.name, step) is not step:
-                raise FlowDefinitionError(f"flow {self.name!r} has two steps named {step.name!r}")
+            other = seen.setdefault(step.name, step)
+            if other is not step:
+                raise FlowDefinitionError(
+                    f"flow {self.name!r} has two steps named {step.name!r}, at {defined_at(other.function)}"
+                    f" and at {defined_at(step.function)}: give one of them another, with name=..."
+                )
+
+    def _check_parts(self) -> None:
+        """Refuse what stands where a part of a flow should: an override or a wrapper that is none itself."""
+        kept: dict[str, Any] = {}
+        for base in reversed(self.owner.__mro__ if self.owner is not None else ()):
+            for name, part in vars(base).items():
+                what = f"{base.__name__}.{name}"
+                wrapped: object = getattr(part, "__func__", None)
+                if isinstance(wrapped, _PARTS):
+                    raise FlowDefinitionError(
+                        f"{what} is {wrapped!r} within a @staticmethod or @classmethod: drop that, and let"
+                        " the method take `self`"
+                    )
+                if kept.get(name) is not None and inspect.isfunction(part):
+                    raise FlowDefinitionError(
+                        f"{what} at {defined_at(part)} overrides {kept[name]!r} with a plain method, which"
+                        f" cannot be awaited in its place: put @{_decorator(kept[name])} over it, too"
+                    )
+                kept[name] = part if isinstance(part, _PARTS) else None
 
     def _check_owner(self) -> None:
         if self.owner is None or not issubclass(self.owner, Flow):
@@ -209,6 +253,7 @@ def flow(function: Any = None, /, **options: Any) -> Any:
     """
     if function is not None:
         return FlowDefinition[..., Any](function)
+    check_options("flow", options, ("name",))
 
     def decorate(function: Callable[..., Coroutine[Any, Any, Any]]) -> FlowDefinition[..., Any]:
         return FlowDefinition(function, **options)
@@ -216,12 +261,19 @@ def flow(function: Any = None, /, **options: Any) -> Any:
     return decorate
 
 
+_PARTS = (FlowDefinition, Step, Signal, Query)
+
+
+def _decorator(part: object) -> str:
+    return "flow" if isinstance(part, FlowDefinition) else type(part).__name__.lower()
+
+
 class Registry:
     """The flows that a system can run, by the names under which they are stored."""
 
-    def __init__(self, flows: tuple[type[Flow] | FlowDefinition[..., Any], ...]) -> None:
+    def __init__(self, flows: Iterable[type[Flow] | FlowDefinition[..., Any]]) -> None:
         self._definitions: dict[str, FlowDefinition[..., Any]] = {}
-        for entry in flows:
+        for entry in _listed(flows):
             self.add(entry)
 
     def add(self, entry: type[Flow] | FlowDefinition[..., Any]) -> None:
@@ -238,7 +290,8 @@ class Registry:
         other = self._definitions.setdefault(definition.name, definition)
         if other is not definition:
             raise FlowDefinitionError(
-                f"two flows are named {definition.name!r}; give one of them another: @flow(name=...)"
+                f"two flows are named {definition.name!r}, at {defined_at(other.function)} and at"
+                f" {defined_at(definition.function)}; give one of them another: @flow(name=...)"
             )
 
     def find(self, name: str) -> FlowDefinition[..., Any] | None:
@@ -267,6 +320,34 @@ def definitions_of(entry: type[Flow] | FlowDefinition[..., Any]) -> list[FlowDef
         found = [part for part in parts if isinstance(part, FlowDefinition)]
     if not found:
         raise FlowDefinitionError(
-            f"{entry!r} is no flow: it is neither made by @flow nor a class with a method that is"
+            f"{entry!r} is not a flow: it is neither made by @flow nor a class with a method that is."
+            f" {_instead(entry)}"
         )
     return found
+
+
+def _listed(flows: Any) -> list[Any]:
+    """Return flows that are given in some collection.
+
+    Raises:
+        FlowDefinitionError: it is a flow, and not a collection of them, or something else.
+    """
+    if isinstance(flows, (str, bytes)) or not isinstance(flows, Iterable):
+        shown = flows.__name__ if inspect.isclass(flows) else repr(flows)
+        raise FlowDefinitionError(f"flows={shown} is not a list of flows: write flows=[{shown}]")
+    return list(cast("Iterable[Any]", flows))
+
+
+def _instead(entry: object) -> str:
+    """Say what was meant by something that is no flow."""
+    if isinstance(entry, Flow):
+        return f"Give the class, {type(entry).__name__}, and no instance: each flow gets one of its own"
+    if isinstance(entry, FlowCall):
+        return "Give the flow without calling it"
+    if isinstance(entry, (Step, Signal, Query)):
+        return "Give the class that it is in; steps of a module need not be given at all"
+    if inspect.isclass(entry) and issubclass(entry, Flow):
+        return "Put @flow over the `async def` method that is its body"
+    if inspect.isfunction(entry):
+        return "Put @flow over the function"
+    return "Give classes that derive from Flow"

@@ -8,6 +8,7 @@ import msgspec
 
 from .commands import Warn
 from .payload import DEFAULT_LIMITS, PayloadLimits
+from .settings import check_count, check_type
 
 if TYPE_CHECKING:
     from .commands import Command
@@ -23,6 +24,17 @@ class Limits(msgspec.Struct, frozen=True):
     payload: PayloadLimits = DEFAULT_LIMITS
     poison_after: int = 3
     """So often may the process die during one step before its flow is parked."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no bound.
+
+        Raises:
+            TypeError, ValueError: saying which, and what it may be.
+        """
+        check_count("Limits", "events", self.events)
+        check_count("Limits", "history_bytes", self.history_bytes)
+        check_count("Limits", "poison_after", self.poison_after)
+        check_type("Limits", "payload", self.payload, PayloadLimits)
 
 
 DEFAULT = Limits()

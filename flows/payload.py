@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import inspect
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .culprit import first_difference, first_unencodable, is_same_in_other_zones, plain
+from .annotations import as_annotated, parameter_hints, refuse_unstorable
+from .culprit import (
+    encode,
+    first_difference,
+    first_nonfinite,
+    first_unencodable,
+    is_same_in_other_zones,
+    plain,
+)
 from .depth import DEPTH_MAX, depth
 from .duplicates import refuse_duplicates
 from .errors import FlowDefinitionError, PayloadError
+from .models import decoded as decoded_model
+from .models import is_model
+from .request import defined_at
+from .settings import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_encode = msgspec.json.Encoder().encode
 
 
 class PayloadLimits(msgspec.Struct, frozen=True):
@@ -30,9 +40,9 @@ class PayloadLimits(msgspec.Struct, frozen=True):
     depth: int = 64
 
     def __post_init__(self) -> None:
-        """Refuse what could not be decoded again on a small stack."""
-        if self.size < 1 or not 1 <= self.depth <= DEPTH_MAX:
-            raise ValueError(f"PayloadLimits: size is 1 or more, and depth 1 to {DEPTH_MAX}")
+        """Refuse what is no bound, and what could not be decoded again on a small stack."""
+        check_count("PayloadLimits", "size", self.size)
+        check_count("PayloadLimits", "depth", self.depth, most=DEPTH_MAX)
 
 
 DEFAULT_LIMITS = PayloadLimits()
@@ -59,10 +69,11 @@ class Codec:
 
     def __init__(self, annotation: Any, what: str) -> None:
         self.what = what
+        self._annotation = annotation
         try:
-            self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(annotation)
+            self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(annotation, dec_hook=_made_of)
         except (TypeError, ValueError) as error:
-            raise FlowDefinitionError(f"{what}: its annotation cannot be stored: {error}") from error
+            raise FlowDefinitionError(f"{what}: its annotation cannot be stored: {plain(error)}") from error
 
     def encode(self, value: Any, limits: PayloadLimits = DEFAULT_LIMITS) -> bytes:
         """Encode without looking whether it comes back.
@@ -71,7 +82,7 @@ class Codec:
             PayloadError: it has no JSON form, or is too large or too deep.
         """
         try:
-            data = _encode(value)
+            data = encode(value)
         except Exception as error:  # the user's types may raise anything
             raise PayloadError(self.what, first_unencodable(value), plain(error)) from error
         size = len(data)
@@ -82,7 +93,7 @@ class Codec:
     def encode_unchecked(self, value: Any) -> bytes | None:
         """Encode for a comparison; None when it has no JSON form."""
         try:
-            return _encode(value)
+            return encode(value)
         except Exception:  # noqa: BLE001 - the user's types may raise anything
             return None
 
@@ -93,15 +104,31 @@ class Codec:
             PayloadError: it would not come back equal; the message has the path of the culprit.
         """
         data = self.encode(value, limits)
-        decoded = self.decode(data)
         try:
-            same = bool(decoded == value)
+            decoded = self._decoder.decode(data)
+        except Exception as error:  # the user's types may raise anything
+            path, reason = first_nonfinite(value) or _split(plain(error))
+            raise PayloadError(self.what, path, reason) from error
+        if not self._is_same(decoded, value) and not is_same_in_other_zones(value, decoded):
+            self._look_again(value, decoded)
+        return data, decoded
+
+    def _look_again(self, value: Any, decoded: Any) -> None:
+        """Refuse what comes back different, but for lists and tuples that are annotated to be the other.
+
+        Raises:
+            PayloadError: the message has the path of the culprit.
+        """
+        annotated = as_annotated(value, self._annotation)
+        if not self._is_same(decoded, annotated) and not is_same_in_other_zones(annotated, decoded):
+            path, reason = first_nonfinite(value) or first_difference(annotated, decoded)
+            raise PayloadError(self.what, path, reason)
+
+    def _is_same(self, decoded: Any, value: Any) -> bool:
+        try:
+            return bool(decoded == value)
         except Exception as error:
             raise PayloadError(self.what, "$", f"it cannot be compared: {plain(error)}") from error
-        if not same and not is_same_in_other_zones(value, decoded):
-            path, reason = first_difference(value, decoded)
-            raise PayloadError(self.what, path, reason)
-        return data, decoded
 
     def decode(self, data: bytes | msgspec.Raw) -> Any:
         """Decode bytes that `seal` made, or that came from outside and are not too deep.
@@ -116,8 +143,18 @@ class Codec:
             raise PayloadError(self.what, path, reason) from error
 
 
+def _made_of(kind: type, value: Any) -> Any:
+    """Make of decoded JSON what only its class can make of it."""
+    if is_model(kind):
+        return decoded_model(kind, value)
+    if isinstance(value, kind):  # an abstract class, as object
+        return value
+    raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
 @lru_cache(maxsize=512)
 def _known_codec(annotation: Any, what: str) -> Codec:
+    refuse_unstorable(annotation, what)
     return Codec(annotation, what)
 
 
@@ -132,7 +169,8 @@ def codec_of(annotation: Any, what: str) -> Codec:
     except TypeError as error:
         if isinstance(error, FlowDefinitionError):
             raise
-        return Codec(annotation, what)  # it cannot be hashed
+    refuse_unstorable(annotation, what)  # it cannot be hashed
+    return Codec(annotation, what)
 
 
 class Parameters:
@@ -152,7 +190,8 @@ class Parameters:
         for parameter in parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise FlowDefinitionError(
-                    f"{self.what}: {parameter} has no name to be stored under; take a list or a dict instead"
+                    f"{self.what} at {defined_at(self._function)}: {parameter} has no name to be stored"
+                    " under; take a list or a dict instead"
                 )
         return parameters
 
@@ -162,7 +201,7 @@ class Parameters:
 
     @cached_property
     def _struct(self) -> type[msgspec.Struct]:
-        hints = hints_of(self._function, self.what)
+        hints = parameter_hints(self._function, self.what)
         fields = [_field(p, hints.get(p.name, Any)) for p in self._parameters]
         named = msgspec.defstruct("named", fields[self._positional :], kw_only=True)
         return msgspec.defstruct("args", fields[: self._positional], bases=(named,))
@@ -198,9 +237,23 @@ class Parameters:
         """Resolve the annotations now, so that a definition that cannot work is refused early.
 
         Raises:
-            FlowDefinitionError: an annotation is unknown or cannot be stored.
+            FlowDefinitionError: an annotation is unknown or cannot be stored, or a default does not fit.
         """
         _ = self.codec
+        hints = parameter_hints(self._function, self.what)
+        for parameter in self._parameters:
+            if parameter.default is not parameter.empty:
+                self._check_default(parameter, hints.get(parameter.name, Any))
+
+    def _check_default(self, parameter: inspect.Parameter, hint: Any) -> None:
+        try:
+            Codec(hint, self.what).seal(parameter.default, WIDEST_LIMITS)
+        except PayloadError as error:
+            instead = "; annotate it `... | None`" if parameter.default is None else ""
+            raise FlowDefinitionError(
+                f"{self.what} at {defined_at(self._function)}: the default of {parameter.name!r} cannot be"
+                f" stored as it is annotated: {error.reason}{instead}"
+            ) from None
 
     @cached_property
     def decode(self) -> Callable[[bytes], msgspec.Struct]:
@@ -230,23 +283,6 @@ class Parameters:
         names = values.__struct_fields__[self._positional :]
         keywords = dict(zip(names, arguments[self._positional :], strict=True))
         return function(*prefix, *arguments[: self._positional], **keywords)
-
-
-def hints_of(function: Callable[..., Any], what: str) -> dict[str, Any]:
-    """Resolve a function's annotations, late enough for forward references.
-
-    Raises:
-        FlowDefinitionError: one of them is unknown, or makes no sense.
-    """
-    try:
-        return get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise FlowDefinitionError(
-            f"{what}: its annotations name {error.name!r}, which is not known where it is defined"
-            " (imported for type checking only?)"
-        ) from error
-    except Exception as error:
-        raise FlowDefinitionError(f"{what}: its annotations make no sense: {plain(error)}") from error
 
 
 def _field(parameter: inspect.Parameter, annotation: Any) -> Any:

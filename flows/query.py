@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 import msgspec
 
+from .decoration import check_function, check_name
 from .errors import FlowDefinitionError
 from .payload import WIDEST_LIMITS, Codec, Parameters
-from .step import check_name, frozen, takes_self
+from .request import defined_at
+from .step import frozen, takes_self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +47,7 @@ class Query(Generic[P, R]):
     """The definition of a query, as `@query` makes it."""
 
     def __init__(self, function: Callable[P, R]) -> None:
+        check_function("query", function)
         self.function = function
         self.name = function.__name__
         self.owner: type | None = None
@@ -52,7 +55,8 @@ class Query(Generic[P, R]):
         check_name(self.name, "query")
         if inspect.iscoroutinefunction(function) or not takes_self(function):
             raise FlowDefinitionError(
-                f"query {self.name!r}: a query is a plain method, def {self.name}(self, ...)"
+                f"query {self.name!r} at {defined_at(function)}: a query is a plain method,"
+                f" def {self.name}(self, ...); it reads what the flow keeps on self, and awaits nothing"
             )
 
     def __set_name__(self, owner: type, name: str) -> None:

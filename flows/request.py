@@ -6,11 +6,12 @@ driver answers by resuming the coroutine. Nothing in here knows how.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from .errors import AlreadyAwaitedError, NotInFlowError
 from .text import storable
@@ -141,10 +142,19 @@ def text_of(location: Location) -> str:
 NOWHERE = Location("", 0)
 
 
+def defined_at(function: Any) -> Location:
+    """Return where in the source a function, or what it is wrapped around, is defined."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return NOWHERE if code is None else Location(code.co_filename, code.co_firstlineno)
+
+
 class Request(Generic[T]):
     """Something durable that a flow can await, once. Nothing happens before."""
 
     __slots__ = ("is_begun",)
+
+    no_value: ClassVar[str] = "write `await` in front of it"
+    """What to do when it is given where a value is to be stored."""
 
     def __init__(self) -> None:
         self.is_begun = False
@@ -171,6 +181,27 @@ class Request(Generic[T]):
     def begin(self, driver: Driver, waiter: Waiter) -> None:
         """Have the driver do it, for a waiter."""
         raise NotImplementedError
+
+    # What would be done with the result, were it awaited. Type checkers know that there is none of it.
+    if not TYPE_CHECKING:
+
+        def __bool__(self) -> bool:
+            raise self._not_awaited("is not true or false")
+
+        def __iter__(self) -> None:
+            raise self._not_awaited("has no items")
+
+        def __getitem__(self, key: object) -> None:
+            raise self._not_awaited("has no items")
+
+        def __getattr__(self, name: str) -> None:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise self._not_awaited(f"has no {name!r}", AttributeError)
+
+    def _not_awaited(self, lacks: str, kind: type[Exception] = TypeError) -> Exception:
+        self.is_begun = True  # this error says it already
+        return kind(f"{self!r} {lacks}: write `(await ...)` around the call, and use what comes of it")
 
     def __del__(self) -> None:
         # A statement `self.step()` drops its call right here, in the frame of who forgot the await.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from datetime import timedelta
+from math import isfinite
+from typing import Any, cast
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from .errors import FlowDefinitionError
 
@@ -17,6 +21,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     `maximum`; each is shortened by a share of up to `jitter` that is derived from the flow and the
     attempt, so that a replay and a test see the same. Only errors that are instances of `on`
     and not of `give_up_on` are retried. The waits are durable: they survive restarts.
+
+    Raises:
+        FlowDefinitionError: an option makes no sense; the message says what to write instead.
     """
 
     max_attempts: int = 3
@@ -28,13 +35,33 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what could never work."""
-        if self.max_attempts < 1:
-            raise FlowDefinitionError(f"Retry(max_attempts={self.max_attempts}): at least 1 attempt is made")
-        if self.initial < timedelta() or self.maximum < self.initial or not self.factor >= 1:
-            raise FlowDefinitionError("Retry: 0 <= initial <= maximum, and factor >= 1")
-        if not 0 <= self.jitter <= 1:
-            raise FlowDefinitionError(f"Retry(jitter={self.jitter}): a share between 0 and 1")
+        """Refuse what could never work, and take any collection of exception classes as a tuple of them."""
+        attempts: Any = self.max_attempts
+        if type(attempts) is not int or attempts < 1:
+            raise FlowDefinitionError(
+                f"Retry(max_attempts={attempts!r}): a whole number, of at least 1, since the first attempt"
+                " counts; to try again and again, give a large one"
+            )
+        for option in ("initial", "maximum"):
+            duration_of("Retry", option, getattr(self, option))
+        if self.maximum < self.initial:
+            raise FlowDefinitionError(
+                f"Retry(initial={self.initial!r}, maximum={self.maximum!r}): a wait cannot begin above its"
+                " maximum; raise `maximum` too"
+            )
+        if not _is_number(self.factor) or self.factor < 1:
+            raise FlowDefinitionError(
+                f"Retry(factor={self.factor!r}): a finite number of 1 or more; 1 makes all waits alike"
+            )
+        if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
+            raise FlowDefinitionError(f"Retry(jitter={self.jitter!r}): a share between 0 and 1")
+        for option in ("on", "give_up_on"):
+            force_setattr(self, option, _classes(option, getattr(self, option)))
+        if not self.on:
+            raise FlowDefinitionError(
+                "Retry(on=()): no error would be retried; leave `on` out to retry every Exception, or"
+                " leave out the policy"
+            )
 
     def wait(self, failures: int, error: BaseException | None, salt: str) -> int | None:
         """Return the microseconds to wait after the given number of failures, or None to give up.
@@ -45,12 +72,46 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             return None
         if error is not None and (not isinstance(error, self.on) or isinstance(error, self.give_up_on)):
             return None
+        if not self.initial:
+            return 0
         ceiling = self.maximum // timedelta(microseconds=1)
         try:
             wait = self.initial // timedelta(microseconds=1) * self.factor ** (failures - 1)
         except OverflowError:
             wait = ceiling
         return int(min(wait, ceiling) * (1 - self.jitter * _share(f"{salt}/{failures}")))
+
+
+def duration_of(what: str, option: str, value: Any) -> timedelta:
+    """Return an option that is a duration.
+
+    Raises:
+        FlowDefinitionError: it is none, or less than nothing.
+    """
+    if isinstance(value, timedelta):
+        if value >= timedelta():
+            return value
+        raise FlowDefinitionError(f"{what}: {option}={value!r} is less than nothing: give 0 or more")
+    instead = "give a timedelta of 0 or more"
+    if isinstance(value, (int, float)) and _is_number(value) and value >= 0:
+        instead = f"write {option}=timedelta(seconds={value!r})"
+    raise FlowDefinitionError(f"{what}: {option}={value!r} is not a duration: {instead}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _classes(option: str, given: Any) -> tuple[type[BaseException], ...]:
+    """Return exception classes as a tuple, whatever they were given in."""
+    kinds = tuple(cast("list[Any]", given)) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
+    for kind in kinds:
+        if not (inspect.isclass(kind) and issubclass(kind, BaseException)):
+            raise FlowDefinitionError(
+                f"Retry({option}=...): {kind!r} is not an exception class; write the classes themselves, as"
+                f" in {option}=(ConnectionError, TimeoutError)"
+            )
+    return kinds
 
 
 def _share(salt: str) -> float:

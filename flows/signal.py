@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 import msgspec
 
+from .decoration import check_function, check_options
+from .errors import FlowDefinitionError
 from .payload import WIDEST_LIMITS
-from .request import Request
+from .request import Request, defined_at
 from .step import Step
 
 if TYPE_CHECKING:
@@ -80,7 +82,14 @@ class Signal(Generic[P, R]):
     """The definition of a signal, as `@signal` makes it: a wait, then a step with the signal's values."""
 
     def __init__(self, function: Callable[P, Any], **options: Any) -> None:
+        check_function("signal", function)
         self.step: Step[..., R] = Step(function, **options)
+        if not self.step.is_method:
+            raise FlowDefinitionError(
+                f"signal {self.step.name!r} at {defined_at(function)}: a signal is a method of a flow's"
+                f" class, def {function.__name__}(self, ...); outside of classes, flows await"
+                " wait_for(name, type)"
+            )
         self.__doc__ = function.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -103,7 +112,13 @@ class Signal(Generic[P, R]):
             return self.type
         step = self.step
 
-        def wait() -> SignalWait[R]:
+        def wait(*args: Any, **kwargs: Any) -> SignalWait[R]:
+            if args or kwargs:
+                raise TypeError(
+                    f"signal {step.name!r} is awaited without arguments: await"
+                    f" self.{step.function.__name__}(). What it returns is made of what is sent with"
+                    " handle.signal(...)"
+                )
             return SignalWait(step.name, step, None)
 
         return wait
@@ -135,6 +150,7 @@ def signal(function: Any = None, /, **options: Any) -> Any:
     """
     if function is not None:
         return Signal[..., Any](function)
+    check_options("signal", options, ("name",))
 
     def decorate(function: Callable[..., Any]) -> Signal[..., Any]:
         return Signal(function, **options)

@@ -24,16 +24,18 @@ from typing import (
 
 import msgspec
 
+from .annotations import result_hint
+from .decoration import check_function, check_name, check_options, check_reconcile
 from .errors import FlowDefinitionError, FlowStateError, NotInFlowError
-from .payload import DEFAULT_LIMITS, Codec, Parameters, hints_of
-from .request import Request, driver
+from .payload import DEFAULT_LIMITS, Codec, Parameters
+from .request import Request, defined_at, driver
+from .retry import Retry, duration_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from .payload import PayloadLimits
     from .request import Driver, Waiter
-    from .retry import Retry
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -41,6 +43,9 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 OnCrash: TypeAlias = Literal["retry", "park"]
+
+_OPTIONS = ("name", "delay", "retry", "timeout", "isolated", "on_crash", "reconcile")
+_LONGEST = timedelta(days=36_525)
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -105,6 +110,8 @@ class StepCall(Request[R]):
 class Step(Generic[P, R]):
     """The definition of a step, as `@step` makes it. Calling it in a flow makes a `StepCall`."""
 
+    no_value = "call it, and await the call"
+
     def __init__(  # noqa: PLR0913 - one for each option of the decorator
         self,
         function: Callable[P, Any],
@@ -117,8 +124,7 @@ class Step(Generic[P, R]):
         on_crash: OnCrash = "retry",
         reconcile: Callable[..., Done | None] | None = None,
     ) -> None:
-        if not inspect.isfunction(function):
-            raise FlowDefinitionError(f"{function!r} is no function, so it cannot be a step")
+        check_function("step", function)
         self.function: Callable[P, Any] = function
         self.name = name if name is not None else function.__name__
         self.delay = delay
@@ -132,26 +138,48 @@ class Step(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = Parameters(function, f"step {self.name!r}", skip_self=self.is_method)
         self.__doc__ = function.__doc__
+        self._is_prepared = False
         self._check()
 
     def _check(self) -> None:
         check_name(self.name, "step")
+        what = f"step {self.name!r} at {defined_at(self.function)}"
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
-            raise FlowDefinitionError(f"step {self.name!r} is a generator; a step returns one value")
+            raise FlowDefinitionError(
+                f"{what} is a generator; a step returns one value: a list, instead of `yield`"
+            )
+        if not isinstance(self.isolated, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+            raise FlowDefinitionError(f"{what}: isolated is True or False, not {self.isolated!r}")
         if self.isolated and self.is_async:
-            raise FlowDefinitionError(
-                f"step {self.name!r}: isolated steps have a process of their own; use def"
-            )
+            raise FlowDefinitionError(f"{what}: isolated steps have a process of their own; use def")
         if self.on_crash not in ("retry", "park"):
+            raise FlowDefinitionError(f"{what}: on_crash is 'retry' or 'park', not {self.on_crash!r}")
+        if self.retry is not None and not isinstance(self.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+            raise FlowDefinitionError(f"{what}: retry is a policy, not {self.retry!r}: {_policy(self.retry)}")
+        if self.delay is not None:
+            duration_of(what, "delay", self.delay)
+        if (
+            self.timeout is not None
+            and not timedelta() < duration_of(what, "timeout", self.timeout) <= _LONGEST
+        ):
             raise FlowDefinitionError(
-                f"step {self.name!r}: on_crash is 'retry' or 'park', not {self.on_crash!r}"
+                f"{what}: timeout={self.timeout!r} is no time to work in: more than 0, up to 100 years;"
+                " leave it out for a step that may take as long as it does"
             )
-        for option in ("delay", "timeout"):
-            value = getattr(self, option)
-            if value is not None and (not isinstance(value, timedelta) or value < timedelta()):
-                raise FlowDefinitionError(
-                    f"step {self.name!r}: {option} is a timedelta of 0 or more, not {value!r}"
-                )
+        if self.reconcile is not None:
+            check_reconcile(what, tuple(inspect.signature(self.function).parameters.values()), self.reconcile)
+        if not self.is_method:
+            self._look_early()
+
+    def _look_early(self) -> None:
+        """Look at the annotations now: it belongs to no class, so nobody will before it is called."""
+        try:
+            self.parameters.prepare()
+            _ = self.result
+        except FlowDefinitionError as error:
+            if not isinstance(error.__cause__, NameError):
+                raise
+            # What is defined further down is known when it is called.
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner = owner
@@ -159,17 +187,18 @@ class Step(Generic[P, R]):
     @cached_property
     def result(self) -> Codec:
         """The codec of what the step returns."""
-        hints = hints_of(self.function, f"step {self.name!r}")
-        return Codec(hints.get("return", Any), f"the result of step {self.name!r}")
+        hint = result_hint(self.function, f"step {self.name!r}")
+        return Codec(hint, f"the result of step {self.name!r}")
 
     def prepare(self) -> None:
-        """Resolve annotations now.
+        """Resolve annotations now: before there can be an effect whose result nobody can store.
 
         Raises:
             FlowDefinitionError: they are unknown, or name what cannot be stored.
         """
         self.parameters.prepare()
         _ = self.result
+        self._is_prepared = True
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R]:
         """Bind and seal the arguments of a call.
@@ -180,6 +209,8 @@ class Step(Generic[P, R]):
             PayloadError: one of them cannot be stored.
         """
         current = driver(self) if _context.get() is None else self._refuse()
+        if not self._is_prepared:
+            self.prepare()
         parameters = self.parameters
         return StepCall(self, current.seal(parameters.codec, parameters.bind(args, kwargs)))
 
@@ -242,6 +273,8 @@ class BoundStep(Generic[P, R]):
     """A step of one flow, as `self.step` in its body."""
 
     __slots__ = ("_instance", "_step")
+
+    no_value = "call it, and await the call"
 
     def __init__(self, step: Step[..., R], instance: Any) -> None:
         self._step = step
@@ -308,6 +341,7 @@ def step(function: Any = None, /, **options: Any) -> Any:
     """
     if function is not None:
         return Step[..., Any](function)
+    check_options("step", options, _OPTIONS)
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
         return Step(function, **options)
@@ -320,14 +354,13 @@ def takes_self(function: Callable[..., Any]) -> bool:
     return next(iter(inspect.signature(function).parameters), None) == "self"
 
 
-def check_name(name: str, kind: str) -> None:
-    """Refuse names that could not be stored and shown in one line.
-
-    Raises:
-        FlowDefinitionError: saying what is wrong.
-    """
-    if not isinstance(name, str) or not name or not name.isprintable() or len(name) > 200:  # noqa: PLR2004  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise FlowDefinitionError(f"{name!r} is no name for a {kind}: 1 to 200 printable characters")
+def _policy(given: object) -> str:
+    """Say how to write what was meant by a policy that is none."""
+    if type(given) is int and given >= 1:
+        return f"write retry=Retry(max_attempts={given})"
+    if given is False:
+        return "leave it out"
+    return "write retry=Retry(...)" if isinstance(given, dict) else "write retry=Retry()"
 
 
 def frozen(instance: Any, role: str) -> Any:

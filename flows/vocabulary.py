@@ -6,10 +6,10 @@ import uuid
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from .decoration import check_name
 from .payload import codec_of
 from .request import Request, driver
 from .signal import SignalWait
-from .step import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ...flows.annotations import parameter_hints
 from ...flows.errors import FlowDefinitionError
-from ...flows.payload import hints_of
 from .shapes import End, NewFlow, Problem
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Schemas:
 def _arguments(definition: FlowDefinition[..., Any], number: int) -> Any:
     """Make the shape of a flow's arguments; None, when its types have no schema."""
     try:
-        hints = hints_of(definition.function, repr(definition))
+        hints = parameter_hints(definition.function, repr(definition))
         parameters = list(inspect.signature(definition.function).parameters.values())[definition.is_method :]
         fields = [_field(parameter, hints.get(parameter.name, Any)) for parameter in parameters]
         name = f"arguments.{number + 1}.{_UNSAFE.sub('_', definition.name)}"

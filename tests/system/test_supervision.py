@@ -498,7 +498,7 @@ def test_crashes_that_are_far_apart_use_up_no_budget(
 def test_a_flow_that_has_crashed_and_not_said_so_yet_is_not_sent_to_rest(
     simulate: Callable[..., Simulation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulation = simulate(rules=RULES._replace(idle_s=0.0))
+    simulation = simulate(rules=msgspec.structs.replace(RULES, idle_s=0.0))
     system = simulation.system
     handle = system.start(Counts.main, flow_id="bad")
     supervisor, live = supervisor_of(system), cell(system, "bad")
@@ -607,7 +607,7 @@ def test_a_flow_that_was_woken_for_nothing_goes_to_rest_again(simulation: Simula
 def test_one_that_is_going_to_rest_is_not_taken_for_the_one_that_has_been_idle_longest(
     simulate: Callable[..., Simulation],
 ) -> None:
-    simulation = simulate(rules=RULES._replace(idle_s=1000.0, max_idle=3))
+    simulation = simulate(rules=msgspec.structs.replace(RULES, idle_s=1000.0, max_idle=3))
     system = simulation.system
     for name in "abc":
         system.start(Counts.main, flow_id=name)
@@ -625,7 +625,7 @@ def test_one_that_is_going_to_rest_is_not_taken_for_the_one_that_has_been_idle_l
 def test_flows_recover_one_by_one_where_no_more_may_recover_at_once(
     simulate: Callable[..., Simulation],
 ) -> None:
-    simulation = simulate(rules=RULES._replace(max_activations=1))
+    simulation = simulate(rules=msgspec.structs.replace(RULES, max_activations=1))
     system = simulation.system
     names = {system.start(Counts.main, flow_id=f"flow-{n}").id for n in range(5)}
     rest(simulation)
@@ -717,7 +717,7 @@ def test_flows_that_wait_for_their_turn_to_recover_are_forgotten_when_the_system
     for n in range(5):
         simulation.system.start(Counts.main, flow_id=f"flow-{n}")
     simulation.stop()
-    simulation = simulate(rules=RULES._replace(max_activations=1))
+    simulation = simulate(rules=msgspec.structs.replace(RULES, max_activations=1))
     system = simulation.system
     for n in range(5):
         system.ring(f"flow-{n}")

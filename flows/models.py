@@ -1,0 +1,94 @@
+"""Models of pydantic as values. Pydantic is not imported: a model brings along what it is stored with."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, cast
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+_SHOWN = 3
+
+
+def is_model(kind: object) -> bool:
+    """Tell whether a class is a model of pydantic 2."""
+    return (
+        isinstance(kind, type) and hasattr(kind, "model_validate_json") and hasattr(kind, "model_dump_json")
+    )
+
+
+def is_old_model(kind: object) -> bool:
+    """Tell whether a class is a model of pydantic 1."""
+    return isinstance(kind, type) and hasattr(kind, "parse_raw") and hasattr(kind, "__fields__")
+
+
+def encoded(model: Any) -> msgspec.Raw:
+    """Return a model's own JSON, of the kind that it reads again."""
+    text: str = model.model_dump_json(by_alias=True, round_trip=True, warnings=False)
+    return msgspec.Raw(text.encode())
+
+
+def decoded(kind: Any, value: Any) -> Any:
+    """Make a model of decoded JSON.
+
+    Raises:
+        ValueError: the model refuses it; the message says which of its fields, and why.
+    """
+    try:
+        return kind.model_validate_json(_encode(value))
+    except Exception as error:
+        reasons = getattr(error, "errors", None)
+        if reasons is None:
+            raise
+        raise ValueError(_in_one_line(kind.__name__, reasons(include_url=False))) from error
+
+
+def _in_one_line(model: str, reasons: list[dict[str, Any]]) -> str:
+    said = [f"{'.'.join([model, *map(str, reason['loc'])])}: {reason['msg']}" for reason in reasons]
+    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+    return "; ".join(said[:_SHOWN]) + more
+
+
+@lru_cache(maxsize=512)
+def refusal(kind: Any) -> str | None:
+    """Return why values of a model would not come back equal; None when they can.
+
+    What it looks at is the JSON schema of what the model writes and of what it reads.
+    """
+    if not kind.model_fields and str(kind.__module__).partition(".")[0] == "pydantic":
+        return f"{kind.__name__} itself has no fields: name the model"
+    try:
+        if not getattr(kind, "__pydantic_complete__", True):
+            kind.model_rebuild()
+        written = kind.model_json_schema(mode="serialization")
+    except Exception as error:  # noqa: BLE001 - pydantic's, or of the user's own hooks
+        reason = str(error).partition("\n")[0]
+        return f"the model {kind.__name__} has no JSON form ({reason}); give its fields types that have one"
+    try:
+        read = kind.model_json_schema(mode="validation")
+    except Exception:  # noqa: BLE001 - a validator that nobody can describe may still read what is written
+        return None
+    return _loss(kind.__name__, _objects(kind.__name__, written), _objects(kind.__name__, read))
+
+
+def _objects(name: str, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the properties of each object that a schema describes, by the object's name."""
+    objects: dict[str, Any] = {**schema.get("$defs", {}), name: schema}
+    return {name: cast("dict[str, Any]", part.get("properties", {})) for name, part in objects.items()}
+
+
+def _loss(model: str, written: dict[str, dict[str, Any]], read: dict[str, dict[str, Any]]) -> str | None:
+    """Return what a model reads and does not write, or the other way round."""
+    for name in written.keys() & read.keys():
+        out = {field for field, about in written[name].items() if not about.get("readOnly")}
+        secret = next((field for field, about in read[name].items() if about.get("writeOnly")), None)
+        if secret is not None:
+            return f"the field {secret!r} of {name} hides its value when it is written (model {model})"
+        if out != read[name].keys():
+            odd = ", ".join(sorted(out ^ read[name].keys()))
+            return (
+                f"{name} does not read what it writes (model {model}): {odd}. Give each field one alias, or"
+                " none, and exclude none"
+            )
+    return None

@@ -1,0 +1,48 @@
+"""Settings: numbers, times and rules that somebody chose, looked at where they are given."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import isfinite
+from typing import Any
+
+
+def check_count(what: str, option: str, value: Any, *, least: int = 1, most: int | None = None) -> None:
+    """Refuse a setting that is not a whole number within its bounds.
+
+    Raises:
+        TypeError: it is not a whole number.
+        ValueError: it is less than `least`, or more than `most`.
+    """
+    bounds = f"{least:,} or more" if most is None else f"{least:,} to {most:,}"
+    if type(value) is not int:
+        raise TypeError(f"{what}({option}={value!r}): give a whole number, {bounds}")
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{what}({option}={value!r}): give {bounds}")
+
+
+def check_seconds(what: str, option: str, value: Any, *, least: float = 0.0) -> None:
+    """Refuse a setting that is not a finite number (of seconds) of `least` or more.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is less, or not finite.
+    """
+    if isinstance(value, timedelta):
+        raise TypeError(f"{what}({option}={value!r}): give seconds, {option}={value.total_seconds():g}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what}({option}={value!r}): give a number, {least:g} or more")
+    if not isfinite(value) or value < least:
+        raise ValueError(f"{what}({option}={value!r}): give a finite number, {least:g} or more")
+
+
+def check_type(what: str, option: str, value: Any, kind: type) -> None:
+    """Refuse a setting of another type.
+
+    Raises:
+        TypeError: saying what to write.
+    """
+    if not isinstance(value, kind):
+        name = kind.__name__
+        instead = f"{option}={name}()" if value is kind else f"{option}={name}(...)"
+        raise TypeError(f"{what}({option}={value!r}): give a {name}: {instead}")
