@@ -200,7 +200,6 @@ class Request(Generic[T]):
             raise self._not_awaited(f"has no {name!r}", AttributeError)
 
     def _not_awaited(self, lacks: str, kind: type[Exception] = TypeError) -> Exception:
-        self.is_begun = True  # this error says it already
         return kind(f"{self!r} {lacks}: write `(await ...)` around the call, and use what comes of it")
 
     def __del__(self) -> None:
