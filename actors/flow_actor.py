@@ -42,10 +42,14 @@ logger = logging.getLogger("persistasaurus")
 
 _STATES = {
     "completed": StreamState.ENDED,
-    "failed": StreamState.ENDED,
+    "failed": StreamState.FAILED,
     "parked": StreamState.HELD,
     "paused": StreamState.HELD,
 }
+# Before version 3 of the store a flow that had failed had ended.
+_OVER = frozenset(
+    (*((s, state) for s, state in _STATES.items() if state.is_over), ("failed", StreamState.ENDED))
+)
 _INBOX_PAGE = 1000
 _UNKNOWN = -1
 """No alarm of any flow."""
@@ -239,7 +243,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         assert machine is not None
         self._reply = reply
         change = self._header_change(machine)
-        if not (decision.events or decision.consumed or decision.rejected or change):
+        if not (decision.events or decision.has_settled or change):
             self._act(decision)
             return
         append = Append(
@@ -250,6 +254,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             machine.definition.name if self.version == 0 else None,
             tuple(decision.consumed),
             tuple(decision.rejected),
+            tuple(decision.given_up),
         )
         self.write(append, lambda: self._act(decision))
 
@@ -425,4 +430,4 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
 def _is_over(header: Header) -> bool:
     # A damaged header may say it in one place, and something else in the other: then the log is asked.
-    return header.state is StreamState.ENDED and _STATES.get(header.status) is StreamState.ENDED
+    return (header.status, header.state) in _OVER

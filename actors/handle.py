@@ -16,6 +16,7 @@ from .event_sourced import ACTOR_STATUS
 from .futures import Reply
 from .journal import tell
 from .sending import Receipt, from_microseconds, send
+from .watchers import tell_if_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -88,25 +89,57 @@ class FlowHandle(Generic[R]):
     def result(self, timeout: float | None = None) -> R:
         """Wait for the flow's result; `timeout` in seconds, None: for as long as it takes.
 
+        When the flow has ended it answers, however short the timeout is: 0 asks whether it has.
+
         Raises:
             FlowFailed: the flow has ended with an error.
             FlowParked: the flow needs a person.
             FlowNotFound: there is no such flow.
             TimeoutError: it has not ended in time; it goes on.
         """
-        watch = self._watch()
-        try:
-            return self._decode(_get(watch.reply, timeout, f"flow {self.id!r} has not ended"))
-        finally:
-            self._unwatch(watch)
+        over = self._over_by_now(timeout)
+        if over is None:
+            watch = self._watch()
+            try:
+                return self._decode(_get(watch.reply, timeout, f"flow {self.id!r} has not ended"))
+            except TimeoutError:
+                over = self._over()
+                if over is None:
+                    raise
+            finally:
+                self._unwatch(watch)
+        return self._decode(over.get())
 
     async def result_async(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the same as result's
         """Await the flow's result; raises as `result` does."""
-        watch = self._watch()
-        try:
-            return self._decode(await _within(watch.reply, timeout, f"flow {self.id!r} has not ended"))
-        finally:
-            self._unwatch(watch)
+        over = self._over_by_now(timeout)
+        if over is None:
+            watch = self._watch()
+            try:
+                return self._decode(await _within(watch.reply, timeout, f"flow {self.id!r} has not ended"))
+            except TimeoutError:
+                over = self._over()
+                if over is None:
+                    raise
+            finally:
+                self._unwatch(watch)
+        return self._decode(over.get())
+
+    def _over_by_now(self, timeout: float | None) -> Reply[events.FlowCompleted] | None:
+        """Return how the flow has ended, if it has, without asking anybody.
+
+        One that is at work says so itself when it ends, unless nobody is going to wait for that.
+        """
+        self._system.door.enter()
+        if timeout is not None and timeout <= 0:
+            return self._over()
+        # One that is parked may be about to go on: the supervisor knows.
+        return None if self._system.is_at_work(self.id) else self._over(parked=False)
+
+    def _over(self, *, parked: bool = True) -> Reply[events.FlowCompleted] | None:
+        """Return how the flow has ended, if the store says so."""
+        reply: Reply[events.FlowCompleted] = Reply()
+        return reply if tell_if_over(self._system.store, self.id, reply, parked=parked) else None
 
     def _watch(self) -> requests.Watch:
         self._system.door.enter()

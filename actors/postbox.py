@@ -27,7 +27,7 @@ from ..flows.errors import (
     StoreUnavailable,
 )
 from ..flows.payload import Codec, PayloadLimits, check
-from ..store import RecordTooLarge, StoreError, StoreReader, StreamState
+from ..store import RecordTooLarge, StoreError, StoreReader
 from ..store.spool import Spool, SpoolFull
 from .answers import nothing_to_retry
 from .door import checked_id
@@ -138,7 +138,7 @@ class Postbox:
         """
         checked_id(name, "name of a signal")
         header = self._header(flow_id)
-        if header.state is StreamState.ENDED and signal_id is None:
+        if header.state.is_over and signal_id is None:
             raise FlowEnded(flow_id, header.status)
         key = new_id() if signal_id is None else checked_id(signal_id, "signal id")
         raw = self._checked(payload)
@@ -184,7 +184,7 @@ class Postbox:
 
     def _check_open(self, flow_id: str) -> None:
         header = self._header(flow_id)
-        if header.state is StreamState.ENDED:
+        if header.state.is_over:
             raise FlowEnded(flow_id, header.status)
 
     def _checked(self, payload: bytes) -> msgspec.Raw:

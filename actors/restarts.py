@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..flows import events
 from ..flows.errors import StoreUnavailable
-from ..store import Append, NewRecord, RecordCorrupt, StoreError, StreamState
+from ..store import Append, NewRecord, RecordCorrupt, StoreError
 from . import requests
 from .cell import Phase
 from .event_sourced import StaleWriterError
@@ -72,7 +72,7 @@ class Restarts:
         except StoreError as failure:
             self.after(cell, StoreUnavailable(str(failure)))
             return
-        if header is None or header.state is StreamState.ENDED or header.status == "parked":
+        if header is None or header.state.is_over or header.status == "parked":
             self._give_up(cell)
             return
         cell.phase = Phase.PARKING

@@ -114,6 +114,7 @@ class FlowSystem:
         self.door = Door(registry, self.store, limits)
         self._is_writable = True
         self._commits = Commits()
+        self._tenancy = Tenancy()
         self._closing = Lock()
         self._closed = Event()
         self._executor = executor or StepExecutor(
@@ -134,10 +135,8 @@ class FlowSystem:
         self._guests = Guests(self._home, self._working)
 
         def around(report: Callable[[Any], None]) -> Surroundings:
-            tenancy = Tenancy()
-            return Surroundings(
-                self._home, recovery, self._desk, self.seam, moments, self._arm, report, tenancy
-            )
+            home, desk, tenancy = self._home, self._desk, self._tenancy
+            return Surroundings(home, recovery, desk, self.seam, moments, self._arm, report, tenancy)
 
         self.supervisor = Supervisor.start_on(self._control, self.seam, self._working, around, rules)
         self._timers = Timers.start_on(
@@ -345,6 +344,10 @@ class FlowSystem:
     def queued(self) -> int:
         """How much waits to be written."""
         return len(self.journal.actor_inbox) + len(self.supervisor.actor_inbox)  # pyright: ignore[reportArgumentType] - our own mailboxes
+
+    def is_at_work(self, flow_id: str) -> bool:
+        """Tell whether a flow has an actor now: it has none when it rests, or has ended."""
+        return flow_id in self._tenancy
 
     def ask(self, request: requests.Request | requests.Watch) -> None:
         """Hand a request to the supervisor, which sees to it that it is answered."""

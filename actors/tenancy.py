@@ -36,6 +36,10 @@ class Tenancy:
                 return
         raise AssertionError(f"two live actors of {stream!r}: {tenant} and {actor}")
 
+    def __contains__(self, stream: object) -> bool:
+        """Whether an actor acts for a stream now."""
+        return stream in self._tenants
+
     def leave(self, stream: str, actor: Actor) -> None:
         """Take note that an actor does nothing any more for a stream; also when it did not live there."""
         with self._lock:

@@ -8,7 +8,7 @@ import msgspec
 
 from ..flows import events
 from ..flows.errors import FlowFailed, FlowNotFound, FlowParked, StoreUnavailable
-from ..store import StoreError, StreamState
+from ..store import StoreError
 from .event_sourced import ACTOR_STATUS
 from .parking import last_word
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .futures import Reply
     from .parking import LastWord
 
-__all__ = ["Watchers"]
+__all__ = ["Watchers", "tell_if_over"]
 
 
 class Watchers:
@@ -68,18 +68,30 @@ class Watchers:
         return sum(map(len, self._replies.values()))
 
     def _add_or_tell(self, flow_id: str, reply: Reply[Any], trouble: Exception | None) -> None:
-        try:
-            header = self._store.header(flow_id)
-            if header is None or header.status == ACTOR_STATUS:
-                reply.fail(FlowNotFound(flow_id))
-            elif header.state is StreamState.ENDED or header.status == "parked":
-                _tell(reply, flow_id, last_word(self._store, flow_id, header.version))
-            elif trouble is not None:
-                reply.fail(trouble)
-            else:
-                self._replies.setdefault(flow_id, []).append(reply)
-        except (StoreError, ValueError, msgspec.MsgspecError) as error:
-            reply.fail(StoreUnavailable(f"the end of flow {flow_id!r} cannot be read: {error}"))
+        if tell_if_over(self._store, flow_id, reply):
+            return
+        if trouble is not None:
+            reply.fail(trouble)
+        else:
+            self._replies.setdefault(flow_id, []).append(reply)
+
+
+def tell_if_over(store: EventStore, flow_id: str, reply: Reply[Any], *, parked: bool = True) -> bool:
+    """Tell how a flow has ended, or that it is parked, if the store says so; say whether anything was told.
+
+    Whoever asks for a flow that does not exist, or whose end cannot be read, is told that.
+    """
+    try:
+        header = store.header(flow_id)
+        if header is None or header.status == ACTOR_STATUS:
+            reply.fail(FlowNotFound(flow_id))
+        elif header.state.is_over or (parked and header.status == "parked"):
+            _tell(reply, flow_id, last_word(store, flow_id, header.version))
+        else:
+            return False
+    except (StoreError, ValueError, msgspec.MsgspecError) as error:
+        reply.fail(StoreUnavailable(f"the end of flow {flow_id!r} cannot be read: {error}"))
+    return True
 
 
 def _tell(reply: Reply[Any], flow_id: str, event: LastWord) -> None:

@@ -42,16 +42,23 @@ Command: TypeAlias = RunStep | AskTurn | Reconcile | Warn
 class Decision:
     """What came of one message: facts and echoes to record, and commands to carry out after that.
 
-    `consumed` and `rejected` are ids of the inbox; `rejected` ones come with the reason.
+    `consumed` and `rejected` are ids of the inbox; `rejected` ones come with the reason. `given_up` are
+    keys of signals that are in the history, and that nobody will take after all, with the reasons.
     """
 
-    __slots__ = ("commands", "consumed", "events", "rejected")
+    __slots__ = ("commands", "consumed", "events", "given_up", "rejected")
 
     def __init__(self) -> None:
         self.events: list[AnyEvent] = []
         self.commands: list[Command] = []
         self.consumed: list[int] = []
         self.rejected: list[tuple[int, str]] = []
+        self.given_up: list[tuple[str, str]] = []
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether it says what becomes of a signal."""
+        return bool(self.consumed or self.rejected or self.given_up)
 
     def merge(self, later: Decision) -> None:
         """Take in what was decided next, to be recorded together."""
@@ -59,3 +66,4 @@ class Decision:
         self.commands += later.commands
         self.consumed += later.consumed
         self.rejected += later.rejected
+        self.given_up += later.given_up

@@ -63,6 +63,10 @@ class Echoes(Protocol):
         """Take note of what somebody should know."""
         ...
 
+    def give_up(self, key: str, reason: str) -> None:
+        """Take note that nobody will take a signal, since it does not fit."""
+        ...
+
     def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
         """Encode the arguments of a call."""
         ...
@@ -106,6 +110,9 @@ class Recorder:
         """Record the flow's end."""
         self._add(ending.event)
         self._execution.end(ending.event)
+        if type(ending.event) is events.FlowCompleted:  # one that has failed may be let run on, and take them
+            unread = self._execution.mailboxes.unread
+            self.decision.given_up += [(key, "unread when the flow ended (completed)") for key in unread]
 
     def retry(self, run: StepRun) -> None:
         """Let the time until the retry begin."""
@@ -115,6 +122,11 @@ class Recorder:
     def warn(self, text: str) -> None:
         """Have it told."""
         self.decision.commands.append(Warn(text))
+
+    def give_up(self, key: str, reason: str) -> None:
+        """Have a signal go to the dead letters, and have it told."""
+        self.decision.given_up.append((key, reason))
+        self.warn(f"a signal is passed over; the flow waits on for one that fits: {reason}")
 
     def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
         """Encode, and look whether it comes back."""
@@ -140,6 +152,7 @@ class Expected:
         self._execution = execution
         self._flow = flow
         self._next: deque[Doing] = deque()
+        self._given_up: list[tuple[str, str]] = []
         self._history: Sequence[Recorded] = ()
         self._position = 0
         expect = self._next.append
@@ -153,6 +166,10 @@ class Expected:
 
     def warn(self, text: str) -> None:
         """Tell nobody: it was told when it happened."""
+
+    def give_up(self, key: str, reason: str) -> None:
+        """Remember it, as the history does not say whether it was done."""
+        self._given_up.append((key, reason))
 
     def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
         """Encode; look whether it comes back only where the history does not show that it did."""
@@ -188,6 +205,8 @@ class Expected:
                 if not following or not following[0].matches(event):
                     raise divergence(self._flow, recorded, following[0] if following else None)
                 following.popleft().confirm(event, at, execution)
+                if not following:
+                    self._given_up.clear()  # with what followed it
                 continue
             self._position = position
             try:
@@ -204,6 +223,8 @@ class Expected:
         self._execution.renumber(self._next, rewound)
 
     def hand_over(self, recorder: Recorder) -> None:
-        """Have what the code did beyond the history recorded now."""
+        """Have what the code did beyond the history recorded now; a signal may be given up once more."""
+        recorder.decision.given_up += self._given_up
+        self._given_up.clear()
         while self._next:
             self._next.popleft().record(recorder)

@@ -249,7 +249,7 @@ class Execution:
         self.timers.pop(fact.timer).waiter.resolve(None)
 
     def _signal_received(self, fact: events.SignalReceived, _: Any) -> None:
-        self.mailboxes.keep(fact.name, bytes(fact.args))
+        self.mailboxes.keep(fact.name, fact.key, bytes(fact.args))
         # In its turn, as everything else: when the code stands still, what came first goes on first.
         self.queue.add(self._meet_in_turn, fact.name)
 
@@ -273,7 +273,7 @@ class Execution:
 
     def _meet(self, name: str) -> None:
         """Bring signals and those who wait for them together, oldest first."""
-        while (met := self.mailboxes.meet(name, self.echoes.warn)) is not None:
+        while (met := self.mailboxes.meet(name, self.echoes.give_up)) is not None:
             wait, data, value = met
             if wait.step is None:
                 wait.waiter.resolve(value)

@@ -78,12 +78,18 @@ class SignalType(Generic[P, R]):
         return f"<signal {self.name!r}>"
 
 
+class SignalStep(Step[P, R]):
+    """What a signal's payload runs as."""
+
+    kind = "signal"
+
+
 class Signal(Generic[P, R]):
     """The definition of a signal, as `@signal` makes it: a wait, then a step with the signal's values."""
 
     def __init__(self, function: Callable[P, Any], **options: Any) -> None:
         check_function("signal", function)
-        self.step: Step[..., R] = Step(function, **options)
+        self.step: Step[..., R] = SignalStep[..., R](function, **options)
         if not self.step.is_method:
             raise FlowDefinitionError(
                 f"signal {self.step.name!r} at {defined_at(function)}: a signal is a method of a flow's"

@@ -22,29 +22,37 @@ class Mailboxes:
     def __init__(self, declared: Mapping[str, Step[..., Any]], limits: PayloadLimits) -> None:
         self._declared = declared
         self._limits = limits
-        self._early: dict[str, deque[bytes]] = {}
+        self._early: dict[str, deque[tuple[str, bytes]]] = {}
         self._waits: dict[str, deque[Wait]] = {}
 
     def wait(self, wait: Wait) -> None:
         """Queue up behind those who wait for the same."""
         self._waits.setdefault(wait.name, deque()).append(wait)
 
-    def keep(self, name: str, data: bytes) -> None:
-        """Keep a payload until somebody waits for it."""
-        self._early.setdefault(name, deque()).append(data)
+    def keep(self, name: str, key: str, data: bytes) -> None:
+        """Keep a signal until somebody waits for it."""
+        self._early.setdefault(name, deque()).append((key, data))
 
-    def meet(self, name: str, warn: Callable[[str], None]) -> tuple[Wait, bytes, Any] | None:
-        """Take the first wait of a name, with the first payload that fits it; None when there are no two."""
+    @property
+    def unread(self) -> list[str]:
+        """The keys of the signals that nobody has taken."""
+        return [key for early in self._early.values() for key, _ in early]
+
+    def meet(self, name: str, give_up: Callable[[str, str], None]) -> tuple[Wait, bytes, Any] | None:
+        """Take the first wait of a name, with the first payload that fits it; None when there are no two.
+
+        What does not fit is given up, by its key and with the reason.
+        """
         early, waits = self._early.get(name), self._waits.get(name)
         while early and waits:
-            data = early.popleft()
+            key, data = early.popleft()
             if not early:
                 del self._early[name]
             try:
                 value = waits[0].decode(data)
             except PayloadError as error:
                 # It came when nobody could tell yet that it would not fit.
-                warn(f"a signal is passed over; the flow waits on for one that fits: {error}")
+                give_up(key, str(error))
                 continue
             wait = waits.popleft()
             if not waits:

@@ -10,6 +10,7 @@ from types import MemberDescriptorType
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Concatenate,
     Generic,
     Literal,
@@ -111,6 +112,8 @@ class Step(Generic[P, R]):
     """The definition of a step, as `@step` makes it. Calling it in a flow makes a `StepCall`."""
 
     no_value = "call it, and await the call"
+    kind: ClassVar[str] = "step"
+    """What its errors call it."""
 
     def __init__(  # noqa: PLR0913 - one for each option of the decorator
         self,
@@ -136,14 +139,14 @@ class Step(Generic[P, R]):
         self.owner: type | None = None
         self.is_method = takes_self(function)
         self.is_async = inspect.iscoroutinefunction(function)
-        self.parameters = Parameters(function, f"step {self.name!r}", skip_self=self.is_method)
+        self.parameters = Parameters(function, f"{self.kind} {self.name!r}", skip_self=self.is_method)
         self.__doc__ = function.__doc__
         self._is_prepared = False
         self._check()
 
     def _check(self) -> None:
-        check_name(self.name, "step")
-        what = f"step {self.name!r} at {defined_at(self.function)}"
+        check_name(self.name, self.kind)
+        what = f"{self.kind} {self.name!r} at {defined_at(self.function)}"
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
             raise FlowDefinitionError(
                 f"{what} is a generator; a step returns one value: a list, instead of `yield`"
@@ -187,8 +190,8 @@ class Step(Generic[P, R]):
     @cached_property
     def result(self) -> Codec:
         """The codec of what the step returns."""
-        hint = result_hint(self.function, f"step {self.name!r}")
-        return Codec(hint, f"the result of step {self.name!r}")
+        hint = result_hint(self.function, f"{self.kind} {self.name!r}")
+        return Codec(hint, f"the result of {self.kind} {self.name!r}")
 
     def prepare(self) -> None:
         """Resolve annotations now: before there can be an effect whose result nobody can store.

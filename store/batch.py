@@ -14,6 +14,7 @@ from .checksum import LINK_SIZE, first_link, seal
 from .contract import Append, Appended, Deliver, Delivered, InboxEntry, StreamState
 from .errors import (
     InboxFull,
+    NeverDelivered,
     RecordTooLarge,
     SignalConflict,
     StoreError,
@@ -56,6 +57,10 @@ _INSERT_SIGNAL: Final = Insert("inbox", "id", "stream", "name", "key", "at", "se
 _SETTLE: Final = "UPDATE inbox SET settled = ? WHERE id = ?"
 _INSERT_DEAD_LETTER: Final = Insert("dead_letter", "inbox", "at", "reason", "seal")
 _FIND_SIGNAL: Final = "SELECT id, at, name, CAST(data AS BLOB) FROM inbox WHERE stream = ? AND key = ?"
+_FIND_TAKEN: Final = """
+SELECT id FROM inbox
+WHERE stream = ? AND key = ? AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE inbox = inbox.id)
+"""
 
 _numbers: Final = struct.Struct(">qq").pack
 _instant: Final = struct.Struct(">q").pack
@@ -161,7 +166,7 @@ class Batch:
             stream = self._new_stream(write)
         elif stream.version != write.expected:
             raise WrongExpectedVersion(write.stream, write.expected, stream.version)
-        if write.header is None and not write.consumed and not write.rejected:
+        if write.header is None and not (write.consumed or write.rejected or write.given_up):
             self._extend(stream, write.records)
         else:
             self._decide(stream, write)
@@ -200,17 +205,29 @@ class Batch:
         change = write.header
         reasons: dict[int, str | None] = dict.fromkeys(write.consumed)
         reasons.update(write.rejected)
+        given_up = self._given_up(stream, write) if write.given_up else {}
+        reasons.update((k, reason) for k, reason in given_up.items() if k in reasons or k in stream.waiting)
         if change is not None:
             self._check_change(change)
             if change.state == StreamState.ENDED:
                 ended = f"the stream has ended ({change.status})"
                 reasons.update((key, ended) for key in stream.waiting if key not in reasons)
         _check_waiting(stream, reasons)
-        dead = self._dead_rows(write, reasons)
+        dead = self._dead_rows(write, {**given_up, **reasons})
         self._extend(stream, write.records)
         self._dead += dead
         self._settle(stream, reasons)
         self._turn(stream, change)
+
+    def _given_up(self, stream: Stream, write: Append) -> dict[int, str]:
+        """Return the ids of signals that are given up, with the reasons; not of those that were before."""
+        found: dict[int, str] = {}
+        dead = {row[0] for row in self._dead}
+        for key, reason in write.given_up:
+            for (number,) in rows(self._connection, _FIND_TAKEN, (stream.id, key)):
+                if number not in dead:
+                    found[number] = reason
+        return found
 
     def _check_change(self, change: HeaderChange) -> None:
         _ = self._words[change.status]
@@ -277,8 +294,10 @@ class Batch:
         return Delivered(number, at, duplicate=True)
 
     def _check_room(self, stream: Stream, write: Deliver) -> None:
-        if stream.state == StreamState.ENDED:
+        if stream.state.is_over:
             raise StreamEnded(write.stream, stream.status)
+        if write.only_again:
+            raise NeverDelivered(write.stream, write.key)
         if len(write.data) > self._limits.data:
             raise RecordTooLarge(f"signal {write.key!r}: {_sizes(write.data, self._limits.data)}")
         if len(stream.waiting) >= self._limits.inbox:

@@ -51,6 +51,13 @@ class StreamState(enum.IntEnum):
     """Takes signals, but is not due because of them: somebody must look first."""
     ENDED = 2
     """Takes no signals any more; what was left in its inbox went to the dead letters."""
+    FAILED = 3
+    """Takes no new signals, and keeps those in its inbox: somebody may let it go on."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes no new signals: it has ended, for good or until somebody lets it go on."""
+        return self in (StreamState.ENDED, StreamState.FAILED)
 
 
 class NewRecord(msgspec.Struct, frozen=True, gc=False):
@@ -130,9 +137,11 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
     `expected` is the version after which the records go; 0 creates the stream, which needs `type`,
     `header` and at least one record. `consumed` are the ids of inbox entries that these records make
-    use of, and `rejected` are inbox entries that go to the dead letters, each with its reason. When
-    `header` ends the stream, the entries left in its inbox go to the dead letters in the same transaction.
-    An append without records may still change the header or consume entries.
+    use of, and `rejected` are inbox entries that go to the dead letters, each with its reason. `given_up`
+    are keys of signals that were consumed, now or before, and that nobody will take after all: they go to
+    the dead letters as well, unless they are there already. When `header` ends the stream, the entries
+    left in its inbox go to the dead letters in the same transaction. An append without records may still
+    change the header, consume entries or give signals up.
 
     As long as an OPEN stream has entries in its inbox, its `wake_at` is no later than the oldest of them,
     whatever `header` says; what `header` asked for comes back when they are gone.
@@ -145,6 +154,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     type: str | None = None
     consumed: tuple[int, ...] = ()
     rejected: tuple[tuple[int, str], ...] = ()
+    given_up: tuple[tuple[str, str], ...] = ()
 
 
 class Deliver(msgspec.Struct, frozen=True, gc=False):
@@ -153,6 +163,8 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
     The same key again, with the same name and data, answers as the first time, also after the
     stream has ended: duplicates are looked for before anything else. A new entry makes an OPEN
     stream due: `wake_at` becomes the earlier of itself and `at`.
+
+    `only_again`: nobody would take it, so it is answered if it came before, and refused otherwise.
     """
 
     stream: str
@@ -160,6 +172,7 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
     key: str
     data: bytes
     at: int
+    only_again: bool = False
 
 
 class PastSignal(msgspec.Struct, frozen=True, gc=False):

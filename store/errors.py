@@ -6,6 +6,7 @@ StoreError
 ├── StreamEnded            nothing was written
 ├── InboxFull              nothing was written: slow down, try again later
 ├── SignalConflict         nothing was written: the key was used with another payload
+├── NeverDelivered         nothing was written: it is not there, and was to be answered only if it is
 ├── RecordTooLarge         nothing was written
 ├── CommitUnknown          the outcome is unknown: reopen, then resolve by identity
 ├── StoreFull              nothing was written, disk is full: free space, then reopen
@@ -46,7 +47,7 @@ class StreamNotFound(StoreError):
 
 
 class StreamEnded(StoreError):
-    """The stream has ended and takes no more signals; nothing was written."""
+    """The stream has ended, or has failed, and takes no more signals; nothing was written."""
 
     def __init__(self, stream: str, status: str) -> None:
         super().__init__(f"stream {stream!r} has ended ({status})")
@@ -68,6 +69,15 @@ class SignalConflict(StoreError):
 
     def __init__(self, stream: str, key: str) -> None:
         super().__init__(f"signal {key!r} was sent to stream {stream!r} before, with another name or payload")
+        self.stream = stream
+        self.key = key
+
+
+class NeverDelivered(StoreError):
+    """The signal was to be answered only if it came before, and it did not; nothing was written."""
+
+    def __init__(self, stream: str, key: str) -> None:
+        super().__init__(f"signal {key!r} was never sent to stream {stream!r}")
         self.stream = stream
         self.key = key
 

@@ -29,6 +29,11 @@ SELECT count(*) FROM inbox i
 JOIN stream s ON s.id = i.stream
 WHERE s.name = ? AND i.id = ? AND i.settled IS NULL
 """
+_UNBURIED: Final = """
+SELECT count(*) FROM inbox i
+JOIN stream s ON s.id = i.stream
+WHERE s.name = ? AND i.key = ? AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE inbox = i.id)
+"""
 _SIGNAL: Final = """
 SELECT i.id, i.at, CAST(i.name AS BLOB), CAST(i.data AS BLOB) FROM inbox i
 JOIN stream s ON s.id = i.stream
@@ -63,6 +68,8 @@ def _standing_outcome(connection: apsw.Connection, write: Append) -> Outcome | N
         return None
     settled = (*write.consumed, *(key for key, _ in write.rejected))
     if any(value(connection, _WAITING, (write.stream, key)) for key in settled):
+        return None
+    if any(value(connection, _UNBURIED, (write.stream, key)) for key, _ in write.given_up):
         return None
     return Appended(write.expected)
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 APPLICATION_ID: Final = 0x50657253
 """`PerS`: says in the file's header that it is a store."""
 
-_STEPS: Final = ("schema_1.sql", "schema_2.sql")
-_WITH_VIEWS: Final = 2
-"""The step that makes the views, and nothing else: they fit the tables of the step before it."""
+_STEPS: Final = ("schema_1.sql", "schema_2.sql", "schema_3.sql")
 
 # What ANALYZE leaves behind is harmless: it changes plans, not answers.
 _SCHEMA: Final = (
@@ -76,9 +74,15 @@ def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
 
 
 def provide_views(connection: apsw.Connection, version: int, steps: Sequence[str]) -> None:
-    """Make the views for this connection alone, in a file that is too old to have them."""
-    if version < _WITH_VIEWS <= len(steps):
-        run(connection, steps[_WITH_VIEWS - 1].replace("CREATE VIEW", "CREATE TEMP VIEW"))
+    """Make the newest views for this connection alone, in a file that is too old to have them.
+
+    They fit the tables of every version.
+    """
+    if version < len(steps):
+        old, new = _expected(tuple(steps[:version])), _expected(tuple(steps))
+        for (kind, name), (table, sql) in new.items():
+            if kind == "view" and sql is not None and old.get((kind, name)) != (table, sql):
+                run(connection, sql.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
 
 
 def _objects(connection: apsw.Connection) -> dict[tuple[str, str], tuple[str, str | None]]:

@@ -55,7 +55,7 @@ class FlowLine(Line, frozen=True):
     flow: Name
     type: Name
     status: Name
-    state: Literal["open", "held", "ended"]
+    state: Literal["open", "held", "ended", "failed"]
     records: Count
     signals: Count
     chain: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]

@@ -119,6 +119,7 @@ class World:
         self._doubles: dict[Step[..., Any], StepDouble[Any]] = {}
         self._answers: dict[str, Callable[[], Any]] = {}
         self._unanswered: list[tuple[str, str, int]] = []
+        self._postponed: list[tuple[str, str, int]] = []
         self._touched: dict[str, None] = {}
         self._sent: set[tuple[str, str]] = set()
         self._starting = ""
@@ -370,12 +371,18 @@ class World:
                 if record.kind == "signal_awaited":
                     awaited = cast("events.SignalAwaited", events.decode(record.data))
                     self._unanswered.append((write.stream, awaited.name, version))
+                elif record.kind == "repaired":
+                    self._unanswered += [entry for entry in self._postponed if entry[0] == write.stream]
+                    self._postponed = [entry for entry in self._postponed if entry[0] != write.stream]
 
     def _answer(self, flow_id: str, name: str, version: int) -> None:
-        """Answer a wait, if it is still one."""
+        """Answer a wait, if it is still one; that of a flow which may be let run on is one later."""
         waits = open_waits(self._history(flow_id))
         handle = self.flow(flow_id)
-        if handle.header().status in _ENDED or version not in [wait.version for wait in waits]:
+        status = handle.header().status
+        if status in ("failed", "parked"):
+            self._postponed.append((flow_id, name, version))
+        if status in _ENDED or version not in [wait.version for wait in waits]:
             return
         handle.signal(*self._answers[name](), signal_id=f"answer-{version}")
 

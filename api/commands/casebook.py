@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["case_of", "flow_events", "history_of", "opened_at"]
 
 
+_DEAD = "SELECT key, name, reason FROM dead_letters WHERE flow_id = ? ORDER BY id"
+
+
 def case_of(store: Path, flow_id: str, now: int) -> Case:
     """Read what there is to know of a flow.
 
@@ -32,9 +35,14 @@ def case_of(store: Path, flow_id: str, now: int) -> Case:
     """
     with open_reader(store) as reader:
         header = header_of(reader, flow_id)
-        picture = picture_of(history_of(reader, flow_id))
-        inbox = reader.inbox(flow_id)
-        return Case(header, picture, inbox, opened_at(reader), now, str(store))
+        history, inbox = history_of(reader, flow_id), reader.inbox(flow_id)
+        dead = {key: (name, reason) for key, name, reason in reader.query(_DEAD, (flow_id,))}
+        # What was received, and given up later on, waits for nobody.
+        taken = [
+            r for r in history if not (isinstance(r.event, events.SignalReceived) and r.event.key in dead)
+        ]
+        picture = picture_of(taken)
+        return Case(header, picture, inbox, opened_at(reader), now, str(store), [*dead.values()])
 
 
 def opened_at(reader: StoreReader) -> int | None:

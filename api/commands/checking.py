@@ -10,7 +10,7 @@ import msgspec
 from ...actors.event_sourced import ACTOR_STATUS
 from ...actors.replay import Compatible, Diverges, check_history, recorded
 from ...flows import Registry
-from ...store import RecordCorrupt, StreamState
+from ...store import RecordCorrupt
 from .codes import DONE, FAILED
 from .flow_modules import flows_of
 from .options import STORE, command, json_option, open_reader, store_option
@@ -83,7 +83,7 @@ def _open_flows(reader: StoreReader) -> Iterator[Header]:
     while page := reader.headers(after=after, limit=_PAGE):
         after = page[-1].stream
         for header in page:
-            if header.state is not StreamState.ENDED and header.status != ACTOR_STATUS:
+            if not header.state.is_over and header.status != ACTOR_STATUS:
                 yield header
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -64,7 +65,8 @@ class Case:
     """What is known about a flow at the instant `now`, in microseconds since the epoch, UTC.
 
     `engine_since` says when the process opened the store that has it open now, if one has; `store` is how
-    the store's path is written in the commands that are proposed.
+    the store's path is written in the commands that are proposed. `dead` are the names of the flow's signals
+    that are among the dead letters, each with the reason.
     """
 
     header: Header
@@ -73,6 +75,7 @@ class Case:
     engine_since: int | None
     now: int
     store: str
+    dead: Sequence[tuple[str, str]] = ()
 
     def command(self, verb: str, *words: str) -> str:
         """Return a command line for this flow."""
@@ -81,11 +84,11 @@ class Case:
 
 def diagnose(case: Case) -> list[Finding]:
     """Say how a flow stands, the most important first."""
-    if case.header.state is StreamState.ENDED:
-        return list(_end(case))
+    if case.header.state.is_over:
+        return [*_end(case), *_unread(case), *_early(case), *_dead(case)]
     found = [*_engine(case), *_parked(case), *_paused(case)]
     doing = [*_steps(case), *_sleeps(case), *_waits(case)]
-    letters = [*_unread(case), *_early(case)]
+    letters = [*_unread(case), *_early(case), *_dead(case)]
     if not doing and case.picture.parked is None:
         doing.append(Finding(kind="between", text="Its code is between two things that it awaits."))
     return [*found, *doing, *letters]
@@ -237,8 +240,8 @@ def _unread(case: Case) -> Iterator[Finding]:
     n = len(case.inbox)
     yield Finding(
         kind="unread_signals",
-        text=f"{n} signal{'s are' if n > 1 else ' is'} on record that it has not read ({names}),"
-        f" the oldest {since(oldest.at, case.now)}.",
+        text=f"{n} signal{'s are' if n > 1 else ' is'} on record, and unread ({names}),"
+        f" the oldest {since(oldest.at, case.now)}.{_kept(case)}",
         since=utc(oldest.at),
         count=n,
     )
@@ -248,12 +251,31 @@ def _early(case: Case) -> Iterator[Finding]:
     for name, count in case.picture.received.items():
         if count:
             yield Finding(
-                kind="early_signals",
-                text=f"Signal {name!r} has come {'once' if count == 1 else f'{count} times'} before the flow"
-                " waits for it; it is kept until then.",
+                kind="unread_signals",
+                text=f"Signal {name!r} has come {_times(count)}, and is unread: the flow does not wait for it"
+                f" yet.{_kept(case) or ' It is kept until then.'}",
                 name=name,
                 count=count,
             )
+
+
+def _kept(case: Case) -> str:
+    return " It is kept for when the flow is let run on." if case.header.state is StreamState.FAILED else ""
+
+
+def _dead(case: Case) -> Iterator[Finding]:
+    for (name, reason), count in Counter(case.dead).items():
+        yield Finding(
+            kind="dead_letters",
+            text=f"Signal {name!r} has come {_times(count)}, and was not delivered: {reason}.",
+            name=name,
+            reason=reason,
+            count=count,
+        )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _due(case: Case, due: int) -> str:

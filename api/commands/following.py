@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ...actors.seam import Event, SystemClock
-from ...store import StreamState
 from .codes import DONE, FAILED
 from .completion import complete_flows
 from .narration import Narrator
@@ -88,7 +87,7 @@ class FlowWatch:
                 if self._kinds is None or record.kind in self._kinds:
                     self._narrator.tell(self._flow_id, record)
             self._version = page[-1].version
-        return header.status if header.state is StreamState.ENDED else ""
+        return header.status if header.state.is_over else ""
 
 
 def _follow_one(watch: FlowWatch, screen: Screen) -> int:

@@ -8,7 +8,7 @@ import msgspec
 
 from ...actors.door import outside_error
 from ...actors.event_sourced import ACTOR_STATUS
-from ...store import StoreError, StreamState
+from ...store import StoreError
 from .histories import read_events
 from .shapes import End, FollowedEvent
 from .told import event_view, shown_event
@@ -59,7 +59,7 @@ class OneFlow:
         reached = records[-1].version if records else after
         has_more = reached < header.version
         shown = [(record.version, _encode(event_view(record))) for record in records]
-        is_end = header.state is StreamState.ENDED and not has_more
+        is_end = header.state.is_over and not has_more
         end = End(flow_id=self._flow_id, status=header.status)  # pyright: ignore[reportArgumentType] - one of them
         return Portion(shown, reached, has_more, _encode(end) if is_end else None)
 

@@ -16,7 +16,7 @@ from ...actors.handle import FlowHandle
 from ...actors.seam import new_id
 from ...flows import SignalCall, events
 from ...flows.errors import FlowEnded, FlowNotFound, PersistasaurusError, SignalRejected
-from ...store import StoreError, StreamNotFound, StreamState
+from ...store import StoreError, StreamNotFound
 from .capability import Claim
 from .links import link_signal_id
 from .pages import HEADERS, ask_page, done_page, later_page, refused_page
@@ -190,7 +190,7 @@ class LinkDesk:
         except FlowNotFound:
             return False
         definition = self._system.door.registry.find(header.type)
-        if action is None or header.state is StreamState.ENDED:
+        if action is None or header.state.is_over:
             return False
         if isinstance(action.signal, str) or definition is None or action.signal_name in definition.signals:
             return True

@@ -16,6 +16,7 @@ JSON = msgspec.Raw(b'{"n":1}')
 STARTED = events.FlowStarted("order", JSON, 7)
 CHARGE = events.StepStarted(1, "charge", JSON, "order.py:7")
 ERROR = events.Failure("ConnectionError", "nobody answers")
+STATES = {events.FlowCompleted: StreamState.ENDED, events.FlowFailed: StreamState.FAILED}
 FAILED = (STARTED, CHARGE, events.StepFailed(1, 1, ERROR), events.FlowFailed(ERROR, 1))
 
 
@@ -25,13 +26,15 @@ def history(*told: events.AnyEvent) -> list[Recorded]:
 
 
 def case(
-    *told: events.AnyEvent, engine_since: int | None = BEGAN, inbox: tuple[InboxEntry, ...] = ()
+    *told: events.AnyEvent,
+    engine_since: int | None = BEGAN,
+    inbox: tuple[InboxEntry, ...] = (),
+    dead: tuple[tuple[str, str], ...] = (),
 ) -> Case:
-    is_over = isinstance(told[-1], events.FlowCompleted | events.FlowFailed)
-    state = StreamState.ENDED if is_over else StreamState.OPEN
+    state = STATES.get(type(told[-1]), StreamState.OPEN)
     header = Header("order-1", "order", "?", state, len(told), None, BEGAN, BEGAN)
     now = BEGAN + 100 * SECOND
-    return Case(header, picture_of(history(*told)), inbox, engine_since, now, "orders.db")
+    return Case(header, picture_of(history(*told)), inbox, engine_since, now, "orders.db", dead)
 
 
 def kinds(case: Case) -> list[str]:
@@ -104,7 +107,7 @@ def test_signals_and_waits_meet_by_name_oldest_first() -> None:
     early = events.SignalReceived("a", "k1", JSON)
     told = case(STARTED, early, events.SignalAwaited("a"), events.SignalAwaited("b"), early)
 
-    assert kinds(told) == ["waiting", "early_signals"]
+    assert kinds(told) == ["waiting", "unread_signals"]
     assert [finding.name for finding in diagnose(told)] == ["b", "a"]
 
 
@@ -117,6 +120,28 @@ def test_signals_that_the_flow_has_not_read_are_counted() -> None:
     assert found[0].command.startswith("persistasaurus resume order-1")
     assert "3 signals are on record" in found[2].text
     assert "('a', 'b')" in found[2].text
+
+
+def test_a_flow_that_has_failed_keeps_what_it_has_not_read_and_says_so() -> None:
+    early = events.SignalReceived("a", "k1", JSON)
+    inbox = (InboxEntry(7, BEGAN, "b", "k2", b"{}"),)
+    found = diagnose(case(STARTED, early, *FAILED[1:], inbox=inbox))
+
+    assert [one.kind for one in found] == ["failed", "unread_signals", "unread_signals"]
+    assert all(one.text.endswith("kept for when the flow is let run on.") for one in found[1:])
+
+
+def test_what_was_not_delivered_is_told_with_the_reason() -> None:
+    told = case(
+        STARTED, events.FlowCompleted(JSON), dead=(("a", "unread"), ("a", "unread"), ("b", "no date"))
+    )
+
+    found = diagnose(told)[1:]
+
+    assert [(one.kind, one.name, one.count, one.reason) for one in found] == [
+        ("dead_letters", "a", 2, "unread"),
+        ("dead_letters", "b", 1, "no date"),
+    ]
 
 
 def test_that_no_engine_is_there_comes_first() -> None:

@@ -37,6 +37,7 @@ def header(
 
 
 ENDED = header("completed", StreamState.ENDED)
+FAILED = header("failed", StreamState.FAILED)
 
 
 def create(
@@ -45,21 +46,28 @@ def create(
     return Append(stream, 0, records or (record(kind="flow_started"),), change or header(), kind)
 
 
-def append(
+def append(  # noqa: PLR0913 - all but one have a default
     expected: int,
     *records: NewRecord,
     stream: str = ADA,
     change: HeaderChange | None = None,
     consumed: tuple[int, ...] = (),
     rejected: tuple[tuple[int, str], ...] = (),
+    given_up: tuple[tuple[str, str], ...] = (),
 ) -> Append:
-    return Append(stream, expected, records, change, None, consumed, rejected)
+    return Append(stream, expected, records, change, None, consumed, rejected, given_up)
 
 
-def signal(
-    key: str = "mail-1", data: bytes = b'"yes"', *, stream: str = ADA, name: str = "confirm", at: int = AT
+def signal(  # noqa: PLR0913 - all have a default
+    key: str = "mail-1",
+    data: bytes = b'"yes"',
+    *,
+    stream: str = ADA,
+    name: str = "confirm",
+    at: int = AT,
+    only_again: bool = False,
 ) -> Deliver:
-    return Deliver(stream, name, key, data, at)
+    return Deliver(stream, name, key, data, at, only_again)
 
 
 def write(store: EventStore, *writes: Write) -> list[Outcome]:

@@ -42,6 +42,18 @@ def test_resolving_tells_what_was_written(store):
     assert store.resolve(written) == outcomes
 
 
+def test_resolving_tells_whether_signals_were_given_up(store):
+    accept(store, create(), signal("a"), signal("b"))
+    first, second = (entry.id for entry in store.inbox(ADA))
+    accept(store, append(1, record(), consumed=(first, second)))
+    written, not_written = append(2, given_up=(("a", "unread"),)), append(2, given_up=(("b", "unread"),))
+    accept(store, written)
+
+    store.reopen()
+
+    assert store.resolve([written, not_written]) == [Appended(2), None]
+
+
 def test_resolving_tells_what_was_not_written(store):
     accept(store, create(ADA, record(b"1"), record(b"2")))
     store.reopen()

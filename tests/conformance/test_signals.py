@@ -6,6 +6,7 @@ from conformance.builders import (
     AT,
     BOB,
     ENDED,
+    FAILED,
     accept,
     append,
     create,
@@ -19,6 +20,7 @@ from persistasaurus.store import (
     Delivered,
     InboxEntry,
     InboxFull,
+    NeverDelivered,
     RecordTooLarge,
     SignalConflict,
     StreamEnded,
@@ -313,3 +315,119 @@ def test_ids_of_signals_are_not_used_again_after_closing_and_opening(store, reop
 
     assert ids(again)[0] == first
     assert ids(again)[1] > first
+
+
+def test_a_stream_that_has_failed_keeps_its_signals_and_takes_no_new_ones(store, reopened):
+    accept(store, create(), signal("a"), signal("b"))
+    first, second = ids(store)
+    accept(store, append(1, record(), change=FAILED, consumed=(first,)))
+
+    for opened in (lambda: store, reopened):
+        one = opened()
+        assert ids(one) == (second,)
+        assert one.dead_letters() == []
+        assert one.header(ADA).wake_at is None
+        assert one.next_wake_at() is None
+        refused, *again = write(one, signal("c"), signal("a"), signal("b"))
+        assert isinstance(refused, StreamEnded)
+        assert (refused.stream, refused.status) == (ADA, "failed")
+        assert [outcome.duplicate for outcome in again] == [True, True]
+
+
+def test_a_stream_that_goes_on_after_a_failure_is_due_for_what_it_has_kept(store):
+    accept(store, create(), signal(at=AT + 3), append(1, record(), change=FAILED))
+
+    accept(store, append(2, record(), change=header()))
+
+    assert store.header(ADA).wake_at == AT + 3
+    assert [entry.key for entry in store.inbox(ADA)] == ["mail-1"]
+    assert not write_one(store, signal("mail-2")).duplicate
+
+
+def test_a_stream_that_ends_after_a_failure_gives_up_what_it_has_kept(store):
+    accept(store, create(), signal(), append(1, record(), change=FAILED), append(2, record(), change=ENDED))
+
+    assert [letter.key for letter in store.dead_letters()] == ["mail-1"]
+    assert store.inbox(ADA) == []
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+@pytest.mark.parametrize("first_deliveries", [("a", "b"), ("b", "a")], ids=["ab", "ba"])
+def test_a_signal_on_either_side_of_a_failure_is_kept_or_refused(store, together, first_deliveries):
+    early, late = first_deliveries
+    writes = [create(), signal(early), append(1, record(), change=FAILED), signal(late)]
+
+    outcomes = write(store, *writes) if together else [write_one(store, one) for one in writes]
+
+    assert isinstance(outcomes[-1], StreamEnded)
+    assert [entry.key for entry in store.inbox(ADA)] == [early]
+
+
+def test_a_signal_that_was_consumed_can_be_given_up_later(store):
+    accept(store, create(), signal("a"), signal("b"))
+    accept(store, append(1, record(), consumed=ids(store)))
+
+    accept(store, append(2, record(at=AT + 7), given_up=(("b", "unread"), ("nobody sent it", "unread"))))
+
+    (letter,) = store.dead_letters()
+    assert (letter.at, letter.stream, letter.key, letter.reason) == (AT + 7, ADA, "b", "unread")
+    assert write_one(store, signal("b")).duplicate
+
+
+def test_a_signal_is_given_up_by_the_append_that_consumes_it(store):
+    accept(store, create(), signal("a"), signal("b"))
+
+    accept(store, append(1, record(), change=ENDED, consumed=ids(store), given_up=(("b", "unread"),)))
+
+    assert [(letter.key, letter.reason) for letter in store.dead_letters()] == [("b", "unread")]
+    assert store.inbox(ADA) == []
+    assert store.verify() == []
+
+
+def test_a_signal_that_still_waits_is_settled_when_it_is_given_up(store):
+    accept(store, create(), signal("a"))
+
+    accept(store, append(1, given_up=(("a", "nobody wants it"),)))
+
+    assert store.inbox(ADA) == []
+    assert [letter.reason for letter in store.dead_letters()] == ["nobody wants it"]
+
+
+def test_a_signal_is_given_up_once(store):
+    accept(store, create(), signal("a"), signal("b"))
+    first, second = ids(store)
+    given_up = (("a", "again"), ("b", "again"))
+
+    accept(store, append(1, record(), consumed=(first,), rejected=((second, "not a date"),)))
+    accept(store, append(2, given_up=given_up), append(2, given_up=given_up))
+    accept(store, append(2, given_up=given_up))
+
+    assert [(letter.key, letter.reason) for letter in store.dead_letters()] == [
+        ("b", "not a date"),
+        ("a", "again"),
+    ]
+
+
+def test_what_only_may_come_again_is_answered_if_it_came_and_refused_if_not(store):
+    accept(store, create(), signal("a"))
+
+    again, new, other = write(
+        store,
+        signal("a", only_again=True),
+        signal("b", only_again=True),
+        signal("a", b'"no"', only_again=True),
+    )
+
+    assert again.duplicate
+    assert isinstance(new, NeverDelivered)
+    assert (new.stream, new.key) == (ADA, "b")
+    assert isinstance(other, SignalConflict)
+    assert [entry.key for entry in store.inbox(ADA)] == ["a"]
+
+
+def test_what_only_may_come_again_hears_of_an_end_first(store):
+    accept(store, create(ADA, change=ENDED), create(BOB, change=FAILED))
+
+    outcomes = write(store, *(signal(stream=name, only_again=True) for name in (ADA, BOB)))
+
+    assert [type(outcome) for outcome in outcomes] == [StreamEnded, StreamEnded]

@@ -171,7 +171,7 @@ def test_what_cannot_be_stored_is_refused_at_the_definition(make, annotation, sa
 
     message = str(refused.value)
     assert said in message
-    assert "step 'work' at test_stored_types.py:" in message
+    assert f"{'step' if make is returning else 'signal'} 'work' at test_stored_types.py:" in message
     assert ("its result" if make is returning else "the parameter 'value'") in message
 
 

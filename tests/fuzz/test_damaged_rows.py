@@ -40,7 +40,7 @@ STORES = int(os.environ.get("PERSISTASAURUS_INPUTS", "2500")) // 50
 SEED = int(os.environ.get("PERSISTASAURUS_SEED", "1"))
 VIEWS = ("flows", "events", "steps", "timers", "signals", "dead_letters")
 AT = 1_760_000_000_000_000
-STATES = {"completed": StreamState.ENDED, "failed": StreamState.ENDED}
+STATES = {"completed": StreamState.ENDED, "failed": StreamState.FAILED}
 NAMES = (
     "plain",
     "it's",

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from persistasaurus.actors.journal import Entry
     from persistasaurus.actors.surroundings import Bell
 
-STATES = {"running": StreamState.OPEN, "paused": StreamState.HELD, "parked": StreamState.HELD}
+STATES = {
+    "failed": StreamState.FAILED,
+    "running": StreamState.OPEN,
+    "paused": StreamState.HELD,
+    "parked": StreamState.HELD,
+}
 OVER = ("completed", "failed", "parked")
 WORDS = {
     "completed": events.FlowCompleted(msgspec.Raw(b"1")),

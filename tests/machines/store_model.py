@@ -9,6 +9,7 @@ from persistasaurus.store import (
     Deliver,
     Delivered,
     InboxFull,
+    NeverDelivered,
     NewRecord,
     RecordTooLarge,
     SignalConflict,
@@ -78,6 +79,10 @@ class ModelStore:
         self.dead += [(stream.name, stream.waiting[n].key, reason) for n, reason in rejected.items()]
         for number in {*write.consumed, *rejected}:
             del stream.waiting[number]
+        for key, reason in write.given_up:
+            is_there = (stream.name, key) in self.signals
+            if is_there and not any(dead[:2] == (stream.name, key) for dead in self.dead):
+                self.dead.append((stream.name, key, reason))
         if change is not None:
             stream.status, stream.state, stream.alarm = change.status, change.state, change.wake_at
 
@@ -91,8 +96,10 @@ class ModelStore:
             if (first.name, first.data) != (write.name, write.data):
                 return SignalConflict
             return Delivered(number, first.at, duplicate=True)
-        if stream.state is StreamState.ENDED:
+        if stream.state in (StreamState.ENDED, StreamState.FAILED):
             return StreamEnded
+        if write.only_again:
+            return NeverDelivered
         if len(write.data) > DATA:
             return RecordTooLarge
         if len(stream.waiting) >= INBOX:
@@ -101,6 +108,10 @@ class ModelStore:
         self.signals[write.stream, write.key] = self.last_signal, write
         stream.waiting[self.last_signal] = write
         return Delivered(self.last_signal, write.at, duplicate=False)
+
+    def taken(self, name: str) -> list[tuple[int, str]]:
+        """Return all that was sent to a stream: number and key."""
+        return [(number, key) for (stream, key), (number, _) in self.signals.items() if stream == name]
 
     def due(self, before: int) -> list[str]:
         order = {name: number for number, name in enumerate(self.streams)}

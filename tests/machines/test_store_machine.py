@@ -32,7 +32,7 @@ INSTANTS = st.integers(-5, 5).map(lambda n: AT + n * 1_000_000)
 HEADERS = st.builds(
     HeaderChange,
     st.sampled_from(["running", "waiting", "completed"]),
-    st.sampled_from([StreamState.OPEN, StreamState.OPEN, StreamState.HELD, StreamState.ENDED]),
+    st.sampled_from([StreamState.OPEN, StreamState.OPEN, *StreamState]),
     st.none() | INSTANTS,
 )
 RECORDS = st.lists(st.builds(NewRecord, INSTANTS, st.sampled_from(["began", "went on"]), DATAS), max_size=3)
@@ -84,16 +84,25 @@ class StoreMachine(RuleBasedStateMachine):
         rejected = tuple((number, "unwanted") for number in chosen[half:])
         kind = None if stream else "signup"
         expected = max(0, version + off_by)
-        return Append(name, expected, tuple(records), header, kind, tuple(chosen[:half]), rejected)
+        # Of those that are taken, some are given up after all; so may one be that nobody has sent.
+        taken = (
+            [key for number, key in self.model.taken(name) if number not in stream.waiting] if stream else []
+        )
+        taken += [stream.waiting[number].key for number in chosen[:half] if number != 999] if stream else []
+        given_up = tuple(
+            (key, "after all") for key in settle.draw(st.lists(st.sampled_from([*taken, "?"]), max_size=2))
+        )
+        return Append(name, expected, tuple(records), header, kind, tuple(chosen[:half]), rejected, given_up)
 
     @rule(
         name=NAMES,
         key=st.sampled_from("abcdefgh"),
         data=DATAS,
         word=st.sampled_from(["go", "no"]),
+        only_again=st.sampled_from([False, False, True]),
     )
-    def deliver(self, name: str, key: str, data: bytes, word: str) -> None:
-        self._write(Deliver(name, word, key, data, AT))
+    def deliver(self, name: str, key: str, data: bytes, word: str, only_again: bool) -> None:
+        self._write(Deliver(name, word, key, data, AT, only_again))
 
     @rule(first=NAMES, second=NAMES, records=RECORDS, header=HEADERS, data=DATAS, settle=st.data())
     def write_together(

@@ -1,10 +1,14 @@
-"""Three senders, two of them with the same signal, and a flow that ends with the first that it takes."""
+"""Three senders, two of them with the same signal, and a flow that ends with the first that it takes.
+
+It may fail before, and is let run on then.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
+from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.journal import Journal
 from persistasaurus.store.batch import Batch
 
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
 
 KEYS = ("a", "a", "b")
 CRASHES = 2
+FAILURES = 1
 
 
 class State(NamedTuple):
@@ -25,6 +30,8 @@ class State(NamedTuple):
     """The signals in the flow's history."""
     unsettled: str | None = None
     has_ended: bool = False
+    has_failed: bool = False
+    failures: int = 0
     is_due: bool = False
     is_rung: bool = False
     crashes: int = 0
@@ -45,6 +52,14 @@ class SignalRace:
             "self._extend(stream, write.records)\n        self._dead += dead\n        self._settle(",
         ),
         "dead letters": Guard("the end takes what is left", Batch._decide, "reasons.update((key, ended)"),
+        "kept at a failure": Guard(
+            "only an end for good takes what is left", Batch._decide, "if change.state == StreamState.ENDED:"
+        ),
+        "look again": Guard(
+            "a flow that is let run on looks for what it has kept",
+            FlowActor.adopt,
+            "self._look(machine, decision, reply)",
+        ),
         "no more": Guard("an ended flow takes nothing", Batch._check_room, "raise StreamEnded"),
         "durable first": Guard(
             "an answer comes after the commit",
@@ -77,14 +92,25 @@ class SignalRace:
             )
         if state.unsettled is not None:
             yield "it is settled", _settled(state._replace(unsettled=None), state.unsettled)
-        elif state.is_rung and not state.has_ended:
+        elif state.is_rung and not state.has_ended and not state.has_failed:
             yield "the flow looks into its inbox", self._look(state)
-        if len(state.received) == 1 and not state.has_ended and state.unsettled is None:
+        goes_on = not state.has_ended and not state.has_failed and state.unsettled is None
+        if len(state.received) == 1 and goes_on:
             yield "the flow ends", self._end(state)
+        if goes_on and state.failures < FAILURES:
+            yield "the flow fails", self._fail(state)
+        if state.has_failed:
+            # It may come to its end by what it has taken before; else it needs what it has kept.
+            looks = self._has["look again"]
+            yield (
+                "it is let run on",
+                state._replace(has_failed=False, is_rung=looks, is_due=looks and state.is_due),
+            )
         if state.crashes < CRASHES:
             # Whoever waits for an answer asks again, and the next process looks for what is due.
             again = tuple("new" if s == "sent" else s for s in state.senders)
             is_owed = state.is_due or (bool(state.received) and not state.has_ended)
+            is_owed = is_owed and not state.has_failed
             yield (
                 "the process is killed",
                 state._replace(
@@ -95,12 +121,14 @@ class SignalRace:
     def _deliver(self, state: State, number: int) -> State:
         key = KEYS[number]
         is_known = self._has["same key"] and any(key == k for k, _ in state.inbox)
-        if not self._has["first of all"] and state.has_ended:
+        is_over = state.has_ended or state.has_failed
+        if not self._has["first of all"] and is_over:
             is_known = False
         if is_known:
             return _stands(state, number, "told")
-        if state.has_ended and self._has["no more"]:
-            refused = _stands(state, number, "refused")
+        if is_over and self._has["no more"]:
+            # Whoever is refused by a flow that has failed asks again when it goes on.
+            refused = _stands(state, number, "refused" if state.has_ended else "new")
             if any(key == k for k, _ in state.inbox):
                 return refused._replace(fault="a sender hears that it came too late; its signal was taken")
             return refused
@@ -124,9 +152,15 @@ class SignalRace:
             inbox = tuple((key, "dead" if stands == "waits" else stands) for key, stands in inbox)
         return state._replace(inbox=inbox, has_ended=True, is_due=False)
 
+    def _fail(self, state: State) -> State:
+        failed = state if self._has["kept at a failure"] else self._end(state)
+        return failed._replace(has_ended=False, has_failed=True, failures=state.failures + 1)
+
     def wrong(self, state: State) -> str | None:
         if state.fault:
             return state.fault
+        if not state.has_ended and any(stands == "dead" for _, stands in state.inbox):
+            return "a signal is given up, and its flow goes on, or can be let run on"
         if len(set(state.received)) < len(state.received) or len({k for k, _ in state.inbox}) < len(
             state.inbox
         ):

@@ -211,7 +211,6 @@ class Tend(Order):
 
     def __init__(self, flow_ids: Iterable[str]) -> None:
         self._flow_ids = list(flow_ids)
-        self._sent: set[tuple[str, str]] = set()
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
         system.door.enter()
@@ -223,7 +222,6 @@ class Tend(Order):
                 retry = requests.Retry(flow_id, "tender", "", Reply(), header.version)
                 return FlowHandle(system, flow_id, "")._request(retry)
             if header is None or header.status != "completed":
-                self._send_again(run, system, flow_id)
                 return Wait(3.0).ask(run, system)
             self._flow_ids.pop(0)
         return None
@@ -234,21 +232,6 @@ class Tend(Order):
     def refused(self, run: Run, error: Exception) -> bool:
         run.must(isinstance(error, PersistasaurusError), f"retry was refused: {error!r}")
         return False
-
-    def _send_again(self, run: Run, system: FlowSystem, flow_id: str) -> None:
-        """Send what had come when the flow failed, and was given up; it goes on now."""
-        for letter in system.store.dead_letters(limit=1000):
-            key = f"{letter.key}-again"
-            if letter.stream == flow_id and "ended" in letter.reason and (flow_id, key) not in self._sent:
-                self._sent.add((flow_id, key))
-                run.engage(Script((Resend(flow_id, letter.name, letter.data, key=key),)))
-
-
-class Resend(Send):
-    """Send a payload as it stands."""
-
-    def ask(self, run: Run, system: FlowSystem) -> Any:
-        return FlowHandle(system, self._flow_id, "")._send_json(self._signal, self._args[0], self._key)
 
 
 class Result(Order):

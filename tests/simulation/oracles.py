@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import msgspec
 from persistasaurus.flows import Registry, events
 from persistasaurus.flows.history import Recorded
@@ -42,32 +43,67 @@ def judge_stream(run: Run, store: EventStore, header: Header, known: Chronicle) 
     run.must(versions == list(range(1, header.version + 1)), f"{header.stream!r} has versions {versions}")
     if header.stream.startswith("actor"):
         return
-    inbox = [entry.key for entry in store.inbox(header.stream)]
-    dead = [letter.key for letter in store.dead_letters(limit=1000) if letter.stream == header.stream]
-    everywhere = sorted([*known.received, *inbox, *dead])
-    run.must(
-        everywhere == sorted(known.keys),
-        f"signals of {header.stream!r}: sent {sorted(known.keys)}, received {known.received}, inbox"
-        f" {inbox}, dead letters {dead}",
-    )
-    judge_history(run, header, [Recorded(r.version, r.at, events.decode(r.data)) for r in records])
+    unread = judge_history(run, header, [Recorded(r.version, r.at, events.decode(r.data)) for r in records])
+    judge_signals(run, store, header, unread)
 
 
-def judge_history(run: Run, header: Header, history: list[Recorded]) -> None:
-    """Replay a history on a fresh machine, which has to stand where the header says."""
+def judge_history(run: Run, header: Header, history: list[Recorded]) -> set[str]:
+    """Replay a history on a fresh machine, which has to stand where the header says.
+
+    Returns the keys of the signals in it that nobody has taken.
+    """
     definition = Registry(tuple(run.simulation.flows)).find(header.type)
     if definition is None:
         run.must(False, f"{header.stream!r} is a {header.type!r}, which nobody knows")
-        return
+        return set()
     machine = FlowMachine(header.stream, definition)
+    unread: set[str] = set()
     try:
         machine.replay(history)
         stands = machine.status
+        unread = set(machine._execution.mailboxes.unread)
     except Exception as error:  # noqa: BLE001 - it is what is looked for
         stands = repr(error)
     finally:
         machine.close()
     run.must(stands == header.status, f"{header.stream!r} is {header.status}, and replays as {stands}")
+    return unread
+
+
+def judge_signals(run: Run, store: Any, header: Header, unread: set[str]) -> None:
+    """Find each acknowledged signal once: consumed, unread, or a dead letter; and the view says the same."""
+    flow_id, known = header.stream, run.ledger.of(header.stream)
+    inbox = [entry.key for entry in store.inbox(flow_id)]
+    letters = [letter for letter in store.dead_letters(limit=1000) if letter.stream == flow_id]
+    dead = {letter.key for letter in letters}
+    sent, received = sorted(known.keys), set(known.received)
+    where = f"{flow_id!r}: sent {sent}, received {known.received}, inbox {inbox}, dead {sorted(dead)}"
+    run.must(
+        sorted([*received, *inbox, *(dead - received)]) == sent and len(dead) == len(letters),
+        f"signals of {where}",
+    )
+    run.must(all(letter.reason for letter in letters), f"dead letters without a reason, of {where}")
+    if header.status == "completed":
+        run.must(unread <= dead and not inbox, f"{sorted(unread)} are unread, and not given up, of {where}")
+    else:
+        early = [letter for letter in letters if "ended" in letter.reason]
+        run.must(not early, f"given up too early: {early}, of {where}")
+        run.must(not unread & dead, f"unread, and given up: {where}")
+    expected = {key: "refused" if key in dead else "consumed" for key in (*received, *dead)}
+    expected |= dict.fromkeys((*inbox, *(unread - dead)), "unread")
+    found = _shown(store, flow_id)
+    run.must(found == expected, f"the view says {found}, and not {expected}, of {where}")
+
+
+def _shown(store: Any, flow_id: str) -> dict[str, str]:
+    """Return what the view `signals` says of a flow; the engine's own connection knows no views."""
+    connection = store._ready().connection
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)
+    try:
+        told = "SELECT key, status FROM signals WHERE flow_id = ? AND key IS NOT NULL"
+        return dict(connection.execute(told, (flow_id,)))
+    finally:
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
 
 
 def judge_result(run: Run, header: Header | None, expected: Any) -> None:

@@ -212,9 +212,12 @@ class Parked(Steps):
 
 
 class Failed(Steps):
+    """It fails while signals come, and takes them all when it is let run on."""
+
     @flow(name="failed")
-    async def main(self, n: int) -> int:
-        return await self.add(await self.add_when_mended(await self.add(n)))
+    async def main(self, n: int) -> list[Any]:
+        first, n = await gather(wait_for("word", int), self.add_when_mended(await self.add(n)))
+        return [n, first, await self.confirm(), await self.add(n), await wait_for("word", int)]
 
 
 class Isolated(Steps):

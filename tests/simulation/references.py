@@ -59,6 +59,13 @@ def early() -> Scenario:
     return scenario(name, kind, [1, 2, 3, 70], confirm, *words, confirm, *again, args=())
 
 
+def failed() -> Scenario:
+    kind, name = flows.Failed, "failed"
+    words = Script(tuple(Send(name, "word", n, key=f"word-{n}") for n in (1, 1, 2, 2, 3)))
+    confirm = Script((Post(name, kind.confirm, 7, key="confirm"), Send(name, kind.confirm, 7, key="confirm")))
+    return scenario(name, kind, [3, 1, 70, 4, 2], others=(words, confirm))
+
+
 def posted() -> Scenario:
     kind, name = flows.Signalled, "posted"
     return scenario(
@@ -155,7 +162,7 @@ def references() -> list[Scenario]:
         scenario("interleaved", flows.Interleaved, [3, 4, [2, 13]]),
         paused(),
         scenario("parked", flows.Parked, 3, effects=counted("parked", 1, 1)),
-        scenario("failed", flows.Failed, 4),
+        failed(),
         scenario("isolated", flows.Isolated, 3, effects=counted("isolated", 1, 1)),
         scenario("asynchronous", flows.Asynchronous, [3, "StepTimeout"]),
         scenario("reconciled", flows.Reconciled, 3),

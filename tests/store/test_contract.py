@@ -41,7 +41,12 @@ def test_limits_are_those_that_are_documented():
 
 
 def test_what_is_on_disk_means_the_same_in_every_release():
-    assert {state.name: state.value for state in StreamState} == {"OPEN": 0, "HELD": 1, "ENDED": 2}
+    assert {state.name: state.value for state in StreamState} == {
+        "OPEN": 0,
+        "HELD": 1,
+        "ENDED": 2,
+        "FAILED": 3,
+    }
 
 
 @pytest.mark.parametrize(

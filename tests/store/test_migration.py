@@ -38,7 +38,7 @@ def test_a_store_of_the_first_release_is_brought_up_to_date(first_release, open_
     store = open_store()
 
     number, names = version(first_release)
-    assert number == 2
+    assert number == len(schema.ladder())
     assert names >= {"flows", "events", "steps", "signals", "timers", "dead_letters"}
     assert [r.data for r in store.read(ADA)] == [b"1", b"2", b"3"]
     assert write_one(store, append(3, record())) == Appended(4)
@@ -77,7 +77,7 @@ def test_a_migration_interrupted_at_any_write_is_completed_by_the_next_open(
             open_store(vfs=recorder.vfs_name).close()
         except StoreUnusable:
             with StoreReader.open(first_release) as reader:
-                assert reader.schema_version in (1, 2)
+                assert reader.schema_version <= len(schema.ladder())
                 assert len(list(reader.query("SELECT * FROM flows"))) == 2
                 assert reader.verify() == []
         else:
@@ -85,5 +85,5 @@ def test_a_migration_interrupted_at_any_write_is_completed_by_the_next_open(
         finally:
             recorder.forgive()
         open_store().close()
-        assert version(first_release)[0] == 2
+        assert version(first_release)[0] == len(schema.ladder())
     assert point > 3

@@ -8,6 +8,8 @@ from conformance.builders import ADA, accept, append, create, record, signal, wr
 from persistasaurus.store import Appended, SqliteStore, StoreUnusable, connection, schema
 from store.test_spool import note_syncs
 
+NEWER = len(schema.ladder()) + 1
+
 
 def contents(path):
     return path.read_bytes(), {
@@ -51,17 +53,17 @@ def test_a_newer_sqlite_is_welcome(open_store, monkeypatch, version):
 
 
 def test_a_store_of_a_newer_schema_is_refused_and_not_touched(closed, open_store):
-    tamper(closed, "CREATE TABLE novelty (x)", version=3)
+    tamper(closed, "CREATE TABLE novelty (x)", version=NEWER)
     before = contents(closed)
 
-    with pytest.raises(StoreUnusable, match="schema 3, this code knows up to 2"):
+    with pytest.raises(StoreUnusable, match=f"schema {NEWER}, this code knows up to {NEWER - 1}"):
         open_store()
 
     assert contents(closed) == before
 
 
 def test_nothing_stays_open_of_a_store_that_is_refused(closed, open_store, open_files):
-    tamper(closed, "CREATE TABLE novelty (x)", version=3)
+    tamper(closed, "CREATE TABLE novelty (x)", version=NEWER)
     with pytest.raises(StoreUnusable) as caught:
         open_store()
 
@@ -195,12 +197,12 @@ def test_writes_of_one_batch_follow_each_other_also_on_a_stream_that_was_there_b
     assert outcomes == [Appended(4), Appended(5)]
 
 
-STEP_3 = "CREATE TABLE novelty (x INTEGER) STRICT; INSERT INTO novelty SELECT count(*) FROM record;"
+NEXT_STEP = "CREATE TABLE novelty (x INTEGER) STRICT; INSERT INTO novelty SELECT count(*) FROM record;"
 
 
 @pytest.fixture
 def newer_code(monkeypatch):
-    steps = (*schema.ladder(), STEP_3)
+    steps = (*schema.ladder(), NEXT_STEP)
     monkeypatch.setattr(schema, "ladder", lambda: steps)
     return steps
 
@@ -208,14 +210,14 @@ def newer_code(monkeypatch):
 def test_a_new_store_climbs_the_whole_ladder(path, newer_code, open_store):
     store = open_store()
 
-    assert store._writer.connection.pragma("user_version") == 3
+    assert store._writer.connection.pragma("user_version") == NEWER
     assert store._writer.connection.execute("SELECT x FROM novelty").get == 0
 
 
 def test_an_older_store_is_migrated_forwards(closed, newer_code, open_store):
     store = open_store()
 
-    assert store._writer.connection.pragma("user_version") == 3
+    assert store._writer.connection.pragma("user_version") == NEWER
     assert store._writer.connection.execute("SELECT x FROM novelty").get == 3
     assert [r.data for r in store.read(ADA)] == [b"1", b"2", b"3"]
     assert write_one(store, append(3, record())) == Appended(4)
@@ -235,7 +237,7 @@ def test_a_migration_that_fails_leaves_the_version_before(closed, open_store, mo
     ladder = schema.ladder()
     with monkeypatch.context() as newer:
         # The second statement fails, when the first has been executed.
-        newer.setattr(schema, "ladder", lambda: (*ladder, STEP_3 + "INSERT INTO nowhere VALUES (1);"))
+        newer.setattr(schema, "ladder", lambda: (*ladder, NEXT_STEP + "INSERT INTO nowhere VALUES (1);"))
         newer.setattr(schema, "_expected", lambda steps: schema._objects(reference(ladder)))
         with pytest.raises(StoreUnusable):
             open_store()

@@ -22,7 +22,7 @@ from persistasaurus.store import (
 from store.damage import PAGE
 from store.engines import TOLD, Other
 from store.test_forking import in_forked_child, refusal
-from store.test_opening import tamper
+from store.test_opening import NEWER, tamper
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def test_the_database_of_another_program_is_refused(path, open_reader):
         ("CREATE VIEW evil AS SELECT 1", "view 'evil'"),
         ("DROP VIEW flows", "lacks its view 'flows'"),
         ("CREATE TABLE evil (x)", "table 'evil'"),
-        ("PRAGMA user_version = 3", "schema 3, this code knows up to 2"),
+        (f"PRAGMA user_version = {NEWER}", f"schema {NEWER}, this code knows up to {NEWER - 1}"),
     ],
 )
 def test_a_store_with_another_schema_is_refused(store, path, open_reader, statement, reason):
@@ -406,7 +406,7 @@ def test_a_reader_lives_through_a_migration(first_release, open_reader, open_sto
 
     open_store()
 
-    assert reader.schema_version == 2
+    assert reader.schema_version == NEWER - 1
     assert contents(reader) == before
     assert len(list(reader.query("SELECT * FROM flows"))) == 3
 

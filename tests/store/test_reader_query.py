@@ -26,7 +26,7 @@ from persistasaurus.store import (
 from persistasaurus.store import reader as module
 from store.damage import spoil_page_with
 from store.engines import Other
-from store.test_opening import tamper
+from store.test_opening import NEWER, tamper
 
 ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT {} FROM n"
 
@@ -198,7 +198,7 @@ def test_what_comes_behind_a_statement_is_looked_at_quickly(reader):
 
 
 def test_plans_and_pragmas_that_tell_are_allowed(reader):
-    assert list(reader.query("PRAGMA user_version")) == [(2,)]
+    assert list(reader.query("PRAGMA user_version")) == [(NEWER - 1,)]
     assert len(list(reader.query("PRAGMA table_info(flows)"))) == 11
     assert list(reader.query("EXPLAIN QUERY PLAN SELECT * FROM flows"))
     assert ("flows", "view") in {row[1:3] for row in reader.query("PRAGMA table_list")}
@@ -222,9 +222,9 @@ def test_a_view_that_was_changed_later_is_refused(reader, store, path):
 
 def test_a_store_that_a_newer_engine_has_taken_on_is_refused(reader, store, path):
     store.close()
-    tamper(path, version=3)
+    tamper(path, version=NEWER)
 
-    with pytest.raises(StoreUnusable, match="schema 3"):
+    with pytest.raises(StoreUnusable, match=f"schema {NEWER}"):
         reader.query("SELECT 1")
 
 

@@ -185,7 +185,7 @@ def test_signals_say_what_became_of_them(ask):
     found = ask("SELECT flow_id, name, status, key, payload, reason, step FROM signals ORDER BY 1, at, key")
 
     assert found == [
-        ("asleep", "confirm", "consumed", "early", '{"yes":false}', None, None),
+        ("asleep", "confirm", "unread", "early", '{"yes":false}', None, None),
         ("done", "confirm", "consumed", "yes-2", '{"yes":true}', None, None),
         ("done", "survey", "consumed", "survey-1", '"fine"', None, None),
         ("waits", "confirm", "consumed", "yes", '{"yes":true}', None, None),
@@ -201,7 +201,7 @@ def test_signals_that_are_not_delivered_are_shown_as_such(undelivered):
         assert list(signals) == [
             ("over", "confirm", "refused", "late-1", '"x"', "no date"),
             ("over", "confirm", "refused", "late-2", '"x"', "the stream has ended (completed)"),
-            ("new", "confirm", "waiting", "soon", "[1]", None),
+            ("new", "confirm", "unread", "soon", "[1]", None),
         ]
         assert list(reader.query("SELECT flow_id, inbox FROM flows")) == [("over", 0), ("new", 1)]
 

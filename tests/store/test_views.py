@@ -14,7 +14,7 @@ from store.histories import random_story
 from store.replayed import expected, iso, pending, replay
 
 SEEDS = range(120)
-STATES = {"completed": StreamState.ENDED, "failed": StreamState.ENDED}
+STATES = {"completed": StreamState.ENDED, "failed": StreamState.FAILED}
 
 
 class Prefix:

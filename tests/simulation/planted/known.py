@@ -44,7 +44,7 @@ CAUGHT = {
     "key_of_the_attempt": 8,
     "in_doubt_completed_silently": 3,
     "in_doubt_forgotten": 3,
-    "reconcile_not_asked": 352,
+    "reconcile_not_asked": 93,
     "doubt_ignored": 27,
     "running_step_taken_for_dead": 45,
     "failed_step_taken_for_good": 3,
@@ -74,4 +74,6 @@ CAUGHT = {
     "signal_settled_in_memory_only": 0,
     "signal_order_reversed": 0,
     "only_the_first_signal_is_read": 0,
+    "signals_dropped_at_failure": 10,
+    "given_up_and_not_written": 2,
 }

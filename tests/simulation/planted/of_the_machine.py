@@ -163,9 +163,9 @@ def failed_step_taken_for_good(patch: pytest.MonkeyPatch) -> None:
 def early_signal_dropped(patch: pytest.MonkeyPatch) -> None:
     """A signal that nobody waits for yet is lost."""
 
-    def keep(before: Any, self: Any, name: str, data: bytes) -> None:
+    def keep(before: Any, self: Any, name: str, *more: Any) -> None:
         if self._waits.get(name):
-            before(self, name, data)
+            before(self, name, *more)
 
     wrap(patch, Mailboxes, "keep", keep)
 
@@ -174,8 +174,8 @@ def early_signal_dropped(patch: pytest.MonkeyPatch) -> None:
 def early_signals_last_in_first_out(patch: pytest.MonkeyPatch) -> None:
     """Of the signals that came early, the newest is taken first."""
 
-    def keep(before: Any, self: Any, name: str, data: bytes) -> None:
-        before(self, name, data)
+    def keep(before: Any, self: Any, name: str, *more: Any) -> None:
+        before(self, name, *more)
         self._early[name].rotate(1)
 
     wrap(patch, Mailboxes, "keep", keep)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from persistasaurus.actors import journal
 from persistasaurus.actors.journal import Entry, Journal
-from persistasaurus.store import Append, Appended, Delivered, SqliteStore, resolve, sqlite
+from persistasaurus.store import Append, Appended, Delivered, SqliteStore, StreamState, resolve, sqlite
 from persistasaurus.store.batch import Batch
 from persistasaurus.store.streams import Stream
 from persistasaurus.store.writer import Writer
@@ -232,3 +232,23 @@ def signal_order_reversed(patch: pytest.MonkeyPatch) -> None:
 def only_the_first_signal_is_read(patch: pytest.MonkeyPatch) -> None:
     """Of all that waits in the inbox only the newest is looked at."""
     wrap(patch, SqliteStore, "inbox", lambda before, *args, **kwargs: before(*args, **kwargs)[-1:])
+
+
+@bug
+def signals_dropped_at_failure(patch: pytest.MonkeyPatch) -> None:
+    """What is in the inbox of a flow that fails is given up, though it may be let run on."""
+
+    def decide(before: Any, self: Any, stream: Any, write: Any) -> None:
+        change = write.header
+        if change is not None and change.state is StreamState.FAILED:
+            ended = msgspec.structs.replace(change, state=StreamState.ENDED)
+            write = msgspec.structs.replace(write, header=ended)
+        before(self, stream, write)
+
+    wrap(patch, Batch, "_decide", decide)
+
+
+@bug
+def given_up_and_not_written(patch: pytest.MonkeyPatch) -> None:
+    """Signals of the history that nobody will take are given up, and nothing says so."""
+    patch.setattr(Batch, "_given_up", lambda *_: {})
