@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 from pykka import Timeout
@@ -43,10 +44,14 @@ if TYPE_CHECKING:
 
     from ..flows import Flow, FlowDefinition
     from ..store import EventStore, Header
+    from .dispatcher import DeadLetterCallback, Scheduler
 
 __all__ = ["FlowSystem"]
 
 logger = logging.getLogger("persistasaurus")
+
+_PATIENCE_S = 10.0
+"""How long the parts of a system that could not start are waited for."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,7 +76,8 @@ class FlowSystem:
         step_threads: so many `def` steps may run at once.
         step_processes: so many isolated steps may run at once; None: as many as processors.
         seam: clock, threads and chance; for tests.
-        store: an open store to use instead of `path`; it is closed with the system.
+        store: an open store to use instead of `path`; it is closed with the system, also when that
+            cannot start.
         executor: what runs steps; for tests.
 
     Raises:
@@ -108,24 +114,50 @@ class FlowSystem:
         _check_path(path)
         self._owns_seam = seam is None
         self.seam = seam or Seam.system()
-        self.store: EventStore = store or SqliteStore.open(
-            path, now=self.seam.clock.now, durability=durability
-        )
-        self.door = Door(registry, self.store, limits)
         self._is_writable = True
         self._commits = Commits()
         self._tenancy = Tenancy()
         self._closing = Lock()
         self._closed = Event()
-        self._executor = executor or StepExecutor(
-            self.seam, max_threads=step_threads, max_processes=step_processes
-        )
-        self._desk = StepDesk(self._executor, limits.payload, self.seam, self.ring)
-        make = self.seam.dispatcher
-        self._writing = make("persistasaurus-journal", workers=1, on_dead_letter=_refuse)
-        self._control = make("persistasaurus-control", workers=1, on_dead_letter=_refuse)
-        self._working = make("persistasaurus-flows", workers=workers, on_dead_letter=self._undelivered)
-        self._run(Recovery(self.store, registry, limits, self._desk), rules)
+        self._dispatchers: list[Scheduler] = []
+        """In the order in which they were made; they are closed the other way round."""
+        try:
+            self.store: EventStore = store or SqliteStore.open(
+                path, now=self.seam.clock.now, durability=durability
+            )
+            self.door = Door(registry, self.store, limits)
+            self._executor = executor or StepExecutor(
+                self.seam, max_threads=step_threads, max_processes=step_processes
+            )
+            self._desk = StepDesk(self._executor, limits.payload, self.seam, self.ring)
+            self._writing = self._dispatcher("journal", 1, _refuse)
+            self._control = self._dispatcher("control", 1, _refuse)
+            self._working = self._dispatcher("flows", workers, self._undelivered)
+            self._run(Recovery(self.store, registry, limits, self._desk), rules)
+        except BaseException:
+            # The next attempt needs the store.
+            self._abandon()
+            raise
+
+    def _dispatcher(self, name: str, workers: int, on_dead_letter: DeadLetterCallback) -> Scheduler:
+        made = self.seam.dispatcher(f"persistasaurus-{name}", workers=workers, on_dead_letter=on_dead_letter)
+        self._dispatchers.append(made)
+        return made
+
+    def _abandon(self) -> None:
+        """Give back what a start has taken that failed or was interrupted, however far it came."""
+        store: EventStore | None = getattr(self, "store", None)
+        executor: StepExecutor | None = getattr(self, "_executor", None)
+        # What comes last is closed first; and all of it is, whatever is raised or interrupts once more.
+        with ExitStack() as stack:
+            if self._owns_seam:
+                stack.callback(self.seam.alarms.close)
+            if store is not None:
+                stack.callback(store.close)
+            for dispatcher in self._dispatchers:
+                stack.callback(dispatcher.close, _PATIENCE_S)
+            if executor is not None:
+                stack.callback(executor.close, self.seam.clock.elapsed())
 
     def _run(self, recovery: Recovery, rules: SupervisorRules) -> None:
         """Start the actors, and only when all of them are there, what they do on their own."""
@@ -399,7 +431,7 @@ class FlowSystem:
             self._desk.end(self._executor.close(deadline))
             self._wait_for(requests.Finish(Reply()), deadline)
         finally:
-            for dispatcher in (self._working, self._control, self._writing):
+            for dispatcher in reversed(self._dispatchers):
                 dispatcher.close(self._left(deadline))
             if self._owns_seam:
                 self.seam.alarms.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 import apsw
 
@@ -48,6 +49,14 @@ _WRITER_PRAGMAS: Final = (
     ("journal_size_limit", 64 * 1024 * 1024),
 )
 
+_names: Final[WeakKeyDictionary[apsw.Connection, str]] = WeakKeyDictionary()
+"""What was opened here; to ask a connection that another thread uses would be an error."""
+
+
+def names_in_use() -> set[str]:
+    """Return the files that this process has connections to, as they were named when it connected."""
+    return {name for connection in apsw.connections() if (name := _names.get(connection)) is not None}
+
 
 def check_sqlite_version() -> None:
     """Refuse to run on an SQLite that loses commits."""
@@ -83,8 +92,8 @@ def connect_to_file_at_rest(location: FileLocation, vfs: str | None) -> apsw.Con
 def let_query(connection: apsw.Connection, steps: Sequence[str]) -> None:
     """Begin to read on a connection that is going to be given statements of the user's, with the views.
 
-    The schema is compared within the transaction that the statements then see: nothing that somebody else
-    has put into the file is there when views are let in.
+    The schema is compared within the transaction that the statements then see: the views of the store are
+    its own when views are let in. Those of others can do no more than a statement could.
 
     Raises:
         StoreUnusable: the file has not the schema that it should have.
@@ -111,9 +120,11 @@ def _connect(location: FileLocation | MemoryLocation, vfs: str | None, mode: int
 
 def _opened(name: str, mode: int, vfs: str | None) -> apsw.Connection:
     try:
-        return apsw.Connection(name, flags=mode, vfs=vfs)
+        connection = apsw.Connection(name, flags=mode, vfs=vfs)
     except apsw.Error as error:
         raise StoreUnusable(f"cannot open the store: {error}") from error
+    _names[connection] = name
+    return connection
 
 
 def _hardened(connection: apsw.Connection) -> apsw.Connection:

@@ -34,6 +34,7 @@ _NETWORK_FILESYSTEMS: Final = frozenset(
 )
 
 _SMALLEST_DATABASE: Final = 512
+_DESCRIPTORS: Final = Path("/proc/self/fdinfo")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
 _memory_names = itertools.count(1)
@@ -45,8 +46,18 @@ class MemoryLocation:
     def __init__(self) -> None:
         self.uri = f"file:/persistasaurus-{next(_memory_names)}?vfs=memdb"
 
+    def __str__(self) -> str:
+        return "in memory"
+
     def check(self) -> None:
         """Memory does not go away while it is in use."""
+
+    def has_shrunk(self) -> bool:
+        """Memory is nobody else's to rewrite."""
+        return False
+
+    def note_size(self) -> None:
+        """Memory has no size that would matter."""
 
 
 class Situation(NamedTuple):
@@ -66,8 +77,12 @@ class FileLocation:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._identity: tuple[int, int] | None = None
-        self._log_inode: int | None = None
+        self._logs: dict[Path, int] = {}
+        """The inodes of the log and of its index, from when they were first there."""
         self._size = 0
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     @classmethod
     def resolve(cls, path: str | os.PathLike[str]) -> FileLocation:
@@ -93,6 +108,11 @@ class FileLocation:
         """SQLite's write-ahead log."""
         return self._beside("-wal")
 
+    @property
+    def index_path(self) -> Path:
+        """The index of SQLite's log, which those who have the file open share."""
+        return self._beside("-shm")
+
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
 
@@ -109,7 +129,7 @@ class FileLocation:
             # It lies beside every file that is open; a rollback journal is of another mode than ours.
             at_rest = _status(self._beside("-journal")) is None
         else:
-            at_rest = log.st_size == 0 and _status(self._beside("-shm")) is None
+            at_rest = log.st_size == 0 and _status(self.index_path) is None
         state = (found.st_mtime_ns, found.st_size) if at_rest else None
         return Situation(identity, None if log is None else log.st_ino, state)
 
@@ -129,15 +149,29 @@ class FileLocation:
             raise StoreUnusable(f"{self.path} is no SQLite database")
         if found.st_nlink != 1:
             raise StoreUnusable(
-                f"{self.path} has {found.st_nlink} names (hard links): it cannot be locked by name"
+                f"{self.path} has {found.st_nlink} names (hard links): its log would lie beside one of them,"
+                " and nobody who comes by the other would see it. Remove the other name"
+            )
+        if _mount_of(self.path) != _mount_of(self.path.parent):
+            raise StoreUnusable(
+                f"{self.path} is mounted as a single file: its log would not lie beside the original, and"
+                " what is in the log would be lost. Mount the folder that the file is in"
             )
         return found
 
-    def claim(self) -> None:
-        """Create the file when there is none, readable by its owner alone, and remember which one it is."""
+    def create(self) -> None:
+        """Create the file when there is none, readable by its owner alone."""
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             sync_directory(self.path.parent)
+
+    def claim(self) -> None:
+        """Remember which file is there now.
+
+        Raises:
+            StoreUnusable: it cannot be a store, or not a safe one.
+            OSError: there is no file.
+        """
         found = self.check_kind()
         if found.st_mode & stat.S_IWOTH:
             raise StoreUnusable(f"{self.path} can be written by everybody: take that right away first")
@@ -145,37 +179,62 @@ class FileLocation:
         self._size = found.st_size
 
     def check(self) -> None:
-        """Raise when the file or its log was deleted, replaced or cut: SQLite would go on without a word.
+        """Raise when the file, its log or the log's index was deleted or replaced: SQLite would not notice.
 
         Raises:
             StoreHalted: what is written now would be gone.
         """
+        if not self._is_there():
+            raise StoreHalted(f"{self.path} was replaced by another file while the store is open")
+        for log in (self.log_path, self.index_path):
+            known, found = self._logs.get(log), _status(log)
+            if found is None:
+                if known is not None:
+                    raise StoreHalted(f"{log} is gone while the store is open")
+            elif self._logs.setdefault(log, found.st_ino) != found.st_ino:
+                raise StoreHalted(f"{log} was replaced by another file while the store is open")
+
+    def _is_there(self) -> bool:
+        found = self._found()
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def _found(self) -> os.stat_result:
         try:
-            found = self.path.stat()
+            return self.path.stat()
         except OSError as error:
             raise StoreHalted(f"{self.path} is gone while the store is open: {error.strerror}") from error
+
+    def has_shrunk(self) -> bool:
+        """Tell whether the file is smaller than it was; what is another file is for `check` to find.
+
+        Raises:
+            StoreHalted: it is gone.
+        """
+        found = self._found()
         if (found.st_dev, found.st_ino) != self._identity:
-            raise StoreHalted(f"{self.path} was replaced by another file while the store is open")
+            return False
         if found.st_size < self._size:
-            raise StoreHalted(f"{self.path} was cut to {found.st_size} bytes while the store is open")
+            return True
         self._size = found.st_size
-        self._check_log()
+        return False
 
-    def _check_log(self) -> None:
-        try:
-            inode = self.log_path.stat().st_ino
-        except OSError as error:
-            if self._log_inode is None:
-                return
-            raise StoreHalted(f"{self.log_path} is gone while the store is open: {error.strerror}") from error
-        if self._log_inode is None:
-            self._log_inode = inode
-        elif inode != self._log_inode:
-            raise StoreHalted(f"{self.log_path} was replaced by another file while the store is open")
+    def note_size(self) -> None:
+        """Take the size that the file has now for the right one."""
+        self._size = self._found().st_size
 
-    def forget_log(self) -> None:
-        """Between two connections the log may be another file."""
-        self._log_inode = None
+    def has_strange_log(self) -> bool:
+        """Tell whether somebody has begun a log of his own for this file, and has written to it.
+
+        Raises:
+            StoreHalted: the file is gone.
+        """
+        log = _status(self.log_path)
+        is_strange = log is not None and log.st_ino != self._logs.get(self.log_path) and log.st_size > 0
+        return self._is_there() and is_strange
+
+    def forget_logs(self) -> None:
+        """Between two connections the log and its index may be other files."""
+        self._logs.clear()
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -183,6 +242,22 @@ def _status(path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:
         return None
+
+
+def _mount_of(path: Path) -> str | None:
+    """Return what the system calls the mount that a path lies on, where it tells."""
+    try:
+        # Such a descriptor cannot be read, and closing it takes no locks away.
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except AttributeError:
+        return None
+    try:
+        told = (_DESCRIPTORS / str(descriptor)).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return next((line for line in told.splitlines() if line.startswith("mnt_id:")), None)
 
 
 def sync_directory(path: Path) -> None:

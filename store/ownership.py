@@ -1,6 +1,8 @@
 """One owner per store: a lock beside the file, and what becomes of it in a forked child.
 
-SQLite's own locks do not do: POSIX drops them when anybody in the process opens and closes the file.
+SQLite's own locks do not do: POSIX drops them when anybody in the process opens and closes the file. The
+lock beside the file says who owns it, and keeps whoever comes by the same name from even looking at it;
+`FileLocks` keep out those who come by another name.
 """
 
 from __future__ import annotations
@@ -26,12 +28,20 @@ _MARK: Final = struct.Struct("hhqqi4x")
 """`struct flock`: kind, whence, start, length (0: all), process."""
 
 
+_held: Final[dict[tuple[int, int], Ownership]] = {}
+"""What this process holds, by device and inode of the lock's file."""
+
+
 class Ownership:
     """An exclusive `flock` that lives as long as this object or its process."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int, now: int) -> None:
         self._path = path
         self._descriptor: int | None = descriptor
+        self.since = _instant(now)
+        self._identity = identity_of(descriptor)
+        _held[self._identity] = self
+        dies_after_fork(self)
 
     @classmethod
     def acquire(cls, path: Path, now: int) -> Ownership:
@@ -47,7 +57,7 @@ class Ownership:
                 if _is_at(path, descriptor):
                     _set_mark(descriptor, fcntl.F_WRLCK)
                     _introduce(descriptor, now)
-                    return cls(path, descriptor)
+                    return cls(path, descriptor, now)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -85,9 +95,15 @@ class Ownership:
 
     def forget(self) -> None:
         """Close our descriptor and leave the lock to those who share it: what a forked child must do."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            if _held.get(self._identity) is self:
+                del _held[self._identity]
+            os.close(descriptor)
+
+    def die_after_fork(self) -> None:
+        """See `forget`: the parent goes on, and its lock must not outlive it in a child."""
+        self.forget()
 
 
 def _open(path: Path) -> int:
@@ -103,26 +119,42 @@ def _lock(path: Path, descriptor: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise StoreUnusable(f"cannot lock {path}: {error.strerror}") from error
-        raise StoreOwned(f"{path.with_suffix('')} is in use by {_holder(descriptor)}") from None
+        raise StoreOwned(f"{path.with_suffix('')} {_usage(descriptor)}") from None
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    ours = os.fstat(descriptor)
     try:
         there = path.stat(follow_symlinks=False)
     except OSError:
         return False
-    return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+    return identity_of(descriptor) == (there.st_dev, there.st_ino)
+
+
+def identity_of(descriptor: int) -> tuple[int, int]:
+    """Return device and inode of an open file."""
+    found = os.fstat(descriptor)
+    return (found.st_dev, found.st_ino)
+
+
+def _instant(now: int) -> str:
+    return datetime.fromtimestamp(now / 1_000_000, UTC).isoformat(timespec="seconds")
 
 
 def _introduce(descriptor: int, now: int) -> None:
-    since = datetime.fromtimestamp(now / 1_000_000, UTC).isoformat(timespec="seconds")
+    text = f"process {os.getpid()} on {socket.gethostname()} since {_instant(now)}\n"
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
+    os.pwrite(descriptor, text.encode(), 0)
 
 
-def _holder(descriptor: int) -> str:
-    return introduction(descriptor) or "another process"
+def _usage(descriptor: int) -> str:
+    """Say who has the store, and when it is this process, what to do."""
+    ours = _held.get(identity_of(descriptor))
+    if ours is None:
+        return f"is in use by {introduction(descriptor) or 'another process'}"
+    return (
+        f"is open in this process already (process {os.getpid()}, since {ours.since}): use the FlowSystem"
+        " that has it, or close() that one first. In a notebook, the cell that opened it ran before"
+    )
 
 
 def introduction(descriptor: int) -> str:

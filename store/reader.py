@@ -13,6 +13,7 @@ from . import schema
 from .connection import check_sqlite_version, connect_reader, connect_to_file_at_rest, let_query
 from .errors import StoreError, StoreHalted, StoreUnusable
 from .failures import read_failure
+from .file_locks import close_what_is_done_with
 from .holder import Owner, owner_of
 from .location import FileLocation
 from .ownership import bury, dies_after_fork
@@ -113,6 +114,16 @@ class StoreReader(Reading):
     def schema_version(self) -> int:
         """The version of the file's schema. An engine that opens an older one brings it up to date."""
         return self._asked(lambda connection: connection.pragma("user_version"))
+
+    def additions(self) -> tuple[str, ...]:
+        """Name the tables, views and the like that others have put into the file, each with its kind.
+
+        The engine leaves them alone: neither what is in them nor what becomes of them is its concern.
+        """
+        steps = schema.ladder()
+        return self._asked(
+            lambda connection: schema.additions(connection, steps, connection.pragma("user_version"))
+        )
 
     # Looking
 
@@ -257,6 +268,7 @@ class StoreReader(Reading):
         with self._lock:
             self._sight.connections.close()
             self._drop_watch()
+        close_what_is_done_with()
 
     def die_after_fork(self) -> None:
         """Become unusable in a forked child: SQLite's connections are the parent's."""

@@ -26,6 +26,10 @@ class Reading(EventReader):
     """The reading half of a store. Open to every thread; nothing is kept open between two questions."""
 
     def __init__(self) -> None:
+        self._forget_words()
+
+    def _forget_words(self) -> None:
+        """Read anew what the words of the file are, since it may be another file."""
         self._words = WordReader()
         self._queries = Queries(self._words)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import apsw
 
@@ -20,6 +21,7 @@ from .connection import (
 from .contract import Durability, EventStore, StoreLimits
 from .errors import CommitUnknown, StoreError, StoreFenced, StoreHalted, StoreUnusable
 from .failures import commit_failure, open_failure, reopen_failure
+from .file_locks import FileLocks
 from .location import MEMORY, FileLocation, MemoryLocation
 from .log import write_again
 from .ownership import Ownership, bury, dies_after_fork
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("persistasaurus")
+
 PAGE_SIZE: Final = 4096
 LOG_PAGES_WHEN_IDLE: Final = 4 * 1024 * 1024 // PAGE_SIZE
 LOG_PAGES_AT_MOST: Final = 64 * 1024 * 1024 // PAGE_SIZE
@@ -51,10 +55,9 @@ class SqliteStore(Reading, EventStore):
     thread at a time.
     """
 
-    def __init__(  # noqa: PLR0913 - private to `open`
+    def __init__(
         self,
         location: FileLocation | MemoryLocation,
-        ownership: Ownership | None,
         *,
         now: Callable[[], int],
         durability: Durability,
@@ -62,22 +65,26 @@ class SqliteStore(Reading, EventStore):
         vfs: str | None,
     ) -> None:
         self._location = location
-        self._ownership = ownership
+        self._ownership: Ownership | None = None
+        self._locks = FileLocks(location) if isinstance(location, FileLocation) else None
         self._now = now
         self._durability = durability
         self._limits = limits
         self._vfs = vfs
         self._epoch = 0
         self._writer: Writer | None = None
-        # A database in memory ends with its last connection, and must survive `reopen`.
-        self._anchor = connect_writer(location, vfs) if isinstance(location, MemoryLocation) else None
+        self._anchor: apsw.Connection | None = None
         super().__init__()
         self._readers = ReaderPool(lambda: connect_reader(location, vfs))
         self._halted: StoreError | None = None
         self._dead: str | None = None
-        self._failed_reopens = 0
+        self._attempts = 0
+        """How often the epoch may have been advanced without a success since it is known."""
         self._sure_pages: int | None = None
         """So much of the log is on the disk for sure; None: all of it."""
+        self._has_met_strangers = False
+        self._may_shrink = False
+        """Whether another program may have made the file smaller; a checkpoint of ours then cuts it."""
         self._checked_at = now()
         self._truncate_at = LOG_PAGES_AT_MOST
 
@@ -105,54 +112,116 @@ class SqliteStore(Reading, EventStore):
             StoreUnusable: it is not a store, or cannot be used safely; it was not changed.
         """
         check_sqlite_version()
-        if os.fspath(path) == MEMORY:
-            return cls._opened(
-                MemoryLocation(), None, now=now, durability=durability, limits=limits, vfs=None
-            )
+        given = os.fspath(path)
         try:
-            location = FileLocation.resolve(path)
-            ownership = Ownership.acquire(location.lock_path, now())
+            location = MemoryLocation() if given == MEMORY else FileLocation.resolve(path)
+            vfs = None if given == MEMORY else vfs
+            store = cls(location, now=now, durability=durability, limits=limits, vfs=vfs)
         except OSError as error:
-            raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error.strerror}") from error
+            raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
         try:
-            location.claim()
-            return cls._opened(location, ownership, now=now, durability=durability, limits=limits, vfs=vfs)
-        except OSError as error:
-            ownership.release()
-            raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error.strerror}") from error
-        except BaseException:
-            ownership.release()
+            store._open()
+        except BaseException as error:
+            # Nothing may be left of it, whatever it was that came in between: not even a lock.
+            store.close()
+            if isinstance(error, OSError):
+                raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
+            if isinstance(error, apsw.Error):
+                raise open_failure(error) from error
+            if isinstance(error, StoreHalted):
+                raise StoreUnusable(str(error)) from error
             raise
-
-    @classmethod
-    def _opened(cls, location: Any, ownership: Ownership | None, **settings: Any) -> SqliteStore:
-        store = cls(location, ownership, **settings)
-        try:
-            store._connect(log_is_suspect=False)
-        except apsw.Error as error:
-            raise open_failure(error) from error
-        dies_after_fork(store)
         return store
+
+    def _open(self) -> None:
+        dies_after_fork(self)
+        location = self._location
+        if isinstance(location, FileLocation):
+            self._ownership = Ownership.acquire(location.lock_path, self._now())
+            location.create()
+        else:
+            # A database in memory ends with its last connection, and must survive `reopen`.
+            self._anchor = connect_writer(location, self._vfs)
+        self._connect(log_is_suspect=False)
 
     def _connect(self, *, log_is_suspect: bool, epoch_at_most: int | None = None) -> None:
         self._save_log()
+        if isinstance(self._location, FileLocation):
+            self._location.claim()
+        if self._locks is not None:
+            self._locks.own()
         connection = connect_writer(self._location, self._vfs)
         try:
             steps = schema.ladder()
             schema.check(connection, steps)
             prepare_to_write(connection, self._location)
             schema.migrate(connection, steps)
+            index = self._shared_index()
             _move_log(connection, must=log_is_suspect)
             if self._sure_pages is not None:
                 # All of it is in the file now, and what comes starts the log anew.
                 self._sure_pages = 0
-            writer = Writer(connection, self._limits, self._now, epoch_at_most=epoch_at_most)
+            # From here on the epoch may have advanced, whatever is answered.
+            self._attempts += 1
+            writer = Writer(
+                connection,
+                self._limits,
+                self._now,
+                epoch_at_most=epoch_at_most,
+                epoch_before=self._epoch,
+                on_stranger=self._note_stranger,
+            )
+            if index is not None:
+                self._check_index(index)
             relax(connection, self._durability)
             self._location.check()
+            self._location.note_size()
         except BaseException:
             connection.close()
             raise
-        self._writer, self._epoch, self._sure_pages = writer, writer.epoch, None
+        self._writer, self._epoch, self._sure_pages, self._attempts = writer, writer.epoch, None, 0
+
+    def _shared_index(self) -> bytes | None:
+        """Hold on to what all connections share, and return the index's head: each commit changes it."""
+        return None if self._locks is None else self._locks.share()
+
+    def _check_index(self, before: bytes) -> None:
+        if before == self._shared_index():
+            raise StoreHalted(
+                f"the index beside {self._location} is not the one in use: close those in this process that"
+                " read the store"
+            )
+
+    def _note_stranger(self) -> None:
+        self._may_shrink = True
+        if not self._has_met_strangers:
+            self._has_met_strangers = True
+            logger.warning(
+                "Another program has written to the store %s while it is open; what was known of the file is"
+                " read anew. This is said once.",
+                self._location,
+            )
+
+    def _check_size(self) -> None:
+        """Find out why the file has shrunk, if it has: another program may rewrite it, but not cut it.
+
+        Raises:
+            StoreHalted: its end is gone; or all of it is something else now.
+        """
+        if self._writer is None or not self._location.has_shrunk():
+            return
+        try:
+            size, claimed = self._locks.sizes() if self._locks is not None else (0, 1)
+            was_rewritten = self._may_shrink or self._writer.has_company()
+        except (OSError, apsw.Error) as error:
+            raise StoreHalted(f"{self._location} has become smaller, and cannot be read: {error}") from error
+        if size < claimed:
+            raise StoreHalted(f"{self._location} was cut to {size} bytes while the store is open")
+        if not was_rewritten:
+            raise StoreHalted(f"{self._location} was written over while the store is open: start anew")
+        logger.warning("%s has become smaller: another program has rewritten it", self._location)
+        self._location.note_size()
+        self._may_shrink = False
 
     def _save_log(self) -> None:
         if self._sure_pages is not None and isinstance(self._location, FileLocation):
@@ -209,6 +278,7 @@ class SqliteStore(Reading, EventStore):
             self._location.check()
             if self._ownership is not None:
                 self._ownership.check()
+            self._check_size()
         except StoreHalted as error:
             self._halted = error
             raise
@@ -232,29 +302,60 @@ class SqliteStore(Reading, EventStore):
             raise self._halted
         if self._ownership is not None:
             self._ownership = self._ownership.renewed(self._now())
-        self._check_location()
         suspect = isinstance(self._halted, CommitUnknown)
-        self._disconnect()
         try:
-            # Each attempt that failed may have advanced the epoch all the same; whoever went further
-            # was another owner.
-            self._connect(log_is_suspect=suspect, epoch_at_most=self._epoch + self._failed_reopens)
+            self._save_displaced()
+            self._check_size()
+            self._disconnect()
+            # Whoever went further was another owner.
+            self._connect(log_is_suspect=suspect, epoch_at_most=self._epoch + self._attempts)
         except StoreFenced as error:
             self._halted = error
             raise
         except apsw.Error as error:
-            self._failed_reopens += 1
             raise reopen_failure(error) from error
-        self._halted, self._failed_reopens = None, 0
+        except OSError as error:
+            raise StoreHalted(f"{self._location} cannot be used (yet): {error.strerror}") from error
+        self._halted = None
+
+    def _save_displaced(self) -> None:
+        """Bring what is in a log that was taken away into its file, as long as we have both of them open.
+
+        Raises:
+            StoreHalted: the file is gone; or somebody reads it, and must end first.
+        """
+        writer, location = self._writer, self._location
+        if writer is None or not isinstance(location, FileLocation):
+            return
+        try:
+            location.check()
+        except StoreHalted as found:
+            if location.has_strange_log():
+                logger.critical("%s, and another program goes on in a new one: commits may be lost", found)
+                return
+            roll_back(writer.connection)
+            try:
+                writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError as error:
+                raise StoreHalted(
+                    f"{found}; a reader keeps the log from being saved: it must end first"
+                ) from error
+            except apsw.Error:
+                logger.critical("%s, and what was in the log cannot be saved", found, exc_info=True)
+            else:
+                logger.warning("%s; what was in the log is saved", found)
 
     def _disconnect(self) -> None:
         self._readers.renew()
+        self._forget_words()
         writer, self._writer = self._writer, None
         if writer is not None:
             with contextlib.suppress(apsw.Error):
                 writer.connection.close()
         if isinstance(self._location, FileLocation):
-            self._location.forget_log()
+            self._location.forget_logs()
+        if self._locks is not None:
+            self._locks.let_go()
 
     def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
         """See `EventStore.resolve`."""
@@ -298,13 +399,17 @@ class SqliteStore(Reading, EventStore):
         if self._dead is not None:
             return
         self._dead = "the store is closed"
-        self._readers.close()
-        if self._writer is not None:
-            self._close_writer(self._writer)
-        if self._anchor is not None:
-            self._anchor.close()
-        if self._ownership is not None:
-            self._ownership.release()
+        # Last comes first, and all of it comes, whatever is raised or interrupts.
+        with contextlib.ExitStack() as stack:
+            if self._ownership is not None:
+                stack.callback(self._ownership.release)
+            if self._locks is not None:
+                stack.callback(self._locks.release)
+            if self._anchor is not None:
+                stack.callback(self._anchor.close)
+            if self._writer is not None:
+                stack.callback(self._close_writer, self._writer)
+            stack.callback(self._readers.close)
 
     def _close_writer(self, writer: Writer) -> None:
         # All of it is durable already: what fails here is only less tidy.
@@ -321,8 +426,6 @@ class SqliteStore(Reading, EventStore):
             return
         self._dead = "the process was forked: the store belongs to the parent, a child must not use it"
         bury(self._writer, self._readers, self._anchor)
-        if self._ownership is not None:
-            self._ownership.forget()
 
     # Reading
 

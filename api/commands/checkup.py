@@ -38,6 +38,7 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 _SYNCS = 20
 _PAGE = b"\0" * 4096
 _SLOW_S, _TOO_FAST_S = 0.02, 0.000_005
+_ADDITIONS_SHOWN = 5
 _LATE_US = 10_000_000
 _PARKED = "SELECT count(*) FROM flows WHERE status = 'parked'"
 _DEAD = "SELECT count(*) FROM dead_letters"
@@ -180,12 +181,22 @@ def _content(store: Path) -> Iterator[Check]:
         return
     with reader:
         yield Check("store", "ok", f"{store}, schema {reader.schema_version}")
-        for look in (_owner, _clock, _late, _parked, _dead, _requests):
+        for look in (_additions, _owner, _clock, _late, _parked, _dead, _requests):
             try:
                 yield from look(reader, store)
             except StoreError as error:
                 name = look.__name__.strip("_")
                 yield Check(name, "bad", str(error), f"persistasaurus verify --store {store}")
+
+
+def _additions(reader: StoreReader, _: Path) -> Iterator[Check]:
+    found = reader.additions()
+    if found:
+        shown = ", ".join(found[:_ADDITIONS_SHOWN])
+        more = f" and {len(found) - _ADDITIONS_SHOWN} more" if len(found) > _ADDITIONS_SHOWN else ""
+        yield Check(
+            "additions", "ok", f"others keep something in the file, which is left alone: {shown}{more}"
+        )
 
 
 def _owner(reader: StoreReader, _: Path) -> Iterator[Check]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +62,20 @@ def test_that_nothing_runs_and_something_waits_is_told(ask: Ask) -> None:
     assert found["engine"]["state"] == "warn"
     assert found["requests"]["state"] == "warn"
     assert "1 on record" in found["requests"]["text"]
+
+
+def test_what_others_keep_in_the_file_is_named(ask: Ask, store: Path) -> None:
+    assert "additions" not in checks(ask)
+    connection = sqlite3.connect(store)
+    for name in ("_litestream_seq", "_litestream_lock", *"abcdef"):
+        connection.execute(f"CREATE TABLE {name} (x)")
+    connection.close()
+
+    found = checks(ask)
+
+    assert found["additions"]["state"] == found["store"]["state"] == "ok"
+    assert "table _litestream_lock, table _litestream_seq" in found["additions"]["text"]
+    assert found["additions"]["text"].endswith("and 3 more")
 
 
 @pytest.mark.parametrize(("mode", "state"), [(0o666, "bad"), (0o644, "warn"), (0o600, "ok")])

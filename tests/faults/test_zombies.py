@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conformance.builders import AT, accept, append, record, write_one
 from persistasaurus.store import Appended, SqliteStore
+from store.takeover import locks_that_do_not_hold
 
 # It appends whenever it is asked to, and says what came of it.
 ZOMBIE = """
@@ -61,8 +62,8 @@ def said(process):
 def test_a_zombie_appends_nothing_once_its_lock_was_taken_away(zombie):
     process, path = zombie
     process.send_signal(signals.SIGSTOP)
-    path.with_name("flows.db.lock").unlink()
-    store = SqliteStore.open(path, now=lambda: AT)
+    with locks_that_do_not_hold(path):
+        store = SqliteStore.open(path, now=lambda: AT)
     try:
         accept(store, append(1, record(b"ours")))
 

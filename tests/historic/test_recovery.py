@@ -11,6 +11,7 @@ from persistasaurus.actors.testing.mortal import Death
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows import events
 from persistasaurus.store import Durability, SqliteStore
+from store.takeover import locks_that_do_not_hold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,8 +70,9 @@ def test_who_was_overtaken_records_nothing_more_and_takes_nothing_back(tmp_path:
     with FlowSystem(path, flows=flows, durability=Durability.MAY_LOSE_LAST_COMMITS) as old:
         old.start(Held.run, flow_id="held")
         assert Held.arrived.wait(DEAD_MAN_S)
-        _lock(path).unlink()
-        with FlowSystem(path, flows=flows, durability=Durability.MAY_LOSE_LAST_COMMITS) as new:
+        with locks_that_do_not_hold(path):
+            new = FlowSystem(path, flows=flows, durability=Durability.MAY_LOSE_LAST_COMMITS)
+        with new:
             assert new.flow("held").result(timeout=DEAD_MAN_S) == "second"
             recorded = new.flow("held").events()
             Held.let_go.set()
@@ -81,11 +83,6 @@ def test_who_was_overtaken_records_nothing_more_and_takes_nothing_back(tmp_path:
     steps = [e.event.step for e in recorded if isinstance(e.event, events.StepCompleted)]
     assert steps == [1, 2]
     assert effects["held/after"] == 1
-
-
-def _lock(path: Path) -> Path:
-    (lock,) = path.parent.glob("*lock")
-    return lock
 
 
 # dbos-transact-py #716: an error within the loop that recovers was logged, and the flows behind it forgotten.

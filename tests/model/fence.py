@@ -1,7 +1,9 @@
 """Two processes and one store: who may write, and what an answer is worth.
 
 A process opens, reads, decides on the next record, and appends it. It may be stopped at any point while
-the other takes over, when its lock's file is deleted; the kernel may lose what was not synced.
+the other takes over, when the filesystem forgets its locks; the kernel may lose what was not synced. The
+lock's file may be deleted, and the store may be reached by another name, beside which no lock lies: neither
+lets anybody take over.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
 from persistasaurus.store.batch import Batch
+from persistasaurus.store.file_locks import FileLocks
 from persistasaurus.store.ownership import Ownership
 from persistasaurus.store.sqlite import SqliteStore
 from persistasaurus.store.writer import Writer
@@ -41,6 +44,9 @@ class State(NamedTuple):
     answered: int = 0
     """How many records somebody has been told of."""
     holder: int | None = None
+    """Who has the lock beside the store."""
+    file_holder: int | None = None
+    """Who has the lock on the store's file itself."""
     is_stolen: bool = False
     has_lost_power: bool = False
     processes: tuple[Process, ...] = (Process(),) * PROCESSES
@@ -54,8 +60,9 @@ class State(NamedTuple):
 
 class Fence:
     guards: ClassVar[dict[str, Guard]] = {
-        "lock": Guard("only who has the lock opens", Ownership.acquire, "_lock(path, descriptor)"),
-        "epoch": Guard("each transaction looks at the epoch", Writer.prepare, "found != self.epoch"),
+        "locks": Guard("only who has the locks opens", Ownership.acquire, "_lock(path, descriptor)"),
+        "file lock": Guard("there is one owner of a file, whatever it is called", FileLocks.own, "_OWNER"),
+        "epoch": Guard("each transaction looks at the epoch", Writer._check_epoch, "found == self.epoch"),
         "version": Guard("an append names its version", Batch._append, "stream.version != write.expected"),
         "barrier": Guard("opening syncs before it answers", Writer.__init__, "_ADVANCE_EPOCH"),
         "no return": Guard(
@@ -76,16 +83,21 @@ class Fence:
         for number, process in enumerate(state.processes):
             yield from self._own_moves(state, number, process)
         if state.holder is not None and not state.is_stolen:
-            yield "the lock's file is deleted", state._replace(holder=None, is_stolen=True)
+            yield "the lock's file is deleted, or passed by", state._replace(holder=None)
+        if state.file_holder is not None and not state.is_stolen:
+            lost = state._replace(holder=None, file_holder=None, is_stolen=True)
+            yield "the filesystem forgets its locks", lost
         if not state.has_lost_power:
-            kept = state._replace(log=state.log[: state.synced], has_lost_power=True, holder=None)
+            kept = state._replace(
+                log=state.log[: state.synced], has_lost_power=True, holder=None, file_holder=None
+            )
             dead = tuple(Process(crashes=p.crashes) for p in state.processes)
             yield "the power fails", kept._replace(processes=dead)
 
     def _own_moves(self, state: State, number: int, process: Process) -> Iterator[tuple[str, State]]:
         who = f"process {number}"
         if not process.is_open and not process.is_fenced:
-            if state.holder is None or not self._has["lock"]:
+            if self._lets_open(state):
                 yield f"{who} opens", self._opened(state, number)
             return
         if not process.is_open:
@@ -102,11 +114,14 @@ class Fence:
             yield f"{who}: the actor crashes and decides again", changed
         if process.epoch <= state.epoch:
             yield f"{who} reopens", self._reopened(state, number, process)
-        gone = state.having(number, is_open=False, pending=(), epoch=0)
-        holder = None if state.holder == number else state.holder
         if process.crashes < 2:
-            gone = gone.having(number, crashes=process.crashes + 1)
-            yield f"{who} is killed", gone._replace(holder=holder)
+            gone = self._killed(state, number)
+            yield f"{who} is killed", gone.having(number, crashes=process.crashes + 1)
+
+    def _lets_open(self, state: State) -> bool:
+        if not self._has["locks"]:
+            return True
+        return state.holder is None and (state.file_holder is None or not self._has["file lock"])
 
     def _opened(self, state: State, number: int) -> State:
         epoch = state.epoch + 1
@@ -116,7 +131,12 @@ class Fence:
         synced = len(state.log) if self._has["barrier"] else state.synced
         # From now on it answers from what it sees.
         opened = state._replace(
-            epoch=epoch, synced=synced, answered=len(state.log), holder=number, fault=fault
+            epoch=epoch,
+            synced=synced,
+            answered=len(state.log),
+            holder=number,
+            file_holder=number,
+            fault=fault,
         )
         return opened.having(number, epoch=epoch, seen=len(state.log), is_open=True)
 
@@ -137,7 +157,9 @@ class Fence:
 
     def _killed(self, state: State, number: int) -> State:
         holder = None if state.holder == number else state.holder
-        return state.having(number, is_open=False, pending=(), epoch=0)._replace(holder=holder)
+        file_holder = None if state.file_holder == number else state.file_holder
+        gone = state.having(number, is_open=False, pending=(), epoch=0)
+        return gone._replace(holder=holder, file_holder=file_holder)
 
     def _reopened(self, state: State, number: int, process: Process) -> State:
         if process.epoch < state.epoch:

@@ -337,7 +337,7 @@ def test_an_open_store_is_not_overwritten(filled, path, target, open_store):
     other = open_store(target)
     accept(other, create(BOB))
 
-    with pytest.raises(StoreOwned, match=r"copy\.db is in use by process"):
+    with pytest.raises(StoreOwned, match=r"copy\.db is open in this process already"):
         backup(path, target, overwrite=True)
 
     assert [h.stream for h in other.headers()] == [BOB]

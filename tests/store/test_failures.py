@@ -430,29 +430,6 @@ def test_a_file_that_comes_back_can_be_reopened(store, path, clock, tmp_path):
     assert write_one(store, append(1, record())) == Appended(2)
 
 
-def test_a_replaced_file_is_noticed(store, path, clock, tmp_path):
-    accept(store, create())
-    copy = tmp_path / "copy"
-    copy.write_bytes(path.read_bytes())
-    copy.rename(path)
-    clock.advance(1)
-
-    with pytest.raises(StoreHalted, match="replaced"):
-        store.checkpoint(idle=False)
-    with pytest.raises(StoreHalted):
-        store.reopen()
-
-
-def test_a_file_that_was_cut_is_noticed(store, path, clock):
-    accept(store, create())
-    with path.open("r+b") as file:
-        file.truncate(4096)
-    clock.advance(1)
-
-    with pytest.raises(StoreHalted, match="cut"):
-        store.commit([append(1, record())])
-
-
 def test_a_deleted_log_is_noticed(store, path, clock):
     accept(store, create())
     path.with_name("flows.db-wal").unlink()

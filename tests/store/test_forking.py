@@ -65,8 +65,8 @@ def test_what_a_child_inherits_of_a_store_is_kept_and_never_touched(store, grave
     """As in a child: this process takes itself for one."""
     accept(store, create())
     connection = store._writer.connection
-    store.die_after_fork()
-    store.die_after_fork()
+    for one in (store, store._ownership, store._locks, store):
+        one.die_after_fork()
 
     for use in (lambda: store.commit([]), lambda: store.read(ADA), store.reopen):
         assert "the store belongs to the parent" in refusal(use)

@@ -5,7 +5,15 @@ import sys
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record, signal, write_one
-from persistasaurus.store import Appended, SqliteStore, StoreUnusable, connection, schema
+from persistasaurus.store import (
+    Appended,
+    SqliteStore,
+    StoreReader,
+    StoreUnusable,
+    connection,
+    schema,
+)
+from persistasaurus.store.backup import backup
 from store.test_spool import note_syncs
 
 NEWER = len(schema.ladder()) + 1
@@ -117,9 +125,10 @@ def test_the_database_of_another_program_is_refused_and_not_touched(path, open_s
     ("statement", "named"),
     [
         ("CREATE TRIGGER evil AFTER INSERT ON record BEGIN DELETE FROM record; END", "trigger 'evil'"),
-        ("CREATE VIEW evil AS SELECT 1", "view 'evil'"),
-        ("CREATE TABLE evil (x)", "table 'evil'"),
-        ("CREATE INDEX evil ON record (at)", "index 'evil'"),
+        ("CREATE TRIGGER evil INSTEAD OF INSERT ON flows BEGIN DELETE FROM record; END", "trigger 'evil'"),
+        ("CREATE UNIQUE INDEX evil ON record (position, at)", "index 'evil'"),
+        ("CREATE INDEX evil ON record (at) WHERE version > 1", "index 'evil'"),
+        ("CREATE INDEX evil ON record (data ->> '$.amount')", "index 'evil'"),
         ("ALTER TABLE record ADD COLUMN evil TEXT", "table 'record'"),
         ("DROP INDEX stream_due", "index 'stream_due'"),
         ("DROP TABLE dead_letter", "table 'dead_letter'"),
@@ -133,6 +142,76 @@ def test_a_schema_that_was_tampered_with_is_refused_and_not_touched(closed, open
         open_store()
 
     assert contents(closed) == before
+
+
+ADDED = {
+    "Litestream": (
+        "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)",
+        "CREATE TABLE _litestream_lock (id INTEGER)",
+    ),
+    "a table with all that belongs to it": (
+        "CREATE TABLE theirs (x UNIQUE, y REFERENCES stream (id))",
+        "CREATE UNIQUE INDEX theirs_y ON theirs (y) WHERE y > 1",
+        "CREATE TRIGGER theirs_t AFTER INSERT ON theirs BEGIN DELETE FROM theirs; END",
+        "CREATE VIEW theirs_v AS SELECT * FROM theirs JOIN flows",
+        "CREATE TRIGGER theirs_i INSTEAD OF INSERT ON theirs_v BEGIN SELECT 1; END",
+    ),
+    "an index on a table of ours": (
+        "CREATE INDEX by_time ON record (at DESC, kind)",
+        "CREATE INDEX by_name ON stream (name COLLATE NOCASE)",
+    ),
+    "a search": (
+        "CREATE VIRTUAL TABLE found USING fts5(text)",
+        "INSERT INTO found VALUES ('ada')",
+    ),
+    "a counter": ("CREATE TABLE counted (id INTEGER PRIMARY KEY AUTOINCREMENT)",),
+    "statistics": ("ANALYZE",),
+}
+
+
+@pytest.mark.parametrize("what", ADDED)
+def test_what_others_have_added_is_left_alone(closed, open_store, what):
+    tamper(closed, *ADDED[what])
+    added = additions(closed)
+
+    store = open_store()
+    assert write_one(store, append(3, record(b"4"))) == Appended(4)
+    assert store.verify() == []
+    store.close()
+
+    backup(closed, copy := closed.with_name("copy.db"))
+    assert additions(closed) == additions(copy) == added
+    assert [r.data for r in open_store(copy).read(ADA)] == [b"1", b"2", b"3", b"4"]
+
+
+def additions(path):
+    with StoreReader.open(path) as reader:
+        return reader.additions()
+
+
+def test_who_looks_at_a_store_is_told_what_others_have_added(closed):
+    tamper(closed, *ADDED["Litestream"])
+
+    assert additions(closed) == ("table _litestream_lock", "table _litestream_seq")
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE Novelty (y)", "CREATE VIEW novelty AS SELECT 1"])
+def test_a_name_that_a_migration_needs_and_others_have_taken_is_told(
+    closed, newer_code, open_store, statement
+):
+    tamper(closed, statement)
+    before = contents(closed)
+
+    with pytest.raises(StoreUnusable, match=r"(?i)'novelty' of somebody else's.*rename it"):
+        open_store()
+
+    assert contents(closed) == before
+
+
+def test_an_older_store_to_which_others_have_added_something_is_migrated(closed, newer_code, open_store):
+    tamper(closed, *ADDED["a table with all that belongs to it"])
+
+    assert open_store()._writer.connection.pragma("user_version") == NEWER
 
 
 def test_a_store_that_was_analyzed_is_opened(closed, open_store):
@@ -224,7 +303,7 @@ def test_an_older_store_is_migrated_forwards(closed, newer_code, open_store):
 
 
 def test_an_older_store_that_was_tampered_with_is_not_migrated(closed, newer_code, open_store):
-    tamper(closed, "CREATE VIEW evil AS SELECT 1")
+    tamper(closed, "CREATE TRIGGER evil AFTER INSERT ON record BEGIN SELECT 1; END")
     before = contents(closed)
 
     with pytest.raises(StoreUnusable, match="evil"):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
+import sys
 
 import apsw
 import pytest
@@ -19,6 +21,9 @@ from persistasaurus.store import (
     sqlite,
 )
 from store.damage import room_for
+from store.takeover import locks_that_do_not_hold
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the locks that this is about are Linux's")
 
 
 def test_a_second_process_is_refused_and_told_who_has_the_store(store, other_process):
@@ -39,9 +44,14 @@ def test_what_an_earlier_owner_has_said_of_himself_is_gone(path, open_store):
     )
 
 
-def test_a_second_store_in_the_same_process_is_refused(store, open_store):
-    with pytest.raises(StoreOwned, match=f"process {os.getpid()}"):
+def test_a_second_store_in_the_same_process_is_refused_and_told_what_to_do(store, open_store):
+    with pytest.raises(
+        StoreOwned, match=rf"in this process already \(process {os.getpid()}, since 2025.*close"
+    ):
         open_store()
+
+    store.close()
+    assert open_store().epoch == 2
 
 
 def test_a_second_path_to_the_same_file_is_refused(store, open_store, path, tmp_path):
@@ -124,9 +134,8 @@ def test_a_planted_link_in_place_of_the_lock_is_refused(path, open_store, tmp_pa
 
 def test_a_zombie_is_fenced(store, path, open_store):
     accept(store, create())
-    # The lock's file is deleted, so that somebody else can take over in spite of us.
-    path.with_name("flows.db.lock").unlink()
-    successor = open_store()
+    with locks_that_do_not_hold(path):
+        successor = open_store()
 
     with pytest.raises(StoreFenced, match="epoch 2"):
         store.commit([append(1, record(b"zombie"))])
@@ -137,8 +146,8 @@ def test_a_zombie_is_fenced(store, path, open_store):
 
 def test_a_fenced_store_stays_fenced(store, path, open_store):
     accept(store, create())
-    path.with_name("flows.db.lock").unlink()
-    successor = open_store()
+    with locks_that_do_not_hold(path):
+        successor = open_store()
     with pytest.raises(StoreFenced):
         store.commit([])
 
@@ -150,6 +159,13 @@ def test_a_fenced_store_stays_fenced(store, path, open_store):
 
     assert successor.epoch == 2
     assert write_one(successor, append(1, record())) == Appended(2)
+
+
+@linux
+def test_a_store_whose_lock_was_deleted_keeps_its_file(store, path, other_process):
+    path.with_name("flows.db.lock").unlink()
+
+    assert re.match("StoreOwned .* in use by another process.*its lock was deleted", other_process()[1])
 
 
 def test_a_deleted_lock_is_noticed(store, path, clock):
@@ -188,8 +204,8 @@ def test_a_deleted_lock_is_taken_again_by_reopening(store, path, clock, other_pr
 
 def test_a_deleted_lock_that_somebody_else_has_taken_is_not_taken_again(store, path, clock, open_store):
     accept(store, create())
-    path.with_name("flows.db.lock").unlink()
-    successor = open_store()
+    with locks_that_do_not_hold(path):
+        successor = open_store()
     clock.advance(1)
     with pytest.raises(StoreHalted):
         store.commit([append(1, record())])
@@ -209,8 +225,8 @@ def test_nor_when_it_was_reopened_before(store, path, clock, open_store):
         with pytest.raises(StoreHalted):
             store.commit([append(1, record())])
         store.reopen()
-    path.with_name("flows.db.lock").unlink()
-    open_store().close()
+    with locks_that_do_not_hold(path):
+        open_store().close()
     clock.advance(1)
     with pytest.raises(StoreHalted):
         store.commit([append(1, record())])
@@ -325,18 +341,20 @@ def test_where_the_system_does_not_tell_of_filesystems_a_store_is_opened(path, o
     assert open_store().epoch == 1
 
 
-def test_a_log_is_missed_from_when_it_was_first_there(path):
-    log = path.with_name("flows.db-wal")
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_log_is_missed_from_when_it_was_first_there(path, suffix):
+    log = path.with_name("flows.db" + suffix)
     place = location.FileLocation.resolve(path)
+    place.create()
     place.claim()
     place.check()
     log.touch()
     place.check()
     log.unlink()
 
-    with pytest.raises(StoreHalted, match=r"flows\.db-wal is gone"):
+    with pytest.raises(StoreHalted, match=rf"flows\.db{suffix} is gone"):
         place.check()
-    place.forget_log()
+    place.forget_logs()
     place.check()
 
 

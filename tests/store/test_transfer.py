@@ -525,7 +525,7 @@ def test_a_flow_that_the_store_refuses_ends_the_import(open_store):
 def test_an_open_store_is_not_imported_into(filled, path, text):
     export_file(path, text)
 
-    with pytest.raises(StoreOwned, match="in use by process"):
+    with pytest.raises(StoreOwned, match="open in this process already"):
         import_(text, path, now=lambda: 0)
 
 

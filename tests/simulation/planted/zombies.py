@@ -15,7 +15,7 @@ from persistasaurus.store import (
     StreamState,
     writer,
 )
-from persistasaurus.store.location import FileLocation
+from store.takeover import locks_that_do_not_hold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def fate_of_a_zombie(folder: Path, write: Write, *, has_fence: bool = True) -> s
         patch.setattr(SqliteStore, "_check_location", lambda _: None)
         zombie = SqliteStore.open(path, now=lambda: 1)
         zombie.commit([BEGUN])
-        FileLocation.resolve(path).lock_path.unlink()
-        owner = SqliteStore.open(path, now=lambda: 2)
+        with locks_that_do_not_hold(path):
+            owner = SqliteStore.open(path, now=lambda: 2)
         if not has_fence:
             patch.setattr(writer, "_EPOCH", f"SELECT {zombie.epoch}")
         try:
