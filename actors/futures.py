@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pykka import Future, Timeout
@@ -63,17 +64,21 @@ class _Outcome(NamedTuple):
 class PooledFuture(Future[T]):
     """A future that costs one raw lock, can be completed once, and calls back.
 
+    The lock is taken by whoever completes the future, and never given back: nobody waits for it. Ctrl-C
+    may strike between any two instructions of a thread that waits, and must leave nothing behind that the
+    engine's own threads would wait for.
+
     As everywhere in Pykka, a future that was made by `map`, `filter`, `join` or `reduce` computes
     its value when somebody gets it; so it has no instant of completion, and takes no callbacks.
     """
 
-    __slots__ = ("_callbacks", "_gate", "_get_hook", "_hook_gate", "_outcome")
+    __slots__ = ("_callbacks", "_get_hook", "_hook_gate", "_once", "_outcome")
 
     def __init__(self) -> None:
         # Pykka's own initialiser would give each future a dictionary.
-        self._gate = Lock()
+        self._once = Lock()
         self._outcome: _Outcome | None = None
-        self._callbacks: list[Callable[[PooledFuture[Any]], None]] | None = None
+        self._callbacks: list[Callable[[PooledFuture[Any]], None]] = []
         self._hook_gate: Lock | None = None
 
     @property
@@ -121,14 +126,11 @@ class PooledFuture(Future[T]):
 
     def try_complete(self, outcome: _Outcome) -> bool:
         """Complete the future unless it has been; tell whether this call did it."""
-        with self._gate:
-            if self._outcome is not None or self._hook_gate is not None:
-                return False
-            self._outcome = outcome
-            callbacks, self._callbacks = self._callbacks, None
-        if callbacks:
-            for callback in callbacks:
-                _call(callback, self)
+        if not self._once.acquire(False):
+            return False
+        self._outcome = outcome
+        if self._callbacks:
+            self._call_back()
         return True
 
     def try_complete_with(self, exc_info: OptExcInfo) -> bool:
@@ -141,33 +143,35 @@ class PooledFuture(Future[T]):
 
     def set_get_hook(self, func: Callable[[float | None], T]) -> None:
         """Let `func(timeout)` produce the value when it is asked for, once."""
-        with self._gate:
-            if self._outcome is not None:
-                raise QueueFull
-            self._hook_gate = Lock()
-            self._get_hook: Callable[[float | None], T] = func  # pyright: ignore[reportIncompatibleVariableOverride]
+        if not self._once.acquire(False) and self._hook_gate is None:
+            raise QueueFull
+        self._get_hook: Callable[[float | None], T] = func  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._hook_gate = Lock()
 
     def add_done_callback(self, callback: Callable[[PooledFuture[Any]], None]) -> None:
         """Call back with this future once it is completed, at once when it is already.
 
         Runs in the thread that completes the future, or in the caller's. What it raises is logged.
         """
-        with self._gate:
-            if self._hook_gate is not None:
-                raise TypeError(
-                    "A future with a get hook is computed by whoever gets it: it never calls back"
-                )
-            if self._outcome is None:
-                if self._callbacks is None:
-                    self._callbacks = []
-                self._callbacks.append(callback)
-                return
-        _call(callback, self)
+        if self._hook_gate is not None:
+            raise TypeError("A future with a get hook is computed by whoever gets it: it never calls back")
+        self._callbacks.append(callback)
+        if self._outcome is not None:
+            self._call_back()
+
+    def _call_back(self) -> None:
+        """Call whoever has not been called. Each side shows first what it has, and then looks."""
+        callbacks = self._callbacks
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:
+                return  # called from another thread
+            _call(callback, self)
 
     def _forget(self, callback: Callable[[PooledFuture[Any]], None]) -> None:
-        with self._gate:
-            if self._callbacks is not None and callback in self._callbacks:
-                self._callbacks.remove(callback)
+        with suppress(ValueError):
+            self._callbacks.remove(callback)
 
     def _wait(self, timeout: float | None) -> _Outcome:
         if timeout is not None and timeout <= 0:

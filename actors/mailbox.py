@@ -3,14 +3,20 @@
 Putting never blocks and takes no lock. `get` raises `Park` when there is nothing (left) to do, which
 unwinds Pykka's own receive loop and sets the worker free.
 
-Whoever holds a mailbox's `_scheduled` lock has the actor in the dispatcher's queue or in its hands:
-taking it without blocking is the test-and-set that lets exactly one sender schedule an idle actor.
-No wake-up is lost, since the sender enqueues before it looks at the lock, and the worker releases
-the lock before it looks at the queue for the last time.
+A mailbox's `_scheduled` lock says that the actor is in the dispatcher's queue or in a worker's hands:
+taking it without blocking is the test-and-set that lets one sender schedule an idle actor. No wake-up is
+lost, since the sender enqueues before it looks at the lock, and the worker releases the lock before it
+looks at the queue for the last time.
+
+Ctrl-C may strike a sender between any two of its instructions, also when it has taken the lock and not yet
+scheduled the actor. It then schedules the actor once more than needed. So `_scheduled` is only a hint that
+keeps the dispatcher's queue short; `_running` sees to it that one worker at a time runs the actor, and a
+worker that finds it running drops its entry: whoever runs the actor looks at the queue when it stops.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -70,6 +76,7 @@ class Mailbox:
         "_owner",
         "_queue",
         "_ready",
+        "_running",
         "_scheduled",
         "_scheduler",
         "is_set_up",
@@ -85,14 +92,15 @@ class Mailbox:
         # Held until the actor is started: what comes earlier waits.
         self._scheduled = Lock()
         self._scheduled.acquire()
+        self._running = Lock()
 
     def attach(self, owner: PooledActor, scheduler: Scheduler) -> None:
         """Run `owner` on `scheduler` from now on."""
         scheduler.attach(self, owner)
-        self._owner = owner
         self._label = (type(owner), owner.actor_urn)
         self._scheduler = scheduler
         self._ready = scheduler.ready
+        self._owner = owner
         self._ready(owner)
 
     # For everybody.
@@ -108,11 +116,17 @@ class Mailbox:
         """
         if self._capacity is not None:
             self._check_room(envelope, self._capacity)
-        self._queue.put(envelope)
-        if self._is_closed:
-            self._refuse_queued(None)
-        elif not self._scheduled.locked() and self._scheduled.acquire(False):
-            self._ready(self._owner)
+        try:
+            self._queue.put(envelope)
+            if self._is_closed:
+                self._refuse_queued(None)
+            elif not self._scheduled.locked() and self._scheduled.acquire(False):
+                self._ready(self._owner)
+        except BaseException:
+            # Ctrl-C, most likely; nobody can tell how far this came.
+            if (owner := self._owner) is not None:
+                self._ready(owner)
+            raise
 
     def empty(self) -> bool:
         """Whether nothing is left for Pykka's loop; a closed mailbox answers for its envelopes itself."""
@@ -126,6 +140,10 @@ class Mailbox:
         return self._queue.qsize()
 
     # For the worker that has the actor in its hands.
+
+    def enter(self) -> bool:
+        """Take the actor in hand; False: another worker has it, and looks for mail when it stops."""
+        return self._running.acquire(False)
 
     def open_slice(self) -> None:
         """Allow as many envelopes as the dispatcher grants at a time."""
@@ -150,8 +168,11 @@ class Mailbox:
 
     def park(self) -> None:
         """Go idle, or to the back of the dispatcher's queue when there is more to do."""
+        self._running.release()
         if not self.has_mail():
-            self._scheduled.release()
+            # Released already by a worker that had an entry too many.
+            with suppress(RuntimeError):
+                self._scheduled.release()
             # Somebody may have put between the look and the release.
             if not (self.has_mail() and self._scheduled.acquire(False)):
                 return

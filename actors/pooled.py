@@ -30,7 +30,7 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 from .dispatcher import Dispatcher
 from .futures import Deferred, PooledFuture
 from .mailbox import ActorStop, BatchMailbox, Letter, Mailbox, Park
-from .seam import Event, Lock, new_id
+from .seam import Event, new_id
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -56,15 +56,17 @@ class EscapedError(Exception):
 
 
 class StopFlag:
-    """What actors need of a `threading.Event`, at a twentieth of its size."""
+    """What actors need of a `threading.Event`, at a twentieth of its size.
 
-    __slots__ = ("_event", "_is_set")
+    It has no lock that a thread could leave behind taken when Ctrl-C strikes it.
+    """
 
-    _gate: ClassVar[Lock] = Lock()
+    __slots__ = ("_is_set",)
+
+    _waiting: ClassVar[dict[StopFlag, list[Event]]] = {}
 
     def __init__(self) -> None:
         self._is_set = False
-        self._event: Event | None = None
 
     def is_set(self) -> bool:
         """Whether the actor has stopped."""
@@ -72,19 +74,17 @@ class StopFlag:
 
     def set(self) -> None:
         """Mark the actor as stopped, for good."""
-        with self._gate:
-            self._is_set = True
-            event = self._event
-        if event is not None:
+        self._is_set = True
+        for event in self._waiting.pop(self, ()):
             event.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the actor has stopped; tell whether it has."""
-        with self._gate:
-            if self._is_set:
-                return True
-            event = self._event = self._event or Event()
-        return event.wait(timeout)
+        event = Event()
+        self._waiting.setdefault(self, []).append(event)
+        if self._is_set:  # perhaps since before the event was there
+            self.set()
+        return event.wait(timeout) or self._is_set
 
 
 class PooledRef(ActorRef[Any]):
@@ -169,6 +169,8 @@ class PooledActor(Actor):
     def _run_slice(self) -> None:
         """Go on with Pykka's loop on the calling thread, until it parks or ends."""
         inbox = self.actor_inbox
+        if not inbox.enter():
+            return
         try:
             if not inbox.is_set_up:
                 inbox.is_set_up = True

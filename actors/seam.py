@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from queue import Empty as QueueEmpty
 from queue import Full as QueueFull
 from queue import SimpleQueue
-from threading import TIMEOUT_MAX, Condition, Event, Lock, Thread
+from threading import TIMEOUT_MAX, Condition, Event, Lock, RLock, Thread
 from threading import local as ThreadLocal  # noqa: N812 - it is a class
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -42,6 +42,7 @@ __all__ = [
     "ManualClock",
     "QueueEmpty",
     "QueueFull",
+    "RLock",
     "Seam",
     "SimpleQueue",
     "SystemClock",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast, o
 from pykka import Timeout
 
 from ..flows import FlowCall, Limits, Registry
-from ..flows.errors import SystemClosed
+from ..flows.errors import NotInFlowError, SystemClosed
+from ..flows.request import is_in_flow
 from ..flows.settings import check_count, check_type
+from ..flows.step import is_in_step
 from ..store import Durability, SqliteStore
 from ..store.spool import Spool
 from . import requests
@@ -19,7 +21,7 @@ from .commits import Commits
 from .door import Door, checked_id
 from .event_sourced import EventSourcedActor, Home
 from .executor import StepExecutor
-from .futures import Reply
+from .futures import Reply, waiting
 from .guests import Guests
 from .handle import FlowHandle
 from .intake import Intake, LookIn
@@ -27,7 +29,7 @@ from .journal import Entry, Journal, tell
 from .listing import flows_of
 from .moments import Moments
 from .recovery import Recovery
-from .seam import Event, Lock, Seam, start_thread
+from .seam import RLock, Seam, start_thread
 from .statistics import SystemStatistics
 from .step_desk import StepDesk, StepReport
 from .supervisor import Supervisor, SupervisorRules
@@ -117,8 +119,9 @@ class FlowSystem:
         self._is_writable = True
         self._commits = Commits()
         self._tenancy = Tenancy()
-        self._closing = Lock()
-        self._closed = Event()
+        self._closing = RLock()
+        self._is_closing = False
+        self._is_closed = False
         self._dispatchers: list[Scheduler] = []
         """In the order in which they were made; they are closed the other way round."""
         try:
@@ -416,26 +419,49 @@ class FlowSystem:
 
         Takes no more work, waits for running steps and records how they ended; what is not through
         by then is recorded as interrupted, and goes on at the next start. Who comes second waits until
-        the first is through. In a forked child this does nothing: the system is its parent's.
+        the first is through; but a handler of signals that interrupts the first returns at once. A step, a
+        query or a listener, for which closing would have to wait, only has it begin. In a forked child
+        this does nothing: the system is its parent's.
+
+        Raises:
+            NotInFlowError: the caller is a flow's body.
         """
         if not self.door.is_of_this_process:
             return
-        with self._closing:
-            is_first, self.door.is_closed = not self.door.is_closed, True
-        if not is_first:
-            self._closed.wait(timeout)
-            return
+        if is_in_flow():
+            raise NotInFlowError("a flow's body closed the FlowSystem; do that outside, or in a step")
+        self.door.is_closed = True
+        if is_in_step() or waiting.by in set[object](self._dispatchers):
+            start_thread(lambda: self._close(timeout), "persistasaurus-close", daemon=False)
+        else:
+            self._close(timeout)
+
+    def _close(self, timeout: float) -> None:
         deadline = self.seam.clock.elapsed() + timeout
+        if not self._closing.acquire(timeout=max(0.0, timeout)):
+            return
+        try:
+            # Is it closing, then this is a handler of signals that has interrupted it.
+            if not (self._is_closed or self._is_closing):
+                self._is_closing = True
+                try:
+                    self._end(deadline)
+                finally:
+                    self._is_closing = False
+        finally:
+            self._closing.release()
+
+    def _end(self, deadline: float) -> None:
         try:
             self._wait_for(requests.Drain(Reply()), deadline)
             self._desk.end(self._executor.close(deadline))
             self._wait_for(requests.Finish(Reply()), deadline)
         finally:
+            self._is_closed = True
             for dispatcher in reversed(self._dispatchers):
                 dispatcher.close(self._left(deadline))
             if self._owns_seam:
                 self.seam.alarms.close()
-            self._closed.set()
 
     def _wait_for(self, request: requests.Drain | requests.Finish, deadline: float) -> None:
         try:
@@ -449,11 +475,15 @@ class FlowSystem:
 
     async def close_async(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - the same as close's
         """Stop in good order, as `close` does, without blocking the event loop."""
+        if is_in_flow() or is_in_step() or not self.door.is_of_this_process:
+            self.close(timeout)
+            return
         done: Reply[None] = Reply()
 
         def close() -> None:
             try:
-                self.close(timeout)
+                self.door.is_closed = True
+                self._close(timeout)
             except BaseException as error:  # noqa: BLE001 - the caller's
                 done.fail(error)
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from collections import deque
 from collections.abc import Awaitable
 from inspect import CORO_CREATED, getcoroutinestate
@@ -9,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from .errors import AlreadyAwaitedError, NotDurableError
-from .request import NOWHERE, Location, Request, enter
+from .request import NOWHERE, Location, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -118,8 +120,7 @@ class Branch:
             self.fail(error)
 
     def close(self) -> None:
-        """Drop the coroutine. Its `finally` blocks run, as code of no flow: they can do nothing durable."""
-        self.context.run(enter, None)
+        """Drop the coroutine. Its `finally` blocks run, and can do nothing durable."""
         for _ in range(_AWAITS_IN_FINALLY):
             try:
                 self.context.run(self._coroutine.close)
@@ -129,6 +130,9 @@ class Branch:
                 return
             else:
                 return
+        _undying.add(self._coroutine, self.context.copy())
+        del self._coroutine
+        _undying.forget()
 
     @property
     def location(self) -> Location:
@@ -141,6 +145,50 @@ class Branch:
 
 
 _AWAITS_IN_FINALLY = 100
+
+
+class _Undying:
+    """Code that catches everything, and so does not end when it is dropped.
+
+    When Python forgets such a coroutine it asks it once more to end. That has to happen while what it awaits
+    is still taken for its flow's, or it would try again for ever; and nothing is to be printed about it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Context, list[Any]]] = deque()
+        self._quiet: set[int] = set()
+
+    def add(self, coroutine: Any, context: Context) -> None:
+        """Forget a coroutine in its context, as soon as nobody else has it, and it is asked for again."""
+        self._waiting.append((context, [coroutine]))
+
+    def forget(self, others_have: int = 0) -> None:
+        """Forget those that at most so many others have."""
+        for _ in range(len(self._waiting)):
+            context, held = self._waiting.popleft()
+            if sys.getrefcount(held[0]) - _OWN_REFERENCES > others_have:
+                self._waiting.append((context, held))
+                continue
+            self._quiet.add(id(held[0]))
+            self._take_over_hook()
+            context.run(held.clear)
+        self._quiet.clear()
+
+    def _take_over_hook(self) -> None:
+        before = sys.unraisablehook
+        if getattr(before, "__module__", "") != __name__:
+
+            def hook(unraisable: sys.UnraisableHookArgs) -> None:
+                if id(unraisable.object) not in self._quiet:
+                    before(unraisable)
+
+            sys.unraisablehook = hook
+
+
+# The list's, and that of the call that counts.
+_OWN_REFERENCES = 2
+_undying = _Undying()
+atexit.register(_undying.forget, others_have=sys.maxsize)
 _locations: dict[tuple[int, int], tuple[CodeType, Location]] = {}
 
 

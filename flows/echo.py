@@ -12,7 +12,7 @@ from . import events
 from .commands import RunStep, Warn
 from .errors import PayloadError
 from .history import ECHOES, Plan, divergence
-from .pending import Due, StepRun, Timer, Wait
+from .pending import Due, StepRun, Timer, Wait, within_time
 from .request import text_of
 
 if TYPE_CHECKING:
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_END_OF_TIME = 253_402_300_799_999_999
-"""The last microsecond of the year 9999, where `datetime` ends."""
 
 
 def instant(at: int, wait: timedelta | int) -> int:
     """Return the instant that comes a while (a duration, or microseconds) after another."""
-    return min(at + (wait if isinstance(wait, int) else wait // _MICROSECOND), _END_OF_TIME)
+    return within_time(at + (wait if isinstance(wait, int) else wait // _MICROSECOND))
 
 
 class Echoes(Protocol):
@@ -102,7 +100,8 @@ class Recorder:
         """Record that a timer is set. A duration begins now."""
         until, at = timer.until, self._execution.at
         calendar = isinstance(until, datetime)
-        due = (until - _EPOCH) // _MICROSECOND if isinstance(until, datetime) else instant(at, until)
+        wait = until - _EPOCH if isinstance(until, datetime) else until
+        due = instant(0 if calendar else at, wait)
         self._add(events.TimerSet(timer.number, due, calendar, text_of(timer.waiter.location)))
         timer.due = self._armed(Due(due, at, calendar=calendar))
 

@@ -98,7 +98,11 @@ class Execution:
             asyncio._set_running_loop(loop)  # noqa: SLF001
 
     def close(self) -> None:
-        """Drop the code. It ends as code of no flow, so that it can do nothing durable any more."""
+        """Drop the code. Nothing that it awaits begins any more, so that it can do nothing durable.
+
+        It still is this flow's code: were its awaits refused, code that catches everything would try again
+        for ever.
+        """
         self.is_over = True
         while self.queue.branches:
             branch, _ = self.queue.branches.popitem()

@@ -25,6 +25,16 @@ _INEXACT = 999_999
 """What is less than a second does not count as a jump of the calendar."""
 
 
+_BEGINNING_OF_TIME = -62_135_596_800_000_000
+_END_OF_TIME = 253_402_300_799_999_999
+"""The first microsecond of the year 1, and the last one of 9999: there `datetime` begins and ends, in UTC."""
+
+
+def within_time(instant: int) -> int:
+    """Return an instant, or the one nearest to it that everybody can show."""
+    return min(max(instant, _BEGINNING_OF_TIME), _END_OF_TIME)
+
+
 class Due:
     """When something is to happen: at an instant on disk, and in this run by the clock that cannot jump.
 
@@ -35,7 +45,7 @@ class Due:
     __slots__ = ("_calendar", "_elapsed", "_since", "wall")
 
     def __init__(self, wall: int, since: int, *, calendar: bool = False) -> None:
-        self.wall = wall
+        self.wall = within_time(wall)  # histories of earlier versions may say otherwise
         self._since = since
         self._calendar = calendar
         self._elapsed: float | None = None

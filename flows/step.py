@@ -78,6 +78,11 @@ enter = _context.set
 leave = _context.reset
 
 
+def is_in_step() -> bool:
+    """Tell whether a step is running right here."""
+    return _context.get() is not None
+
+
 def current_step() -> StepContext:
     """Return the context of the step that is running.
 

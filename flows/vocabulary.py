@@ -62,14 +62,26 @@ class Gathering(Request[Any]):
 def sleep(duration: timedelta | float) -> Sleep:
     """Sleep for a duration (a `timedelta`, or seconds). After a restart only the remainder is waited for.
 
-    Never early, also when the clock jumps. Costs no thread.
+    Never early, also when the clock jumps. Costs no thread. Less than nothing is nothing, and what would go
+    on after the year 9999 ends with it.
+
+    Raises:
+        ValueError: the duration is no number (NaN).
     """
-    wait = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
-    return Sleep(max(wait, timedelta()))
+    return Sleep(max(duration if isinstance(duration, timedelta) else _seconds(duration), timedelta()))
+
+
+def _seconds(seconds: float) -> timedelta:
+    if seconds != seconds:  # noqa: PLR0124 - NaN alone differs from itself
+        raise ValueError("sleep(nan): a duration is a timedelta, or a number of seconds")
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        return timedelta.max if seconds > 0 else timedelta()
 
 
 def sleep_until(instant: datetime) -> Sleep:
-    """Sleep until a date on the calendar, as the system's clock tells it.
+    """Sleep until a date on the calendar, as the system's clock tells it: until the end of 9999 at most.
 
     Raises:
         ValueError: the instant has no time zone, so it could mean several.

@@ -69,37 +69,43 @@ def test_a_future_is_completed_once_by_whoever_is_first() -> None:
 
 
 class Contended:
-    """The gate of a future that somebody else completes just before one gets through."""
+    """The callbacks of a future that somebody else completes just before one is added."""
 
     def __init__(self, future: PooledFuture[Any]) -> None:
-        self.future, self.gate = future, future._gate
+        self.future, self.callbacks = future, future._callbacks
 
-    def __enter__(self) -> None:
-        self.future._gate = self.gate
+    def append(self, callback: Any) -> None:
+        self.future._callbacks = self.callbacks
         self.future.set("theirs")
-        self.gate.acquire()
-
-    def __exit__(self, *_exc_info: object) -> None:
-        self.gate.release()
-
-
-def test_a_future_that_somebody_completes_meanwhile_is_not_completed_again() -> None:
-    future = PooledFuture()
-    future._gate = Contended(future)
-
-    with pytest.raises(queue.Full):
-        future.set("ours")
-
-    assert future.get(timeout=0) == "theirs"
+        self.callbacks.append(callback)
 
 
 def test_a_callback_is_called_though_somebody_completes_the_future_meanwhile() -> None:
     future, called = PooledFuture(), []
-    future._gate = Contended(future)
+    future._callbacks = Contended(future)
 
     future.add_done_callback(called.append)
 
     assert called == [future]
+
+
+def test_a_callback_is_called_once_by_whoever_comes_first() -> None:
+    for _ in range(300):
+        future, called, start = PooledFuture(), queue.SimpleQueue(), threading.Barrier(2)
+
+        def complete(future: Any = future, start: Any = start) -> None:
+            start.wait(30)
+            future.set(1)
+
+        thread = threading.Thread(target=complete)
+        thread.start()
+        start.wait(30)
+        for number in range(5):
+            future.add_done_callback(lambda _, n=number, c=called: c.put(n))
+        thread.join(30)
+
+        assert sorted(called.get_nowait() for _ in range(5)) == [0, 1, 2, 3, 4]
+        assert called.empty()
 
 
 def test_many_threads_may_wait_for_one_future() -> None:

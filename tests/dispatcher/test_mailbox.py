@@ -57,6 +57,7 @@ def _mailbox(request: pytest.FixtureRequest, scheduler: Recording) -> Any:
     mailbox = request.param()
     mailbox.attach(PooledActor(), scheduler)
     scheduler.runnable.clear()
+    assert mailbox.enter()
     mailbox.open_slice()
     return mailbox
 
@@ -124,6 +125,54 @@ def test_a_stop_for_an_actor_that_has_ended_is_no_dead_letter(mailbox: Any, sche
 
     assert scheduler.letters == []
     assert asked.get(timeout=0) is None
+
+
+class Struck:
+    """A lock whose taker is struck by Ctrl-C as soon as it has it."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+        self.locked, self.release = lock.locked, lock.release
+
+    def acquire(self, *args: Any) -> bool:
+        self.lock.acquire(*args)
+        raise KeyboardInterrupt
+
+
+def test_a_sender_that_is_struck_when_it_has_to_wake_the_actor_still_does(
+    mailbox: Any, scheduler: Recording
+) -> None:
+    mailbox.park()
+    mailbox._scheduled = Struck(mailbox._scheduled)
+
+    with pytest.raises(KeyboardInterrupt):
+        mailbox.put(Letter(1))
+
+    assert len(scheduler.runnable) == 1
+
+
+def test_an_actor_that_was_scheduled_twice_runs_once_at_a_time_and_goes_idle(
+    mailbox: Any, scheduler: Recording
+) -> None:
+    assert not mailbox.enter()
+    mailbox.park()
+    assert mailbox.enter()
+    mailbox.park()
+
+    mailbox.put(Letter(1))
+
+    assert len(scheduler.runnable) == 1
+
+
+def test_a_sender_that_is_struck_before_the_actor_is_there_leaves_it_alone(scheduler: Recording) -> None:
+    mailbox = Mailbox()
+    mailbox._scheduled.release()
+    mailbox._scheduled = Struck(mailbox._scheduled)
+
+    with pytest.raises(KeyboardInterrupt):
+        mailbox.put(Letter(1))
+
+    assert scheduler.runnable == []
 
 
 def test_a_mailbox_that_others_emptied_a_moment_ago_has_nothing_to_get(mailbox: Any) -> None:

@@ -9,7 +9,7 @@ from types import coroutine
 from typing import Never
 
 import pytest
-from persistasaurus.flows import Flow, flow, gather, query, sleep, step, wait_for
+from persistasaurus.flows import Flow, flow, gather, now, query, sleep, step, wait_for
 from persistasaurus.flows.errors import FlowStateError, NotInFlowError, PayloadError, StepError
 from persistasaurus.flows.messages import Pause, Resume, Start, StepSucceeded
 from stories import Story
@@ -276,7 +276,7 @@ def test_a_dropped_flow_runs_finally_blocks_that_can_do_nothing() -> None:
             await wait_for("never")
         finally:
             seen.append("finally")
-            self.a()
+            await self.a()
             seen.append("not reached")
 
     async def stubborn(self) -> None:
@@ -292,6 +292,38 @@ def test_a_dropped_flow_runs_finally_blocks_that_can_do_nothing() -> None:
     assert story.machine.version == before
     body(stubborn).machine.close()
     gc.collect()
+
+
+def test_a_dropped_flow_that_catches_everything_does_not_spin(capfd: pytest.CaptureFixture[str]) -> None:
+    rounds = 0
+
+    async def code(self) -> None:
+        nonlocal rounds
+
+        async def for_ever() -> None:
+            nonlocal rounds
+            while True:
+                try:
+                    try:
+                        await self.a()
+                        now()
+                        await wait_for("never")
+                    except:  # noqa: E722
+                        rounds += 1
+                except:  # noqa: E722
+                    rounds += 1
+
+        self.kept = for_ever()
+        await gather(self.kept, for_ever())
+
+    story = body(code)
+    story.machine.close()
+    del story
+    gc.collect()
+    assert 0 < rounds < 1000
+    body(code).machine.close()
+    assert rounds < 2000
+    assert capfd.readouterr().err == ""
 
 
 def test_slots_and_dataclasses_can_be_flows() -> None:

@@ -4,7 +4,7 @@ import sys
 from contextlib import suppress
 from contextvars import Context
 from pathlib import Path
-from types import coroutine
+from types import SimpleNamespace, coroutine
 from typing import Any
 
 import pytest
@@ -394,15 +394,18 @@ def test_where_a_flow_waits_is_told_also_when_many_places_are_known(monkeypatch)
     assert len(branch._locations) == 1
 
 
-def test_a_flow_that_awaits_whatever_is_done_to_it_is_dropped_in_the_end() -> None:
-    awaits, last = [], 150
+def test_a_flow_that_awaits_whatever_is_done_to_it_is_dropped_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    awaits, said = [], []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
 
     @coroutine
     def bare():
         yield
 
     async def stubborn() -> None:
-        while len(awaits) < last:
+        while True:
             try:
                 await bare()
             except GeneratorExit:
@@ -414,8 +417,14 @@ def test_a_flow_that_awaits_whatever_is_done_to_it_is_dropped_in_the_end() -> No
     dropped.close()
     assert len(awaits) == 100
 
-    dropped.close()
-    assert len(awaits) == last
+    del waiting
+    branch._undying.forget()
+    assert len(awaits) == 101
+    assert said == []
+
+    of_somebody_else = SimpleNamespace(object=None)
+    sys.unraisablehook(of_somebody_else)
+    assert said == [of_somebody_else]
 
 
 def test_what_nobody_waits_for_in_this_run_comes_by_the_calendar() -> None:

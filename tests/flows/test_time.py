@@ -1,6 +1,6 @@
 """Time: never early, only the remainder after a restart, whatever the calendar does meanwhile."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from persistasaurus.flows import (
@@ -16,6 +16,7 @@ from persistasaurus.flows import (
     step,
     uuid4,
 )
+from persistasaurus.flows.pending import Due
 from stories import EPOCH, SECOND, Story, same_at_every_prefix
 
 LATER = datetime.fromtimestamp(EPOCH / SECOND, UTC) + timedelta(hours=1)
@@ -163,3 +164,45 @@ def test_a_date_without_a_zone_is_refused() -> None:
             await sleep_until(datetime(2030, 1, 1))  # noqa: DTZ001 - on purpose
 
     assert "time zone" in Story(Bad.go).start().error.message
+
+
+FAR = 253_402_300_799_999_999
+"""The last microsecond of the year 9999."""
+
+
+@pytest.mark.parametrize(
+    ("instant", "due"),
+    [
+        (datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))), FAR),
+        (datetime.max.replace(tzinfo=UTC), FAR),
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), -62_135_596_800_000_000),
+        (datetime(1969, 1, 1, tzinfo=UTC), -365 * 86_400_000_000),
+    ],
+)
+def test_dates_that_no_datetime_in_utc_can_hold_become_the_nearest_that_one_can(
+    instant: datetime, due: int
+) -> None:
+    story = Story(Sleeper.until, instant).start()
+    (timer,) = [r.event for r in story.log if isinstance(r.event, events.TimerSet)]
+    assert timer.due == due
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300, timedelta.max.total_seconds() * 2])
+def test_a_sleep_without_end_ends_with_the_calendar(seconds: float) -> None:
+    story = Story(Sleeper.nap, 1).start()
+    assert story.machine.alarm is not None
+    assert repr(sleep(seconds)) == repr(sleep(timedelta.max))
+
+
+@pytest.mark.parametrize("seconds", [float("-inf"), -1e300, -1.5, 0])
+def test_a_sleep_of_less_than_nothing_is_none(seconds: float) -> None:
+    assert repr(sleep(seconds)) == repr(sleep(timedelta()))
+
+
+def test_a_sleep_of_no_number_of_seconds_is_refused_at_the_call() -> None:
+    with pytest.raises(ValueError, match=r"sleep\(nan\): a duration is"):
+        sleep(float("nan"))
+
+
+def test_a_due_date_that_an_earlier_version_recorded_beyond_time_is_brought_back() -> None:
+    assert Due(FAR + 10, 0).wall == FAR

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+from contextlib import suppress
 from threading import Event, Thread
 from threading import enumerate as threads
 from time import monotonic
@@ -14,6 +16,7 @@ from persistasaurus import (
     Flow,
     FlowParked,
     FlowSystem,
+    NotInFlowError,
     StoreOwned,
     SystemClosed,
     current_step,
@@ -377,3 +380,159 @@ def test_a_system_can_be_closed_and_used_as_a_context_in_a_loop(path: Path) -> N
             return await handle
 
     assert asyncio.run(main()) == 3
+
+
+@pytest.mark.parametrize("interrupted", ["close", "exit"])
+def test_a_signal_that_closes_during_a_close_does_not_wait_for_it(
+    make_system: Callable[..., FlowSystem], gate: Gate, interrupted: str
+) -> None:
+    class Long(Flow):
+        @flow
+        async def main(self) -> None:
+            await self.work()
+
+        @step
+        def work(self) -> None:
+            gate()
+
+    system = make_system(Long)
+    took: list[float] = []
+
+    def handle(*_: Any) -> None:
+        begun = monotonic()
+        system.close()
+        took.append(monotonic() - begun)
+        gate.open()
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        system.start(Long.main)
+        gate.wait()
+        Thread(
+            target=lambda: (wait_until(lambda: system._is_closing), os.kill(os.getpid(), signal.SIGUSR1))
+        ).start()
+        if interrupted == "close":
+            system.close()
+        else:
+            system.__exit__(None, None, None)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert took
+    assert took[0] < 5
+    assert system._is_closed
+
+
+def test_a_close_that_was_broken_off_can_be_finished(make_system: Callable[..., FlowSystem]) -> None:
+    system = make_system(Waits)
+    system.start(Waits.main)
+
+    def strike(deadline: float) -> Any:
+        del system._executor.close
+        raise KeyboardInterrupt
+
+    system._executor.close = strike
+    with pytest.raises(KeyboardInterrupt):
+        system.close()
+    system.close()
+
+    with pytest.raises(SystemClosed):
+        system.flows()
+
+
+class Closes(Flow):
+    system: Any = None
+
+    @flow
+    async def by_step(self) -> str:
+        return await self.plain()
+
+    @flow
+    async def by_async_step(self) -> str:
+        return await self.coroutine()
+
+    @flow
+    async def by_body(self) -> str:
+        try:
+            Closes.system.close()
+        except NotInFlowError as error:
+            return str(error)
+        return "closed"
+
+    @flow
+    async def waits(self) -> None:
+        await wait_for("nothing")
+
+    @step
+    def plain(self) -> str:
+        Closes.system.close()
+        return "closing"
+
+    @step
+    async def coroutine(self) -> str:
+        await Closes.system.close_async()
+        return "closing"
+
+    @query
+    def ask(self) -> str:
+        Closes.system.close()
+        return "closing"
+
+
+@pytest.mark.parametrize("by", ["by_step", "by_async_step"])
+def test_a_step_can_close_its_system_and_is_recorded(path: Path, by: str) -> None:
+    Closes.system = FlowSystem(path, flows=[Closes])
+    handle = Closes.system.start(getattr(Closes, by), flow_id="f")
+    begun = monotonic()
+    with suppress(SystemClosed):  # whichever comes first
+        handle.result()
+    Closes.system.close()
+    assert monotonic() - begun < 8
+
+    with FlowSystem(path, flows=[Closes]) as system:
+        assert system.flow("f").result(timeout=DEAD_MAN_S) == "closing"
+        assert completions(system.flow("f"))[1] == 1
+
+
+def test_a_query_and_a_listener_can_close_their_system(path: Path) -> None:
+    Closes.system = system = FlowSystem(path, flows=[Closes])
+    assert system.start(Closes.waits, flow_id="f").query(Closes.ask) == "closing"
+    system.close()
+
+    heard = Event()
+    system = FlowSystem(path, flows=[Closes])
+
+    def listen() -> None:
+        system.close()
+        heard.set()
+
+    system.on_commit(listen)
+    system.start(Closes.waits, flow_id="g")
+    assert heard.wait(5)
+    system.close()
+    FlowSystem(path, flows=[Closes]).close()
+
+
+def test_a_body_cannot_close_its_system(make_system: Callable[..., FlowSystem]) -> None:
+    Closes.system = make_system(Closes)
+    assert "a flow's body closed" in Closes.system.run(Closes.by_body)
+
+
+def test_whoever_starts_flows_while_the_system_closes_is_answered(path: Path) -> None:
+    system = FlowSystem(path, flows=[Waits])
+    refused: list[Exception] = []
+
+    def start() -> None:
+        try:
+            while True:
+                system.start(Waits.main)
+        except SystemClosed as error:
+            refused.append(error)
+
+    starters = [Thread(target=start) for _ in range(8)]
+    for thread in starters:
+        thread.start()
+    wait_until(lambda: system.statistics().commits > 5)
+    system.close()
+    for thread in starters:
+        thread.join(DEAD_MAN_S)
+    assert len(refused) == 8
