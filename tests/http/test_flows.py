@@ -81,15 +81,15 @@ def test_a_key_makes_it_repeatable_without_an_id(client: Client, system: FlowSys
 @pytest.mark.parametrize(
     ("change", "status", "path", "said"),
     [
-        ({"args": {}}, 422, "$.args", "missing required field `topic`"),
-        ({"args": {"topic": 7}}, 422, "$.args.topic", "Expected `str`"),
-        ({"args": {"topic": "x", "mots": 1}}, 422, "$.args", "unknown field `mots`"),
-        ({"args": ["cats"]}, 422, "$.args", "Expected `object`"),
-        ({"args": {"topic": "x" * 2_000}, "flowId": "x" * 201}, 400, "$.flowId", "length <= 200"),
-        ({"flowId": ".."}, 400, "$.flowId", "regex"),
-        ({"flowId": "two words"}, 400, "$.flowId", "regex"),
+        ({"args": {}}, 422, "$.args", "topic"),
+        ({"args": {"topic": 7}}, 422, "$.args.topic", "questions"),
+        ({"args": {"topic": "x", "mots": 1}}, 422, "$.args", "mots"),
+        ({"args": ["cats"]}, 422, "$.args", "questions"),
+        ({"args": {"topic": "x" * 2_000}, "flowId": "x" * 201}, 400, "$.flowId", "$.flowId"),
+        ({"flowId": ".."}, 400, "$.flowId", "$.flowId"),
+        ({"flowId": "two words"}, 400, "$.flowId", "$.flowId"),
         ({"type": "unknown"}, 422, None, "there is"),
-        ({"status": "completed"}, 400, "$", "unknown field `status`"),
+        ({"status": "completed"}, 400, "$", "status"),
     ],
 )
 def test_what_does_not_fit_starts_nothing(  # noqa: PLR0913, PLR0917 - a table
