@@ -377,11 +377,17 @@ def test_a_block_of_an_unknown_kind_is_reported(tmp_path: Path) -> None:
     [
         ("SELECT data FROM record", []),
         ("SELECT data FROM record WHERE 1 = 2", ["line 2: the query finds nothing"]),
-        ("SELECT x FROM nowhere", ["line 2: no such table: nowhere"]),
     ],
 )
 def test_queries_are_asked_of_a_store(query: str, said: list[str], tmp_path: Path) -> None:
     assert sample(f"'''sql\n{query}\n'''\n", tmp_path) == said
+
+
+def test_a_query_that_cannot_be_asked_is_reported(tmp_path: Path) -> None:
+    [said] = sample("'''sql\nSELECT x FROM nowhere\n'''\n", tmp_path)
+
+    assert said.startswith("line 2: ")
+    assert "nowhere" in said
 
 
 def test_commands_for_a_shell_need_no_prompt(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
     python tests/mutation/campaign.py                                # all modules that coverage looks at
     python tests/mutation/campaign.py persistasaurus.flows.doubt     # one of them
     PERSISTASAURUS_RUNS=200 python tests/mutation/campaign.py        # so many, chosen by PERSISTASAURUS_SEED
+    PERSISTASAURUS_JUDGES=flows python tests/mutation/campaign.py    # by the tests of a folder only
 
 A mutant is judged by the tests that reach its line: those nearby, then the quickest that fit in some seconds.
 Those that survive are judged again, by many more of them.
@@ -193,7 +194,8 @@ def each_alone(cases: dict[int, Case]) -> Iterator[tuple[int, bool]]:
 
 def judges() -> list[str]:
     """Return the paths of the tests that judge."""
-    return [str(TESTS / name) for name in JUDGES]
+    names = os.environ.get("PERSISTASAURUS_JUDGES", "").split() or JUDGES
+    return [str(TESTS / name) for name in names]
 
 
 def reached() -> Reach:

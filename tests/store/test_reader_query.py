@@ -115,16 +115,16 @@ def test_each_defence_holds_by_itself(reader, monkeypatch):
 @pytest.mark.parametrize(
     ("statement", "reason"),
     [
-        ("SELEC 1", "syntax error"),
-        ("SELECT nonsense FROM flows", "no such column: nonsense"),
-        ("SELECT * FROM nowhere", "no such table: nowhere"),
+        ("SELEC 1", "SELEC"),
+        ("SELECT nonsense FROM flows", "nonsense"),
+        ("SELECT * FROM nowhere", "nowhere"),
         ("SELECT ?", "bindings"),
         ("", "nothing in it"),
         ("-- nothing", "nothing in it"),
         ("SELECT 1; SELECT 2", "one statement at a time"),
         ("SELECT 1; DELETE FROM record", "one statement at a time"),
         ("SELECT CAST(x'ff' AS TEXT)", "not UTF-8"),
-        ("SELECT json('{')", "malformed JSON"),
+        ("SELECT json('{')", "the statement cannot be run"),
         ("SELECT 1 \0; DELETE FROM record", "statement"),
         ("DELETE FROM record", "only reading is allowed"),
     ],
@@ -279,7 +279,7 @@ def test_a_statement_that_fails_keeps_no_log(reader, store, path):
     store._truncate(store._writer)
 
     assert path.with_name("flows.db-wal").stat().st_size == 0
-    assert "malformed JSON" in str(failed.value)
+    assert "the statement cannot be run" in str(failed.value)
 
 
 def test_a_statement_that_runs_away_is_stopped_from_another_thread(reader):

@@ -1,0 +1,84 @@
+"""Run the commands that the README names in its text and tables, each at a small size.
+
+Usage: readme_commands.py README, in a checkout, with the environment that the README's second command has
+made first in the PATH. Commands in blocks are run by tests/test_readme.py, and set-up by .ci/run itself, as are
+tests at their full size.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_SPAN = re.compile(r"`([^`]+)`")
+_COMMAND = re.compile(r"(?:PERSISTASAURUS_\w+=\S+ )*(?:python tests/|pytest |coverage )\S.*")
+_SIZE = re.compile(r"(PERSISTASAURUS_[A-Z]+)=(\d+)")
+_SMALL = {
+    "PERSISTASAURUS_CUTS": "20",
+    "PERSISTASAURUS_EXAMPLES": "5",
+    "PERSISTASAURUS_FLIPS": "20",
+    "PERSISTASAURUS_IMAGES": "100",
+    "PERSISTASAURUS_INPUTS": "200",
+    "PERSISTASAURUS_JUDGES": "flows",
+    "PERSISTASAURUS_KILLS": "2",
+    "PERSISTASAURUS_RUNS": "400",  # fewer would not find every planted bug
+    "PERSISTASAURUS_SOAK": "2",
+}
+"""By variable, the size at which a campaign shows that its command works."""
+_ALSO = {
+    "tests/benchmarks/run.py": "--rounds 1",
+    "tests/mutation/campaign.py": "persistasaurus.flows.doubt",
+}
+"""By script, the arguments with which it does little."""
+_MISSED = 3
+"""The benchmarks' exit code on a machine that is not quiet, or not quick."""
+
+
+def commands(readme: str) -> list[str]:
+    """Return the commands in code spans, each once, in their order."""
+    run_by_ci = Path(__file__).with_name("run").read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", readme, flags=re.MULTILINE | re.DOTALL)
+    spans = (span.strip() for span in _SPAN.findall(prose))
+    return [
+        span for span in dict.fromkeys(spans) if _COMMAND.fullmatch(span) and not _is_run(span, run_by_ci)
+    ]
+
+
+def _is_run(command: str, ci: str) -> bool:
+    return any(line.strip("()").endswith(command.removeprefix("pytest")) for line in ci.splitlines())
+
+
+def shrunk(command: str) -> str:
+    """Return a command with all that it does little of."""
+    smaller = _SIZE.sub(lambda size: f"{size[1]}={_SMALL.get(size[1], size[2])}", command)
+    return " ".join([smaller, *(arguments for script, arguments in _ALSO.items() if script in command)])
+
+
+def run(command: str) -> int:
+    """Run a command in a shell; return its exit code."""
+    # Coverage is of the tests as they are: it counts branches that only some of many runs take.
+    small = {} if command.startswith("coverage") else _SMALL
+    return subprocess.run(["bash", "-c", shrunk(command)], check=False, env=small | os.environ).returncode
+
+
+def main() -> str | None:
+    """Run all of them; return those that failed."""
+    found = commands(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if not found:
+        return f"{sys.argv[1]} names no command"
+    failed: list[str] = []
+    for command in found:
+        begun = time.monotonic()
+        code = run(command)
+        print(f"-- {command}: exit code {code}, {time.monotonic() - begun:.0f} s", flush=True)
+        if code and not (code == _MISSED and "tests/benchmarks/run.py" in command):
+            failed.append(command)
+    return "These commands of the README failed:\n" + "\n".join(failed) if failed else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
