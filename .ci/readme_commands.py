@@ -1,8 +1,8 @@
 """Run the commands that the README names in its text and tables, each at a small size.
 
 Usage: readme_commands.py README, in a checkout, with the environment that the README's second command has
-made first in the PATH. Commands in blocks are run by tests/test_readme.py, and set-up by .ci/run itself, as are
-tests at their full size.
+made first in the PATH. Commands in blocks are run by tests/test_readme.py, and those that .ci/run has, too,
+are run there.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ def commands(readme: str) -> list[str]:
     run_by_ci = Path(__file__).with_name("run").read_text(encoding="utf-8")
     prose = re.sub(r"^```.*?^```$", "", readme, flags=re.MULTILINE | re.DOTALL)
     spans = (span.strip() for span in _SPAN.findall(prose))
-    return [
-        span for span in dict.fromkeys(spans) if _COMMAND.fullmatch(span) and not _is_run(span, run_by_ci)
-    ]
+    found = [span for span in dict.fromkeys(spans) if _COMMAND.fullmatch(span)]
+    return [command for command in found if not _is_run(command, run_by_ci)]
 
 
 def _is_run(command: str, ci: str) -> bool:

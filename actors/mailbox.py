@@ -105,6 +105,11 @@ class Mailbox:
 
     # For everybody.
 
+    @property
+    def owner(self) -> PooledActor | None:
+        """The actor, from its start to its end: for a look from outside, between two turns."""
+        return self._owner
+
     def put(self, envelope: Envelope[Any], /) -> None:
         """Queue an envelope, and have the actor run if it was idle.
 

@@ -107,7 +107,7 @@ class ActorTestKit(Generic[A]):
     def _actor(self) -> A:
         ref: Any = self._ref()
         self._simulation.run_until_idle()
-        actor = ref._actor_weakref()  # noqa: SLF001 - a look from outside, which no actor offers
+        actor = ref.actor_inbox.owner
         if actor is None or not ref.is_alive():
             raise AssertionError(
                 f"{self.kind.__name__} {self.stream_id!r} does not live: it failed to recover"

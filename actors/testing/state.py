@@ -40,7 +40,7 @@ def live_machine(system: FlowSystem, flow_id: str) -> FlowMachine | None:
 
 
 def _actor(ref: Any) -> Any:
-    return ref._actor_weakref()  # noqa: SLF001 - as above
+    return ref.actor_inbox.owner
 
 
 def first_difference(live: FlowMachine, rebuilt: FlowMachine) -> Difference | None:

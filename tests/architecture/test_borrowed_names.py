@@ -7,9 +7,11 @@ version that broke it.
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -39,7 +41,9 @@ BORROWED = {
         "Future._get_hook",
     },
     # The testing kit runs a test once more for each crash.
-    "pytest": {"_pytest.runner"},
+    "pytest": {"_pytest.runner", "._report_sections", "._setupstate"},
+    # Documented, in spite of their names.
+    "python": {"._exit", "._get_running_loop", "._getframe"},
     # Deadlines for slow clients.
     "uvicorn": {
         "uvicorn.config",
@@ -47,9 +51,9 @@ BORROWED = {
         "uvicorn.server",
     },
 }
-"""By package, each name that may be used."""
+"""By package, each name that may be used; with a dot in front, one that some object is asked for."""
 DOCUMENTED_AT_THE_TOP = {"uvicorn"}
-"""All that these packages document is in their first module: what is below is private, whatever it is called."""
+"""All that they document is in their first module: what is below is private, whatever it is called."""
 NOT_MEMBERS = {"_abc_impl", "_is_protocol"}
 """What the interpreter keeps in classes."""
 
@@ -82,6 +86,25 @@ def inherited(cls: type, source: str) -> Iterator[str]:
                     yield f"{base.__name__}.{name}"
 
 
+def asked_for(sources: list[Module]) -> set[str]:
+    """Report private attributes that are used somewhere, and are made nowhere in these modules."""
+    made: set[str] = set()
+    used: set[str] = set()
+    for node in (node for source in sources for node in ast.walk(source.tree)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                made.add(name)
+            case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
+                made.add(name)
+            case ast.Constant(value=str(name)):  # __slots__, setattr
+                made.add(name)
+            case ast.Attribute(attr=name):
+                used.add(name)
+            case _:
+                pass
+    return {f".{name}" for name in used - made if _is_private(name)}
+
+
 def _is_private(name: str) -> bool:
     return any(part.startswith("_") and not part.endswith("__") for part in name.split("."))
 
@@ -96,8 +119,11 @@ def _classes() -> Iterator[tuple[type, str]]:
 
 
 def _borrowed() -> set[str]:
-    found = {name for source in package_modules() for name in imported(source)}
-    return found | {name for cls, text in _classes() for name in inherited(cls, text)}
+    sources = package_modules()
+    found = {name for source in sources for name in imported(source)}
+    members = {name for cls, text in _classes() for name in inherited(cls, text)}
+    known = {f".{name.rpartition('.')[2]}" for name in members}
+    return found | members | (asked_for(sources) - known)
 
 
 def test_only_these_names_are_used_without_their_owners_promise() -> None:
@@ -108,10 +134,25 @@ def test_only_these_names_are_used_without_their_owners_promise() -> None:
 
 @pytest.mark.parametrize(("package", "name"), [(p, n) for p in BORROWED for n in sorted(BORROWED[p])])
 def test_what_is_used_without_a_promise_is_still_there(package: str, name: str) -> None:
-    assert _exists(package, name), f"{package} {version(package)} has no {name} any more"
+    assert _exists(package, name), f"{package} {_version(package)} has no {name} any more"
+
+
+def _version(package: str) -> str:
+    return sys.version if package == "python" else version(package)
+
+
+def _an_object_has(name: str) -> bool:
+    owners = (os, asyncio, sys, pytest.Item, pytest.Session)
+    return any(hasattr(owner, name) or name in _source(owner) for owner in owners)
+
+
+def _source(owner: object) -> str:
+    return inspect.getsource(owner) if inspect.isclass(owner) else ""
 
 
 def _exists(package: str, name: str) -> bool:
+    if name.startswith("."):
+        return _an_object_has(name[1:])
     owner, _, last = name.rpartition(".")
     if owner == package or owner.startswith((f"{package}.", "_")):
         module = importlib.import_module(owner)
@@ -148,3 +189,11 @@ def test_a_private_member_that_is_overridden_or_used_is_reported() -> None:
     assert list(inherited(ours, "x._hook")) == []
     assert list(inherited(ours, "x._hook\nself._hook()")) == ["Theirs._hook"]
     assert list(inherited(type("Ours", (Theirs,), {"_hook": 1}), "x = 1")) == ["Theirs._hook"]
+
+
+def test_a_private_attribute_that_nobody_here_makes_is_reported() -> None:
+    ours = module("a.py", "class A:\n    __slots__ = ('_b',)\n    def _c(self): self._d = self._b\n")
+    theirs = module("b.py", "ref._d, ref._c(), ref._weak(), ref.__dict__")
+
+    assert asked_for([ours]) == set()
+    assert asked_for([ours, theirs]) == {"._weak"}

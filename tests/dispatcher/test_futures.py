@@ -291,7 +291,7 @@ def test_a_deferred_reply_to_a_tell_is_nobodys(ref: ActorRef[Any], kept: list[De
 def test_an_actor_forgets_the_replies_it_has_given(ref: ActorRef[Any], kept: list[Deferred]) -> None:
     ref.ask("at once", timeout=30)
 
-    assert ref._actor_weakref()._deferred == set()
+    assert ref.actor_inbox.owner._deferred == set()
 
 
 def test_a_deferred_reply_works_through_a_proxy(dispatcher: Dispatcher) -> None:

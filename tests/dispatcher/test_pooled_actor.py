@@ -176,7 +176,7 @@ def test_a_base_exception_is_contained(
 ) -> None:
     bystander = Recorder.start()
     asked, told = Recorder.start_on(dispatcher), Recorder.start_on(dispatcher)
-    victim = told._actor_weakref()
+    victim = told.actor_inbox.owner
     threads = dispatcher.live_threads
 
     with caplog.at_level(logging.CRITICAL, logger="pykka"):
@@ -327,7 +327,7 @@ def test_a_stopped_actor_is_freed_without_the_garbage_collector(
     gc.collect()
     gc.disable()
     try:
-        actor = weakref.ref(ref._actor_weakref(), lambda _actor: freed.set())
+        actor = weakref.ref(ref.actor_inbox.owner, lambda _actor: freed.set())
         with caplog.at_level(logging.CRITICAL, logger="pykka"):
             ref.stop(block=False) if end == "stop" else ref.tell("boom")
             assert freed.wait(10)

@@ -66,7 +66,7 @@ class Supervised(RuleBasedStateMachine):
         seam = Seam(clock=self.clock, alarms=alarms, dispatcher=make, new_seed=lambda: 1)
         rules = SupervisorRules(IDLE_S, self.max_idle, self.max_activations, RESTART)
         self.ref = Supervisor.start_on(make("control"), seam, make("flows"), self._around(seam), rules)
-        self.supervisor = self.ref._actor_weakref()
+        self.supervisor = self.ref.actor_inbox.owner
 
     def _around(self, seam: Seam) -> Callable[[Any], Surroundings]:
         desk: Any = SimpleNamespace(unrecorded=lambda flow_id: {flow_id} & self.unrecorded)

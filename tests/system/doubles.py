@@ -58,12 +58,12 @@ def completions(handle: FlowHandle[Any]) -> Counter[int]:
 
 def live_flows(system: FlowSystem) -> set[str]:
     """Tell which flows have an actor, or are on their way to one."""
-    supervisor = system.supervisor._actor_weakref()
+    supervisor = system.supervisor.actor_inbox.owner
     return set(supervisor._cells)
 
 
 def supervisor_of(system: FlowSystem) -> Any:
-    return system.supervisor._actor_weakref()
+    return system.supervisor.actor_inbox.owner
 
 
 def memory_store() -> SqliteStore:

@@ -98,7 +98,7 @@ def test_errors_come_through_the_awaitable_forms(make_system: Callable[..., Flow
 
 def test_a_result_that_is_no_longer_awaited_is_forgotten(make_system: Callable[..., FlowSystem]) -> None:
     system = make_system(Works)
-    watchers = system.supervisor._actor_weakref()._watchers
+    watchers = system.supervisor.actor_inbox.owner._watchers
 
     async def main() -> None:
         handle = await system.start_async(Works.main, 1)

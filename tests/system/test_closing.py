@@ -95,7 +95,7 @@ def test_whoever_waits_for_a_result_hears_that_the_system_is_closed(
 
     waiting = Thread(target=wait)
     waiting.start()
-    watchers = system.supervisor._actor_weakref()._watchers
+    watchers = system.supervisor.actor_inbox.owner._watchers
     wait_until(lambda: len(watchers) == 1)
     system.close()
     waiting.join(DEAD_MAN_S)

@@ -165,7 +165,7 @@ def simulation(store: FaultyStore) -> Iterator[Simulation]:
 
 
 def actor_of(simulation: Simulation, flow_id: str) -> FlowActor:
-    return supervisor_of(simulation.system)._cells[flow_id].ref._actor_weakref()
+    return supervisor_of(simulation.system)._cells[flow_id].ref.actor_inbox.owner
 
 
 def damaged(store: FaultyStore, flow_id: str) -> None:

@@ -198,7 +198,7 @@ def test_a_timeout_or_a_lost_interest_leaves_nobody_waiting(make_system: Callabl
     for _ in range(3):
         with pytest.raises(TimeoutError, match="has not ended within"):
             handle.result(0.001)
-    watchers = system.supervisor._actor_weakref()._watchers
+    watchers = system.supervisor.actor_inbox.owner._watchers
 
     wait_until(lambda: len(watchers) == 0)
 

@@ -41,7 +41,6 @@ class Waits(Flow):
         ({"path": [Waits]}, "flows=[...]"),
         ({"path": ""}, "':memory:'"),
     ],
-    ids=str,
 )
 def test_a_setting_that_makes_no_sense_is_refused_and_nothing_is_opened(tmp_path, options, said) -> None:
     path = tmp_path / "flows.db"

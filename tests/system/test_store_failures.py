@@ -184,7 +184,7 @@ def test_when_another_process_owns_the_store_the_engine_stops_and_refuses_everyt
 
 
 def supervisor_watches(system: FlowSystem) -> int:
-    return len(system.supervisor._actor_weakref()._watchers)
+    return len(system.supervisor.actor_inbox.owner._watchers)
 
 
 def test_flows_at_rest_are_not_disturbed_by_a_halted_store(make_system: Callable[..., FlowSystem]) -> None:

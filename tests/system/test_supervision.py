@@ -327,7 +327,7 @@ def test_what_waits_for_a_flow_that_the_halted_store_has_crashed_is_refused(simu
     simulation.run_until_idle()
     supervisor, live = supervisor_of(simulation.system), cell(simulation.system, "bad")
     supervisor.on_receive(requests.Health(False))
-    live.ref._actor_weakref()._stop()  # it has crashed, and its last word is on the way
+    live.ref.actor_inbox.owner._stop()  # it has crashed, and its last word is on the way
     held = pause(handle)
     simulation.run_until_idle()
     assert not held.is_done

@@ -68,7 +68,7 @@ def is_quiet(system: FlowSystem) -> bool:
 
 
 def timers_of(system: FlowSystem) -> Any:
-    return system._timers._actor_weakref()
+    return system._timers.actor_inbox.owner
 
 
 def settle(system: FlowSystem) -> None:
