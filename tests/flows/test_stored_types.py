@@ -303,7 +303,6 @@ def test_what_a_gather_returns_can_be_handed_to_a_step_that_takes_a_list() -> No
         (dict[str, list[float]], lambda x: {"a": [1.0, x]}, "$['a'][1]"),
         (set[float], lambda x: {x}, "$"),
     ],
-    ids=str,
 )
 def test_a_number_that_is_none_is_called_by_its_name(number, annotation, wrap, path) -> None:
     with pytest.raises(PayloadError, match=str(number)) as refused:
