@@ -318,7 +318,6 @@ def test_what_looks_like_a_mistake_and_is_none_works() -> None:
         ([functools], "derive from Flow"),
         ([type("Empty", (Flow,), {})], "Put @flow over the `async def` method"),
     ],
-    ids=str,
 )
 def test_what_is_no_list_of_flows_is_refused_with_what_to_write(flows, said) -> None:
     with pytest.raises(FlowDefinitionError) as refused:
@@ -412,7 +411,6 @@ def test_a_name_that_cannot_be_shown_cannot_be_waited_for(name) -> None:
         {"give_up_on": KeyError()},
         {"give_up_on": lambda error: True},
     ],
-    ids=str,
 )
 def test_a_policy_that_cannot_work_is_refused(options) -> None:
     refused(lambda: Retry(**options), "Retry")

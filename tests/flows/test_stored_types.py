@@ -234,7 +234,6 @@ def test_a_name_that_only_type_checkers_know_is_named_with_its_parameter() -> No
 @pytest.mark.parametrize(
     ("annotation", "default", "said"),
     [(int, None, "| None"), (int, "1", "int"), (float, float("nan"), "nan"), (Any, Plain(), "Plain")],
-    ids=str,
 )
 def test_a_default_that_does_not_fit_its_annotation_is_refused(annotation, default, said) -> None:
     class Made(Flow):
