@@ -29,14 +29,18 @@ class RunQueue:
 
     What facts have made ready waits in `_facts`. Each of them goes on as far as it can, with all that
     comes of it, before the next: so it makes no difference whether the code stood still in between.
+
+    What a `gather` starts, it starts before anything else goes on, depth first. That is done with a stack
+    of its own, since gathers may be nested deeper than Python recurses.
     """
 
-    __slots__ = ("_driver", "_facts", "_is_draining", "_ready", "branches")
+    __slots__ = ("_driver", "_facts", "_is_draining", "_launches", "_ready", "branches")
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._facts: deque[tuple[_Resume, Any, Any]] = deque()
         self._ready: deque[tuple[_Resume, Any, Any]] = deque()
+        self._launches: list[Launch] = []
         self._is_draining = False
         self.branches: dict[Branch, None] = {}
         """Those that have not ended, in the order in which they began."""
@@ -47,17 +51,41 @@ class RunQueue:
 
     def drain(self) -> None:
         """Let go on whatever can, until nothing can."""
-        facts, ready, driver = self._facts, self._ready, self._driver
+        facts, ready, launches, driver = self._facts, self._ready, self._launches, self._driver
         self._is_draining = True
         try:
             while facts:
                 resume, value, error = facts.popleft()
                 resume(driver, value, error)
+                if launches:
+                    self._launch()
                 while ready:
                     resume, value, error = ready.popleft()
                     resume(driver, value, error)
+                    if launches:
+                        self._launch()
         finally:
             self._is_draining = False
+
+    def launch(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gathered) -> None:
+        """Start what is given to a gather, in order, as soon as the code that asks for it stands still."""
+        self._launches.append(Launch(awaitables, gathered))
+
+    def _launch(self) -> None:
+        launches, driver = self._launches, self._driver
+        while launches:
+            launch = launches[-1]
+            started = next(launch.rest, None)
+            if started is None:
+                launches.pop()
+                continue
+            index, awaitable = started
+            try:
+                _start(awaitable, Place(launch.gathered, index), self, driver)
+            except Exception as error:  # noqa: BLE001 - the flow is told where it awaits
+                while launches and launches[-1].branch is launch.branch:
+                    launches.pop()
+                launch.branch.fail(error)
 
     @property
     def is_empty(self) -> bool:
@@ -68,6 +96,7 @@ class RunQueue:
         """Forget who could go on: the flow has ended."""
         self._facts.clear()
         self._ready.clear()
+        self._launches.clear()
 
 
 class Branch:
@@ -218,78 +247,93 @@ class Ended:
 
 
 class Gathered:
-    """The meeting point of several branches."""
+    """The meeting point of several branches. The waiter may be a place in another.
 
-    __slots__ = ("_missing", "_results", "_return_exceptions", "_told", "_waiter")
+    `outermost` is the branch that awaits it all, where gathers are given to gathers.
+    """
+
+    __slots__ = ("_is_told", "_missing", "_results", "_return_exceptions", "_waiter", "outermost")
 
     def __init__(self, count: int, waiter: Waiter, *, return_exceptions: bool) -> None:
         self._results: list[Any] = [None] * count
         self._missing = count
         self._waiter = waiter
+        self.outermost: Waiter = waiter.gathered.outermost if isinstance(waiter, Place) else waiter
         self._return_exceptions = return_exceptions
-        self._told = False
+        self._is_told = False
         if not count:
-            self._tell()
+            waiter.resolve(())
 
     def arrive(self, index: int, result: Any) -> None:
-        """Note one branch's result; the last one resolves the gather."""
-        self._results[index] = result
-        self._missing -= 1
-        if not self._missing:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._waiter.resolve(tuple(self._results))
+        """Note one branch's result; the last one resolves the gather, and so on outwards."""
+        gathered = self
+        while True:
+            gathered._results[index] = result
+            gathered._missing -= 1
+            if gathered._missing:
+                return
+            result, waiter = tuple(gathered._results), gathered._waiter
+            if not isinstance(waiter, Place):
+                waiter.resolve(result)
+                return
+            gathered, index = waiter.gathered, waiter.index
 
     def break_down(self, index: int, error: BaseException) -> None:
-        """Note one branch's error; the first one fails the gather."""
-        if self._return_exceptions:
-            self.arrive(index, error)
-        elif not self._told:
-            self._told = True
-            self._waiter.fail(error)
-
-    @property
-    def location(self) -> Location:
-        """Where the gather is awaited."""
-        return self._waiter.location
-
-    @property
-    def context(self) -> Context:
-        """The context variables of the code that awaits the gather."""
-        return self._waiter.context
+        """Note one branch's error; the first one fails the gather, and so on outwards."""
+        gathered = self
+        while not gathered._return_exceptions:
+            if gathered._is_told:
+                return
+            gathered._is_told = True
+            waiter = gathered._waiter
+            if not isinstance(waiter, Place):
+                waiter.fail(error)
+                return
+            gathered, index = waiter.gathered, waiter.index
+        gathered.arrive(index, error)
 
 
 class Place:
     """One branch's place in a gather."""
 
-    __slots__ = ("_gathered", "_index")
+    __slots__ = ("gathered", "index")
 
     def __init__(self, gathered: Gathered, index: int) -> None:
-        self._gathered = gathered
-        self._index = index
+        self.gathered = gathered
+        self.index = index
 
     def resolve(self, value: Any) -> None:
         """Arrive with a value."""
-        self._gathered.arrive(self._index, value)
+        self.gathered.arrive(self.index, value)
 
     def fail(self, error: BaseException) -> None:
         """Arrive with an error."""
-        self._gathered.break_down(self._index, error)
+        self.gathered.break_down(self.index, error)
 
     @property
     def location(self) -> Location:
         """Where the gather is awaited."""
-        return self._gathered.location
+        return self.gathered.outermost.location
 
     @property
     def context(self) -> Context:
         """The context variables of the code that awaits the gather."""
-        return self._gathered.context
+        return self.gathered.outermost.context
 
 
-def launch(awaitable: Awaitable[Any], place: Place, queue: RunQueue, driver: Driver) -> None:
-    """Start one awaitable of a gather, at once; whatever is no request becomes a branch."""
+class Launch:
+    """What a gather has still to start, and the branch that is told when it cannot."""
+
+    __slots__ = ("branch", "gathered", "rest")
+
+    def __init__(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gathered) -> None:
+        self.rest = iter(enumerate(awaitables))
+        self.gathered = gathered
+        self.branch = gathered.outermost
+
+
+def _start(awaitable: Awaitable[Any], place: Place, queue: RunQueue, driver: Driver) -> None:
+    """Start one awaitable of a gather; whatever is no request becomes a branch."""
     if isinstance(awaitable, Request):
         awaitable.claim()
         awaitable.begin(driver, place)

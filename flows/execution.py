@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from . import events
-from .branch import Branch, Ended, Gathered, NoLoop, Place, RunQueue, check_awaitables, launch
+from .branch import Branch, Ended, Gathered, NoLoop, RunQueue, check_awaitables
 from .echo import Expected
 from .errors import PayloadError, StepError
 from .pending import Due, Ending, Phase, StepRun, Timer, Wait
@@ -183,8 +183,7 @@ class Execution:
         """Begin several things, in order."""
         check_awaitables(branches)
         gathered = Gathered(len(branches), waiter, return_exceptions=return_exceptions)
-        for index, awaitable in enumerate(branches):
-            launch(awaitable, Place(gathered, index), self.queue, self)
+        self.queue.launch(branches, gathered)
 
     def forgotten(self, request: Request[Any], location: Location) -> None:
         """Tell somebody that the flow lacks an `await`."""
