@@ -31,9 +31,11 @@ def judge(run: StepRun, poison_after: int, *, is_reconciled: bool = False) -> Ve
     """
     if not run.is_doubtful:
         return Verdict.RUN
-    if not run.approved and run.unresolved >= poison_after:
+    # An isolated step can only kill a process of its own, so the engine's deaths are not its doing.
+    deaths = 0 if run.step.isolated else run.unresolved
+    if not run.approved and deaths >= poison_after:
         return events.Parked(
-            "poisoned", f"the process died {run.unresolved} times during step {run.number} {run.step.name!r}"
+            "poisoned", f"the process died {deaths} times during step {run.number} {run.step.name!r}"
         )
     if not is_reconciled and run.step.reconcile is not None:
         return Verdict.RECONCILE
@@ -45,7 +47,7 @@ def judge(run: StepRun, poison_after: int, *, is_reconciled: bool = False) -> Ve
             f"the process died during step {run.number} {run.step.name!r}, and it is not known whether"
             " its effect has happened. Find out; handle.retry() runs the step again",
         )
-    return Verdict.RUN_ALONE if run.unresolved >= _SUSPICIOUS else Verdict.RUN
+    return Verdict.RUN_ALONE if deaths >= _SUSPICIOUS else Verdict.RUN
 
 
 def parked_for(verdicts: Iterable[Verdict | events.Parked]) -> events.Parked | None:
