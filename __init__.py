@@ -33,6 +33,7 @@ from .flows import (
 )
 from .flows.errors import (
     AlreadyAwaitedError,
+    DeadlockError,
     FlowAlreadyExists,
     FlowDefinitionError,
     FlowEnded,
@@ -57,6 +58,7 @@ from .store import Durability, StoreError, StoreOwned
 
 __all__ = [
     "AlreadyAwaitedError",
+    "DeadlockError",
     "Done",
     "Durability",
     "EventSourcedActor",

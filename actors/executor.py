@@ -19,6 +19,7 @@ from .steps_crew import Crew, CrewRules
 from .steps_loop import Loop
 from .steps_pace import PATIENCE_S
 from .steps_runs import Run, Runs
+from .steps_shortage import Shortage
 from .steps_task import (
     RemoteStepError,
     RunningStep,
@@ -59,8 +60,10 @@ class StepExecutor:
     """Runs steps. Every method may be called from any thread.
 
     Steps of a mode start in the order in which they were submitted, as far as they wait at all: there
-    are never more than `max_threads` threads, lost ones aside, and `max_processes` processes (None: as
-    many as processors); the loop takes all. A thread ends when idle for `idle_s`.
+    are never more than `max_threads` threads, and `max_processes` processes (None: as many as processors);
+    the loop takes all. Threads that are lost to a step that hangs do not count, up to a bound, nor do those
+    that wait for a future of ours. A thread ends when idle for `idle_s`. What the machine cannot give just
+    now is waited for.
     """
 
     def __init__(
@@ -76,7 +79,19 @@ class StepExecutor:
         processes = max_processes or os.cpu_count() or 1
         rules = CrewRules(processes, _IDLE_PROCESS_S, 0.0, _START_PROCESS_S)
         self._processes = Crew(f"{name}-process", seam, self._runs, self._process_runner, rules)
-        self._loop = Loop(f"{name}-loop", seam.clock, self._runs)
+        self._loop = Loop(f"{name}-loop", seam, self._runs)
+        self._start_process = seam.start_process
+        self._no_process = Shortage("start a process for isolated steps")
+
+    @property
+    def queued(self) -> int:
+        """How many steps wait to be started: for a thread or a process, or for an earlier run that hangs."""
+        return self._threads.queued + self._processes.queued + self._loop.queued
+
+    @property
+    def blocked(self) -> int:
+        """How many steps wait, on a thread, for something of the engine."""
+        return self._threads.lent
 
     @property
     def leaked(self) -> int:
@@ -91,7 +106,6 @@ class StepExecutor:
 
         Raises:
             SystemClosed: the executor is closed, or closing.
-            RuntimeError: the machine grants no thread at all. The task will not run.
         """
         if self._is_closed:
             raise SystemClosed("the executor takes no more steps")
@@ -129,4 +143,4 @@ class StepExecutor:
         # Imported on the thread that needs it: multiprocessing costs more than all the rest.
         from .steps_processes import ProcessRunner  # noqa: PLC0415
 
-        return ProcessRunner(self._runs)
+        return ProcessRunner(self._runs, self._start_process, self._no_process)

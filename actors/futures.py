@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pykka import Future, Timeout
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from asyncio import Future as AsyncioFuture
     from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
     OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -46,11 +47,17 @@ class Waiter(Protocol):
         """Wait until `wake` can be taken, and take it; `timeout` in seconds, -1: for ever."""
         ...
 
+    def blocking(self) -> AbstractContextManager[None]:
+        """Return what is entered for as long as something on this thread waits by other means."""
+        ...
+
 
 class _Waiting(ThreadLocal):
     """How the calling thread waits: workers set it, everybody else blocks."""
 
     by: Waiter | None = None
+    is_on_step_loop: bool = False
+    """Whether the thread runs the loop of `async def` steps, which must not block."""
 
 
 waiting = _Waiting()
@@ -231,8 +238,10 @@ class PooledFuture(Future[T]):
                 loop.call_soon_threadsafe(wake)
 
         self.add_done_callback(on_done)
+        by = waiting.by
         try:
-            yield from waiter.__await__()
+            with nullcontext() if by is None else by.blocking():
+                yield from waiter.__await__()
         finally:
             self._forget(on_done)
 

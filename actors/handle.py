@@ -8,12 +8,12 @@ import msgspec
 import pykka
 
 from ..flows import QueryCall, events
-from ..flows.errors import FlowNotFound
+from ..flows.errors import DeadlockError, FlowNotFound
 from ..store import Deliver, StoreError
 from . import requests
 from .door import checked_id, outside_error
 from .event_sourced import ACTOR_STATUS
-from .futures import Reply
+from .futures import Reply, waiting
 from .journal import tell
 from .sending import Receipt, from_microseconds, send
 from .watchers import tell_if_over
@@ -95,8 +95,12 @@ class FlowHandle(Generic[R]):
             FlowFailed: the flow has ended with an error.
             FlowParked: the flow needs a person.
             FlowNotFound: there is no such flow.
+            DeadlockError: it would wait for ever: the caller is a step of this flow, or an `async def` step,
+                which may not block the loop that it runs on, but can await the handle.
             TimeoutError: it has not ended in time; it goes on.
         """
+        if timeout is None or timeout > 0:
+            refuse_on_step_loop("await the handle, or result_async()")
         over = self._over_by_now(timeout)
         if over is None:
             watch = self._watch()
@@ -111,7 +115,7 @@ class FlowHandle(Generic[R]):
         return self._decode(over.get())
 
     async def result_async(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the same as result's
-        """Await the flow's result; raises as `result` does."""
+        """Await the flow's result; raises as `result` does, but for blocking."""
         over = self._over_by_now(timeout)
         if over is None:
             watch = self._watch()
@@ -143,6 +147,8 @@ class FlowHandle(Generic[R]):
 
     def _watch(self) -> requests.Watch:
         self._system.door.enter()
+        if self._system.is_called_by_step_of(self.id):
+            raise DeadlockError(f"a step of flow {self.id!r} waits for that flow, which waits for the step")
         watch = requests.Watch(self.id, Reply())
         self._system.ask(watch)
         return watch
@@ -355,6 +361,16 @@ class FlowHandle(Generic[R]):
         from .diagrams import mime_bundle  # noqa: PLC0415 - only notebooks need it
 
         return mime_bundle(self)
+
+
+def refuse_on_step_loop(instead: str) -> None:
+    """Refuse to block the loop of `async def` steps, which what is waited for may need.
+
+    Raises:
+        DeadlockError: the caller runs on it.
+    """
+    if waiting.is_on_step_loop:
+        raise DeadlockError(f"an `async def` step would block the loop that all of them run on: {instead}")
 
 
 def _get(reply: Reply[T], timeout: float | None, what: str) -> T:

@@ -4,7 +4,8 @@ Over the pipe go bytes only, each message a few of them, nothing pickled:
 
     parent  module, qualified name          child  READY, or RAISED
     parent  payload                         child  RETURNED, result, or RAISED
-                                            RAISED is followed by type, message and traceback
+                                            RAISED is followed by type, message, traceback, and
+                                            FINAL when it is not to be tried again
 
 The pipe is the life line: when it breaks, the parent is gone, and so is the child.
 """
@@ -20,16 +21,17 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from .seam import start_thread
-from .steps_task import traceback_text
+from .steps_task import RemoteStepError, traceback_text
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-__all__ = ["RAISED", "READY", "RETURNED", "serve"]
+__all__ = ["FINAL", "RAISED", "READY", "RETURNED", "find", "remote_error", "serve"]
 
 READY = b"ready"
 RETURNED = b"returned"
 RAISED = b"raised"
+FINAL = b"final"
 
 
 def serve(pipe: Connection) -> None:
@@ -62,16 +64,16 @@ def _die_with_parent() -> None:
 def _serve_one(pipe: Connection) -> None:
     module, name = pipe.recv_bytes().decode(), pipe.recv_bytes().decode()
     try:
-        target = _resolve(module, name)
+        target = find(module, name)
     except BaseException as error:  # noqa: BLE001 - importing runs the user's code
-        _send_error(pipe, error)
+        _send_error(pipe, error, is_final=False)
         return
     pipe.send_bytes(READY)
     payload = pipe.recv_bytes()
     try:
-        result = memoryview(target.call_encoded(payload))
+        result = memoryview(target.call_encoded(payload, find))
     except BaseException as error:  # noqa: BLE001 - a step's SystemExit is that step's error
-        _send_error(pipe, error)
+        _send_error(pipe, error, is_final=_is_final(target, error))
         return
     finally:
         _flush()
@@ -79,7 +81,8 @@ def _serve_one(pipe: Connection) -> None:
     pipe.send_bytes(result)
 
 
-def _resolve(module: str, name: str) -> Any:
+def find(module: str, name: str) -> Any:
+    """Find what a module has under a qualified name, and import it for that."""
     # What the parent calls __main__ was imported here by another name, and is found by both.
     found: Any = import_module(module)
     for part in name.split("."):
@@ -87,10 +90,24 @@ def _resolve(module: str, name: str) -> Any:
     return found
 
 
-def _send_error(pipe: Connection, error: BaseException) -> None:
+def _is_final(target: Any, error: BaseException) -> bool:
+    try:
+        return bool(target.is_final(error))
+    except Exception:  # noqa: BLE001 - it asks classes of the user's whether the error is one of theirs
+        return False
+
+
+def _send_error(pipe: Connection, error: BaseException, *, is_final: bool) -> None:
+    told = remote_error(error, is_final=is_final)
     pipe.send_bytes(RAISED)
-    for text in (type(error).__name__, _message(error), traceback_text(error)):
+    for text in (told.type_name, told.message, told.traceback):
         pipe.send_bytes(text.encode("utf-8", "backslashreplace"))
+    pipe.send_bytes(FINAL * told.is_final)
+
+
+def remote_error(error: BaseException, *, is_final: bool) -> RemoteStepError:
+    """Return what the parent raises for an error in here."""
+    return RemoteStepError(type(error).__name__, _message(error), traceback_text(error), is_final=is_final)
 
 
 def _message(error: BaseException) -> str:

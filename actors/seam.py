@@ -25,6 +25,7 @@ from threading import local as ThreadLocal  # noqa: N812 - it is a class
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
     from .dispatcher import DeadLetterCallback, Scheduler
@@ -45,14 +46,18 @@ __all__ = [
     "RLock",
     "Seam",
     "SimpleQueue",
+    "Startable",
     "SystemClock",
     "Thread",
     "ThreadLocal",
+    "ThreadStarter",
     "current_thread_name",
     "is_current_thread",
     "is_main_thread",
+    "new_event_loop",
     "new_id",
     "new_seed",
+    "start_process",
     "start_thread",
 ]
 
@@ -225,6 +230,34 @@ def _default_stack_bytes() -> int:
     return STACK_BYTES_MIN if soft == resource.RLIM_INFINITY else soft
 
 
+class Startable(Protocol):
+    """A process that is to be started, as `multiprocessing` makes it."""
+
+    def start(self) -> None:
+        """Start it."""
+        ...
+
+
+def start_process(process: Startable) -> None:
+    """Start a process.
+
+    Raises:
+        OSError, MemoryError: the machine cannot give one, or not its pipes.
+    """
+    process.start()
+
+
+def new_event_loop() -> AbstractEventLoop:
+    """Make an asyncio loop. Imports asyncio, which costs more than all the rest.
+
+    Raises:
+        OSError: the machine cannot give the files that it takes.
+    """
+    from asyncio import new_event_loop  # noqa: PLC0415
+
+    return new_event_loop()
+
+
 class AlarmHandle(Protocol):
     """An alarm that was set."""
 
@@ -248,6 +281,18 @@ class AlarmService(Protocol):
         ...
 
 
+class ThreadStarter(Protocol):
+    """Starts the threads that steps run on."""
+
+    def __call__(self, target: Callable[[], None], name: str, *, daemon: bool) -> Thread:
+        """Start one.
+
+        Raises:
+            RuntimeError, MemoryError: the machine cannot give one now.
+        """
+        ...
+
+
 class DispatcherFactory(Protocol):
     """Makes the dispatchers that all actors run on."""
 
@@ -267,6 +312,9 @@ class Seam:
     dispatcher: DispatcherFactory
     new_id: Callable[[], str] = new_id
     new_seed: Callable[[], int] = new_seed
+    start_thread: ThreadStarter = start_thread
+    start_process: Callable[[Startable], None] = start_process
+    new_event_loop: Callable[[], AbstractEventLoop] = new_event_loop
 
     @classmethod
     def system(cls) -> Seam:

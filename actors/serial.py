@@ -13,12 +13,15 @@ The same choices give the same run. What can only be waited for in vain is found
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from ..flows.errors import DeadlockError
 from .futures import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from typing import Self
 
     from .dispatcher import DeadLetterCallback
@@ -30,10 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["DeadlockError", "SerialDispatcher", "Turns"]
 
 logger = logging.getLogger("persistasaurus")
-
-
-class DeadlockError(RuntimeError):
-    """Somebody waits, no actor can run, and no alarm is set: it would be for ever."""
 
 
 def _first(_count: int) -> int:
@@ -117,6 +116,10 @@ class Turns:
                     raise DeadlockError("Nobody can run, no alarm is set, and somebody waits")
                 return False
         return True
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """Do nothing: there is one thread."""
+        return nullcontext()
 
     def _pass_time(self, deadline: float | None) -> bool:
         """Go on to the next alarm; False: there is none, or it comes too late."""

@@ -24,3 +24,7 @@ class SystemStatistics(msgspec.Struct, frozen=True):
     """Steps that were given up after their timeout and run still: a thread cannot be stopped."""
     is_writable: bool
     """Whether the store takes writes. If not, it is being reopened, or another process owns it now."""
+    queued_steps: int = 0
+    """Steps that wait for a thread or a process, or for earlier runs that hang."""
+    blocked_steps: int = 0
+    """`def` steps that wait for another flow, or for the store. They do not count as `step_threads`."""

@@ -7,7 +7,8 @@ So the desk keeps each outcome until the flow's actor says that it is recorded.
 
 from __future__ import annotations
 
-import logging
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
@@ -28,16 +29,15 @@ if TYPE_CHECKING:
     from ..flows import PayloadLimits
     from ..flows.pending import StepRun
     from .executor import StepDone, StepExecutor, StepOutcome
-    from .seam import Seam
 
 __all__ = ["Attempt", "StepDesk", "StepReport"]
-
-logger = logging.getLogger("persistasaurus")
 
 Attempt: TypeAlias = tuple[int, int]
 """The number of a step, and of an attempt at it; negative: its `reconcile` function, for that attempt."""
 
-_RETRY_S = 1.0
+
+_caller: ContextVar[tuple[StepDesk, str] | None] = ContextVar("persistasaurus_step_caller", default=None)
+"""For which flow, of which system, a step runs right here."""
 
 
 class StepReport(NamedTuple):
@@ -60,12 +60,9 @@ class StepDesk:
     `ring` has a flow's actor look for outcomes. Every method may be called from any thread.
     """
 
-    def __init__(
-        self, executor: StepExecutor, limits: PayloadLimits, seam: Seam, ring: Callable[[str], None]
-    ) -> None:
+    def __init__(self, executor: StepExecutor, limits: PayloadLimits, ring: Callable[[str], None]) -> None:
         self._executor = executor
         self._limits = limits
-        self._seam = seam
         self._ring = ring
         self._lock = Lock()
         self._open: dict[str, dict[Attempt, StepReport | None]] = {}
@@ -79,11 +76,12 @@ class StepDesk:
         key = _Key(flow_id, run.number, attempt)
         timeout = None if step.timeout is None else step.timeout.total_seconds()
         mode, call = ("loop", _Awaiting) if step.is_async else ("thread", _Calling)
-        work = call(run, view, StepContext(flow_id, run.number, step.name, attempt), self._limits)
-        task = StepTask(key=key, mode=mode, name=step.name, call=work, timeout_s=timeout)
+        context = StepContext(flow_id, run.number, step.name, attempt)
+        work = call(run, view, context, self._limits, (self, flow_id))
+        task = StepTask(key=key, mode=mode, name=step.name, call=work, timeout_s=timeout, group=step)
         if step.isolated:
-            target = (step.function.__module__, step.function.__qualname__)
-            task = replace(task, mode="process", target=target, payload=run.data)
+            job = step.job(run.data, view, context, self._limits)
+            task = replace(task, mode="process", target=step.place, payload=job)
         if self._opened(key):
             self._submit(task, lambda _, outcome: self._done(key, _message(run, attempt, outcome), tell))
 
@@ -91,10 +89,17 @@ class StepDesk:
         """Have the step's `reconcile` function find out; once, however often it is asked for."""
         key = _Key(flow_id, run.number, -run.attempt)
         task = StepTask(
-            key=key, mode="thread", name=f"reconcile {run.step.name}", call=lambda: _reconcile(run, view)
+            key=key,
+            mode="thread",
+            name=f"reconcile {run.step.name}",
+            call=lambda: _reconcile(run, view, self._limits),
         )
         if self._opened(key):
             self._submit(task, lambda _, outcome: self._done(key, _found(run, outcome), tell))
+
+    def is_calling(self, flow_id: str) -> bool:
+        """Tell whether the caller is a step of this flow."""
+        return _caller.get() == (self, flow_id)
 
     # ---------------------------------------------------------------------------- what is under way
     def attempts(self, flow_id: str) -> dict[Attempt, StepReport | None]:
@@ -145,14 +150,8 @@ class StepDesk:
             return True
 
     def _submit(self, task: StepTask, done: StepDone) -> None:
-        try:
+        with suppress(SystemClosed):  # then it has not begun, and that is what will be recorded
             self._executor.submit(task, done)
-        except SystemClosed:
-            return  # it has not begun, and that is what will be recorded
-        except RuntimeError as error:
-            logger.warning("Step %r is tried again in %s s: %s", task.name, _RETRY_S, error)
-            at = self._seam.clock.elapsed() + _RETRY_S
-            self._seam.alarms.call_at(at, lambda: self._submit(task, done))
 
     def _done(self, key: _Key, message: Any, tell: Callable[[StepReport], bool]) -> None:
         report = StepReport(key.flow_id, key[1:], message)
@@ -171,20 +170,29 @@ class _Calling:
     Tests that have something else done instead ask it what it is a call of.
     """
 
-    __slots__ = ("_view", "context", "limits", "step_run")
+    __slots__ = ("_caller", "_view", "context", "limits", "step_run")
 
-    def __init__(self, run: StepRun, view: Any, context: StepContext, limits: PayloadLimits) -> None:
+    def __init__(
+        self,
+        run: StepRun,
+        view: Any,
+        context: StepContext,
+        limits: PayloadLimits,
+        caller: tuple[StepDesk, str],
+    ) -> None:
         self.step_run = run
         self._view = view
+        self._caller = caller
         self.context = context
         self.limits = limits
 
     def __call__(self) -> Any:
-        token = enter_step(self.context)
+        caller, token = _caller.set(self._caller), enter_step(self.context)
         try:
             return self.step_run.step.run(self._view, self.step_run.arguments(), self.limits)
         finally:
             leave_step(token)
+            _caller.reset(caller)
 
 
 class _Awaiting(_Calling):
@@ -193,6 +201,7 @@ class _Awaiting(_Calling):
     __slots__ = ()
 
     async def __call__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - awaited by the loop
+        _caller.set(self._caller)
         enter_step(self.context)
         return await self.step_run.step.run_async(self._view, self.step_run.arguments(), self.limits)
 
@@ -206,7 +215,7 @@ def _without_value(report: StepReport) -> StepReport:
 def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored:
     error = outcome.error
     if error is not None:
-        return StepErrored(run.number, attempt, _failure(outcome), error, _is_of_result(run, error))
+        return StepErrored(run.number, attempt, _failure(outcome), None, _is_final(run, error))
     if run.step.isolated:
         try:
             return StepSucceeded(run.number, attempt, outcome.value, run.step.result.decode(outcome.value))
@@ -218,12 +227,13 @@ def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded 
     return StepSucceeded(run.number, attempt, data, value)
 
 
-def _is_of_result(run: StepRun, error: BaseException) -> bool:
-    """Tell whether the step itself went well, and only its result cannot be stored."""
-    what = run.step.result.what
+def _is_final(run: StepRun, error: BaseException) -> bool:
     if isinstance(error, RemoteStepError):
-        return error.type_name.rpartition(".")[2] == "PayloadError" and error.message.startswith(f"{what}: ")
-    return isinstance(error, PayloadError) and error.what == what
+        return error.is_final
+    try:
+        return run.step.is_final(error)
+    except Exception:  # noqa: BLE001 - it asks classes of the user's whether the error is one of theirs
+        return False
 
 
 def _failure(outcome: StepOutcome) -> Failure:
@@ -243,7 +253,7 @@ def _text(error: BaseException | None) -> str:
         return f"(its message cannot be shown: {type(failure).__name__})"
 
 
-def _reconcile(run: StepRun, view: Any) -> bytes | None:
+def _reconcile(run: StepRun, view: Any, limits: PayloadLimits) -> bytes | None:
     step = run.step
     assert step.reconcile is not None
     found = step.parameters.call_other(step.reconcile, run.arguments(), *((view,) if step.is_method else ()))
@@ -253,7 +263,7 @@ def _reconcile(run: StepRun, view: Any) -> bytes | None:
         raise PersistasaurusError(
             f"reconcile of step {step.name!r} returned {found!r}; it returns Done(result) or None"
         )
-    return step.result.seal(found.result)[0]
+    return step.result.seal(found.result, limits)[0]
 
 
 def _found(run: StepRun, outcome: StepOutcome) -> Reconciled | ReconcileFailed:

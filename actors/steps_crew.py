@@ -5,26 +5,38 @@ burst of steps is left to whoever is awake, as long as they make progress; when 
 step for a moment, more are called in, twice as many each time. Who waits for work waits on a bell
 of its own, and the one that fell idle last is called first, so that the others may end.
 
+A step may wait for something of the engine, such as another flow's result, which may need a step
+to run, too. While it waits it does not count, and another worker takes its place: there are as many
+threads more as there are steps that wait (ForkJoinPool's managed blocking).
+
+A thread cannot be stopped. One whose step has run past its timeout is lost, and replaced. When a
+step has lost many, its further runs are held back until one of those ends; when all steps together
+have lost too many, lost threads begin to count as workers.
+
+No shortage of threads or processes is the fault of a step: runs wait until there are some again.
+
 Threads are daemons: a step that hangs must not keep the process alive.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from contextlib import suppress
+from collections import Counter, deque
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from ..flows.errors import SystemClosed
-from .seam import Lock, is_current_thread, start_thread
+from .futures import waiting
+from .seam import Event, Lock, is_current_thread
 from .steps_pace import Pace
 from .steps_runs import ring
-from .steps_task import StepCrashed, StepOutcome
+from .steps_shortage import SHORTAGES, Shortage
+from .steps_task import NotBegun, StepCrashed, StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Hashable
 
     from .seam import Seam, Thread
     from .steps_runs import Run, Runs
@@ -33,8 +45,14 @@ __all__ = ["Crew", "CrewRules", "Runner"]
 
 logger = logging.getLogger("persistasaurus")
 
-# After a thread could not be started, which is a matter of the machine's limits.
-_RETRY_START_S = 0.05
+# What is waited for so briefly, such as a commit, is not worth another thread.
+_BRIEF_S = 0.02
+# So many threads may a step lose to runs that hang, before its further runs are held back.
+LOST_PER_STEP = 16
+# So many threads may all steps lose before those that are lost count as workers.
+_LOST_MIN = 64
+# When nothing has ended for so long while runs wait, somebody should know.
+_STANDSTILL_S = 30.0
 
 
 class Runner(Protocol):
@@ -44,7 +62,11 @@ class Runner(Protocol):
     """Whether a run can be stopped. If not, the thread is lost to a run that was given up."""
 
     def perform(self, run: Run) -> StepOutcome:
-        """Run the step to its end. Raises nothing that the step raised."""
+        """Run the step to its end. Raises nothing that the step raised.
+
+        Raises:
+            NotBegun: there is nothing to run it with at the moment.
+        """
         ...
 
     def kill(self, run: Run) -> None:
@@ -71,7 +93,19 @@ class CrewRules(msgspec.Struct, frozen=True):
 class Worker:
     """A thread of the crew. The crew's lock guards everything but `bell`."""
 
-    __slots__ = ("bell", "crew", "has_ended", "is_new", "is_stalled", "name", "run", "runner", "thread")
+    __slots__ = (
+        "_waits",
+        "bell",
+        "crew",
+        "has_ended",
+        "has_waited",
+        "is_new",
+        "is_stalled",
+        "name",
+        "run",
+        "runner",
+        "thread",
+    )
 
     def __init__(self, crew: Crew, name: str) -> None:
         self.crew = crew
@@ -84,6 +118,8 @@ class Worker:
         self.is_new = True
         self.is_stalled = False
         self.has_ended = False
+        self.has_waited = False
+        self._waits = 0
 
     def give_up(self, run: Run) -> str:
         """Stop the run if that is possible; otherwise leave the thread to it."""
@@ -91,25 +127,63 @@ class Worker:
         if runner is not None and runner.is_killable:
             runner.kill(run)
             return "its process was killed"
-        self.crew.lose(self)
+        self.crew.lose(self, run)
         return "its thread goes on, and its late result is discarded"
+
+    def wait(self, wake: Lock, timeout: float) -> bool:
+        """Wait, for a step that runs here, until `wake` can be taken; other steps may run meanwhile."""
+        brief = _BRIEF_S if timeout < 0 else min(timeout, _BRIEF_S)
+        if wake.acquire(timeout=brief):
+            return True
+        if 0 <= timeout <= brief:
+            return False
+        with self.blocking():
+            return wake.acquire(timeout=timeout if timeout < 0 else timeout - brief)
+
+    @contextmanager
+    def blocking(self) -> Generator[None]:
+        """Have another worker take the place of this one for as long as its step waits in here."""
+        self._waits += 1
+        if self._waits == 1:
+            self.crew.lend(self)
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            if not self._waits:
+                self.crew.take_back(self)
 
     def main(self) -> None:
         """Run steps until there are none for a long time, or until a run was given up that goes on."""
+        waiting.by = self
         try:
             self.crew.start_next()
-            runner = self.runner = self.crew.make_runner()
-            while self._work(runner):
-                pass
+            if self._has_runner():
+                while self._work():
+                    pass
         finally:
             self._end()
 
-    def _work(self, runner: Runner) -> bool:
+    def _has_runner(self) -> bool:
+        shortage = Shortage("load what runs a step")
+        while self.runner is None:
+            try:
+                self.runner = self.crew.make_runner()
+            except SHORTAGES as error:
+                if not self.crew.pause(shortage.strikes(error)):
+                    return False
+        return True
+
+    def _work(self) -> bool:
         # A function of its own, so that an idle worker holds nothing of its last step.
-        run = self.crew.take(self)
-        if run is None:
+        run, runner = self.crew.take(self), self.runner
+        if run is None or runner is None:
             return False
-        return self.crew.runs.finish(run, runner.perform(run)) or runner.is_killable
+        try:
+            # The outcome has no name: an error's traceback leads to this frame, and would keep itself alive.
+            return self.crew.runs.finish(run, runner.perform(run)) or runner.is_killable
+        except NotBegun as error:
+            return self.crew.put_back(run, error.wait_s)
 
     def _end(self) -> None:
         run = self.run
@@ -132,18 +206,25 @@ class Crew:
         self._name = name
         self._clock = seam.clock
         self._alarms = seam.alarms
+        self._start_thread = seam.start_thread
         self._rules = rules
         self._lock = Lock()
         self._waiting: deque[Run] = deque()
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
         self._unborn: deque[Worker] = deque()
-        self._lost: set[Worker] = set()
+        self._lost: dict[Worker, Hashable] = {}
+        self._lent: set[Worker] = set()
+        self._lost_by: Counter[Hashable] = Counter()
+        self._held: dict[Hashable, deque[Run]] = {}
+        self._shortage = Shortage("start a thread for steps")
         self._hired = 0
         self._stalled = 0
         self._pace = Pace(seam.clock, rules.patience_s)
         self._is_looking = False
+        self._is_watching = False
         self._is_closed = False
+        self._closed = Event()
         self._left = Lock()
         self._left.acquire()
 
@@ -151,6 +232,17 @@ class Crew:
     def lost(self) -> int:
         """How many threads still run a step that was given up."""
         return len(self._lost)
+
+    @property
+    def lent(self) -> int:
+        """How many threads wait for something of the engine, and do not count meanwhile."""
+        return len(self._lent)
+
+    @property
+    def queued(self) -> int:
+        """How many runs wait to be started, those included that are held back."""
+        with self._lock:
+            return len(self._waiting) + sum(map(len, self._held.values()))
 
     def submit(self, run: Run) -> None:
         """Have `run` run soon. From any thread; does not wait."""
@@ -167,6 +259,8 @@ class Crew:
         if worker.is_stalled:
             with self._lock:
                 self._unstall(worker)
+        if worker.has_waited and self._is_surplus(worker):
+            return None
         while True:
             try:
                 run = worker.run = self._waiting.popleft()
@@ -174,32 +268,107 @@ class Crew:
                 if not self._wait(worker):
                     return None
                 continue
+            if self._lost_by and self._hold_back(run):
+                continue
             self._pace.started(self.runs.begin(run, worker, self._rules.allowance_s))
             if self._is_closed and self.runs.claim(run):
                 return None
             return run
 
-    def lose(self, worker: Worker) -> None:
+    def _is_surplus(self, worker: Worker) -> bool:
+        """Tell whether those who have replaced `worker` while its step waited are enough."""
+        worker.has_waited = False
+        with self._lock:
+            return len(self._workers) > self._capacity() and self._dismiss(worker)
+
+    def put_back(self, run: Run, wait_s: float) -> bool:
+        """Have `run` wait again, and the worker for a while; False: the worker shall end."""
+        if self.runs.claim(run) and not self._is_closed:
+            self._waiting.appendleft(run)
+        return self.pause(wait_s)
+
+    def pause(self, seconds: float) -> bool:
+        """Have a worker wait for a while; False: it shall end."""
+        return not self._closed.wait(seconds)
+
+    def lend(self, worker: Worker) -> None:
+        """Do not count `worker` while its step waits for something of the engine."""
+        with self._lock:
+            if not self._dismiss(worker):
+                return
+            self._lent.add(worker)
+            successor = self._call_in() if self._waiting else None
+        self._rouse(successor)
+
+    def take_back(self, worker: Worker) -> None:
+        """Count `worker` again; there may be more than allowed then, until it comes for its next run."""
+        with self._lock:
+            if worker in self._lent:
+                self._lent.discard(worker)
+                self._workers.add(worker)
+                worker.has_waited = True
+
+    def lose(self, worker: Worker, run: Run) -> None:
         """Count on `worker` no longer: its run was given up, and goes on. Another may take its place."""
         with self._lock:
             if worker.has_ended:
                 return
+            self._lent.discard(worker)
             self._dismiss(worker)
-            self._lost.add(worker)
+            group = self._lost[worker] = run.task.group or run.task.name
+            self._lost_by[group] += 1
+            of_step, of_all = self._lost_by[group], len(self._lost)
             successor = self._call_in() if self._waiting else None
-        if successor is not None:
-            self._rouse(successor)
+        logger.warning(
+            "Step %r (%s) runs longer than its %s s, and cannot be stopped: %d threads are lost to it,"
+            " %d to all steps. From %d on, its further runs wait until one of those ends",
+            run.task.name,
+            run.task.key,
+            run.task.timeout_s,
+            of_step,
+            of_all,
+            LOST_PER_STEP,
+        )
+        self._rouse(successor)
 
     def leave(self, worker: Worker) -> None:
         """Note that the thread of `worker` ends, for whatever reason."""
         with self._lock:
             worker.has_ended = True
             worker.run = None
-            self._lost.discard(worker)
-            was_counted_on = self._dismiss(worker) and worker.runner is not None
+            was_lost = worker in self._lost
+            if was_lost:
+                self._find(self._lost.pop(worker))
+            self._lent.discard(worker)
+            was_counted_on = (self._dismiss(worker) and worker.runner is not None) or was_lost
             successor = self._call_in() if self._waiting and was_counted_on else None
-        if successor is not None:
-            self._rouse(successor)
+        self._rouse(successor)
+
+    def _find(self, group: Hashable) -> None:
+        """Note that a lost thread has come to its end; what was held back for it may run again."""
+        self._lost_by[group] -= 1
+        if not self._lost_by[group]:
+            del self._lost_by[group]
+        if self._lost_by.get(group, 0) < LOST_PER_STEP:
+            self._waiting.extendleft(reversed(self._held.pop(group, deque())))
+
+    def _hold_back(self, run: Run) -> bool:
+        """Keep a run from starting whose step hangs in too many threads already."""
+        group = run.task.group or run.task.name
+        with self._lock:
+            if self._lost_by.get(group, 0) < LOST_PER_STEP:
+                return False
+            is_first = group not in self._held
+            if not self._is_closed:
+                self._held.setdefault(group, deque()).append(run)
+        if is_first:
+            logger.error(
+                "Step %r is held back: %d of its runs hang past their timeout, and cannot be stopped. Flows"
+                " wait at it until one of them ends, or the process is restarted",
+                run.task.name,
+                LOST_PER_STEP,
+            )
+        return True
 
     def start_next(self) -> bool:
         """Start one of the threads that are wanted, which then starts the next; False: it is refused.
@@ -214,18 +383,17 @@ class Crew:
             return True
         with self._lock:
             self._forget_unborn()
-            if not self._is_looking:
-                self._is_looking = True
-                self._look_in(_RETRY_START_S)
         return False
 
     def shut(self) -> tuple[Worker, ...]:
         """Start nothing any more, and send the idle home. Answers with whom to wait for."""
         with self._lock:
             self._is_closed = True
+            self._closed.set()
             self._waiting.clear()
+            self._held.clear()
             self._forget_unborn()
-            workers = tuple(self._workers)
+            workers = (*self._workers, *self._lent)
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.bell.release()
@@ -237,7 +405,8 @@ class Crew:
             self._left.acquire(timeout=left)
         for worker in workers:
             thread = worker.thread
-            if thread is not None and worker not in self._lost and not is_current_thread(thread):
+            is_away = worker in self._lost or worker in self._lent
+            if thread is not None and not is_away and not is_current_thread(thread):
                 thread.join(max(0.0, deadline - self._clock.elapsed()))
 
     def _has_others(self) -> bool:
@@ -259,13 +428,43 @@ class Crew:
             if not self._gets_on():
                 self._mark_stalled()
                 worker = self._call_in()
-            if worker is None and not self._is_looking and self._can_grow():
+            if worker is None and not self._can_grow():
+                self._watch()
+            elif worker is None and not self._is_looking:
                 self._is_looking = True
                 self._pace.watch()
                 self._look_in(self._rules.patience_s)
-        if worker is not None and not self._rouse(worker):
-            self._make_do_without(run)
+        self._rouse(worker)
         return None
+
+    def _watch(self) -> None:
+        """Look for a standstill from now on: runs wait, and as many run as may."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._look_for_standstill()
+
+    def _look_for_standstill(self) -> None:
+        starts, at = self._pace.starts, self._clock.elapsed() + _STANDSTILL_S
+        self._alarms.call_at(at, lambda: self._report_standstill(starts))
+
+    def _report_standstill(self, starts: int) -> None:
+        """Say that nothing has started for long: what runs may wait for what cannot start."""
+        with self._lock:
+            queued = len(self._waiting)
+            self._is_watching = bool(queued) and not self._is_closed and not self._can_grow()
+            if not self._is_watching:
+                return
+            self._look_for_standstill()
+            names = Counter(worker.run.task.name for worker in self._workers if worker.run is not None)
+        if self._pace.starts == starts:
+            logger.warning(
+                "%d steps wait: for %g s no step has ended, and as many run as may (%s). If those wait for"
+                " others by a way that the engine cannot see, such as threads of their own or by asking again"
+                " and again, raise the limit or make them `async def`",
+                queued,
+                _STANDSTILL_S,
+                ", ".join(f"{number} x {name!r}" for name, number in names.most_common(3)),
+            )
 
     def _withdraw(self, run: Run) -> None:
         with suppress(ValueError):
@@ -277,7 +476,7 @@ class Crew:
         """Wait until there may be a run for `worker`; False: the worker shall end."""
         with self._lock:
             worker.run = None
-            if self._is_closed:
+            if self._is_closed or len(self._workers) > self._capacity():
                 return False
             self._idle.append(worker)
             if self._waiting:
@@ -296,14 +495,19 @@ class Crew:
             worker.is_stalled = False
             self._stalled -= 1
 
+    def _capacity(self) -> int:
+        """Return how many may be at work: fewer, when more threads are lost than can be spared."""
+        most = self._rules.max_workers
+        return max(1, most - max(0, len(self._lost) - max(most, _LOST_MIN)))
+
     def _can_grow(self) -> bool:
-        return bool(self._idle) or len(self._workers) < self._rules.max_workers
+        return bool(self._idle) or len(self._workers) < self._capacity()
 
     def _call_in(self) -> Worker | None:
         """Choose a worker, who must be roused when the lock is released."""
         if self._idle:
             worker = self._idle.pop()
-        elif len(self._workers) < self._rules.max_workers and not self._is_closed:
+        elif len(self._workers) < self._capacity() and not self._is_closed:
             self._hired += 1
             worker = Worker(self, f"{self._name}-{self._hired}")
             self._workers.add(worker)
@@ -312,30 +516,26 @@ class Crew:
         self._pace.expect()
         return worker
 
-    def _rouse(self, worker: Worker) -> bool:
+    def _rouse(self, worker: Worker | None) -> bool:
+        """Wake a worker, or start its thread; False: there is none to be had, and it is tried again later."""
+        if worker is None:
+            return True
         if not worker.is_new:
             worker.bell.release()
             return True
         worker.is_new = False
         try:
-            worker.thread = start_thread(worker.main, worker.name, daemon=True)
-        except (RuntimeError, MemoryError):
-            logger.exception("No thread can be started for steps")
+            worker.thread = self._start_thread(worker.main, worker.name, daemon=True)
+        except SHORTAGES as error:
+            wait_s = self._shortage.strikes(error)
             with self._lock:
                 self._dismiss(worker)
+                if not self._is_looking and not self._is_closed:
+                    self._is_looking = True
+                    self._look_in(wait_s)
             return False
+        self._shortage.is_over()
         return True
-
-    def _make_do_without(self, run: Run) -> None:
-        """Leave `run` to those who are there, and try again later; refuse it when nobody is there."""
-        with self._lock:
-            if not self._workers:
-                with suppress(ValueError):
-                    self._waiting.remove(run)
-                    raise RuntimeError(f"no thread can be started for step {run.task.name!r}")
-            if not self._is_looking:
-                self._is_looking = True
-                self._look_in(_RETRY_START_S)
 
     def _look_in(self, seconds: float) -> None:
         self._alarms.call_at(self._clock.elapsed() + seconds, self._look)
@@ -353,9 +553,11 @@ class Crew:
             # In this order: who submits looks whether anybody looks, after the run was added.
             self._is_looking = False
             self._is_looking = goes_on = bool(self._waiting) and self._can_grow()
+            if self._waiting and not goes_on:
+                self._watch()
             self._pace.watch()
         if goes_on:
-            self._look_in(self._rules.patience_s if has_started else _RETRY_START_S)
+            self._look_in(self._rules.patience_s if has_started else self._shortage.wait_s)
 
     def _wanted(self) -> int:
         if self._unborn:

@@ -1,6 +1,7 @@
 """Steps that are coroutines: all on one asyncio loop, in one thread, started with the first of them.
 
-asyncio is imported there and then: most systems never need it.
+asyncio is imported there and then: most systems never need it. When the thread or the loop cannot be
+had, for want of memory or files, the steps wait until they can.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..flows.errors import SystemClosed
-from .seam import Lock, is_current_thread, start_thread
+from .futures import waiting
+from .seam import Event, Lock, is_current_thread
+from .steps_crew import LOST_PER_STEP
+from .steps_shortage import SHORTAGES, Shortage
 from .steps_task import StepCrashed, StepOutcome
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
 
-    from .seam import Clock, Thread
+    from .seam import Seam, Thread
     from .steps_runs import Run, Runs
 
 __all__ = ["Loop"]
@@ -31,18 +35,25 @@ _UNWIND_S = 0.5
 class Loop:
     """The asyncio loop and its thread. Every public method may be called from any thread."""
 
-    def __init__(self, name: str, clock: Clock, runs: Runs) -> None:
+    def __init__(self, name: str, seam: Seam, runs: Runs) -> None:
         self._name = name
-        self._clock = clock
+        self._seam = seam
         self._runs = runs
+        self._shortage = Shortage("start the thread and the loop of async steps")
         self._lock = Lock()
         self._waiting: list[Run] = []
         self._tasks: dict[Run, Task[StepOutcome]] = {}
         self._lost: set[Run] = set()
         self._loop: AbstractEventLoop | None = None
         self._thread: Thread | None = None
+        self._is_starting = False
         self._is_closed = False
-        self._is_stopping = False
+        self._stopping = Event()
+
+    @property
+    def queued(self) -> int:
+        """How many runs wait for the loop."""
+        return len(self._waiting)
 
     @property
     def lost(self) -> int:
@@ -54,12 +65,27 @@ class Loop:
         with self._lock:
             if self._is_closed:
                 raise SystemClosed("the executor takes no more steps")
-            if self._thread is None:
-                self._thread = start_thread(self._main, self._name, daemon=True)
             self._waiting.append(run)
+            if self._thread is None and not self._is_starting:
+                self._start()
             # Waking the loop costs a write to its pipe: one for all that arrive together.
             if len(self._waiting) == 1 and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._begin_waiting)
+
+    def _start(self) -> None:
+        """Start the thread, or set an alarm for the next try. The caller holds the lock."""
+        try:
+            self._thread = self._seam.start_thread(self._main, self._name, daemon=True)
+            self._is_starting = False
+        except SHORTAGES as error:
+            self._is_starting = True
+            at = self._seam.clock.elapsed() + self._shortage.strikes(error)
+            self._seam.alarms.call_at(at, self._start_again)
+
+    def _start_again(self) -> None:
+        with self._lock:
+            if not self._is_closed:
+                self._start()
 
     def give_up(self, run: Run) -> str:
         """Cancel the run. A step that swallows the cancellation goes on, and is counted as lost."""
@@ -68,6 +94,14 @@ class Loop:
             if task is not None and self._loop is not None:
                 self._lost.add(run)
                 self._loop.call_soon_threadsafe(task.cancel)
+            lost = len(self._lost)
+        if lost > LOST_PER_STEP:
+            logger.warning(
+                "%d async steps run longer than they may, and have not ended since they were cancelled; the"
+                " last of them is %r. Either they do not let themselves be cancelled, or one blocks the loop",
+                lost,
+                run.task.name,
+            )
         return "its task was cancelled, and its late result is discarded"
 
     def shut(self) -> None:
@@ -79,21 +113,22 @@ class Loop:
     def join(self, deadline: float) -> None:
         """Stop the loop and wait until its thread has ended, or for `deadline`."""
         with self._lock:
-            self._is_stopping = True
+            self._stopping.set()
             loop, thread = self._loop, self._thread
             if loop is not None:
                 loop.call_soon_threadsafe(loop.stop)
         if thread is not None and not is_current_thread(thread):
-            thread.join(max(0.0, deadline - self._clock.elapsed()))
+            thread.join(max(0.0, deadline - self._seam.clock.elapsed()))
 
     def _main(self) -> None:
-        import asyncio  # noqa: PLC0415 - costs more than all the rest
-
-        loop = asyncio.new_event_loop()
+        waiting.is_on_step_loop = True
+        loop = self._new_loop()
+        if loop is None:
+            return
         with self._lock:
             self._loop = loop
         loop.call_soon(self._begin_waiting)
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             try:
                 loop.run_forever()
             except BaseException:
@@ -102,6 +137,15 @@ class Loop:
         with self._lock:
             self._loop = None
         _close(loop)
+
+    def _new_loop(self) -> AbstractEventLoop | None:
+        """Make a loop, as soon as the machine has what it takes; None: it is not wanted any more."""
+        while not self._stopping.is_set():
+            try:
+                return self._seam.new_event_loop()
+            except SHORTAGES as error:
+                self._stopping.wait(self._shortage.strikes(error))
+        return None
 
     def _begin_waiting(self) -> None:
         with self._lock:

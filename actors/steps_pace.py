@@ -34,6 +34,11 @@ class Pace:
         self._started_at = 0.0
         self.watch()
 
+    @property
+    def starts(self) -> int:
+        """How many steps have started, about."""
+        return self._started
+
     def started(self, instant: float) -> None:
         """Note that a step has started."""
         self._started += 1

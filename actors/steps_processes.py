@@ -14,14 +14,17 @@ from multiprocessing import get_context
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from .isolated import RAISED, READY, serve
+from .isolated import FINAL, RAISED, READY, serve
 from .seam import Lock
-from .steps_task import RemoteStepError, StepCrashed, StepOutcome
+from .steps_task import NotBegun, RemoteStepError, StepCrashed, StepOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
+    from .seam import Startable
     from .steps_runs import Run, Runs
+    from .steps_shortage import Shortage
     from .steps_task import StepTask
 
 __all__ = ["ProcessRunner"]
@@ -38,8 +41,10 @@ class ProcessRunner:
 
     is_killable = True
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, start: Callable[[Startable], None], shortage: Shortage) -> None:
         self._runs = runs
+        self._start = start
+        self._shortage = shortage
         self._lock = Lock()
         self._run: Run | None = None
         self._child: Child | None = None
@@ -50,6 +55,8 @@ class ProcessRunner:
             self._run = run
         try:
             return self._converse(run, self._living_child(run))
+        except NotBegun:
+            raise
         except (EOFError, OSError) as error:
             return StepOutcome(error=self._crashed(run, error))
         except BaseException as error:  # noqa: BLE001 - one step must not take the worker's thread with it
@@ -80,7 +87,11 @@ class ProcessRunner:
             if not self._runs.is_under_way(run):
                 raise EOFError("the run was given up before it began")
             if self._child is None:
-                self._child = Child()
+                try:
+                    self._child = Child(self._start)
+                except (OSError, MemoryError) as error:
+                    raise NotBegun(self._shortage.strikes(error)) from error
+                self._shortage.is_over()
             return self._child
 
     def _converse(self, run: Run, child: Child) -> StepOutcome:
@@ -93,13 +104,13 @@ class ProcessRunner:
             answer = child.answer()
         if answer == RAISED:
             texts = [child.answer().decode("utf-8", "replace") for _ in range(3)]
-            return StepOutcome(error=RemoteStepError(*texts))
+            return StepOutcome(error=RemoteStepError(*texts, is_final=child.answer() == FINAL))
         return StepOutcome(value=child.answer())
 
     def _crashed(self, run: Run, error: BaseException) -> StepCrashed:
         child = self._child
         if child is None:
-            return StepCrashed(f"no process could be started for step {run.task.name!r}: {error}")
+            return StepCrashed(f"step {run.task.name!r} was given up before it had a process: {error}")
         has_served = child.has_served
         end = self._end_child()
         message = f"the process of step {run.task.name!r} died: {end}"
@@ -119,7 +130,7 @@ class ProcessRunner:
 class Child:
     """A worker process and this end of its pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[Startable], None]) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(
@@ -128,7 +139,7 @@ class Child:
         self.has_served = False
         self._is_doomed = False
         try:
-            self._start()
+            self._start(start)
         except BaseException:
             self.pipe.close()
             raise
@@ -138,12 +149,12 @@ class Child:
         self._death_fd = _open_death(self.process)
         self._death = self.process.sentinel if self._death_fd is None else self._death_fd
 
-    def _start(self) -> None:
+    def _start(self, start: Callable[[Startable], None]) -> None:
         # The child begins with the signal blocked, until it can ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with _reaping:
-                self.process.start()
+                start(self.process)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -3,6 +3,7 @@
 StepTimeout       the step ran longer than it may; what it still does is discarded
 StepCrashed       the thread or process of the step died; only this run of it is lost
 RemoteStepError   the step raised in another process; the exception itself stayed there
+NotBegun          there is nothing to run the step with just now; it waits, and has not begun
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from ..flows.errors import PersistasaurusError
 
 __all__ = [
+    "NotBegun",
     "RemoteStepError",
     "RunningStep",
     "StepCrashed",
@@ -54,14 +56,24 @@ class StepCrashed(PersistasaurusError):
     """Whatever ran the step died under it; how far the step had come is unknown."""
 
 
+class NotBegun(Exception):
+    """What the step would have run with cannot be had now; to be tried again in `wait_s`."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.wait_s = wait_s
+
+
 class RemoteStepError(PersistasaurusError):
     """The step raised in a worker process. Only text comes back from there, never the exception."""
 
-    def __init__(self, type_name: str, message: str, traceback: str) -> None:
+    def __init__(self, type_name: str, message: str, traceback: str, *, is_final: bool = False) -> None:
         super().__init__(f"{type_name}: {message}")
         self.type_name = type_name
         self.message = message
         self.traceback = traceback
+        self.is_final = is_final
+        """Whether the step says, there, that it is not to be tried again."""
 
 
 class StepTask(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -69,9 +81,11 @@ class StepTask(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     `thread`: `call` is called on a thread of the pool. `loop`: `call` is called on the loop's thread
     and returns what is awaited there. `process`: `target`, a module and a qualified name in it, has a
-    method `call_encoded`, which is called with `payload` in a worker process and returns bytes.
+    method `call_encoded`, which is called with `payload` in a worker process and returns bytes, and a
+    method `is_final`, which says of what it raises whether it is to be tried again.
 
-    `timeout_s` counts from when the step starts, not from `submit`. `key` tells the runs apart.
+    `timeout_s` counts from when the step starts, not from `submit`. `key` tells the runs apart; runs of one
+    `group` (None: of one `name`) are runs of one step.
     """
 
     key: Hashable
@@ -81,6 +95,7 @@ class StepTask(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     target: tuple[str, str] | None = None
     payload: bytes = b""
     timeout_s: float | None = None
+    group: Hashable = None
 
 
 class StepOutcome(msgspec.Struct, frozen=True, kw_only=True, eq=False):

@@ -23,7 +23,7 @@ from .event_sourced import EventSourcedActor, Home
 from .executor import StepExecutor
 from .futures import Reply, waiting
 from .guests import Guests
-from .handle import FlowHandle
+from .handle import FlowHandle, refuse_on_step_loop
 from .intake import Intake, LookIn
 from .journal import Entry, Journal, tell
 from .listing import flows_of
@@ -75,7 +75,7 @@ class FlowSystem:
         limits: bounds of one flow.
         rules: how flows are put to rest, and restarted after a crash.
         workers: threads that drive flows; more than two only help flows whose bodies compute.
-        step_threads: so many `def` steps may run at once.
+        step_threads: so many `def` steps may run at once, those not counted that wait for other flows.
         step_processes: so many isolated steps may run at once; None: as many as processors.
         seam: clock, threads and chance; for tests.
         store: an open store to use instead of `path`; it is closed with the system, also when that
@@ -132,7 +132,7 @@ class FlowSystem:
             self._executor = executor or StepExecutor(
                 self.seam, max_threads=step_threads, max_processes=step_processes
             )
-            self._desk = StepDesk(self._executor, limits.payload, self.seam, self.ring)
+            self._desk = StepDesk(self._executor, limits.payload, self.ring)
             self._writing = self._dispatcher("journal", 1, _refuse)
             self._control = self._dispatcher("control", 1, _refuse)
             self._working = self._dispatcher("flows", workers, self._undelivered)
@@ -256,7 +256,12 @@ class FlowSystem:
     @overload
     def run(self, flow: Callable[P, FlowCall[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     def run(self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any) -> Any:
-        """Start a flow and wait for its result; raises as `start` and `FlowHandle.result` do."""
+        """Start a flow and wait for its result; raises as `start` and `FlowHandle.result` do.
+
+        In a `def` step, other steps run meanwhile, also those that it waits for. In an `async def` step,
+        await `run_async`.
+        """
+        refuse_on_step_loop("await run_async()")
         return self.start(flow, *args, flow_id=flow_id, **kwargs).result()
 
     @overload
@@ -371,6 +376,8 @@ class FlowSystem:
             commits=self._commits.count,
             running_steps=len(self._executor.running()),
             leaked_steps=self._executor.leaked,
+            queued_steps=self._executor.queued,
+            blocked_steps=self._executor.blocked,
             is_writable=self._is_writable,
         )
 

@@ -17,6 +17,7 @@ PersistasaurusError
 ├── FlowFailed              the flow ended with an error, which is told
 ├── FlowParked              the flow needs a person; the reason is told
 ├── SignalRejected          the signal's payload is not what the flow declares; nothing was written
+├── DeadlockError           the wait would never end; the message says what to do instead
 ├── Overloaded              too much at once; nothing was written, try again later
 ├── StoreUnavailable        nothing was written for certain, or the outcome is unknown: ask again
 └── SystemClosed            the system is closed, or closing
@@ -164,6 +165,10 @@ class SignalRejected(PersistasaurusError, ValueError):
 
 class Overloaded(PersistasaurusError):
     """A bounded queue is full; nothing was written. Sending the same again later is safe."""
+
+
+class DeadlockError(PersistasaurusError, RuntimeError):
+    """To wait here would be to wait for ever, since what is waited for needs the one who waits."""
 
 
 class StoreUnavailable(PersistasaurusError):

@@ -63,14 +63,18 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
                 " leave out the policy"
             )
 
+    def covers(self, error: BaseException) -> bool:
+        """Tell whether this is an error to try again after."""
+        return isinstance(error, self.on) and not isinstance(error, self.give_up_on)
+
     def wait(self, failures: int, error: BaseException | None, salt: str) -> int | None:
         """Return the microseconds to wait after the given number of failures, or None to give up.
 
-        An error that is not at hand as an exception (it came from another process) is retried.
+        An error that is not at hand as an exception (it came from another process) was looked at there.
         """
         if failures >= self.max_attempts:
             return None
-        if error is not None and (not isinstance(error, self.on) or isinstance(error, self.give_up_on)):
+        if error is not None and not self.covers(error):
             return None
         if not self.initial:
             return 0

@@ -27,15 +27,15 @@ import msgspec
 
 from .annotations import result_hint
 from .decoration import check_function, check_name, check_options, check_reconcile
-from .errors import FlowDefinitionError, FlowStateError, NotInFlowError
-from .payload import DEFAULT_LIMITS, Codec, Parameters
+from .errors import FlowDefinitionError, FlowStateError, NotInFlowError, PayloadError
+from .payload import Codec, Parameters, PayloadLimits
+from .remote_state import Find, RemoteState, is_found, place_of
 from .request import Request, defined_at, driver
 from .retry import Retry, duration_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from .payload import PayloadLimits
     from .request import Driver, Waiter
 
 P = ParamSpec("P")
@@ -73,6 +73,17 @@ class StepContext(msgspec.Struct, frozen=True):
         return f"{self.flow_id}/{self.step}"
 
 
+class StepJob(msgspec.Struct, frozen=True, array_like=True):
+    """An attempt at an isolated step, on its way to another process."""
+
+    args: bytes
+    state: RemoteState | None
+    context: StepContext
+    limits: PayloadLimits
+
+
+_encode_job = msgspec.msgpack.Encoder().encode
+_decode_job = msgspec.msgpack.Decoder(StepJob).decode
 _context: ContextVar[StepContext | None] = ContextVar("persistasaurus_step", default=None)
 enter = _context.set
 leave = _context.reset
@@ -142,6 +153,7 @@ class Step(Generic[P, R]):
         self.on_crash: OnCrash = on_crash
         self.reconcile = reconcile
         self.owner: type | None = None
+        self._attribute = function.__name__
         self.is_method = takes_self(function)
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = Parameters(function, f"{self.kind} {self.name!r}", skip_self=self.is_method)
@@ -191,6 +203,15 @@ class Step(Generic[P, R]):
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner = owner
+        self._attribute = name
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The module that defines it, and its name in there."""
+        if self.owner is None:
+            return self.function.__module__, self.function.__qualname__
+        module, name = place_of(self.owner)
+        return module, f"{name}.{self._attribute}"
 
     @cached_property
     def result(self) -> Codec:
@@ -202,11 +223,27 @@ class Step(Generic[P, R]):
         """Resolve annotations now: before there can be an effect whose result nobody can store.
 
         Raises:
-            FlowDefinitionError: they are unknown, or name what cannot be stored.
+            FlowDefinitionError: they are unknown, or name what cannot be stored; or it is isolated, and
+                another process would not find it.
         """
         self.parameters.prepare()
         _ = self.result
+        if self.isolated and not is_found(self.place, self):
+            module, name = self.place
+            raise FlowDefinitionError(
+                f"step {self.name!r} is isolated, but another process cannot import {name!r} from {module!r}:"
+                " define the step, and its class, at the top level of a module or script"
+            )
         self._is_prepared = True
+
+    def is_final(self, error: BaseException) -> bool:
+        """Tell whether the step is not to be tried again after this error.
+
+        Either its `retry` says so, or it went well, and only its result cannot be stored.
+        """
+        if isinstance(error, PayloadError) and error.what == self.result.what:
+            return True
+        return self.retry is not None and not self.retry.covers(error)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R]:
         """Bind and seal the arguments of a call.
@@ -267,11 +304,20 @@ class Step(Generic[P, R]):
         call = self.parameters.call(values, view) if self.is_method else self.parameters.call(values)
         return self.result.seal(await call, limits)
 
-    def call_encoded(self, payload: bytes) -> bytes:
-        """Run the step in a process of its own: on a fresh instance, from bytes to bytes."""
-        values = self.parameters.codec.decode(payload)
-        view = frozen(self.owner(), self.name) if self.is_method and self.owner is not None else None
-        return self.run(view, values, DEFAULT_LIMITS)[0]
+    def job(self, data: bytes, view: Any, context: StepContext, limits: PayloadLimits) -> bytes:
+        """Encode an attempt for `call_encoded`, with all that a step has. Raises nothing."""
+        state = RemoteState.of(view) if self.is_method else None
+        return _encode_job(StepJob(data, state, context, limits))
+
+    def call_encoded(self, payload: bytes, find: Find) -> bytes:
+        """Make an attempt in this process that another has encoded; return its sealed result."""
+        job = _decode_job(payload)
+        view = None if job.state is None else frozen(job.state.bring_back(find, self.name), self.name)
+        token = enter(job.context)
+        try:
+            return self.run(view, self.parameters.decode(job.args), job.limits)[0]
+        finally:
+            leave(token)
 
     def __repr__(self) -> str:
         return f"<step {self.name!r}>"

@@ -9,12 +9,14 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...flows.errors import SystemClosed
-from ..steps_task import RemoteStepError, RunningStep, StepOutcome, StepTimeout, traceback_text
+from ..isolated import find, remote_error
+from ..steps_task import RunningStep, StepOutcome, StepTimeout
 from .schedule import Crashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
+    from ...flows import Step
     from ..seam import Seam
     from ..steps_task import StepDone, StepTask
     from .schedule import Schedule
@@ -30,7 +32,7 @@ class SimulatedExecutor:
     `perform` is how a task's work is done; doubles put themselves there.
     """
 
-    leaked = 0
+    leaked = queued = blocked = 0
 
     def __init__(self, schedule: Schedule, seam: Seam) -> None:
         self._schedule = schedule
@@ -82,6 +84,10 @@ class SimulatedExecutor:
         else:
             self._end(run, outcome)
 
+    def _let_others(self) -> bool:
+        """Let somebody else go on, for a coroutine that waits for it; False: nobody can."""
+        return self._schedule.run_one() or self._pass_time(inf)
+
     def _end(self, run: _Run, outcome: StepOutcome) -> None:
         if self._open.pop(run, None) is not None and not self._schedule.is_dead:
             run.done(run.task, outcome)
@@ -93,7 +99,7 @@ class SimulatedExecutor:
             context = Context()
             value = context.run(self.perform, task)
             if asyncio.iscoroutine(value):
-                loop = VirtualLoop()
+                loop = VirtualLoop(self._let_others)
                 try:
                     value = context.run(loop.run, value)
                 finally:
@@ -110,8 +116,12 @@ def perform(task: StepTask) -> Any:
     """Do a task's work: its outcome, or what is to be awaited for it."""
     if task.mode != "process":
         return task.call()
-    data, _ = task.call()
-    return data
+    return _step(task).call_encoded(task.payload, find)
+
+
+def _step(task: StepTask) -> Step[..., Any]:
+    call: Any = task.call
+    return call.step_run.step
 
 
 class _Run:
@@ -135,22 +145,26 @@ def _timeout(task: StepTask, limit: float) -> StepTimeout:
 def _told(task: StepTask, error: BaseException) -> BaseException:
     if task.mode != "process":
         return error
-    return RemoteStepError(type(error).__name__, str(error), traceback_text(error))
+    return remote_error(error, is_final=_step(task).is_final(error))
 
 
 class _Impatient(selectors.SelectSelector):
-    """A selector that does not wait: it says how long it would have."""
+    """A selector that does not wait: it says how long it would have.
 
-    def __init__(self) -> None:
+    Where nothing is slept for, others go on meanwhile, be it flows in their own time.
+    """
+
+    def __init__(self, let_others: Callable[[], bool]) -> None:
         super().__init__()
         self.waited = 0.0
+        self._let_others = let_others
 
     def select(self, timeout: float | None = None) -> list[Any]:
         """Look once; with nothing there, the time that was to be waited has passed."""
         ready = super().select(0)
         if not ready and timeout is None:
-            # For something real: a thread, or a socket.
-            return super().select(_REAL_S)
+            # For a flow, or for something real: a thread, or a socket.
+            return super().select(0 if self._let_others() else _REAL_S)
         if not ready and timeout and timeout > 0:
             self.waited += timeout
         return ready
@@ -162,8 +176,8 @@ _REAL_S = 5.0
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on which all sleeping is over at once, and has taken its time all the same."""
 
-    def __init__(self) -> None:
-        self._impatient = _Impatient()
+    def __init__(self, let_others: Callable[[], bool]) -> None:
+        self._impatient = _Impatient(let_others)
         super().__init__(self._impatient)
 
     def time(self) -> float:

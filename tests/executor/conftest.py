@@ -6,7 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from executor.doubles import DEAD_MAN_S, Gate, Reports, step_threads
+from executor.doubles import DEAD_MAN_S, Faults, Gate, Reports, step_threads
 from persistasaurus.actors.alarms import ManualAlarms
 from persistasaurus.actors.executor import StepExecutor, StepTask
 from persistasaurus.actors.seam import ManualClock, Seam
@@ -30,6 +30,18 @@ def clock() -> ManualClock:
 @pytest.fixture
 def manual_seam(clock: ManualClock, seam: Seam) -> Seam:
     return Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=seam.dispatcher)
+
+
+@pytest.fixture
+def faults(seam: Seam) -> Faults:
+    """What the machine cannot give: see `short_seam`."""
+    return Faults()
+
+
+@pytest.fixture
+def short_seam(seam: Seam, faults: Faults) -> Seam:
+    """A seam over which threads, processes and loops are had, as far as `faults` allow."""
+    return faults.over(seam)
 
 
 @pytest.fixture

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from persistasaurus.actors.executor import StepExecutor, StepOutcome, StepTask
+
+if TYPE_CHECKING:
+    from persistasaurus.actors.seam import Seam
 
 DEAD_MAN_S = 20.0
 
@@ -66,6 +71,58 @@ class Gate:
         with self._changed:
             self._is_open = True
             self._changed.notify_all()
+
+
+class Faults:
+    """What the machine refuses to give: `refuse("thread", 3)` refuses the next three, None all of them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._errors: dict[str, BaseException] = {}
+        self._left: dict[str, int | None] = {}
+        self.tries: dict[str, int] = defaultdict(int)
+        self.starters: list[str] = []
+
+    def refuse(self, what: str, times: int | None = None, error: BaseException | None = None) -> None:
+        with self._changed:
+            self._left[what] = times
+            self._errors[what] = error or OSError(errno.EMFILE, "Too many open files")
+
+    def give(self, what: str) -> None:
+        self.refuse(what, 0)
+
+    def wait_for_tries(self, what: str, number: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.tries[what] >= number, DEAD_MAN_S), self.tries
+
+    def over(self, seam: Seam) -> Seam:
+        def start_thread(target: Callable[[], None], name: str, *, daemon: bool) -> threading.Thread:
+            self.starters.append(threading.current_thread().name)
+            self._ask_for("thread")
+            return seam.start_thread(target, name, daemon=daemon)
+
+        def start_process(process: Any) -> None:
+            self._ask_for("process")
+            seam.start_process(process)
+
+        def new_event_loop() -> Any:
+            self._ask_for("loop")
+            return seam.new_event_loop()
+
+        return replace(
+            seam, start_thread=start_thread, start_process=start_process, new_event_loop=new_event_loop
+        )
+
+    def _ask_for(self, what: str) -> None:
+        with self._changed:
+            self.tries[what] += 1
+            self._changed.notify_all()
+            left = self._left.get(what, 0)
+            if left == 0:
+                return
+            if left is not None:
+                self._left[what] = left - 1
+            raise self._errors[what]
 
 
 def step_threads() -> list[threading.Thread]:

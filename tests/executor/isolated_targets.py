@@ -7,25 +7,26 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 
 class Echo:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         return payload
 
 
 class Pid:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         return str(os.getpid()).encode()
 
 
 class Segfault:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         # A debugging interpreter would tell on stderr what is wanted here.
         sys.stderr = None
         return ctypes.string_at(0)
@@ -33,26 +34,26 @@ class Segfault:
 
 class Exit:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         os._exit(int(payload))
 
 
 class KillMyself:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         os.kill(os.getpid(), signal.SIGKILL)
         return b""
 
 
 class Raise:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         raise LookupError(f"no {payload.decode()} \udc80")
 
 
 class RaiseSystemExit:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         raise SystemExit(3)
 
 
@@ -63,13 +64,13 @@ class Unreadable(Exception):
 
 class RaiseUnreadable:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         raise Unreadable
 
 
 class NoBytes:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         return 5  # type: ignore[return-value]
 
 
@@ -77,7 +78,7 @@ class LoopForEver:
     """Tells its pid in the file named by the payload, then never returns."""
 
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         report(payload, {"pid": os.getpid()})
         while True:
             pass
@@ -87,7 +88,7 @@ class LeaveAProcess:
     """Forks a process that holds everything this one has open, then loops for ever."""
 
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         other = os.fork()
         if not other:
             signal.pause()
@@ -100,14 +101,14 @@ class Interrupt:
     """Sends itself what a terminal sends at Ctrl-C."""
 
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         os.kill(os.getpid(), signal.SIGINT)
         return b"still here"
 
 
 class OpenFiles:
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
+    def call_encoded(payload: bytes, find: Any) -> bytes:
         return msgspec.json.encode(
             [str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()]
         )
@@ -117,8 +118,8 @@ class DieWhenIdle:
     """Returns, and is gone a moment later: the timer's signal ends it."""
 
     @staticmethod
-    def call_encoded(payload: bytes) -> bytes:
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
+    def call_encoded(payload: bytes, find: Any) -> bytes:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
         return str(os.getpid()).encode()
 
 

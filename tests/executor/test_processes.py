@@ -244,12 +244,12 @@ PROGRAM = """
     class Double:
         class Inner:
             @staticmethod
-            def call_encoded(payload):
+            def call_encoded(payload, find):
                 return payload * 2
 
     class Hang:
         @staticmethod
-        def call_encoded(payload):
+        def call_encoded(payload, find):
             print(os.getpid(), flush=True)
             while True:
                 pass

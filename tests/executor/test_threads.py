@@ -7,11 +7,10 @@ import subprocess
 import sys
 import threading
 import weakref
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
+from executor.doubles import DEAD_MAN_S, Faults, Gate, MakeExecutor, Reports, Submit, step_threads
 from persistasaurus.actors import steps_crew
 from persistasaurus.actors.executor import StepCrashed, StepExecutor, StepTask
 
@@ -98,40 +97,15 @@ def test_the_crew_grows_by_doubling_when_steps_block(
 
 
 def test_the_thread_of_the_alarms_is_not_held_up_by_starting_many(
-    submit: Submit, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    make_executor: MakeExecutor, short_seam: Seam, faults: Faults, submit: Submit, gate: Gate
 ) -> None:
-    starters: list[str] = []
-    start = steps_crew.start_thread
-
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        starters.append(threading.current_thread().name)
-        return start(*args, **kwargs)
-
-    monkeypatch.setattr(steps_crew, "start_thread", noting)
+    executor = make_executor(short_seam)
     for _ in range(64):
-        submit(gate.pass_through)
+        submit(gate.pass_through, to=executor)
     gate.wait_until_inside(64)
 
-    assert len(starters) == 64
-    assert starters.count("persistasaurus-alarms") < 20
-
-
-def test_threads_that_are_refused_are_asked_for_again(
-    submit: Submit, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start, calls = steps_crew.start_thread, count(1)
-
-    def now_and_then(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) in {3, 4, 7, 11}:
-            raise RuntimeError("can't start new thread")
-        return start(*args, **kwargs)
-
-    monkeypatch.setattr(steps_crew, "start_thread", now_and_then)
-    for _ in range(20):
-        submit(gate.pass_through)
-
-    gate.wait_until_inside(20)
-    assert next(calls) > 20
+    assert len(faults.starters) == 64
+    assert faults.starters.count("persistasaurus-alarms") < 20
 
 
 def test_no_more_steps_run_at_once_than_allowed_and_the_rest_follows_in_order(
@@ -302,40 +276,6 @@ def test_a_done_that_raises_is_logged_and_harms_nobody(
     assert "The outcome of step 'charge' could not be reported" in caplog.text
 
 
-def test_a_task_is_refused_when_no_thread_can_be_started(
-    executor: StepExecutor, done: Reports, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(steps_crew, "start_thread", refuse)
-
-    with pytest.raises(RuntimeError, match="no thread can be started for step 'charge'"):
-        executor.submit(StepTask(key="x", mode="thread", name="charge", call=int), done)
-    assert executor.running() == ()
-
-
-def test_steps_make_do_with_the_threads_there_are_when_no_more_can_be_started(
-    submit: Submit, done: Reports, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blocked = submit(gate.pass_through)
-    gate.wait_until_inside(1)
-    tried = threading.Event()
-
-    def refuse(*_: Any, **__: Any) -> None:
-        tried.set()
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(steps_crew, "start_thread", refuse)
-    behind = submit(lambda: "ran")
-    assert tried.wait(DEAD_MAN_S)
-    assert not done.outcomes[behind]
-    gate.open()
-
-    assert done.wait_for(behind).value == "ran"
-    assert done.wait_for(blocked).error is None
-
-
 def test_a_thread_that_is_ended_from_outside_is_replaced_and_its_step_reported(
     make_executor: MakeExecutor,
     submit: Submit,
@@ -357,10 +297,10 @@ def test_a_thread_that_is_ended_from_outside_is_replaced_and_its_step_reported(
 def die_in_a_step(work: Any) -> Any:
     deaths = iter([True])
 
-    def dying(worker: Any, runner: Any) -> bool:
+    def dying(worker: Any) -> bool:
         if next(deaths, False):
             worker.crew.take(worker)
             raise SystemError("thrown into the thread")
-        return work(worker, runner)
+        return work(worker)
 
     return dying

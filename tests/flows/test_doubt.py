@@ -86,16 +86,17 @@ def test_a_step_that_kills_the_process_three_times_is_parked_as_poisoned() -> No
     assert not story.machine.is_busy
 
 
+class Apart(Flow):
+    @flow
+    async def go(self) -> str:
+        return await self.encode()
+
+    @step(isolated=True)
+    def encode(self) -> str:
+        return "encoded"
+
+
 def test_an_isolated_step_is_never_blamed_for_the_death_of_the_engine() -> None:
-    class Apart(Flow):
-        @flow
-        async def go(self) -> str:
-            return await self.encode()
-
-        @step(isolated=True)
-        def encode(self) -> str:
-            return "encoded"
-
     story = Story(Apart.go, limits=Limits(poison_after=1)).start()
     for _ in range(5):
         story = story.restart()
