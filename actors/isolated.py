@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextvars import Context
 from importlib import import_module
 from multiprocessing import current_process, parent_process
 from multiprocessing.connection import wait
@@ -71,7 +72,7 @@ def _serve_one(pipe: Connection) -> None:
     pipe.send_bytes(READY)
     payload = pipe.recv_bytes()
     try:
-        result = memoryview(target.call_encoded(payload, find))
+        result = memoryview(Context().run(target.call_encoded, payload, find))
     except BaseException as error:  # noqa: BLE001 - a step's SystemExit is that step's error
         _send_error(pipe, error, is_final=_is_final(target, error))
         return
