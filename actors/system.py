@@ -391,6 +391,10 @@ class FlowSystem:
         """Tell whether a flow has an actor now: it has none when it rests, or has ended."""
         return flow_id in self._tenancy
 
+    def is_called_by_step_of(self, flow_id: str) -> bool:
+        """Tell whether the caller is a step of this flow, which a wait for the flow would be in vain for."""
+        return self._desk.is_calling(flow_id)
+
     def ask(self, request: requests.Request | requests.Watch) -> None:
         """Hand a request to the supervisor, which sees to it that it is answered."""
         if not tell(self.supervisor, request):

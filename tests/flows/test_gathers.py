@@ -133,7 +133,7 @@ def test_thousands_may_be_gathered_at_once() -> None:
 def test_what_is_gathered_starts_in_order_and_depth_first() -> None:
     story = Story(Gathers.tree).start()
 
-    assert [story.runs[number].run.values.name for number in sorted(story.runs)] == list("abcdefg")
+    assert [story.runs[number].run.arguments().name for number in sorted(story.runs)] == list("abcdefg")
     assert story.finish().result == [
         "a",
         ["b", ["c", "d", "after ('c', 'd')"], []],
@@ -145,6 +145,6 @@ def test_what_is_gathered_starts_in_order_and_depth_first() -> None:
 def test_what_cannot_be_awaited_fails_the_outermost_gather_and_the_rest_is_not_started() -> None:
     story = Story(Gathers.not_awaitable_in_the_middle).start()
 
-    names = [story.runs[number].run.values.name for number in sorted(story.runs)]
+    names = [story.runs[number].run.arguments().name for number in sorted(story.runs)]
     assert names == ["a", "b", "z"]
     assert story.finish().result == ["NotDurableError", "z"]
