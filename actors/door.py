@@ -70,6 +70,17 @@ class Door:
         """Whether the system was made in this process, and not in the one that it was forked from."""
         return os.getpid() == self._pid
 
+    def check_process(self) -> None:
+        """Refuse a forked child: whatever it waited for, nobody would come.
+
+        Raises:
+            SystemClosed: the system belongs to the process that this one was forked from.
+        """
+        if not self.is_of_this_process:
+            raise SystemClosed(
+                "this process was forked from the one that the system lives in; open its own here"
+            )
+
     def enter(self, queued: int = 0) -> None:
         """Refuse whoever comes at a wrong time, or from a wrong place.
 
@@ -81,10 +92,7 @@ class Door:
         """
         if self.is_closed:
             raise SystemClosed("the system is closed")
-        if not self.is_of_this_process:
-            raise SystemClosed(
-                "this process was forked from the one that the system lives in; open its own here"
-            )
+        self.check_process()
         if self.refusal is not None:
             raise self.refusal
         if is_in_flow():

@@ -16,6 +16,7 @@ import resource
 import secrets
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty as QueueEmpty
 from queue import Full as QueueFull
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
+    from types import TracebackType
 
     from .dispatcher import DeadLetterCallback, Scheduler
 
@@ -41,6 +43,7 @@ __all__ = [
     "Event",
     "Lock",
     "ManualClock",
+    "ProcessLock",
     "QueueEmpty",
     "QueueFull",
     "RLock",
@@ -69,7 +72,31 @@ _OTHER_LIBC_STACK_BYTES = 128 * 1024
 # Suspended time counts; without CLOCK_BOOTTIME a laptop's sleep would delay every timer by as much.
 _ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-_starting = Lock()
+
+class ProcessLock:
+    """A lock of the whole process; free in a forked child, whoever had it in the parent."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with suppress(RuntimeError):  # it is another one, in the child of a fork within
+            self._lock.release()
+
+
+_starting = ProcessLock()
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from .isolated import FINAL, RAISED, READY, serve
-from .seam import Lock
+from .seam import Lock, ProcessLock
 from .steps_task import NotBegun, RemoteStepError, StepCrashed, StepOutcome
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ __all__ = ["ProcessRunner"]
 _LEAVE_S = 1.0
 
 # multiprocessing reaps children from whichever thread comes by; who comes too late learns no exit code.
-_reaping = Lock()
+_reaping = ProcessLock()
 
 
 class ProcessRunner:

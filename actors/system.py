@@ -52,7 +52,7 @@ __all__ = ["FlowSystem"]
 
 logger = logging.getLogger("persistasaurus")
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 3.0
 """How long the parts of a system that could not start are waited for."""
 
 P = ParamSpec("P")
@@ -368,7 +368,12 @@ class FlowSystem:
         return self._commits.add(callback)
 
     def statistics(self) -> SystemStatistics:
-        """Tell how the system is, without a look into the store; also when it is closed."""
+        """Tell how the system is, without a look into the store; also when it is closed.
+
+        Raises:
+            SystemClosed: the system belongs to the process that this one was forked from.
+        """
+        self.door.check_process()
         return SystemStatistics(
             live_flows=self._working.live_actors - self._guests.live,
             queued_writes=len(self.journal.actor_inbox),  # pyright: ignore[reportArgumentType] - our own mailbox

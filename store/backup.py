@@ -21,6 +21,7 @@ from .connection import connect_writer
 from .contract import Corruption
 from .draft import Draft
 from .errors import NotWritten, RecordCorrupt, StoreError, StoreUnusable
+from .forking import in_sqlite, resting
 from .location import FileLocation
 from .progress import unwatched
 from .queries import Queries
@@ -89,7 +90,7 @@ def backup(
     with looked_at(source_path, vfs) as source:
         draft = Draft(target_path, source.path, overwrite=overwrite)
         with draft.made(time_of(source)), _connected(draft.path, vfs) as copy:
-            size = _copied(source, copy, draft, on_progress)
+            size = _copied(source, copy, draft, resting(on_progress))
             findings = _findings(copy)
     return BackedUp(size, findings)
 
@@ -101,10 +102,15 @@ def _connected(path: Path, vfs: str | None) -> Generator[apsw.Connection]:
         for name, setting in _TARGET_PRAGMAS:
             connection.pragma(name, setting)
         # Python has a turn now and then during the checks: a Ctrl-C is heard there.
-        connection.set_progress_handler(lambda: False, _INSTRUCTIONS)
+        connection.set_progress_handler(_go_on, _INSTRUCTIONS)
         yield connection
     finally:
         connection.close()
+
+
+def _go_on() -> bool:
+    in_sqlite.rest()
+    return False
 
 
 def _copied(source: Look, copy: apsw.Connection, draft: Draft, on_progress: Progress) -> int:

@@ -18,6 +18,7 @@ from . import transcript
 from .draft import Draft
 from .errors import NotWritten, RecordCorrupt
 from .failures import read_failure
+from .forking import resting
 from .holdings import Holdings
 from .progress import unwatched
 from .snapshot import looked_at, snapshot, time_of
@@ -72,8 +73,9 @@ def export(  # noqa: PLR0913 - all but two have a default
         NotWritten: there is no room for the temporary file; nothing was handed out.
         StoreUnusable: the store is missing, no store, too new or damaged.
     """
-    with looked_at(store_path, vfs) as look, closed(_temporary_file()) as file:
-        exported = _exported(look, file, (flows, skip_damaged), on_progress)
+    with closed(_temporary_file()) as file:
+        with looked_at(store_path, vfs) as look:
+            exported = _exported(look, file, (flows, skip_damaged), resting(on_progress))
         file.seek(0)
         while piece := file.read(_CHUNK):
             write(piece)
@@ -109,7 +111,7 @@ def export_file(  # noqa: PLR0913 - all but two have a default
     with looked_at(store_path, vfs) as look:
         draft = Draft(target_path, look.path, overwrite=overwrite)
         with draft.made(time_of(look)), closed(draft.path.open("wb", _CHUNK)) as file:
-            return _exported(look, file, (flows, skip_damaged), on_progress)
+            return _exported(look, file, (flows, skip_damaged), resting(on_progress))
 
 
 def _temporary_file() -> IO[bytes]:

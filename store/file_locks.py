@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .connection import names_in_use
 from .errors import StoreHalted, StoreOwned
-from .ownership import dies_after_fork, identity_of
+from .forking import dies_after_fork
+from .ownership import identity_of
 
 if TYPE_CHECKING:
     from .location import FileLocation
@@ -88,15 +89,15 @@ class FileLocks:
             raise StoreOwned(
                 f"{self._name} is open in this process already, by another name: a mount leads there as well"
             )
-        descriptor = os.open(self._name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        if not _locked(descriptor, fcntl.F_WRLCK, _OWNER):
-            _close(self._name, descriptor)
+        self._release_file()
+        self._file = os.open(self._name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if not _locked(self._file, fcntl.F_WRLCK, _OWNER):
+            self._release_file()
             raise StoreOwned(
                 f"{self._name} is in use by another process, whose lock is not the one beside it: it came by"
                 " another name (a mount), or its lock was deleted"
             )
-        self._release_file()
-        self._file, self._identity = descriptor, identity_of(descriptor)
+        self._identity = identity_of(self._file)
         _owned.add(self._identity)
 
     def share(self) -> bytes | None:
@@ -134,9 +135,9 @@ class FileLocks:
         """Hold no more what connections share, since there are none: the log may be another one then."""
         if self._file is not None:
             _locked(self._file, fcntl.F_UNLCK, _SHARED)
-        index, self._index = self._index, None
-        if index is not None:
-            _locked(index, fcntl.F_UNLCK, _INDEX_IN_USE)
+        if self._index is not None:
+            _locked(self._index, fcntl.F_UNLCK, _INDEX_IN_USE)
+            index, self._index = self._index, None
             _close(self._name, index)
 
     def release(self) -> None:
@@ -145,15 +146,15 @@ class FileLocks:
         self._release_file()
 
     def _release_file(self) -> None:
-        descriptor, self._file = self._file, None
-        if descriptor is not None:
-            # Explicitly, since a forked child may still hold a copy of the descriptor.
-            _locked(descriptor, fcntl.F_UNLCK, _OWNER)
-            _locked(descriptor, fcntl.F_UNLCK, _SHARED)
-            _close(self._name, descriptor)
         if self._identity is not None:
             _owned.discard(self._identity)
             self._identity = None
+        if self._file is not None:
+            # Explicitly, since a forked child may still hold a copy of the descriptor.
+            _locked(self._file, fcntl.F_UNLCK, _OWNER)
+            _locked(self._file, fcntl.F_UNLCK, _SHARED)
+            descriptor, self._file = self._file, None
+            _close(self._name, descriptor)
 
     def die_after_fork(self) -> None:
         """Close our copies, which leaves the parent's locks as they are; a child has none to lose."""

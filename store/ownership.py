@@ -1,4 +1,4 @@
-"""One owner per store: a lock beside the file, and what becomes of it in a forked child.
+"""One owner per store: a lock beside the file.
 
 SQLite's own locks do not do: POSIX drops them when anybody in the process opens and closes the file. The
 lock beside the file says who owns it, and keeps whoever comes by the same name from even looking at it;
@@ -16,9 +16,10 @@ import struct
 import sys
 import weakref
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from .errors import StoreHalted, StoreOwned, StoreUnusable
+from .forking import dies_after_fork
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ _MARK: Final = struct.Struct("hhqqi4x")
 """`struct flock`: kind, whence, start, length (0: all), process."""
 
 
-_held: Final[dict[tuple[int, int], Ownership]] = {}
+_held: Final[weakref.WeakValueDictionary[tuple[int, int], Ownership]] = weakref.WeakValueDictionary()
 """What this process holds, by device and inode of the lock's file."""
 
 
@@ -182,36 +183,3 @@ def is_marked(descriptor: int) -> bool:
     except OSError:
         return False
     return _MARK.unpack(found)[0] != fcntl.F_UNLCK
-
-
-class Mortal(Protocol):
-    """Something that must not live on in a forked child."""
-
-    def die_after_fork(self) -> None:
-        """Become unusable without touching what is shared with the parent."""
-        ...
-
-
-_mortals: weakref.WeakSet[Mortal] = weakref.WeakSet()
-
-
-def dies_after_fork(mortal: Mortal) -> None:
-    """Have `mortal` told in each child that the process forks from now on."""
-    _mortals.add(mortal)
-
-
-# What a forked child inherits is kept to its end: letting go of it could wait for a lock of the parent's.
-_graves: list[object] = []
-
-
-def bury(*inherited: object) -> None:
-    """Keep what a forked child has inherited, and must not touch any more."""
-    _graves.extend(inherited)
-
-
-def _bury_all() -> None:
-    for mortal in list(_mortals):
-        mortal.die_after_fork()
-
-
-os.register_at_fork(after_in_child=_bury_all)

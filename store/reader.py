@@ -14,9 +14,9 @@ from .connection import check_sqlite_version, connect_reader, connect_to_file_at
 from .errors import StoreError, StoreHalted, StoreUnusable
 from .failures import read_failure
 from .file_locks import close_what_is_done_with
+from .forking import bury, dies_after_fork, in_sqlite
 from .holder import Owner, owner_of
 from .location import FileLocation
-from .ownership import bury, dies_after_fork
 from .readers import ReaderPool
 from .reading import Reading
 from .rows import Rows
@@ -136,7 +136,7 @@ class StoreReader(Reading):
             StoreHalted: the store cannot be read.
         """
         sight = self._looked()
-        with self._lock:
+        with in_sqlite, self._lock:
             self._check_alive()
             try:
                 seen = (sight, self._commits_seen(sight))
@@ -188,18 +188,19 @@ class StoreReader(Reading):
             QueryInterrupted: `interrupt` or `close` was called.
             StoreUnusable: the store is damaged, or was brought to a newer schema meanwhile.
         """
-        sight = self._looked()
-        connection = sight.connect()
-        answer = Rows(connection, lambda: self._confirm(sight))
-        with self._answers_lock:
-            self._answers.add(answer)
-        try:
-            let_query(connection, schema.ladder())
-        except BaseException:
-            answer.close()
-            raise
-        answer.ask(statement, values)
-        return answer
+        with in_sqlite:
+            sight = self._looked()
+            connection = sight.connect()
+            answer = Rows(connection, lambda: self._confirm(sight))
+            with self._answers_lock:
+                self._answers.add(answer)
+            try:
+                let_query(connection, schema.ladder())
+            except BaseException:
+                answer.close()
+                raise
+            answer.ask(statement, values)
+            return answer
 
     def interrupt(self) -> None:
         """Stop all statements that run, and end all answers that were not read to their end."""
@@ -265,7 +266,7 @@ class StoreReader(Reading):
             return
         self._dead = "the reader is closed"
         self.interrupt()
-        with self._lock:
+        with in_sqlite, self._lock:
             self._sight.connections.close()
             self._drop_watch()
         close_what_is_done_with()

@@ -6,6 +6,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from .forking import in_sqlite
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -25,19 +27,20 @@ class ReaderPool:
     @contextmanager
     def connection(self) -> Generator[apsw.Connection]:
         """Lend a connection, which comes back without any open cursor."""
-        free = self._free
-        try:
-            connection = free.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            yield connection
-        finally:
-            # Another deque means that the store was closed or reopened in the meantime.
-            if free is self._free and len(free) < self._kept:
-                free.append(connection)
-            else:
-                connection.close()
+        with in_sqlite:
+            free = self._free
+            try:
+                connection = free.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            finally:
+                # Another deque means that the store was closed or reopened in the meantime.
+                if free is self._free and len(free) < self._kept:
+                    free.append(connection)
+                else:
+                    connection.close()
 
     def close(self) -> None:
         """Close all connections, and keep none any more."""
@@ -47,5 +50,6 @@ class ReaderPool:
     def renew(self) -> None:
         """Close all connections: those that are lent, when they come back."""
         free, self._free = self._free, deque()
-        while free:
-            free.pop().close()
+        with in_sqlite:
+            while free:
+                free.pop().close()

@@ -11,6 +11,7 @@ import apsw
 
 from .errors import QueryFailed, QueryInterrupted, StoreError
 from .failures import read_failure
+from .forking import in_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,9 +79,10 @@ class Rows(Iterator[tuple[Any, ...]]):
         try:
             if self._is_interrupted:
                 raise apsw.InterruptError  # noqa: TRY301 - as if it had been noticed a moment ago
-            row: Row | None = next(cursor, None)
-            if row is None:
-                self._confirm()
+            with in_sqlite:
+                row: Row | None = next(cursor, None)
+                if row is None:
+                    self._confirm()
         except BaseException as error:
             self.close()
             if isinstance(error, apsw.Error | TypeError | ValueError):
@@ -98,7 +100,7 @@ class Rows(Iterator[tuple[Any, ...]]):
         """
         connection = self._connection
         connection.authorizer = _authorized
-        connection.set_progress_handler(lambda: self._is_interrupted, _INSTRUCTIONS)
+        connection.set_progress_handler(self._look_up, _INSTRUCTIONS)
         cursor = self._cursor = connection.cursor()
 
         def look(cursor: apsw.Cursor, first: str, _values: object) -> bool:
@@ -125,6 +127,10 @@ class Rows(Iterator[tuple[Any, ...]]):
         if len(found) < _AT_ONCE:
             self._end()
 
+    def _look_up(self) -> bool:
+        in_sqlite.rest()
+        return self._is_interrupted
+
     def interrupt(self) -> None:
         """Stop the statement if it still runs: whoever waits for a row hears `QueryInterrupted`.
 
@@ -139,7 +145,8 @@ class Rows(Iterator[tuple[Any, ...]]):
 
     def _end(self) -> None:
         self._cursor = None
-        self._connection.close(force=True)
+        with in_sqlite:
+            self._connection.close(force=True)
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from . import schema
 from .connection import check_sqlite_version, connect_reader, connect_to_file_at_rest
 from .errors import StoreHalted, StoreUnusable
 from .failures import read_failure
+from .forking import in_sqlite
 from .location import FileLocation
 from .statements import roll_back, run, value
 
@@ -32,11 +33,17 @@ class Look(NamedTuple):
 
 @contextmanager
 def looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]:
-    """Connect to a store in order to read it.
+    """Connect to a store in order to read it; who takes long over that must `rest` (see `forking`).
 
     Raises:
         StoreUnusable: it is missing, no store, too new, damaged, or may not be read.
     """
+    with in_sqlite, _looked_at(path, vfs) as look:
+        yield look
+
+
+@contextmanager
+def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]:
     check_sqlite_version()
     given = os.fspath(path)
     try:

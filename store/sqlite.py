@@ -22,9 +22,10 @@ from .contract import Durability, EventStore, StoreLimits
 from .errors import CommitUnknown, StoreError, StoreFenced, StoreHalted, StoreUnusable
 from .failures import commit_failure, open_failure, reopen_failure
 from .file_locks import FileLocks
+from .forking import bury, dies_after_fork, in_sqlite
 from .location import MEMORY, FileLocation, MemoryLocation
 from .log import write_again
-from .ownership import Ownership, bury, dies_after_fork
+from .ownership import Ownership
 from .readers import ReaderPool
 from .reading import Reading
 from .statements import roll_back
@@ -120,7 +121,8 @@ class SqliteStore(Reading, EventStore):
         except OSError as error:
             raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
         try:
-            store._open()
+            with in_sqlite:
+                store._open()
         except BaseException as error:
             # Nothing may be left of it, whatever it was that came in between: not even a lock.
             store.close()
@@ -242,17 +244,18 @@ class SqliteStore(Reading, EventStore):
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """See `EventStore.commit`."""
-        writer = self._ready()
-        self._look_at_location()
-        try:
-            outcomes = writer.prepare(writes)
-            writer.commit()
-        except BaseException as error:
-            reason = self._halt(writer, error)
-            if isinstance(error, Exception):
-                raise reason from error
-            raise
-        return outcomes
+        with in_sqlite:
+            writer = self._ready()
+            self._look_at_location()
+            try:
+                outcomes = writer.prepare(writes)
+                writer.commit()
+            except BaseException as error:
+                reason = self._halt(writer, error)
+                if isinstance(error, Exception):
+                    raise reason from error
+                raise
+            return outcomes
 
     def _ready(self) -> Writer:
         self._check_alive()
@@ -297,6 +300,10 @@ class SqliteStore(Reading, EventStore):
 
     def reopen(self) -> None:
         """See `EventStore.reopen`."""
+        with in_sqlite:
+            self._reopen()
+
+    def _reopen(self) -> None:
         self._check_alive()
         if isinstance(self._halted, StoreFenced):
             raise self._halted
@@ -364,6 +371,10 @@ class SqliteStore(Reading, EventStore):
 
     def checkpoint(self, *, idle: bool) -> None:
         """See `EventStore.checkpoint`."""
+        with in_sqlite:
+            self._checkpoint(idle=idle)
+
+    def _checkpoint(self, *, idle: bool) -> None:
         writer = self._ready()
         self._look_at_location()
         try:
@@ -400,7 +411,7 @@ class SqliteStore(Reading, EventStore):
             return
         self._dead = "the store is closed"
         # Last comes first, and all of it comes, whatever is raised or interrupts.
-        with contextlib.ExitStack() as stack:
+        with in_sqlite, contextlib.ExitStack() as stack:
             if self._ownership is not None:
                 stack.callback(self._ownership.release)
             if self._locks is not None:

@@ -17,6 +17,7 @@ from .batch import dead_letter_seal, signal_seal
 from .checksum import first_link, is_linked
 from .contract import Corruption, InboxEntry
 from .failures import read_failure
+from .forking import resting
 from .progress import unwatched
 from .statements import check_order, rows, text
 from .streams import header_seal
@@ -100,7 +101,7 @@ class Verification:
         self._ask = ask
         self._words = words
         self._known: dict[int, tuple[str, bytes]] = {}
-        self._on_progress = on_progress or unwatched
+        self._on_progress = resting(on_progress or unwatched)
         self._rows_in_all = 0
         self._done = 0
         self._last_stream = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,18 +15,21 @@ from persistasaurus.store import (
     SqliteStore,
     StoreHalted,
     StoreReader,
-    ownership,
+    forking,
     schema,
 )
 from persistasaurus.store.holder import owner_of
 
+DEAD_MAN_S = 30
+
 
 def in_forked_child(body):
-    """Run `body` in a forked child, and return what it returned as text."""
+    """Run `body` in a forked child, and return what it returned as text; nothing, if it hangs."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            signal.alarm(DEAD_MAN_S)
             os.write(write, body().encode())
         finally:
             os._exit(0)
@@ -57,7 +61,7 @@ def test_the_store_is_dead_in_a_forked_child(store):
 def graves(monkeypatch):
     """What is buried in this process, and let go of when the test ends."""
     buried = []
-    monkeypatch.setattr(ownership, "_graves", buried)
+    monkeypatch.setattr(forking, "_graves", buried)
     return buried
 
 

@@ -15,6 +15,7 @@ from persistasaurus.store import (
     StoreUnusable,
     StreamState,
     connection,
+    forking,
     ownership,
 )
 from persistasaurus.store.location import FileLocation
@@ -64,7 +65,7 @@ def test_where_marks_are_unknown_none_is_left_and_none_is_found(tmp_path, monkey
     owner.release()
 
 
-def test_everything_that_must_not_live_on_in_a_child_is_told(monkeypatch) -> None:
+def test_everything_that_must_not_live_on_in_a_child_is_told() -> None:
     class Mortal:
         is_dead = False
 
@@ -72,8 +73,7 @@ def test_everything_that_must_not_live_on_in_a_child_is_told(monkeypatch) -> Non
             self.is_dead = True
 
     mortal = Mortal()
-    monkeypatch.setattr(ownership, "_mortals", {mortal})
-    ownership._bury_all()
+    forking._bury_all({mortal})
 
     assert mortal.is_dead
 
