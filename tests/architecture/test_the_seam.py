@@ -60,6 +60,7 @@ ALLOWED = {
     ("api/http/rates.py", "asyncio.Event"): SERVED,
     ("api/http/serving.py", "asyncio.run"): SERVED,
     ("api/http/tidings.py", "asyncio"): SERVED,
+    ("store/forking.py", "threading"): "a fork waits for threads of the host, which no simulation has",
     ("store/reader.py", "threading.Lock"): "threads share a reader, outside of any engine",
     ("actors/testing/doubles.py", "asyncio.sleep"): SIMULATED,
     ("actors/testing/simulation.py", "random.Random"): "seeded: all chance of a simulation comes from it",
