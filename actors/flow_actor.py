@@ -242,7 +242,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         machine = self.machine
         assert machine is not None
         self._reply = reply
-        change = self._header_change(machine)
+        change = self._header_change(machine, has_news=bool(decision.events))
         if not (decision.events or decision.has_settled or change):
             self._act(decision)
             return
@@ -267,10 +267,12 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             records.append(NewRecord(at, events.kind(event), data))
         return tuple(records)
 
-    def _header_change(self, machine: FlowMachine) -> HeaderChange | None:
+    def _header_change(self, machine: FlowMachine, *, has_news: bool) -> HeaderChange | None:
         """Return what the header must say from now on, or None when it says so already."""
         status = machine.status
         if self._is_draining and status == "waiting":
+            if self.status == "waiting" and not has_news:
+                return None  # it waits for what it has waited for, and is woken by that
             status = "running"  # its code stands still, and has to be looked after at the next start
         if status == self.status == "running":
             return None

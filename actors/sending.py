@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Receipt", "from_microseconds", "send"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -31,8 +32,15 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 def from_microseconds(at: int) -> datetime:
-    """Return an instant of the store as a datetime, in UTC."""
-    return _EPOCH + timedelta(microseconds=at)
+    """Return an instant of the store as a datetime, in UTC.
+
+    A store can hold instants that no datetime can: an import may bring any number, and `sleep_until`
+    takes local times whose UTC lies beyond the year 9999. They become the first or the last one there is.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=at)
+    except OverflowError:
+        return _FIRST if at < 0 else _LAST
 
 
 def send(system: FlowSystem, deliver: Deliver) -> Reply[Receipt]:

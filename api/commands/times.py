@@ -63,4 +63,8 @@ def since(at: int, now: int) -> str:
 
 
 def _local(at: int) -> datetime:
-    return utc(at).astimezone()
+    then = utc(at)
+    try:
+        return then.astimezone()
+    except (OverflowError, ValueError):  # the first or the last day there is, and elsewhere it is another
+        return then

@@ -3,8 +3,9 @@
 How an application joins:
 
 - each route handler declares `opt={"scope": Scope.READ}`, or `opt={"public": True}` when it is open to
-  everybody (health, links for people). A route that stays open for long (server-sent events, a long
-  poll) adds `"stream": True`: it has no deadline, and counts against the caller's streams.
+  everybody (health, links for people). A public route may add `"entrance": ...`, the `Entrance` that
+  says how, or what makes one of the connection. A route that stays open for long (server-sent
+  events) adds `"stream": True`: it has no deadline, and counts against the caller's streams.
 - `Litestar(..., plugins=[Guarding()])` puts the guard on each route, and refuses to be built with
   a route that declares nothing. So that the OpenAPI document is covered, give its router a declaration:
   `OpenAPIConfig(..., openapi_router=Router("/schema", route_handlers=[], opt={"scope": Scope.READ}))`.
@@ -21,16 +22,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
-from litestar.exceptions import (
-    ImproperlyConfiguredException,
-    NotAuthorizedException,
-    PermissionDeniedException,
-)
+from litestar.exceptions import ImproperlyConfiguredException, PermissionDeniedException
 from litestar.plugins import InitPlugin, ReceiveRoutePlugin
 from litestar.routes import HTTPRoute
 
 from .asgi import ASGIScope
-from .exchange import exchange_of
+from .exchange import Entrance, exchange_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
     from litestar.handlers import BaseRouteHandler
     from litestar.routes import ASGIRoute, BaseRoute, WebSocketRoute
 
-CHALLENGE: Final = 'Bearer realm="persistasaurus"'
-UNAUTHENTICATED: Final = "a token is needed, in a header: Authorization: Bearer ..."
 _FLOW_ID: Final = ("flow_id", "flowId")
 
 
@@ -109,18 +104,15 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     """Let a request through to a route that its sender may use. What is not declared is denied.
 
     Raises:
-        NotAuthorizedException: it is not known who asks (401).
-        PermissionDeniedException: it is known, and they may not (403).
+        Refusal: it is not known who asks (401), they ask too often (429), or by a wrong name (403).
+        PermissionDeniedException: it is known who asks, and they may not (403).
     """
     exchange = exchange_of(connection.scope)
     if exchange is None:
         raise PermissionDeniedException("this application runs without its protection")
     scope, automatic = _declared_or_denied(handler), _is_made_by_litestar(handler)
-    if scope is None and not automatic:
-        exchange.public = True
-    elif exchange.access is None:
-        raise NotAuthorizedException(UNAUTHENTICATED, headers={"WWW-Authenticate": CHALLENGE})
-    elif scope is not None and scope not in exchange.access.scopes:
+    exchange.enter_route(_entrance(connection, handler, scope))
+    if scope is not None and exchange.access is not None and scope not in exchange.access.scopes:
         raise PermissionDeniedException(f"the token may not do this: it lacks the scope {scope.value!r}")
     if scope is Scope.SIGNAL and (flow_id := _flow_id(connection)):
         exchange.signal(flow_id)
@@ -151,6 +143,15 @@ def _declared_or_denied(handler: BaseRouteHandler) -> Scope | None:
         return declared(handler)
     except ImproperlyConfiguredException as error:
         raise PermissionDeniedException("nobody may use this route: it declares no scope") from error
+
+
+def _entrance(
+    connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler, scope: Scope | None
+) -> Entrance:
+    if scope is not None or not handler.opt.get("public"):
+        return Entrance()
+    found: Entrance | Callable[[Any], Entrance] = handler.opt.get("entrance", Entrance(public=True))
+    return found if isinstance(found, Entrance) else found(connection)
 
 
 def _is_made_by_litestar(handler: BaseRouteHandler) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .refusals import PROBLEM, problem, unauthenticated
+from .refusals import PROBLEM, problem
 
 if TYPE_CHECKING:
     from .asgi import ASGIScope, Message, Send
@@ -42,9 +42,8 @@ class Answer:
         if self._refused:
             return
         if message["type"] == "http.response.start":
-            if self._exchange.access is None and not self._exchange.public:
-                # What is not there, or not allowed, is told to those only who may ask.
-                await self.refuse(unauthenticated())
+            if refusal := self._exchange.refusal():
+                await self.refuse(refusal)
                 return
             message = self._complete(message)
             self.status = message["status"]

@@ -15,12 +15,13 @@ from ...flows.depth import DEPTH_MAX, depth
 from ...flows.duplicates import refuse_duplicates
 from ...flows.errors import FlowNotFound, PayloadError, SignalRejected
 from .access import access_of
+from .exchange import exchange_of
 from .mounted import segment
 from .problems import Refused
 from .shapes import Asked, Culprit
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator
 
     from litestar import Request
 
@@ -34,11 +35,13 @@ __all__ = [
     "derived_id",
     "idempotency_key",
     "part_of_body",
+    "patiently",
     "refuse_body",
     "system_of",
     "who",
 ]
 
+A = TypeVar("A")
 T = TypeVar("T", bound=Asked)
 
 _KEY: Final = re.compile(r'([!#-~]{1,200})|"([!#-~]{1,200})"', re.ASCII)
@@ -55,6 +58,16 @@ def who(request: Request[Any, Any, Any]) -> str:
     """Return the name of whoever asks."""
     access = access_of(request.scope)
     return "" if access is None else access.name
+
+
+async def patiently(request: Request[Any, Any, Any], answer: Awaitable[A]) -> A:
+    """Wait for something that may take long, but not beyond the server's end.
+
+    Raises:
+        TimeoutError: the server stops.
+    """
+    exchange = exchange_of(request.scope)
+    return await (answer if exchange is None else exchange.wait(answer))
 
 
 def asked_flow(request: Request[Any, Any, Any]) -> str:

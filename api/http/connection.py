@@ -14,6 +14,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .answer import DEFAULTS
+from .gate import network
 from .refusals import PROBLEM, problem
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 # For so long a client may go on sending what nobody reads: closing at once would reset the connection,
 # and take from it the answer that says why.
 _LINGER_SECONDS: Final = 2.0
-# So many connections above the limit are told; further ones are cut off.
-_TOLD: Final = 64
+# So many connections may be there besides, to hear their last answer; then the first of them is cut off.
+_LEAVING: Final = 64
 
 
 class _Phase(Enum):
@@ -42,10 +43,60 @@ class _Phase(Enum):
     """Answered, while the body is still coming."""
 
 
+class Crowd:
+    """The connections of one server, by what they do just now. Each step costs the same, however many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most + _LEAVING
+        self._busy: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}
+        self._idle_of: dict[str, dict[Connection, None]] = {}
+        self._leaving: dict[Connection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._busy) + len(self._idle)
+
+    def work(self, one: Connection) -> None:
+        """One begins to be answered."""
+        self.forget(one)
+        self._busy.add(one)
+
+    def rest(self, one: Connection) -> None:
+        """One asks for nothing, or not for all of it yet."""
+        self.forget(one)
+        self._idle[one] = self._idle_of.setdefault(one.holder, {})[one] = None
+        self._bound()
+
+    def leave(self, one: Connection) -> None:
+        """One has its last answer on its way."""
+        self.forget(one)
+        self._leaving[one] = None
+        self._bound()
+
+    def _bound(self) -> None:
+        if self._leaving and len(self) + len(self._leaving) > self._most:
+            next(iter(self._leaving)).cut_off()
+
+    def forget(self, one: Connection) -> None:
+        """One is gone."""
+        self._busy.discard(one)
+        self._leaving.pop(one, None)
+        if one in self._idle:
+            del self._idle[one], self._idle_of[one.holder][one]
+            if not self._idle_of[one.holder]:
+                del self._idle_of[one.holder]
+
+    def dispensable(self) -> Connection | None:
+        """Return the one that has asked for nothing for longest, of whoever holds most of these."""
+        held = max(self._idle_of.values(), key=len, default=None)
+        return None if held is None else next(iter(held))
+
+
 class Connection(H11Protocol):
     """Uvicorn's protocol with limits, which a subclass sets: it is uvicorn that makes the instances."""
 
     limits: ServerLimits
+    crowd: Crowd
 
     def __init__(
         self,
@@ -57,20 +108,32 @@ class Connection(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self._raw: asyncio.Transport | None = None
         self._phase = _Phase.NONE
+        self.holder = ""
+        """Who is at the other end, as far as it can be told."""
         self._phase_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self.leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to watch the connection, or end it when there are too many."""
+        """Begin to watch the connection; when there are too many, one that has nothing to do makes room."""
         self._raw = transport
         super().connection_made(cast("asyncio.Transport", _Closing(transport, self)))
-        surplus = len(self.connections) - self.limits.connections
-        if surplus > _TOLD:
-            transport.abort()
-        elif surplus > 0:
+        self.holder = network(self.client[0]) if self.client else ""
+        if len(self.crowd) < self.limits.connections:
+            self._watch()
+        elif (other := self.crowd.dispensable()) is not None:
+            other.cut_off()
+            self._watch()
+        else:
             self._end(HTTPStatus.SERVICE_UNAVAILABLE, "the server has as many connections as it may have")
+
+    def cut_off(self) -> None:
+        """Close the connection at once, whatever is still to be said."""
+        self.leaving = True
         self._watch()
+        self.crowd.forget(self)
+        if self._raw is not None:
+            self._raw.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless all has been said."""
@@ -98,6 +161,7 @@ class Connection(H11Protocol):
         """Forget the connection."""
         self.leaving = True
         self._watch()
+        self.crowd.forget(self)
         self._cancel_write_timer()
         super().connection_lost(exc)
 
@@ -119,6 +183,7 @@ class Connection(H11Protocol):
         unfinished = self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or self._is_in_head()
         self.leaving = True
         self._watch()
+        self.crowd.leave(self)
         self._expect_reading()
         if not unfinished or raw.is_closing() or not raw.can_write_eof():
             raw.close()
@@ -145,7 +210,10 @@ class Connection(H11Protocol):
         if self._phase_timer is not None:
             self._phase_timer.cancel()
             self._phase_timer = None
-        if phase is not _Phase.NONE:
+        if phase is _Phase.NONE:
+            self.crowd.work(self)
+        else:
+            self.crowd.rest(self)
             seconds = self.limits.idle_seconds if phase is _Phase.IDLE else self.limits.head_seconds
             self._phase_timer = self.loop.call_later(seconds, self._time_out)
 

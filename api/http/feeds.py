@@ -9,7 +9,7 @@ import msgspec
 from ...actors.door import outside_error
 from ...actors.event_sourced import ACTOR_STATUS
 from ...store import StoreError
-from .histories import read_events
+from .histories import header_of, read_events
 from .shapes import End, FollowedEvent
 from .told import event_view, shown_event
 
@@ -17,24 +17,51 @@ if TYPE_CHECKING:
     from ...actors import FlowSystem
     from ...store.contract import GlobalRecord
 
-__all__ = ["AllFlows", "Feed", "OneFlow", "Portion"]
+__all__ = ["AllFlows", "Feed", "OneFlow", "Portion", "frame", "one_line"]
 
 _AT_ONCE: Final = 64
+_MOST_AT_ONCE: Final = 1024
+_ENOUGH_BYTES: Final = 1 << 18
 _KNOWN_STREAMS: Final = 10_000
 _encode = msgspec.json.Encoder().encode
 
 
 class Portion(NamedTuple):
-    """Events as JSON with their ids; up to which id it reaches; whether there is more; the end, if any."""
+    """Events from behind an id, each with its id and as it is sent; up to which id it reaches.
 
+    `end`: how the flow has ended, if it has; `flows`: whose events these are, if it is not one flow's.
+    """
+
+    after: int
     events: list[tuple[int, bytes]]
     reached: int
-    has_more: bool
-    end: bytes | None
+    has_more: bool = False
+    end: bytes | None = None
+    flows: frozenset[str] = frozenset()
+    size: int = 0
+    sent: bytes | None = None
+    """All of the events as they are sent, for those who share the portion."""
+
+    def message(self) -> bytes:
+        """Return all of the events as they are sent."""
+        return b"".join(data for _, data in self.events) if self.sent is None else self.sent
+
+
+def frame(number: int, data: bytes) -> bytes:
+    """Write an event as it is sent, with its id."""
+    return b"id: %d\ndata: %b\n\n" % (number, one_line(data))
+
+
+def one_line(data: bytes) -> bytes:
+    """Write JSON in one line. Line breaks are white space in JSON, and would end the field."""
+    return data.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 class Feed(Protocol):
     """Something to be followed. Read on any thread that may wait, by one at a time."""
+
+    flow_id: str | None
+    """Whose events these are; None: those of all flows."""
 
     def read(self, after: int) -> Portion:
         """Read on from behind an id.
@@ -45,12 +72,17 @@ class Feed(Protocol):
         """
         ...
 
+    def newest(self) -> int:
+        """Return the newest id that there is; raises as `read` does."""
+        ...
+
 
 class OneFlow:
     """The events of one flow; their ids are its versions. It ends when the flow has ended."""
 
     def __init__(self, system: FlowSystem, flow_id: str) -> None:
         self._system = system
+        self.flow_id: str | None = flow_id
         self._flow_id = flow_id
 
     def read(self, after: int) -> Portion:
@@ -58,10 +90,14 @@ class OneFlow:
         header, records = read_events(self._system, self._flow_id, after, _AT_ONCE)
         reached = records[-1].version if records else after
         has_more = reached < header.version
-        shown = [(record.version, _encode(event_view(record))) for record in records]
+        shown = [(record.version, frame(record.version, _encode(event_view(record)))) for record in records]
         is_end = header.state.is_over and not has_more
         end = End(flow_id=self._flow_id, status=header.status)  # pyright: ignore[reportArgumentType] - one of them
-        return Portion(shown, reached, has_more, _encode(end) if is_end else None)
+        return Portion(after, shown, reached, has_more, _encode(end) if is_end else None)
+
+    def newest(self) -> int:
+        """See `Feed.newest`."""
+        return header_of(self._system, self._flow_id).version
 
 
 class AllFlows:
@@ -72,17 +108,33 @@ class AllFlows:
 
     def __init__(self, system: FlowSystem) -> None:
         self._system = system
+        self.flow_id = None
         self._is_flow: dict[str, bool] = {}
 
     def read(self, after: int) -> Portion:
-        """See `Feed.read`."""
+        """See `Feed.read`. Reads on until it is enough for a message."""
+        shown: list[tuple[int, bytes]] = []
+        flows: set[str] = set()
+        reached, size, has_more = after, 0, True
+        while has_more and len(shown) < _MOST_AT_ONCE and size < _ENOUGH_BYTES:
+            records = self._read(reached)
+            for found in records:
+                if self._knows(found.stream):
+                    data = frame(found.position, self._shown(found))
+                    shown.append((found.position, data))
+                    flows.add(found.stream)
+                    size += len(data)
+            reached = records[-1].position if records else reached
+            has_more = len(records) == _AT_ONCE
+        sent = b"".join(data for _, data in shown)
+        return Portion(after, shown, reached, has_more, None, frozenset(flows), size, sent)
+
+    def _read(self, after: int) -> list[GlobalRecord]:
+        self._system.door.enter()
         try:
-            records = self._system.store.read_all(after=after, limit=_AT_ONCE)
-            shown = [(found.position, self._shown(found)) for found in records if self._knows(found.stream)]
+            return self._system.store.read_all(after=after, limit=_AT_ONCE)
         except StoreError as error:
             raise outside_error("", error) from error
-        reached = records[-1].position if records else after
-        return Portion(shown, reached, len(records) == _AT_ONCE, end=None)
 
     def newest(self) -> int:
         """Find the position of the newest event: there is none behind it, and one behind any before it."""
@@ -97,7 +149,10 @@ class AllFlows:
         return high
 
     def _is_before_an_event(self, position: int) -> bool:
-        return bool(self._system.store.read_all(after=position, limit=1))
+        try:
+            return bool(self._system.store.read_all(after=position, limit=1))
+        except StoreError as error:
+            raise outside_error("", error) from error
 
     def _shown(self, found: GlobalRecord) -> bytes:
         shown: dict[str, Any] = shown_event(found.record)
@@ -106,7 +161,10 @@ class AllFlows:
     def _knows(self, stream: str) -> bool:
         known = self._is_flow.get(stream)
         if known is None:
-            header = self._system.store.header(stream)
+            try:
+                header = self._system.store.header(stream)
+            except StoreError as error:
+                raise outside_error("", error) from error
             if len(self._is_flow) >= _KNOWN_STREAMS:
                 self._is_flow.clear()
             known = self._is_flow[stream] = header is not None and header.status != ACTOR_STATUS

@@ -11,7 +11,7 @@ from litestar.concurrency import sync_to_thread
 
 from ...flows.errors import FlowFailed, FlowParked, PayloadError
 from .access import Scope
-from .asked import asked_body, asked_flow, asked_query, derived_id, part_of_body, system_of
+from .asked import asked_body, asked_flow, asked_query, derived_id, part_of_body, patiently, system_of
 from .contract import Contract, promise
 from .histories import header_of, read_events
 from .mounted import link, segment
@@ -143,7 +143,7 @@ async def flow_result(request: Asking) -> Response[bytes]:
     """
     asked, system, flow_id = asked_query(request, Patience), system_of(request), asked_flow(request)
     if asked.wait:
-        await _until_ended(system, flow_id, asked.wait)
+        await _until_ended(request, system, flow_id, asked.wait)
 
     def shown() -> FlowOutcome:
         return outcome(system, header_of(system, flow_id))
@@ -152,10 +152,10 @@ async def flow_result(request: Asking) -> Response[bytes]:
     return answer(found, 200 if found.status in ("completed", "failed", "parked") else 202)
 
 
-async def _until_ended(system: FlowSystem, flow_id: str, seconds: int) -> None:
+async def _until_ended(request: Asking, system: FlowSystem, flow_id: str, seconds: int) -> None:
     handle = await sync_to_thread(system.flow, flow_id)
     try:
-        await handle.result_async(seconds)
+        await patiently(request, handle.result_async(seconds))
     except (TimeoutError, FlowFailed, FlowParked, PayloadError):
         return  # the log tells
 

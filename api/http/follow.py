@@ -15,15 +15,15 @@ from ...flows.errors import PersistasaurusError
 from .access import Scope
 from .asked import asked_flow, asked_query, system_of
 from .contract import Contract, promise
-from .feeds import AllFlows, OneFlow
+from .feeds import AllFlows, OneFlow, Portion, one_line
 from .problems import Refused, translated
 from .shapes import EventView, FollowedEvent, FollowRange
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .feeds import Feed, Portion
-    from .tidings import Tidings
+    from .feeds import Feed
+    from .tidings import Ear, Tidings
 
 __all__ = ["FOLLOW_ROUTES"]
 
@@ -31,8 +31,6 @@ Asking = Request[Any, Any, Any]
 _TAG: Final = "following"
 _EVENT_STREAM: Final = "text/event-stream"
 _POSITION_DIGITS: Final = 15
-_PACE_S: Final = 0.05
-"""Under load, followers look so often at most; when nothing happened for a while, at once."""
 _HEARTBEAT: Final = b": still here\n\n"
 _RETRY_MS: Final = 1000
 
@@ -45,7 +43,7 @@ _RETRY_MS: Final = 1000
             tag=_TAG,
             query=FollowRange,
             answers={200: EventView, 204: None},
-            problems=(404,),
+            problems=(404, 409),
             streams=True,
         ),
         stream=True,
@@ -56,12 +54,13 @@ async def follow_flow(request: Asking) -> Response[Any]:
 
     `id` is the event's version; to go on where a connection broke off, send it as `Last-Event-ID`, or as
     `after`. When the flow has ended, an event `end` is the last one; 204, when there is nothing behind
-    what was asked for, and there will be nothing: browsers then do not ask again.
+    what was asked for, and there will be nothing: browsers then do not ask again. 409, when what was asked
+    for lies beyond the newest event: the store was restored, or is another.
     """
     system, asked = system_of(request), asked_query(request, FollowRange)
     after = _resumed(request, asked)
     feed = OneFlow(system, asked_flow(request))
-    first = await sync_to_thread(feed.read, after or 0)
+    first = await sync_to_thread(_first, feed, after or 0)
     if after is not None and first.end and not first.events:
         return Response(b"", status_code=204)
     return _stream(request, asked, feed, after or 0, first)
@@ -71,7 +70,7 @@ async def follow_flow(request: Asking) -> Response[Any]:
     "/follow",
     opt=promise(
         Scope.READ,
-        Contract(tag=_TAG, query=FollowRange, answers={200: FollowedEvent}, streams=True),
+        Contract(tag=_TAG, query=FollowRange, answers={200: FollowedEvent}, problems=(409,), streams=True),
         stream=True,
     ),
 )
@@ -79,13 +78,36 @@ async def follow_all(request: Asking) -> Response[Any]:
     """Follow all flows, from now on, as server-sent events.
 
     `id` is the event's position in the order of all commits; to go on where a connection broke off, send
-    it as `Last-Event-ID`, or as `after`. `after=0` begins with the very first event.
+    it as `Last-Event-ID`, or as `after`. `after=0` begins with the very first event. 409, when what was
+    asked for lies beyond the newest event: the store was restored, or is another.
     """
     system, asked = system_of(request), asked_query(request, FollowRange)
     feed, after = AllFlows(system), _resumed(request, asked)
     if after is None:
-        after = await sync_to_thread(feed.newest)
-    return _stream(request, asked, feed, after, await sync_to_thread(feed.read, after))
+        known = request.app.state.tidings.position()
+        after = await sync_to_thread(feed.newest) if known is None else known
+        first = Portion(after, [], after)
+    else:
+        first = await sync_to_thread(_first, feed, after)
+    return _stream(request, asked, feed, after, first)
+
+
+def _first(feed: Feed, after: int) -> Portion:
+    """Read the first portion.
+
+    Raises:
+        Refused: there is nothing that it could be behind. Whoever was there has followed another store, or
+            this one before it was restored, and would hear nothing until it has caught up with itself.
+    """
+    first = feed.read(after)
+    if after and not first.events and after > (newest := feed.newest()):
+        raise Refused(
+            409,
+            f"nothing has the id {after} here: the newest event has {newest}. The store was restored, or is"
+            " another. Read anew what you keep of it, and follow from there, or with after=0 from the first",
+            name="beyond-the-end",
+        )
+    return first
 
 
 def _resumed(request: Asking, asked: FollowRange) -> int | None:
@@ -116,40 +138,38 @@ class _Follower:
         self._heartbeat_s = heartbeat_s
         self._clock = asyncio.get_running_loop().time
         self._until = inf if seconds is None else self._clock() + seconds
-        self._read_at = self._clock()
 
     async def run(self, after: int, first: Portion) -> AsyncIterator[bytes]:
         """Yield what is sent. The id comes first, so that the client can resume even if nothing happens."""
         yield b"retry: %d\nid: %d\n\n" % (_RETRY_MS, after)
         try:
-            with self._tidings.heard() as news:
-                news.set()  # the first portion was read before anybody listened
-                async for chunk in self._chunks(first, news):
+            with self._tidings.heard(self._feed.flow_id) as ear:
+                async for chunk in self._chunks(first, ear):
                     yield chunk
         except PersistasaurusError as error:
-            yield _frame(b"event: problem", msgspec.json.encode(translated(error).problem))
+            yield _said(b"problem", msgspec.json.encode(translated(error).problem))
 
-    async def _chunks(self, portion: Portion, news: asyncio.Event) -> AsyncIterator[bytes]:
+    async def _chunks(self, portion: Portion, ear: Ear) -> AsyncIterator[bytes]:
         while True:
             if portion.events:
-                yield b"".join(_frame(b"id: %d" % number, data) for number, data in portion.events)
+                yield portion.message()
             if portion.end is not None:
-                yield _frame(b"event: end", portion.end)
+                yield _said(b"end", portion.end)
             if portion.end is not None or self._is_over():
                 return
-            while not portion.has_more and not await self._hears(news):
+            while not portion.has_more and not await self._hears(ear.news):
                 if self._is_over():
                     return
+                self._tidings.check()
                 yield _HEARTBEAT
-            self._read_at = self._clock()
-            portion = await sync_to_thread(self._feed.read, portion.reached)
+            shared = ear.portion(portion.reached) if self._feed.flow_id is None else None
+            portion = shared or await sync_to_thread(self._feed.read, portion.reached)
 
     async def _hears(self, news: asyncio.Event) -> bool:
         """Wait until there is something new; False: it is time to say that there is not."""
         try:
             async with asyncio.timeout(min(self._heartbeat_s, self._until - self._clock())):
                 await news.wait()
-                await asyncio.sleep(self._read_at + _PACE_S - self._clock())
         except TimeoutError:
             return False
         news.clear()
@@ -159,9 +179,8 @@ class _Follower:
         return self._clock() >= self._until
 
 
-def _frame(field: bytes, data: bytes) -> bytes:
-    # Line breaks are white space in JSON, and would end the field.
-    return b"%b\ndata: %b\n\n" % (field, data.replace(b"\n", b" ").replace(b"\r", b" "))
+def _said(event: bytes, data: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event, one_line(data))
 
 
 FOLLOW_ROUTES: Final = [follow_flow, follow_all]

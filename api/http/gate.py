@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import ipaddress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,13 +35,15 @@ class Gate:
         kept = limits.remembered
         self._callers = Rates(clock, limits.caller_rate, limits.caller_burst, kept)
         self._strangers = Rates(clock, limits.stranger_rate, limits.stranger_burst, kept)
+        # Apart from those, so that however many strangers there are, they push none of these out.
+        self._links = Rates(clock, limits.stranger_rate, limits.stranger_burst, kept)
         self._flows = Rates(clock, limits.flow_signal_rate, limits.flow_signal_burst, kept)
 
     def check(self, scope: ASGIScope) -> None:
         """Look at what tells nothing about the sender.
 
         Raises:
-            Refusal: 400, 403, 431 or 505.
+            Refusal: 400, 431 or 505.
         """
         if len(scope["headers"]) > self.limits.headers:
             raise _large_head(f"a request may have {self.limits.headers} headers at most")
@@ -52,10 +55,9 @@ class Gate:
         if scope.get("http_version", "1.1") not in _VERSIONS:
             detail = "this version of HTTP is not spoken here"
             raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, detail, {"Connection": "close"})
-        self.hosts.check(scope)
 
     async def admit(self, scope: ASGIScope) -> Access | None:
-        """Find out who asks, and count it.
+        """Find out who asks, and count it when it is somebody who is known.
 
         Raises:
             Refusal: 429.
@@ -65,13 +67,28 @@ class Gate:
         found: Any = self.access(scope)
         if inspect.isawaitable(found):
             found = await found
-        if found is None:
-            self._strangers.take(_address(scope), "too many requests without a valid token")
-        elif isinstance(found, Access):
+        if isinstance(found, Access):
             self._callers.take(found.name, "too many requests")
-        else:
+        elif found is not None:
             raise TypeError(f"access checks return Access or None, not {type(found).__name__}")
         return found
+
+    def admit_stranger(self, scope: ASGIScope, link: str | None = None) -> str:
+        """Count a request of somebody who is not known, and return the share that it is counted to.
+
+        Who comes through a proxy comes from one address with everybody else there. So a request with a
+        genuine link has a share that goes with the link, which nobody else can use up.
+
+        Raises:
+            Refusal: 429.
+        """
+        if link is None:
+            share = f"somebody at {network(_address(scope))}"
+            self._strangers.take(share, "too many requests without a valid token")
+        else:
+            share = f"link {link}"
+            self._links.take(share, "too many requests with this link")
+        return share
 
     def take_signal(self, flow_id: str) -> None:
         """Count a signal to a flow.
@@ -99,3 +116,16 @@ def _head_bytes(scope: ASGIScope) -> int:
 def _address(scope: ASGIScope) -> str:
     client = scope.get("client")
     return str(client[0]) if client else "this machine"
+
+
+def network(address: str) -> str:
+    """Return what one sender has all of: an address, or in IPv6 the network that each subscriber gets."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address) or found.is_loopback:
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))

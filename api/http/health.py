@@ -8,6 +8,7 @@ from litestar import Request, Response, get
 
 from .asked import system_of
 from .contract import Contract, promise
+from .exchange import Entrance
 from .problems import Refused
 from .shapes import Health
 from .told import answer
@@ -17,7 +18,14 @@ __all__ = ["HEALTH_ROUTES"]
 Asking = Request[Any, Any, Any]
 
 
-@get("/health", opt=promise(None, Contract(tag="health", answers={200: Health})))
+# Who watches over servers calls them by address, or by no name at all, and from where everybody comes from.
+_ENTRANCE: Final = Entrance(public=True, any_host=True, counted=False)
+
+
+@get(
+    "/health",
+    opt=promise(None, Contract(tag="health", answers={200: Health}), entrance=_ENTRANCE),
+)
 async def show_health(request: Asking) -> Response[bytes]:
     """Tell whether the system runs, and its store takes writes. Open to everybody, and costs nothing.
 

@@ -8,7 +8,7 @@ from litestar import Request, Response, post
 
 from ...flows.examples import HelloWorldFlow
 from .access import Scope
-from .asked import asked_flow, derived_id, refuse_body, system_of
+from .asked import asked_flow, derived_id, patiently, refuse_body, system_of
 from .contract import Contract, promise
 from .problems import Refused
 from .shapes import Greeting
@@ -50,7 +50,7 @@ async def say_hello(request: Asking) -> Response[bytes]:
     definition = system.door.registry.find(_TYPE) or HelloWorldFlow.say_hello
     handle = await system.start_async(definition(), flow_id=derived_id(request))
     try:
-        total = await handle.result_async(_PATIENCE_S)
+        total = await patiently(request, handle.result_async(_PATIENCE_S))
     except TimeoutError:
         raise Refused(
             503,

@@ -53,25 +53,32 @@ class Hosts:
         """Tell whether only names of this machine itself are allowed."""
         return {name for name, _ in self._allowed} <= set(LOOPBACK)
 
-    def check(self, scope: ASGIScope) -> None:
+    def check(self, scope: ASGIScope, *, any_host: bool = False, hidden_origin: bool = False) -> None:
         """Let a request pass that was sent to this server, by somebody who may.
+
+        Args:
+            scope: the request.
+            any_host: it is answered under any name, or none: it tells nothing, and changes nothing.
+            hidden_origin: `Origin: null` passes, which browsers send when the user has referrers turned
+                off. For requests that carry all their authority in the path: no page can borrow any.
 
         Raises:
             Refusal: 403.
         """
         found = _authority(header(scope, b"host") or b"")
-        if found is None or not ({found, (found[0], None)} & self._allowed):
+        if not any_host and (found is None or not ({found, (found[0], None)} & self._allowed)):
             raise _forbidden("this server does not answer under that Host: allow the name when it is started")
-        if scope["method"] not in _SAFE and not self._is_welcome(scope, found):
+        if scope["method"] not in _SAFE and not self._is_welcome(scope, found, hidden=hidden_origin):
             raise _forbidden("a page of another origin may not send this: allow its origin")
 
-    def _is_welcome(self, scope: ASGIScope, host: tuple[str, int | None]) -> bool:
+    def _is_welcome(self, scope: ASGIScope, host: tuple[str, int | None] | None, *, hidden: bool) -> bool:
         origins, sites = headers(scope, b"origin"), headers(scope, b"sec-fetch-site")
         if sites:
-            # Set by the browser, out of reach of any page. A form of a page with the referrer policy
-            # `no-referrer` comes with `Origin: null`, also from our own.
+            # Set by the browser, out of reach of any page; to https and loopback only, and not by old ones.
             return sites in ([site] for site in _OWN_SITES) or self._is_listed(origins)
-        return not origins or self._is_listed(origins) or _is_same(origins, host)
+        if not origins or self._is_listed(origins) or (hidden and origins == [b"null"]):
+            return True
+        return host is not None and _is_same(origins, host)
 
     def _is_listed(self, origins: list[bytes]) -> bool:
         return len(origins) == 1 and origins[0].decode("latin-1").lower() in self._origins

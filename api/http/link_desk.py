@@ -18,12 +18,16 @@ from ...flows import SignalCall, events
 from ...flows.errors import FlowEnded, FlowNotFound, PersistasaurusError, SignalRejected
 from ...store import StoreError, StreamNotFound
 from .capability import Claim
+from .exchange import Entrance
+from .keys import KeysUnusable
 from .links import link_signal_id
 from .pages import HEADERS, ask_page, done_page, later_page, refused_page
 from .visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from litestar.connection import ASGIConnection
 
     from ...actors.system import FlowSystem
     from .links import Action, Links
@@ -69,8 +73,8 @@ def _hidden(value: Any) -> Any:
     return _LINK.sub(r"\1...", value) if isinstance(value, str) else value
 
 
-def _token(request: Request[Any, Any, Any]) -> str:
-    return request.path_params["token"]
+def _token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    return connection.path_params["token"]
 
 
 class _Answer(NamedTuple):
@@ -86,6 +90,17 @@ class LinkDesk:
         self._system = system
         self._links = links
         self._visits: Visits[str] = Visits(system.seam.clock)
+
+    # ------------------------------------------------------------------------------------- the entrance
+    def entrance(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Entrance:
+        """Let a link in. One that is genuine has its own share of requests, by its seal."""
+        token = _token(connection)
+        try:
+            genuine = self._links.read(token) or self._links.read_done(token)
+        except KeysUnusable:
+            genuine = None  # it is answered that nothing can be done just now
+        link = None if genuine is None else token.rpartition(".")[2]
+        return Entrance(public=True, hidden_origin=True, link=link)
 
     # ------------------------------------------------------------------------------------- the routes
     async def show_link(self, request: Request[Any, Any, Any]) -> Response[str]:
@@ -221,21 +236,23 @@ def handlers(system: FlowSystem, links: Links) -> list[HTTPRouteHandler]:
     desk = LinkDesk(system, links)
     look = [HttpMethod.GET, HttpMethod.HEAD]
     return [
-        _public("/links/{token:str}", look, responses=_PAGES)(desk.show_link),
+        _public("/links/{token:str}", look, desk, responses=_PAGES)(desk.show_link),
         _public(
             "/links/{token:str}",
             HttpMethod.POST,
+            desk,
             responses=_ANSWERS,
             status_code=HTTPStatus.SEE_OTHER,
             request_max_body_size=_BODY_MOST,
         )(desk.use_link),
-        _public("/links/done/{token:str}", look, responses=_PAGES)(desk.show_link_done),
+        _public("/links/done/{token:str}", look, desk, responses=_PAGES)(desk.show_link_done),
     ]
 
 
-def _public(path: str, methods: Any, **options: Any) -> HTTPRouteHandler:
+def _public(path: str, methods: Any, desk: LinkDesk, **options: Any) -> HTTPRouteHandler:
+    opt = {"public": True, "entrance": desk.entrance}
     return HTTPRouteHandler(
-        path, http_method=methods, opt={"public": True}, media_type=MediaType.HTML, tags=["links"], **options
+        path, http_method=methods, opt=opt, media_type=MediaType.HTML, tags=["links"], **options
     )
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 from ...actors.seam import SystemClock
 from .answer import Answer
 from .body import Body
-from .exchange import Exchange
+from .exchange import Entrance, Exchange
 from .gate import Gate, caller
 from .hosts import Hosts
 from .limits import ServerLimits
-from .refusals import Refusal, unauthenticated
+from .refusals import Refusal
 
 if TYPE_CHECKING:
     from ...actors.seam import Clock
@@ -78,7 +78,13 @@ class _Request:
         self._app = app
         self._gate = gate
         self._scope = scope
-        self._exchange = Exchange(None, on_stream=self._stream, on_signal=gate.take_signal)
+        self._exchange = Exchange(
+            None,
+            on_entrance=self._enter,
+            on_stream=self._stream,
+            on_signal=gate.take_signal,
+            on_wait=gate.streams.wait,
+        )
         self._body = Body(scope, receive, gate.limits)
         self._answer = Answer(scope, send, self._exchange, self._body)
         self._deadline = asyncio.timeout(gate.limits.request_seconds)
@@ -126,9 +132,10 @@ class _Request:
         self._body.check()
         self._gate.check(self._scope)
         self._exchange.access = await self._gate.admit(self._scope)
-        if self._exchange.access is None and not guarded:
-            raise unauthenticated()
-        self._count()
+        if self._exchange.access is not None:
+            self._count(self._exchange.access.name)
+        if not guarded:
+            self._exchange.enter_route(Entrance())
         self._exchange.enter(self._scope)
         await self._app(self._scope, self._receive, self._answer.send)
         if self._open is not None and self._open.ended.is_set():
@@ -154,8 +161,12 @@ class _Request:
             gone.cancel()
             stopped.cancel()
 
-    def _count(self) -> None:
-        name = caller(self._scope, self._exchange.access)
+    def _enter(self, entrance: Entrance) -> None:
+        self._gate.hosts.check(self._scope, any_host=entrance.any_host, hidden_origin=entrance.hidden_origin)
+        if self._exchange.access is None and entrance.counted:
+            self._count(self._gate.admit_stranger(self._scope, entrance.link))
+
+    def _count(self, name: str) -> None:
         self._gate.underway.enter(name)
         self._counted = name
 
@@ -178,7 +189,7 @@ class _Request:
 
     def _shown(self) -> str:
         """Describe the request without what may be secret, on one line: paths of links are tokens."""
-        known = self._exchange.access is not None and not self._exchange.public
+        known = self._exchange.access is not None and not self._exchange.is_public
         path = self._scope["path"] if known else self._scope.get("path_template", "(not shown)")
         return f"{self._scope['method'][:20]} {ascii(path[:_LOGGED])[1:-1]}"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...actors.seam import Lock
 from .refusals import Refusal, too_many
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from ...actors.seam import Clock
 
 
@@ -98,6 +100,7 @@ class Streams:
     def __init__(self, most: int) -> None:
         self._most = most
         self._open: set[Stream] = set()
+        self._waits: set[asyncio.Future[None]] = set()
         self._stopping = False
 
     def __len__(self) -> int:
@@ -108,10 +111,13 @@ class Streams:
         self._stopping = False
 
     def end(self) -> None:
-        """End all streams, and accept none."""
+        """End all streams and waits, and accept none."""
         self._stopping = True
         for stream in self._open:
             stream.ended.set()
+        for stopped in self._waits:
+            if not stopped.done():
+                stopped.set_result(None)
 
     def enter(self, name: str) -> Stream:
         """Open one more, to be followed by `leave`.
@@ -130,3 +136,22 @@ class Streams:
     def leave(self, stream: Stream) -> None:
         """Close one."""
         self._open.discard(stream)
+
+    async def wait(self, answer: Awaitable[Any]) -> Any:
+        """Wait for what may take long, as a long poll does.
+
+        Raises:
+            TimeoutError: the server stops.
+        """
+        waiting, stopped = asyncio.ensure_future(answer), asyncio.get_running_loop().create_future()
+        self._waits.add(stopped)
+        if self._stopping:
+            stopped.set_result(None)
+        try:
+            await asyncio.wait((waiting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise TimeoutError("the server stops")
+            return waiting.result()
+        finally:
+            self._waits.discard(stopped)
+            waiting.cancel()

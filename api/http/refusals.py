@@ -8,9 +8,9 @@ from typing import Final
 import msgspec
 from litestar.exceptions import HTTPException
 
-from .access import CHALLENGE, UNAUTHENTICATED
-
 PROBLEM: Final = "application/problem+json"
+CHALLENGE: Final = 'Bearer realm="persistasaurus"'
+UNAUTHENTICATED: Final = "a token is needed, in a header: Authorization: Bearer ..."
 
 
 class Refusal(HTTPException):

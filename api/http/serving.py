@@ -13,7 +13,7 @@ import uvicorn
 
 from ...actors.seam import Event, Thread, is_main_thread, start_thread
 from .access import OpenToAll
-from .connection import Connection
+from .connection import Connection, Crowd
 from .listener import CannotServe, Listener, TcpListener, UnixListener
 from .tokens import Tokens
 
@@ -192,7 +192,7 @@ def _config(app: Protected) -> uvicorn.Config:
     class Limited(Connection):
         pass
 
-    Limited.limits = limits
+    Limited.limits, Limited.crowd = limits, Crowd(limits.connections)
     return uvicorn.Config(
         app,
         http=Limited,

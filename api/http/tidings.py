@@ -1,17 +1,49 @@
-"""Tidings: those who wait on an event loop hear that something was committed, and nobody polls."""
+"""Tidings: those who wait on an event loop hear what was committed. One reads it, for all of them.
+
+However many follow, each event is read from the store, and written as JSON, once. Who has fallen behind
+what is kept in memory reads from the store until there again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
+from collections import deque
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from litestar.concurrency import sync_to_thread
+
+from ...flows.errors import PersistasaurusError
+from .feeds import AllFlows, Portion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from ...actors import FlowSystem
 
-__all__ = ["Tidings"]
+__all__ = ["Ear", "Tidings"]
+
+_PACE_S: Final = 0.05
+"""Under load, there is news so often at most; when nothing happened for a while, at once."""
+_FOLLOWER_S: Final = 0.002
+"""So much more seldom for each follower, so that however many they are, they leave time for the rest."""
+_AT_ONCE: Final = 16
+_KEPT_BYTES: Final = 4 << 20
+_KEPT_PORTIONS: Final = 64
+
+
+class Ear:
+    """One who follows a flow, or all flows (None). `news` is set whenever there may be something new."""
+
+    def __init__(self, flow_id: str | None, loop: _Loop) -> None:
+        self.flow_id = flow_id
+        self.news = asyncio.Event()
+        self._loop = loop
+
+    def portion(self, after: int) -> Portion | None:
+        """Return what happened to all flows from behind a position, if it is at hand."""
+        return self._loop.portion(after)
 
 
 class Tidings:
@@ -25,9 +57,22 @@ class Tidings:
         self._system = system
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
+    def position(self) -> int | None:
+        """Return a position behind which everything will be heard; None: nobody follows here yet."""
+        loop = self._loops.get(asyncio.get_running_loop())
+        return None if loop is None else loop.position
+
+    def check(self) -> None:
+        """See that something may still happen.
+
+        Raises:
+            SystemClosed: nothing will.
+        """
+        self._system.door.enter()
+
     @contextmanager
-    def heard(self) -> Generator[asyncio.Event]:
-        """Give a flag that is set by each commit, for as long as somebody follows. On the loop's thread.
+    def heard(self, flow_id: str | None = None) -> Generator[Ear]:
+        """Follow a flow, or all flows, for as long as this lasts. On the loop's thread.
 
         Raises:
             SystemClosed: there will be no commit any more.
@@ -35,37 +80,109 @@ class Tidings:
         running = asyncio.get_running_loop()
         loop = self._loops.get(running)
         if loop is None:
-            loop = self._loops[running] = _Loop(running)
-            loop.end = self._system.on_commit(loop.wake_soon)
-        flag = asyncio.Event()
-        loop.flags.add(flag)
+            loop = _Loop(self._system, running)
+            loop.begin()
+            self._loops[running] = loop
+        ear = Ear(flow_id, loop)
+        loop.ears.add(ear)
+        if loop.position is not None:
+            ear.news.set()  # what they have read, they have read before they listened
         try:
-            yield flag
+            yield ear
         finally:
-            loop.flags.discard(flag)
-            if not loop.flags:
+            loop.ears.discard(ear)
+            if not loop.ears:
                 self._loops.pop(running, None)
                 loop.end()
 
 
 class _Loop:
-    """The followers on one event loop."""
+    """The followers on one event loop, and what is read for them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, system: FlowSystem, loop: asyncio.AbstractEventLoop) -> None:
+        self._system = system
+        self._feed = AllFlows(system)
         self._loop = loop
         self._is_awake = False
-        self.flags: set[asyncio.Event] = set()
-        self.end: Callable[[], None] = lambda: None
+        self._committed = asyncio.Event()
+        self._kept: deque[Portion] = deque()
+        self._kept_bytes = 0
+        self._unlisten: Callable[[], None] = lambda: None
+        self._reading: asyncio.Task[None] | None = None
+        self.ears: set[Ear] = set()
+        self.position: int | None = None
+        """Up to where all is read; None: not known yet."""
 
-    def wake_soon(self) -> None:
-        """Have the loop wake everybody; on the journal's thread."""
+    def begin(self) -> None:
+        self._unlisten = self._system.on_commit(self._wake_soon)
+        self._reading = self._loop.create_task(self._read_on())
+
+    def end(self) -> None:
+        self._unlisten()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def portion(self, after: int) -> Portion | None:
+        if after == self.position:
+            return Portion(after, [], after)  # there is nothing, or it is just being read
+        place = bisect_right(self._kept, after, key=lambda portion: portion.after) - 1
+        if place < 0 or self._kept[place].reached <= after:
+            return None
+        found, is_last = self._kept[place], place + 1 == len(self._kept)
+        if found.after != after:
+            found = Portion(after, [one for one in found.events if one[0] > after], found.reached)
+        return found._replace(has_more=not is_last)
+
+    def _wake_soon(self) -> None:
+        """Have the loop read on; on the journal's thread."""
         if not self._is_awake:
             self._is_awake = True
             with suppress(RuntimeError):  # the loop is closed, and its followers with it
                 self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        # Before the flags, so that a commit in between is told again.
+        # Before the flag, so that a commit in between is told again.
         self._is_awake = False
-        for flag in self.flags:
-            flag.set()
+        self._committed.set()
+
+    async def _read_on(self) -> None:
+        """Read what is committed, as long as anybody follows."""
+        while True:
+            read_at = self._loop.time()
+            self._committed.clear()
+            try:
+                if self.position is None:
+                    self.position = await sync_to_thread(self._feed.newest)
+                    await self._tell(None)
+                else:
+                    await self._read_to_the_end(self.position)
+            except PersistasaurusError:
+                self.position = None
+                await self._tell(None)  # each looks itself, and hears what is wrong
+            await self._committed.wait()
+            pace = max(_PACE_S, _FOLLOWER_S * len(self.ears))
+            await asyncio.sleep(read_at + pace - self._loop.time())
+
+    async def _read_to_the_end(self, position: int) -> None:
+        has_more = True
+        while has_more:
+            portion = await sync_to_thread(self._feed.read, position)
+            if portion.reached > position:
+                self._keep(portion)
+                self.position = position = portion.reached
+                await self._tell(portion.flows)
+            has_more = portion.has_more
+
+    def _keep(self, portion: Portion) -> None:
+        self._kept.append(portion)
+        self._kept_bytes += portion.size
+        while len(self._kept) > 1 and (self._kept_bytes > _KEPT_BYTES or len(self._kept) > _KEPT_PORTIONS):
+            self._kept_bytes -= self._kept.popleft().size
+
+    async def _tell(self, flows: frozenset[str] | None) -> None:
+        """Wake those who follow one of these flows (None: whichever), and those who follow all."""
+        for number, ear in enumerate(tuple(self.ears), 1):
+            if flows is None or ear.flow_id is None or ear.flow_id in flows:
+                ear.news.set()
+            if not number % _AT_ONCE:
+                await asyncio.sleep(0)  # requests come in between

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -188,13 +189,51 @@ def test_a_crowd_is_cut_off_and_the_server_goes_on() -> None:
         wait_until(lambda: opens(server.url, "/flows"))
 
 
-def test_so_many_connections_are_open_and_the_next_is_told() -> None:
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /flows HTTP/1.1\r\nHost: lo",
+        request("GET", "/flows"),
+        request("GET", "/flows", token=""),
+        request("POST", "/flows", "Content-Length: 60000", token=""),
+    ],
+    ids=["nothing", "half a head", "a request", "a request of nobody", "no body"],
+)
+def test_a_crowd_that_asks_for_nothing_keeps_nobody_out(sent: bytes) -> None:
+    app = protected_application(limits=ServerLimits(connections=5))
+    with Server(app) as server, contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(Wire(server.url)) for _ in range(40)]
+        for wire in crowd:
+            with contextlib.suppress(OSError):
+                wire.send(sent)
+        for _ in range(10):
+            assert opens(server.url, "/flows")
+
+
+def test_who_has_most_idle_connections_makes_room_and_not_who_has_had_one_for_long() -> None:
+    app = protected_application(limits=ServerLimits(connections=5))
+    with Server(app) as server, contextlib.ExitStack() as stack:
+        port = int(server.url.rpartition(":")[2])
+        old = stack.enter_context(Wire(server.url))
+        old.send(request("GET", "/flows"))
+        assert old.answer().status == 200
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE, ("127.0.0.2", 0)))
+        wait_for_request(server.url)
+
+        old.send(request("GET", "/flows"))
+
+        assert old.answer().status == 200
+
+
+def test_so_many_connections_are_busy_and_the_next_is_told() -> None:
     app = protected_application(limits=ServerLimits(connections=5))
     with Server(app) as server, contextlib.ExitStack() as stack:
         for _ in range(5):
             wire = stack.enter_context(Wire(server.url))
-            wire.send(request("GET", "/flows"))
-            assert wire.answer().status == 200
+            wire.send(request("GET", "/stream"))
+            wire.until(b"data: first")
         more = [stack.enter_context(Wire(server.url)) for _ in range(5)]
         answers = [wire.answer() for wire in more]
 

@@ -341,3 +341,20 @@ def test_what_the_store_reports_as_damaged_is_not_shown_as_if_it_were_whole(tmp_
 
     assert {answer.status_code for answer in answers} == {503}
     assert all("retry-after" in answer.headers and str(tmp_path) not in answer.text for answer in answers)
+
+
+@pytest.mark.parametrize("instant", [2**63 - 1, 253_402_300_800_000_000, -(2**63)])
+def test_an_instant_that_no_calendar_has_breaks_no_list(tmp_path: Path, instant: int) -> None:
+    path = tmp_path / "flows.db"
+    with FlowSystem(path, flows=[Anything]) as system:
+        for flow_id in ("odd", "innocent"):
+            handle = system.start(Anything.wait, flow_id=flow_id)
+            wait_until(lambda handle=handle: handle.status == "waiting")
+        client = Client.of(system)
+        with apsw.Connection(str(path)) as connection:
+            connection.execute("UPDATE stream SET wake_at = ? WHERE name = 'odd'", (instant,))
+
+        listed = client.get("/flows").json()["flows"]
+        assert [shown["flowId"] for shown in listed] == ["odd", "innocent"]
+        assert listed[0]["wakeAt"][:4] == ("9999" if instant > 0 else "0001")
+        assert client.get("/flows/odd").json()["wakeAt"] == listed[0]["wakeAt"]

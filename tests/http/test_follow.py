@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +12,7 @@ from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.feeds import OneFlow
 from persistasaurus.api.http.follow import _Follower
 from persistasaurus.api.http.tidings import Tidings
+from persistasaurus.store import StoreError
 from routes.client import TOKENS, Client, Frame, stream
 from routes.flows import Anything, Questions
 from system.doubles import DEAD_MAN_S, wait_until
@@ -287,3 +288,125 @@ def test_an_unknown_flow_cannot_be_followed(client: Client) -> None:
     answer = client.get("/flows/nobody/follow")
 
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("state", ["waiting", "completed"])
+@pytest.mark.parametrize("path", ["/follow", "/flows/q-1/follow"])
+def test_who_was_further_than_the_newest_event_is_told_so(
+    client: Client, system: FlowSystem, path: str, state: str
+) -> None:
+    handle = start(system)
+    if state == "completed":
+        handle.signal(Questions.answer, "enough")
+        handle.result(DEAD_MAN_S)
+    wait_until(lambda: handle.status == state)
+    newest = handle.header().version
+    lost = {"Last-Event-ID": str(newest + 1)}
+
+    for answer in (client.get(path, headers=lost), client.get(f"{path}?after={newest + 1000}")):
+        assert answer.status_code == 409
+        assert answer.json()["type"] == "urn:persistasaurus:problem:beyond-the-end"
+        assert f"the newest event has {newest}" in answer.json()["detail"]
+    here = client.get(f"{path}?after={newest}&seconds=0")
+    assert here.status_code == (204 if state == "completed" and path != "/follow" else 200)
+    assert client.get(f"{path}?after=0&seconds=0").status_code == 200
+
+
+def test_an_empty_store_can_be_followed_from_its_beginning(client: Client) -> None:
+    assert client.get("/follow?after=0&seconds=0").status_code == 200
+    assert client.get("/follow?after=1&seconds=0").status_code == 409
+
+
+def test_an_event_is_read_once_however_many_follow(client: Client, system: FlowSystem) -> None:
+    read, reads = system.store.read_all, []
+
+    def counted(**options: Any) -> Any:
+        reads.append(options)
+        return read(**options)
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            following = [await stack.enter_async_context(stream(client, "/follow")) for _ in range(12)]
+            following += [
+                await stack.enter_async_context(stream(client, "/follow?after=0")) for _ in range(3)
+            ]
+            for one in following:
+                assert await one.next() is not None
+            await until(lambda: client.app._app._app.state.tidings.position() is not None)  # type: ignore[attr-defined]
+            system.store.read_all = counted  # type: ignore[method-assign]
+            for number in range(10):
+                handle = await system.start_async(Anything.wait, flow_id=f"a-{number}")
+                await handle.signal_async("thing", 1)
+            seen = [[await one.until("flow_completed") for _ in range(10)] for one in following]
+        assert all(frames == seen[0] for frames in seen)
+        assert len(reads) < 10 * len(following)
+
+    asyncio.run(scenario())
+
+
+def test_who_follows_one_flow_does_not_look_when_something_else_happens(system: FlowSystem) -> None:
+    start(system)
+    wait_until(lambda: system.flow("q-1").status == "waiting")
+    client = Client.of(system, heartbeat_s=3600)
+    read, reads = system.store.read, []
+
+    def counted(flow_id: str, **options: Any) -> Any:
+        reads.append(flow_id)
+        return read(flow_id, **options)
+
+    async def scenario() -> None:
+        async with stream(client, "/flows/q-1/follow") as one, stream(client, "/follow") as other:
+            await one.until("signal_awaited")
+            await other.next()
+            system.store.read = counted  # type: ignore[method-assign]
+            for number in range(20):
+                handle = await system.start_async(Anything.wait, flow_id=f"a-{number}")
+                await handle.signal_async("thing", 1)
+                await other.until("flow_completed")
+            assert reads.count("q-1") <= 2
+            await system.flow("q-1").signal_async(Questions.answer, "purr")
+            await one.until("signal_received")
+
+    asyncio.run(scenario())
+
+
+def test_who_reads_slowly_catches_up_with_what_is_not_kept_any_more(
+    client: Client, system: FlowSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persistasaurus.api.http.tidings._KEPT_BYTES", 1)
+    monkeypatch.setattr("persistasaurus.api.http.tidings._PACE_S", 0)
+
+    async def scenario() -> list[int]:
+        async with stream(client, "/follow?after=0") as slow, stream(client, "/follow?after=0") as fast:
+            for number in range(30):
+                handle = await system.start_async(Anything.wait, flow_id=f"a-{number}")
+                await handle.signal_async("thing", number)
+                await fast.until("flow_completed")
+            seen: list[int] = []
+            while len(seen) < 30 * 4:
+                frame = await slow.next()
+                assert frame is not None
+                seen += [frame.data["position"]] if "data" in frame else []
+            return seen
+
+    seen = asyncio.run(scenario())
+    assert seen == sorted(set(seen))
+
+
+def test_what_cannot_be_read_is_told_to_all_who_follow(system: FlowSystem) -> None:
+    client = Client.of(system, heartbeat_s=3600)
+
+    def broken(**_: Any) -> Any:
+        raise StoreError("no")
+
+    async def scenario() -> list[list[Frame]]:
+        async with stream(client, "/follow") as one, stream(client, "/follow?after=0") as other:
+            for follower in (one, other):
+                await follower.next()
+            await until(lambda: client.app._app._app.state.tidings.position() is not None)  # type: ignore[attr-defined]
+            system.store.read_all = broken  # type: ignore[method-assign]
+            start(system)
+            return [await one.rest(), await other.rest()]
+
+    for frames in asyncio.run(scenario()):
+        assert (frames[-1]["event"], frames[-1].data["status"]) == ("problem", 503)

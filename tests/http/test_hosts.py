@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from persistasaurus.api.http.access import OpenToAll
+from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.hosts import Hosts
-from serving.doubles import BEARER, Effects, asked, protected_application
+from persistasaurus.api.http.refusals import Refusal
+from persistasaurus.api.http.serving import Server
+from serving.doubles import BEARER, Effects, Wire, asked, protected_application, scope_of, tokens
+
+if TYPE_CHECKING:
+    from persistasaurus import FlowSystem
+    from persistasaurus.api.http.asgi import ASGIScope
 
 EVERYWHERE = [
     ("GET", "/flows"),
@@ -113,8 +122,8 @@ def test_a_name_with_a_port_is_allowed_on_that_port_only() -> None:
 def test_two_hosts_or_none_are_refused() -> None:
     app = protected_application()
 
-    assert asked(app, "GET", "/health", [("Host", "localhost"), ("Host", "localhost")]).status == 403
-    assert asked(app, "GET", "/health", [("Host", "localhost"), ("Host", "evil.test")]).status == 403
+    assert asked(app, "GET", "/links/a", [("Host", "localhost"), ("Host", "localhost")]).status == 403
+    assert asked(app, "GET", "/links/a", [("Host", "localhost"), ("Host", "evil.test")]).status == 403
 
 
 def test_forwarded_headers_are_believed_by_nobody() -> None:
@@ -205,3 +214,40 @@ def test_what_changes_nothing_may_come_from_any_page_and_cannot_be_read_by_it() 
 @pytest.mark.parametrize("path", ["http://evil.test/flows", "*", "", "flows", "evil.test@"])
 def test_a_target_that_is_no_path_is_refused(path: str) -> None:
     assert status(None, "localhost", "GET", path) == 400
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("host", ["10.1.2.3:8716", "[2001:db8::7]:8716", "flows.svc.cluster.local", ""])
+def test_health_is_told_under_any_name(system: FlowSystem, method: str, host: str) -> None:
+    app = asgi_app(system, access=tokens())
+
+    assert asked(app, method, "/health", {"Host": host}).status == 200
+    assert asked(app, method, "/flows", {"Host": host, **BEARER}).status == 403
+    assert asked(app, "POST", "/health", {"Host": host, **BEARER}).status in (403, 405)
+
+
+def test_health_is_told_to_http_1_0_which_needs_no_name(system: FlowSystem) -> None:
+    with Server(asgi_app(system, access=tokens())) as server, Wire(server.url) as wire:
+        wire.send(b"GET /health HTTP/1.0\r\n\r\n")
+        assert b" 200 OK" in wire.rest()
+
+
+def test_an_origin_that_the_browser_hides_is_taken_where_no_authority_can_be_borrowed() -> None:
+    hosts = Hosts()
+
+    def sent(**headers: str) -> ASGIScope:
+        pairs = {name.replace("_", "-"): value for name, value in headers.items()}
+        return scope_of("POST", "/links/a", pairs.items())
+
+    hosts.check(sent(Origin="null"), hidden_origin=True)
+    for headers in (
+        {"Origin": "http://evil.test"},
+        {"Origin": "null", "Sec_Fetch_Site": "cross-site"},
+        {"Host": "evil.test", "Origin": "null"},
+    ):
+        with pytest.raises(Refusal):
+            hosts.check(sent(**headers), hidden_origin=True)
+    with pytest.raises(Refusal):
+        hosts.check(sent(Origin="null"))
+    with pytest.raises(Refusal):
+        hosts.check(sent(Host="", Origin="http://localhost"), any_host=True)

@@ -186,7 +186,7 @@ def test_requests_at_once_do_not_know_of_each_other() -> None:
         exchange = exchange_of(scope)
         assert exchange is not None
         assert exchange.access is not None
-        seen.append((scope["path"], exchange.public))
+        seen.append((scope["path"], exchange.is_public))
         await answered(send)
 
     around = protected(app, access=tokens())

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from links.people import Post
 from persistasaurus.actors.seam import ManualClock
 from persistasaurus.api.http.access import EVERYTHING, Access
+from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.limits import ServerLimits
 from persistasaurus.api.http.rates import Rates, Streams, Underway
 from persistasaurus.api.http.refusals import Refusal
 from persistasaurus.api.http.tokens import Tokens
 from serving.doubles import BEARER, TOKEN, Effects, ask, asked, protected_application, scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OTHER = "pst_" + "1" * 60
 
@@ -214,3 +219,107 @@ def test_a_server_that_stops_ends_its_streams_and_opens_no_more() -> None:
 def test_a_limit_that_is_none_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"the limit {name} must be a number above zero"):
         ServerLimits(**{name: value})
+
+
+# ------------------------------------------------------------------- who shares an address with strangers
+@pytest.fixture
+def post() -> Iterator[Post]:
+    opened = Post()
+    opened.open()
+    yield opened
+    opened.close()
+
+
+NOISE = [
+    ("GET", "/x"),
+    ("GET", "/flows"),
+    ("GET", "/links/x"),
+    ("GET", "/links/done/x"),
+    ("POST", "/links/x"),
+    ("DELETE", "/health"),
+]
+
+
+@pytest.mark.parametrize("noise", NOISE, ids=" ".join)
+def test_one_stranger_locks_out_neither_links_nor_who_watches_over_the_server(
+    post: Post, noise: tuple[str, str]
+) -> None:
+    assert post.system is not None
+    limits = ServerLimits(stranger_rate=0.001, stranger_burst=5, underway=3)
+    around = asgi_app(
+        post.system, access=Tokens.of({TOKEN: Access("one", EVERYTHING)}), links=post.links, limits=limits
+    )
+    post.ask()
+    used, open_ = (post.token("order-1", "approve") for _ in range(2))
+
+    loud = [asked(around, *noise).status for _ in range(20)]
+    assert loud[-1] == 429
+
+    assert [asked(around, "GET", "/health").status for _ in range(20)] == [200] * 20
+    assert asked(around, "GET", f"/links/{open_}").status == 200
+    done = asked(around, "POST", f"/links/{used}", {"Origin": "null"})
+    assert done.status == 303
+    assert asked(around, "GET", f"/links/{done.headers['location']}").status == 200
+
+
+def test_one_who_has_a_link_has_a_share_of_their_own_and_no_more(post: Post) -> None:
+    assert post.system is not None
+    limits = ServerLimits(stranger_rate=0.001, stranger_burst=3)
+    around = asgi_app(
+        post.system, access=Tokens.of({TOKEN: Access("one", EVERYTHING)}), links=post.links, limits=limits
+    )
+    post.ask()
+    one, two = (post.token("order-1", "approve") for _ in range(2))
+
+    assert [asked(around, "GET", f"/links/{one}").status for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert asked(around, "GET", f"/links/{two}").status == 200
+    assert asked(around, "GET", "/links/x").status == 404
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "second"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", 429),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", 401),
+        ("fe80::1%eth0", "fe80::2%eth0", 429),
+        ("::ffff:10.0.0.1", "10.0.0.1", 429),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", 401),
+        ("10.0.0.1", "10.0.0.2", 401),
+        ("::1", "::2", 401),
+        ("testclient", "testclient", 429),
+    ],
+)
+def test_a_share_is_that_of_all_addresses_that_one_sender_has(
+    clock: ManualClock, one: str, other: str, second: int
+) -> None:
+    around = app(clock, stranger_rate=0.001, stranger_burst=1)
+
+    assert asked(around, "GET", "/flows", client=(one, 1)).status == 401
+    assert asked(around, "GET", "/flows", client=(other, 1)).status == second
+
+
+# ----------------------------------------------------------------------------------------------- waiting
+def test_a_wait_ends_with_its_answer_and_with_the_server() -> None:
+    streams = Streams(1)
+
+    async def scenario() -> None:
+        assert await streams.wait(asyncio.sleep(0, "answered")) == "answered"
+        with pytest.raises(ZeroDivisionError):
+            await streams.wait(_failing())
+        waiting = asyncio.ensure_future(streams.wait(asyncio.Event().wait()))
+        given_up = asyncio.ensure_future(streams.wait(asyncio.Event().wait()))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        streams.end()
+        for wait in (waiting, streams.wait(asyncio.Event().wait())):
+            with pytest.raises(TimeoutError):
+                await wait
+        assert vars(streams)["_waits"] == set()
+
+    asyncio.run(scenario())
+
+
+async def _failing() -> None:
+    raise ZeroDivisionError

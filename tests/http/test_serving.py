@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from persistasaurus.api.http import serving
 from persistasaurus.api.http.access import Access, OpenToAll
+from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.hosts import Hosts
 from persistasaurus.api.http.listener import TcpListener, UnixListener
 from persistasaurus.api.http.serving import CannotServe, Server, serve
 from persistasaurus.api.http.tokens import Tokens
+from routes.flows import Anything
 from serving.doubles import (
     PATIENCE,
     Effects,
@@ -30,10 +32,12 @@ from serving.doubles import (
     request,
     tokens,
 )
+from system.doubles import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from persistasaurus import FlowSystem
     from persistasaurus.api.http.asgi import ASGIScope
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -382,3 +386,48 @@ def test_threads_do_not_take_the_signals_of_the_program() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Server(protected_application(Effects())):
         assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1", "::1"])
+def test_what_is_sent_in_two_pieces_does_not_wait_for_the_client_to_acknowledge_the_first(place: str) -> None:
+    heard: list[int] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        heard.append(_nodelay(scope["client"][1]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    around = protected_application()
+    around._app = app
+    with Server(around, host=place) as server, Wire(server.url) as wire:
+        wire.send(request("GET", "/flows"))
+        assert wire.answer().status == 204
+
+    assert heard == [1]
+
+
+def _nodelay(peer: int) -> int:
+    """Ask this process's sockets for the one that is connected to a port."""
+    for number in (int(path.name) for path in Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
+            if one.family in (socket.AF_INET, socket.AF_INET6) and one.getpeername()[1] == peer:
+                return bool(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+    raise AssertionError("there is no such connection")
+
+
+def test_whoever_waits_for_a_flow_is_answered_at_once_when_the_server_stops(
+    system: FlowSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    system.start(Anything.wait, flow_id="waits")
+    wait_until(lambda: system.flow("waits").status == "waiting")
+    app = asgi_app(system, access=tokens())
+    with Server(app) as server:
+        wire = Wire(server.url)
+        wire.send(request("GET", "/flows/waits/result?wait=30"))
+        wait_until(lambda: len(app.gate.underway) == 1)
+        wait_until(lambda: vars(app.gate.streams)["_waits"])
+
+    with wire:
+        heard = wire.answer()
+    assert (heard.status, heard.json()["status"]) == (202, "waiting")
+    assert not [record for record in caplog.records if record.exc_info]

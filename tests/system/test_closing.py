@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import suppress
+from datetime import timedelta
 from threading import Event, Thread
 from threading import enumerate as threads
 from time import monotonic
@@ -23,9 +24,11 @@ from persistasaurus import (
     flow,
     gather,
     query,
+    sleep,
     step,
     wait_for,
 )
+from persistasaurus.store import StoreReader
 from system.doubles import DEAD_MAN_S, completions, kinds, wait_until
 
 if TYPE_CHECKING:
@@ -536,3 +539,46 @@ def test_whoever_starts_flows_while_the_system_closes_is_answered(path: Path) ->
     for thread in starters:
         thread.join(DEAD_MAN_S)
     assert len(refused) == 8
+
+
+class Naps(Flow):
+    @flow
+    async def nap(self) -> None:
+        await sleep(timedelta(days=1))
+
+
+@pytest.mark.parametrize("body", [Waits.main, Naps.nap])
+def test_a_flow_that_waits_is_on_record_as_waiting_after_the_stop(
+    make_system: Callable[..., FlowSystem], path: Path, body: Any
+) -> None:
+    system = make_system(Waits, Naps, path=path)
+    handle = system.start(body, flow_id="waits")
+    wait_until(lambda: handle.status == "waiting")
+    before = handle.header()
+
+    system.close()
+
+    with StoreReader.open(path) as reader:
+        assert reader.header("waits") == before
+
+
+def test_a_flow_whose_code_stands_still_with_news_is_looked_after_at_the_next_start(
+    make_system: Callable[..., FlowSystem], path: Path, gate: Gate
+) -> None:
+    Pair.gates = (gate, lambda: None)
+    system = make_system(Pair, path=path)
+    handle = system.start(Pair.main, flow_id="news")
+    gate.wait()
+    closer = Thread(target=system.close)
+    closer.start()
+    wait_until(lambda: system._executor._is_closed)
+    gate.open()
+    closer.join(DEAD_MAN_S)
+
+    with StoreReader.open(path) as reader:
+        header = reader.header("news")
+    assert header is not None
+    assert header.status == "running"
+    assert header.wake_at is not None
+    assert make_system(Pair, path=path).flow("news").result(DEAD_MAN_S) == (1, 2)
+    assert handle.id == "news"
