@@ -51,6 +51,15 @@ def checked_id(given: str, what: str) -> str:
     return given
 
 
+def is_text(given: str) -> bool:
+    """Tell whether it can be written as UTF-8, as all that is stored; bytes that were none cannot be."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Door:
     """Checks flows, signals and ids against what is registered and stored."""
 

@@ -11,7 +11,7 @@ from ..flows import QueryCall, events
 from ..flows.errors import DeadlockError, FlowNotFound
 from ..store import Deliver, StoreError
 from . import requests
-from .door import checked_id, outside_error
+from .door import checked_id, is_text, outside_error
 from .event_sourced import ACTOR_STATUS
 from .futures import Reply, waiting
 from .journal import tell
@@ -77,6 +77,8 @@ class FlowHandle(Generic[R]):
             FlowNotFound: there is no such flow.
         """
         self._system.door.enter()
+        if not is_text(self.id):
+            raise FlowNotFound(self.id)
         try:
             header = self._system.store.header(self.id)
         except StoreError as error:

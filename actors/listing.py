@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..flows.errors import FlowNotFound
 from ..store import StoreError
-from .door import outside_error
+from .door import is_text, outside_error
 from .event_sourced import ACTOR_STATUS
 
 if TYPE_CHECKING:
@@ -28,7 +29,11 @@ def flows_of(
         FlowNotFound: there is no flow `after`.
         StoreUnavailable: they cannot be read.
     """
+    if after is not None and not is_text(after):
+        raise FlowNotFound(after)
     found: list[Header] = []
+    if not all(is_text(name) for name in (type, status) if name is not None):
+        return found
     try:
         while len(found) < limit:
             page = store.headers(type=type, status=status, after=after, limit=limit)

@@ -51,14 +51,21 @@ WIDEST_LIMITS = PayloadLimits(size=2**62, depth=DEPTH_MAX)
 
 
 def check(data: bytes, what: str, limits: PayloadLimits = DEFAULT_LIMITS) -> None:
-    """Refuse bytes that are too large, or too deep to be decoded on any stack.
+    """Refuse bytes that are too large, too deep to be decoded on any stack, or no text.
+
+    A decoder does not look into strings that it only passes on, or leaves out.
 
     Raises:
-        PayloadError: naming the limit.
+        PayloadError: naming the limit, or the byte.
     """
     size = len(data)
     if size > limits.size:
         raise PayloadError(what, "$", f"{size:,} bytes are more than the limit of {limits.size:,}")
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise PayloadError(what, "$", f"it is not UTF-8 (byte {error.start})") from error
     # Each level takes two bytes, so that short payloads need no look.
     if size > 2 * limits.depth and depth(data, limits.depth) > limits.depth:
         raise PayloadError(what, "$", f"it is nested more than {limits.depth} levels deep")

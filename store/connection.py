@@ -121,7 +121,7 @@ def _connect(location: FileLocation | MemoryLocation, vfs: str | None, mode: int
 def _opened(name: str, mode: int, vfs: str | None) -> apsw.Connection:
     try:
         connection = apsw.Connection(name, flags=mode, vfs=vfs)
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeEncodeError) as error:
         raise StoreUnusable(f"cannot open the store: {error}") from error
     _names[connection] = name
     return connection

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What lies beside a database, by what it adds to the name.
 _LOGS: Final = ("-wal", "-journal")
 _BESIDE: Final = (*_LOGS, "-shm", ".lock", ".spool")
+_SECRETS: Final = (".token", ".keys")
 
 
 class Draft:
@@ -110,9 +111,14 @@ class Draft:
                 )
 
     def _check_names(self) -> None:
-        theirs = {self._source, *(_beside(self._source, suffix) for suffix in _BESIDE)}
+        theirs = {self._source, *(_beside(self._source, suffix) for suffix in (*_BESIDE, *_SECRETS))}
         ours = {self.target, self.path} | {_beside(self.target, suffix) for suffix in _BESIDE}
-        same = any(path.exists() and path.samefile(self._source) for path in (self.target, self.path))
+        same = any(
+            path.exists() and path.samefile(one)
+            for path in (self.target, self.path)
+            for one in theirs
+            if one.exists()
+        )
         if same or theirs & ours:
             raise NotWritten(f"{self.target} would overwrite the store that is read: choose another name")
 

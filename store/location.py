@@ -89,7 +89,8 @@ class FileLocation:
         """Find the file behind all links, refusing places where SQLite's locks do not hold."""
         try:
             resolved = Path(path).resolve()
-        except (RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name
+            str(resolved).encode()  # SQLite takes no other names
+        except (RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name, no text
             raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error}") from error
         filesystem = filesystem_of(resolved.parent)
         if filesystem in _NETWORK_FILESYSTEMS:

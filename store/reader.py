@@ -180,8 +180,8 @@ class StoreReader(Reading):
         """Put a statement to the store that only reads; `values` are those of its placeholders.
 
         The views `flows`, `steps`, `signals`, `timers`, `dead_letters` and `events` are documented and kept
-        stable (`store/schema_2.sql`); in a store that no engine has brought up to date yet they are there as
-        well. What the statement reads is the store as of one commit.
+        stable (`store/schema_2.sql`, `store/schema_3.sql`); in a store that no engine has brought up to date
+        yet they are there as well. What the statement reads is the store as of one commit.
 
         Raises:
             QueryFailed: it cannot be run, is more than one, or does anything but read.

@@ -3,11 +3,53 @@
 -- `stream.state` can be 3 from now on: it takes no new signals, and keeps those in its inbox for when somebody
 -- lets it go on. Older code would take such a stream for one that takes signals.
 --
--- The views `steps`, `timers` and `signals` tell of it; see `flows` in schema_2.sql for what holds for all.
+-- The views `steps`, `timers` and `signals` tell of it. What is due after the year 9999 is told as due at its end.
 
+DROP VIEW flows;
 DROP VIEW steps;
 DROP VIEW timers;
 DROP VIEW signals;
+
+CREATE VIEW flows AS
+-- Each flow, and how it stands.
+--
+-- This holds for all views. Columns are only ever appended, and keep their names, places and meanings; views
+-- may be added, and a status may get more words.
+-- Instants are UTC, in ISO 8601 with milliseconds: they sort as text, and julianday() reads them. Values
+-- are JSON: args ->> '$.email'. Add  WHERE flow_id = '...'  where you can: it takes milliseconds, however
+-- large the store is. Otherwise flows and dead_letters are quick, and the others take some ten seconds for
+-- each million of events. An event whose body has rotted is passed over; `persistasaurus verify` names it.
+SELECT
+  s.name AS flow_id,
+  t.word AS type, -- the name of the flow's type
+  w.word AS status, -- running, waiting, paused, parked, completed or failed
+  ifnull(n.version, s.version) AS version, -- of its newest event: how many it has
+  strftime('%Y-%m-%dT%H:%M:%fZ', s.created_at / 1000 / 1e3, 'unixepoch') AS created_at,
+  strftime('%Y-%m-%dT%H:%M:%fZ', n.at / 1000 / 1e3, 'unixepoch') AS updated_at, -- when its newest event happened
+  -- The earliest instant at which it has something to do. NULL: only a signal or a person makes it go on.
+  strftime('%Y-%m-%dT%H:%M:%fZ', min(s.wake_at / 1000 / 1e3, 253402300799.999), 'unixepoch') AS wake_at,
+  -- How many acknowledged signals it has not looked at yet.
+  (SELECT count(*) FROM inbox i WHERE i.stream = s.id AND i.settled IS NULL) AS inbox,
+  (SELECT a.data -> '$.args' FROM record a
+    WHERE a.stream = s.id AND a.version = 1 AND typeof(a.data) = 'text' AND json_valid(a.data)) AS args,
+  CASE w.word WHEN 'completed' THEN e.data -> '$.result' END AS result,
+  CASE w.word -- what it has failed with, or why it is parked
+    WHEN 'failed' THEN (e.data ->> '$.error.type') || ': ' || (e.data ->> '$.error.message')
+    WHEN 'parked' THEN (e.data ->> '$.reason') || ': ' || (e.data ->> '$.message')
+  END AS error
+FROM stream s
+JOIN word t ON t.id = s.type
+JOIN word w ON w.id = s.status AND w.word <> 'actor' -- what is no flow
+LEFT JOIN record n
+  ON n.stream = s.id AND n.version = (SELECT max(m.version) FROM record m WHERE m.stream = s.id)
+LEFT JOIN record e
+  ON w.word IN ('completed', 'failed', 'parked') AND typeof(e.data) = 'text' AND json_valid(e.data)
+  AND e.position = (
+    SELECT l.position FROM record l
+    WHERE l.stream = s.id
+      AND l.kind = (SELECT id FROM word WHERE word = CASE w.word
+        WHEN 'completed' THEN 'flow_completed' WHEN 'failed' THEN 'flow_failed' ELSE 'parked' END)
+    ORDER BY l.version DESC LIMIT 1);
 
 CREATE VIEW steps AS
 -- Each step that a flow has called: one row, however often it was tried.
@@ -32,7 +74,7 @@ SELECT
   strftime('%Y-%m-%dT%H:%M:%fZ', v.started_at / 1000 / 1e3, 'unixepoch') AS started_at,
   -- When it is to be begun, while it waits for that.
   CASE WHEN NOT v.is_void AND s.state NOT IN (2, 3) THEN strftime('%Y-%m-%dT%H:%M:%fZ',
-    ifnull(l.data ->> '$.due', l.data ->> '$.retry_at') / 1000 / 1e3, 'unixepoch') END AS due_at,
+    min(ifnull(l.data ->> '$.due', l.data ->> '$.retry_at') / 1000 / 1e3, 253402300799.999), 'unixepoch') END AS due_at,
   -- When it has completed, or failed for good.
   CASE WHEN NOT v.is_void AND (k.word = 'step_completed' OR k.word = 'step_failed' AND l.data ->> '$.retry_at' IS NULL)
     THEN strftime('%Y-%m-%dT%H:%M:%fZ', l.at / 1000 / 1e3, 'unixepoch') END AS ended_at,
@@ -88,7 +130,7 @@ SELECT
     ELSE 'set'
   END AS status,
   strftime('%Y-%m-%dT%H:%M:%fZ', v.at / 1000 / 1e3, 'unixepoch') AS set_at,
-  strftime('%Y-%m-%dT%H:%M:%fZ', (b.data ->> '$.due') / 1000 / 1e3, 'unixepoch') AS due_at,
+  strftime('%Y-%m-%dT%H:%M:%fZ', min((b.data ->> '$.due') / 1000 / 1e3, 253402300799.999), 'unixepoch') AS due_at,
   strftime('%Y-%m-%dT%H:%M:%fZ', v.fired_at / 1000 / 1e3, 'unixepoch') AS fired_at,
   b.data ->> '$.line' AS line -- where the flow sleeps
 FROM (

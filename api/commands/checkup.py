@@ -17,6 +17,7 @@ from ...actors.postbox import Postbox
 from ...actors.seam import SystemClock
 from ...store import StoreError, StoreReader
 from ...store.location import filesystem_of
+from .proposal import proposed
 from .sizes import size
 from .times import ago, duration, instant
 from .times import since as text_since
@@ -186,7 +187,7 @@ def _content(store: Path) -> Iterator[Check]:
                 yield from look(reader, store)
             except StoreError as error:
                 name = look.__name__.strip("_")
-                yield Check(name, "bad", str(error), f"persistasaurus verify --store {store}")
+                yield Check(name, "bad", str(error), proposed("verify", store=store))
 
 
 def _additions(reader: StoreReader, _: Path) -> Iterator[Check]:
@@ -236,13 +237,11 @@ def _late(reader: StoreReader, _: Path) -> Iterator[Check]:
 
 
 def _parked(reader: StoreReader, store: Path) -> Iterator[Check]:
-    yield _none(
-        "parked flows", _count(reader, _PARKED), f"persistasaurus list --status parked --store {store}"
-    )
+    yield _none("parked flows", _count(reader, _PARKED), proposed("list", store=store, status="parked"))
 
 
 def _dead(reader: StoreReader, store: Path) -> Iterator[Check]:
-    yield _none("dead letters", _count(reader, _DEAD), f"persistasaurus dead-letters --store {store}")
+    yield _none("dead letters", _count(reader, _DEAD), proposed("dead-letters", store=store))
 
 
 def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
@@ -253,7 +252,7 @@ def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
     else:
         yield Check("requests", "ok", f"{waiting} wait for the engine" if waiting else "none wait")
     if refused:
-        yield _none("refused requests", refused, f"persistasaurus dead-letters --store {store}")
+        yield _none("refused requests", refused, proposed("dead-letters", store=store))
 
 
 def _count(reader: StoreReader, statement: str) -> int:

@@ -13,13 +13,21 @@ from rich_click import RichCommand
 from .codes import CODES, DONE
 
 if TYPE_CHECKING:
-    from ...store import Header
+    from collections.abc import Sequence
 
 __all__ = ["complete_flows", "complete_types", "completion"]
 
 _PROGRAM, _VARIABLE = "persistasaurus", "_PERSISTASAURUS_COMPLETE"
-_LOOKED_AT = 2_000
 _PROPOSED = 50
+# Found by the index on names; of many, the newest are meant.
+_FLOWS = """
+SELECT s.name FROM stream s JOIN word w ON w.id = s.status
+WHERE s.name >= ?1 AND s.name < ?1 || char(1114111) AND w.word <> ?2 ORDER BY s.id DESC LIMIT ?3
+"""
+_TYPES = """
+SELECT DISTINCT t.word FROM stream s JOIN word w ON w.id = s.status JOIN word t ON t.id = s.type
+WHERE t.word >= ?1 AND t.word < ?1 || char(1114111) AND w.word <> ?2 LIMIT ?3
+"""
 
 
 @click.command("completion", cls=RichCommand, epilog=CODES)
@@ -40,22 +48,25 @@ def completion(ctx: click.Context, shell: str) -> int:
 
 def complete_flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Propose flows of the store that the command line names."""
-    return [h.stream for h in _headers(ctx) if h.stream.startswith(incomplete)][:_PROPOSED]
+    return _found(ctx, _FLOWS, incomplete)
 
 
 def complete_types(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Propose types of flows of that store."""
-    return list(dict.fromkeys(h.type for h in _headers(ctx) if h.type.startswith(incomplete)))
+    return _found(ctx, _TYPES, incomplete)
 
 
-def _headers(ctx: click.Context) -> list[Header]:
-    """Read flows; none, whatever is the matter: this is no place to tell of it."""
-    from ...actors.listing import flows_of  # noqa: PLC0415 - only for whoever presses the key
+def _found(ctx: click.Context, statement: str, incomplete: str) -> list[str]:
+    """Ask for names; there are none, whatever is the matter: this is no place to tell of it."""
+    from ...actors.event_sourced import ACTOR_STATUS  # noqa: PLC0415 - only for whoever presses the key
     from ...store import StoreReader  # noqa: PLC0415
 
     store = ctx.params.get("store") or os.environ.get("PERSISTASAURUS_STORE") or "flows.db"
     try:
         with StoreReader.open(Path(store)) as reader:
-            return flows_of(reader, type=None, status=None, after=None, limit=_LOOKED_AT)
+            found: Sequence[str] = [
+                name for (name,) in reader.query(statement, (incomplete, ACTOR_STATUS, _PROPOSED))
+            ]
+        return sorted(found)
     except Exception:  # noqa: BLE001 - this is no place to tell of it
         return []

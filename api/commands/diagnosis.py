@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ import msgspec
 from ...flows.events import Failure
 from ...store import StreamState
 from .picture import State
+from .proposal import proposed
 from .times import ago, local_time, since, utc
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class Case:
     store: str
     dead: Sequence[tuple[str, str]] = ()
 
-    def command(self, verb: str, *words: str) -> str:
+    def command(self, verb: str, *words: str, **options: str) -> str:
         """Return a command line for this flow."""
-        return shlex.join(["persistasaurus", verb, self.header.stream, *words, "--store", self.store])
+        return proposed(verb, self.header.stream, *words, store=self.store, **options)
 
 
 def diagnose(case: Case) -> list[Finding]:
@@ -109,7 +109,7 @@ def _end(case: Case) -> Iterator[Finding]:
             kind="failed",
             text=f"It has failed {_when(at, case.now)}{where}: {_said(error)}",
             todo="When the cause is gone, let it run on; completed steps are not run again:",
-            command=case.command("retry", "--why", "..."),
+            command=case.command("retry", why="..."),
             step=event.step,
             since=utc(at),
             error=error,
@@ -122,7 +122,7 @@ def _engine(case: Case) -> Iterator[Finding]:
             kind="no_engine",
             text="No process has the store open, so nothing in it runs.",
             todo="Start the program that runs these flows, or:",
-            command=shlex.join(["persistasaurus", "run", "MODULE", "--store", case.store]),
+            command=proposed("run", "MODULE", store=case.store),
         )
 
 
@@ -134,7 +134,7 @@ def _parked(case: Case) -> Iterator[Finding]:
         kind="parked",
         text=f"It is parked {since(at, case.now)}, {event.reason.replace('_', ' ')}: {event.message}",
         todo=_advice(event),
-        command=case.command("retry", "--why", "..."),
+        command=case.command("retry", why="..."),
         since=utc(at),
         reason=event.reason,
     )

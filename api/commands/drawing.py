@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ...actors.seam import SystemClock
 from ...flows.diagrams import LEVELS, draw
+from ...store.draft import Draft
 from .casebook import flow_events
 from .codes import DONE
-from .options import command, flow_argument, header_of, json_option, open_reader, store_option
+from .options import (
+    command,
+    flow_argument,
+    force_option,
+    header_of,
+    json_option,
+    open_reader,
+    store_option,
+)
 from .outcome import MissingExtra, tell, telling_errors
 from .screen import Screen
 
@@ -38,6 +48,7 @@ class Drawn(msgspec.Struct, frozen=True):
 )
 @click.option("--text/--mermaid", "as_text", default=None, help="For eyes, or in Mermaid's language.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture to this file.")
+@force_option
 @click.option("--values", is_flag=True, help="With arguments, results and messages of errors.")
 @click.option("--times", is_flag=True, help="With the time of each event.")
 @store_option
@@ -49,6 +60,7 @@ def diagram(  # noqa: PLR0913 - click gives them by name
     level: Level,
     as_text: bool | None,
     svg: Path | None,
+    overwrite: bool,
     values: bool,
     times: bool,
     store: Path,
@@ -60,7 +72,7 @@ def diagram(  # noqa: PLR0913 - click gives them by name
         drawn = draw(flow_events(reader, flow), level=level, values=values, times=times)
     screen = Screen()
     if svg is not None:
-        _write(svg, drawn.mermaid())
+        _write(svg, drawn.mermaid(), store, overwrite=overwrite)
     if as_json:
         screen.json(Drawn(flow, level, drawn.mermaid()))
     elif svg is None:
@@ -69,12 +81,14 @@ def diagram(  # noqa: PLR0913 - click gives them by name
     return DONE
 
 
-def _write(path: Path, mermaid: str) -> None:
+def _write(path: Path, mermaid: str, store: Path, *, overwrite: bool) -> None:
     from ...actors.diagrams import svg  # noqa: PLC0415 - it needs an extra
 
     try:
         picture = svg(mermaid)
     except ImportError as error:
         raise MissingExtra("--svg", "mmdr", "diagram") from error
-    path.write_text(picture, encoding="utf-8")
+    draft = Draft(path, store.resolve(), overwrite=overwrite)
+    with draft.made(SystemClock().now()):
+        draft.path.write_text(picture, encoding="utf-8")
     tell(f"Written to {path}.")

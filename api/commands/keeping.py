@@ -10,7 +10,7 @@ import msgspec
 
 from ...store.backup import backup as back_up
 from .codes import DONE, FAILED
-from .options import check_exists, command, json_option, open_reader, store_option
+from .options import check_exists, command, force_option, json_option, open_reader, store_option
 from .outcome import telling_errors
 from .progress import progress
 from .screen import Cell, Column, Screen
@@ -72,7 +72,7 @@ def verify(*, store: Path, as_json: bool) -> int:
 
 @command("backup", example="persistasaurus backup orders-monday.db --store orders.db")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Replace a file that has this name already.")
+@force_option
 @store_option
 @json_option
 @telling_errors

@@ -14,6 +14,7 @@ from .completion import complete_flows, complete_types
 from .documents import flow_document
 from .options import command, header_of, json_option, open_reader, store_option
 from .outcome import tell, telling_errors
+from .proposal import option
 from .screen import Cell, Column, Screen, styled
 from .times import ago
 
@@ -129,4 +130,4 @@ def _tell_rest(shown: list[Header], *, has_more: bool) -> None:
     if not shown:
         tell("No flows.")
     elif has_more:
-        tell(f"There are more: --after {shown[-1].stream}")
+        tell(f"There are more: {option('--after', shown[-1].stream)}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from rich_click import RichCommand
 
+from ...actors.door import is_text
 from ...actors.event_sourced import ACTOR_STATUS
 from ...flows.errors import FlowNotFound
 from ...store import StoreReader, StoreUnusable
@@ -18,7 +19,6 @@ from .completion import complete_flows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from ...store import Header
 
@@ -28,6 +28,7 @@ __all__ = [
     "check_exists",
     "command",
     "flow_argument",
+    "force_option",
     "header_of",
     "json_option",
     "login_name",
@@ -41,10 +42,28 @@ F = TypeVar("F", bound="Callable[..., Any]")
 STORE = click.Path(dir_okay=False, path_type=Path)
 
 
+class Command(RichCommand):
+    """A command that takes text, and files of any name; bytes that are no text are refused before it runs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line.
+
+        Raises:
+            UsageError: something on it is no text.
+        """
+        rest = super().parse_args(ctx, args)
+        for parameter in self.get_params(ctx):
+            given = ctx.params.get(parameter.name or "")
+            for value in cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,):
+                if isinstance(value, str) and not is_text(value):
+                    raise click.BadParameter(f"{value!a} is not UTF-8.", ctx, parameter)
+        return rest
+
+
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], RichCommand]:
     """Make a function a command that tells how it is used, and its exit codes."""
     epilog = f"Example: {example}\n\n{CODES}"
-    return click.command(name, cls=RichCommand, epilog=epilog)
+    return click.command(name, cls=Command, epilog=epilog)
 
 
 def store_option(function: F) -> F:
@@ -57,6 +76,17 @@ def store_option(function: F) -> F:
         default="flows.db",
         show_default=True,
         help="The store's file.",
+    )(function)
+
+
+def force_option(function: F) -> F:
+    """Let a command that writes a file replace one, but never one that belongs to the store that is read."""
+    return click.option(
+        "--force",
+        "--overwrite",
+        "overwrite",
+        is_flag=True,
+        help="Replace a file that has this name already.",
     )(function)
 
 

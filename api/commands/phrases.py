@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...flows import events
-from .printable import cut, printable
+from .printable import cut, one_line, printable
 from .times import local_time
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _detail(event: events.AnyEvent, length: int) -> str:  # noqa: C901, PLR0911 
         case events.FlowFailed():
             return _error(event.error, length)
         case events.Parked():
-            return f"{printable(event.reason)}: {cut(event.message, 2 * length)}"
+            return f"{printable(event.reason)}: {cut(one_line(event.message), 2 * length)}"
         case events.TimerSet():
             return f"until {local_time(event.due)}"
         case events.Paused() | events.Resumed() | events.Repaired():
@@ -65,11 +65,13 @@ def _detail(event: events.AnyEvent, length: int) -> str:  # noqa: C901, PLR0911 
 
 
 def _person(by: str, why: str, length: int) -> str:
-    return ": ".join(part for part in (f"by {cut(by, length)}" if by else "", cut(why, length)) if part)
+    return ": ".join(
+        part for part in (f"by {cut(one_line(by), length)}" if by else "", cut(one_line(why), length)) if part
+    )
 
 
 def _error(error: events.Failure, length: int) -> str:
-    return f"{printable(error.type)}: {cut(error.message, 2 * length)}"
+    return f"{printable(error.type)}: {cut(one_line(error.message), 2 * length)}"
 
 
 def _json(data: msgspec.Raw, length: int) -> str:

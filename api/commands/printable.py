@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["cut", "json_line", "printable", "printable_lines"]
+__all__ = ["cut", "json_line", "one_line", "printable", "printable_lines"]
 
 # With it emoji are joined to one; it steers nothing.
 _HARMLESS = frozenset("\u200d")
@@ -25,6 +25,11 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return the text with its lines, and all else that is no visible character written out."""
     return "\n".join(printable(line.replace("\t", "    ")) for line in text.split("\n"))
+
+
+def one_line(text: str) -> str:
+    """Return lines of prose as one, for places that have one only."""
+    return " ".join(line.strip() for line in text.split("\n") if line.strip())
 
 
 def cut(text: str, length: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import click
 import msgspec
@@ -31,7 +33,6 @@ from .times import instant, local_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
-    from typing import Any
 
     from ...actors.postbox import Posted
 
@@ -64,6 +65,16 @@ class Reaction(msgspec.Struct, frozen=True):
     duplicate: bool | None = None
 
 
+class _Bytes(click.ParamType[bytes]):
+    """An argument as it was typed, which need not be text."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        del param, ctx
+        return value if isinstance(value, bytes) else os.fsencode(value)
+
+
 def wait_options(function: F) -> F:
     """Let a command wait for the engine's answer, or not."""
     patience = click.option(
@@ -74,8 +85,13 @@ def wait_options(function: F) -> F:
         show_default=True,
         help="Seconds to wait for the engine's answer, when one has the store open.",
     )
-    none = click.option("--no-wait", "patience", flag_value=0.0, help="Wait for no answer.")
-    return patience(none(function))
+    none = click.option("--no-wait", "is_hurried", is_flag=True, help="Wait for no answer.")
+
+    @wraps(function)
+    def waiting(*args: Any, patience: float, is_hurried: bool, **kwargs: Any) -> Any:
+        return function(*args, patience=0.0 if is_hurried else patience, **kwargs)
+
+    return cast("F", patience(none(waiting)))
 
 
 @command(
@@ -83,7 +99,7 @@ def wait_options(function: F) -> F:
 )
 @flow_argument
 @click.argument("name")
-@click.argument("payload", metavar="[JSON]", default="{}")
+@click.argument("payload", metavar="[JSON]", default="{}", type=_Bytes())
 @click.option("--id", "signal_id", help="The same id again is the same signal: it is recorded once.")
 @wait_options
 @store_option
@@ -93,7 +109,7 @@ def signal(  # noqa: PLR0913 - click gives them by name
     *,
     flow: str,
     name: str,
-    payload: str,
+    payload: bytes,
     signal_id: str | None,
     patience: float,
     store: Path,
@@ -154,9 +170,9 @@ def _opened(store: Path) -> Generator[Postbox]:
             raise PersistasaurusError(str(error)) from error
 
 
-def _given(payload: str) -> bytes:
-    if payload != "-":
-        return payload.encode(errors="surrogateescape")
+def _given(payload: bytes) -> bytes:
+    if payload != b"-":
+        return payload
     data = sys.stdin.buffer.read(_SIZE_MAX + 1)
     if len(data) > _SIZE_MAX:
         raise SignalRejected(f"more than {_SIZE_MAX:,} bytes on the standard input; nothing was written")

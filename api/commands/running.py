@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -13,6 +12,7 @@ from .engine import Engine, Telling
 from .flow_modules import flows_of
 from .options import command, json_option, store_option
 from .outcome import tell, telling_errors
+from .proposal import proposed
 from .stopping import Stopping, code_of
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def introduce(flows: Sequence[FlowSource], store: Path) -> None:
     """Say what runs, and where."""
     names = ", ".join(definition.name for definition in Registry(tuple(flows)))
     tell(f"Running {names} on {store}. Ctrl-C stops it; from another terminal:")
-    tell(f"  {shlex.join(['persistasaurus', 'list', '--store', str(store)])}")
+    tell(f"  {proposed('list', store=store)}")
 
 
 def until_stopped(engine: Engine, stopping: Stopping) -> int:

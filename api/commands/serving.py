@@ -125,5 +125,6 @@ def _invite(url: str, store: Path, tokens: Path | None) -> None:
     token = f"$(cat {shlex.quote(str(beside))})" if tokens is None else "TOKEN"
     tell(f"Serving at {url}; the token is in {beside if tokens is None else tokens}. For example:")
     socket = url.removeprefix("http+unix://")
-    where = f"--unix-socket {shlex.quote(socket)} http://localhost" if socket != url else url
-    tell(f'  curl -H "Authorization: Bearer {token}" {where}/flows')
+    at = shlex.quote(f"{url}/flows")
+    where = f"--unix-socket {shlex.quote(socket)} http://localhost/flows" if socket != url else at
+    tell(f'  curl -H "Authorization: Bearer {token}" {where}')

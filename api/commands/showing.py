@@ -13,7 +13,7 @@ from .diagnosis import diagnose
 from .documents import FlowDocument, StepDocument, flow_document, payload, step_document
 from .options import command, flow_argument, json_option, store_option
 from .outcome import telling_errors
-from .printable import cut
+from .printable import cut, one_line
 from .screen import Cell, Column, Screen, styled
 from .times import ago, duration, local_time, zone
 
@@ -84,7 +84,10 @@ def _show(screen: Screen, case: Case) -> None:
         screen.table(columns, [_row(step, now) for step in picture.steps.values()])
     screen.line()
     for finding in diagnose(case):
-        screen.line(finding.text)
+        first, *more = finding.text.split("\n")
+        screen.line(first)
+        for line in more:
+            screen.line("  ", line)
     if not picture.completed:
         screen.line(Cell(f"What to do: {case.command('explain')}", "dim"))
 
@@ -109,7 +112,7 @@ def _row(step: StepPicture, now: int) -> list[str | Cell]:
 def _outcome(step: StepPicture) -> str:
     if step.result is not None:
         return _json(step.result)
-    return "" if step.error is None else cut(f"{step.error.type}: {step.error.message}", _LENGTH)
+    return "" if step.error is None else cut(one_line(f"{step.error.type}: {step.error.message}"), _LENGTH)
 
 
 def _json(data: bytes) -> str:

@@ -17,7 +17,7 @@ from ...store.export import export_file
 from ...store.importer import import_ as read_export
 from .codes import DONE, FAILED
 from .completion import complete_flows
-from .options import STORE, check_exists, command, json_option, store_option
+from .options import STORE, check_exists, command, force_option, json_option, store_option
 from .outcome import tell, telling_errors
 from .printable import json_line
 from .progress import progress
@@ -53,7 +53,7 @@ class ImportTold(msgspec.Struct, frozen=True):
 @command("export", example="persistasaurus export --store orders.db -o orders.jsonl")
 @click.argument("flows", nargs=-1, metavar="[FLOW]...", shell_complete=complete_flows)
 @click.option("-o", "--output", type=STORE, help="The file to write; without it, to the standard output.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that has this name already.")
+@force_option
 @click.option("--skip-damaged", is_flag=True, help="Leave damaged flows out, and tell which; exit code 1.")
 @store_option
 @json_option

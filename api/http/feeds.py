@@ -108,7 +108,7 @@ class AllFlows:
 
     def __init__(self, system: FlowSystem) -> None:
         self._system = system
-        self.flow_id = None
+        self.flow_id: str | None = None
         self._is_flow: dict[str, bool] = {}
 
     def read(self, after: int) -> Portion:

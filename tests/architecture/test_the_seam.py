@@ -57,7 +57,7 @@ ALLOWED = {
     ("api/http/body.py", "asyncio"): SERVED,
     ("api/http/follow.py", "asyncio"): SERVED,
     ("api/http/protection.py", "asyncio"): SERVED,
-    ("api/http/rates.py", "asyncio.Event"): SERVED,
+    ("api/http/rates.py", "asyncio"): SERVED,
     ("api/http/serving.py", "asyncio.run"): SERVED,
     ("api/http/tidings.py", "asyncio"): SERVED,
     ("store/forking.py", "threading"): "a fork waits for threads of the host, which no simulation has",

@@ -147,3 +147,21 @@ def test_letters_that_the_output_does_not_have_are_written_out(store: Path) -> N
 
     assert told.returncode == 0
     assert "\\u2192 5" in told.stdout
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_lists_each_option_once(name: str) -> None:
+    told = CliRunner().invoke(persistasaurus, [name, "--help"]).stdout
+
+    rows = [line.strip("│* ").split() for line in told.splitlines() if line.startswith("│")]
+    listed = [word for row in rows if row[0].startswith("--") for word in row[0].split(",")]
+    assert "--help" in listed
+    assert sorted(set(listed)) == sorted(listed), told
+
+
+@pytest.mark.parametrize("name", ["signal", "pause", "resume", "retry"])
+def test_help_says_how_to_wait_and_how_not_to(name: str) -> None:
+    told = CliRunner().invoke(persistasaurus, [name, "--help"]).stdout
+
+    assert told.count("--wait") == 1
+    assert told.count("--no-wait") == 1

@@ -8,9 +8,12 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from cli.shop import SumFlow
 from cli.terminal import COMMAND
 from click.shell_completion import ShellComplete
+from persistasaurus import FlowSystem
 from persistasaurus.api.commands.program import COMMANDS, persistasaurus
+from persistasaurus.store import Durability
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,3 +70,19 @@ def test_where_there_is_no_store_nothing_is_proposed_and_nothing_said(tmp_path: 
 
     assert (told.returncode, told.stdout.strip(), told.stderr) == (0, "", "")
     assert list(tmp_path.glob("*.db*")) == []
+
+
+def test_of_many_flows_the_newest_are_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "many.db"
+    monkeypatch.setenv("PERSISTASAURUS_STORE", str(path))
+    with FlowSystem(path, flows=[SumFlow], durability=Durability.MAY_LOSE_LAST_COMMITS) as system:
+        handles = [system.start(SumFlow.add, 1, flow_id=f"order-{n:04}") for n in range(2100)]
+        handles[-1].result(60)
+
+    assert proposed("show", incomplete="order-209") == [f"order-{n}" for n in range(2090, 2100)]
+    assert proposed("show", incomplete="order-0000") == ["order-0000"]
+    assert "order-2099" in proposed("show")
+    assert len(proposed("show")) == 50
+    assert proposed("show", incomplete="order-209'") == []
+    assert proposed("show", incomplete="\udcff") == []
+    assert proposed("list", "--type", incomplete="su") == ["sum"]

@@ -50,7 +50,7 @@ def test_a_store_in_order_is_all_right_and_people_see_a_line_for_each_thing(ask:
         "free space",
     } <= found.keys()
     assert found["engine"]["state"] == "ok"
-    assert "schema 2" in found["store"]["text"]
+    assert ", schema " in found["store"]["text"]
     assert len(told.stdout.splitlines()) >= len(found)
 
 

@@ -98,6 +98,53 @@ def test_a_store_is_never_backed_up_over_itself(ask: Ask, store: Path) -> None:
     assert len(flows_in(store)) == 8
 
 
+WRITING = [
+    ["backup", "{}"],
+    ["export", "-o", "{}"],
+    ["diagram", "sum-1", "--svg", "{}"],
+    ["diagram", "sum-1", "--json", "--svg", "{}"],
+]
+OURS = ["", "-wal", "-shm", ".lock", ".token", ".keys"]
+
+
+@pytest.mark.parametrize("force", [[], ["--force"], ["--overwrite"]], ids=" ".join)
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_no_command_writes_over_a_store_or_what_belongs_to_it(
+    ask: Ask, store: Path, tmp_path: Path, words: list[str], force: list[str]
+) -> None:
+    store.with_name("flows.db.token").write_text("secret")
+    store.with_name("flows.db.keys").write_text("secret")
+    link, twin = tmp_path / "link", tmp_path / "twin"
+    link.symlink_to(store)
+    twin.hardlink_to(store.with_name("flows.db.token"))
+    places = [link, twin, *(store.with_name(store.name + suffix) for suffix in OURS)]
+    before = {path: path.read_bytes() for path in places if path.exists()}
+
+    for place in places:
+        told = ask(*(word.format(place) for word in words), *force)
+
+        assert told.exit_code == 1, told.output
+        assert told.stderr.count("\n") == 1
+        assert {path: path.read_bytes() for path in before} == before
+    assert len(flows_in(store)) == 8
+
+
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_no_command_writes_over_a_file_unless_it_is_forced_to(
+    ask: Ask, tmp_path: Path, words: list[str]
+) -> None:
+    letter = tmp_path / "letter"
+    letter.write_text("Dear Ada")
+    asked = [word.format(letter) for word in words]
+
+    assert "exists already" in ask(*asked).stderr
+    assert letter.read_text() == "Dear Ada"
+    assert ask(*asked, "--force").exit_code == 0
+    assert letter.read_bytes() != b"Dear Ada"
+    assert letter.stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in tmp_path.iterdir() if "letter" in path.name) == ["letter"]
+
+
 # ------------------------------------------------------------------------------- export and import
 def test_what_is_exported_can_be_imported_elsewhere(ask: Ask, store: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.db"

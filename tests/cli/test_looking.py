@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from persistasaurus import Flow, FlowFailed, FlowSystem, flow, step, wait_for
 from persistasaurus.store import SqliteStore, schema
+from system.doubles import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +104,7 @@ def test_people_see_a_table_and_are_told_of_the_next_page(ask: Ask) -> None:
         "EVENT",
         "NEXT",
     ]
-    assert told.stdout.splitlines()[1].split()[:4] == ["order-1", "order", "running", "4"]
+    assert told.stdout.splitlines()[1].split()[:4] == ["order-1", "order", "waiting", "4"]
     assert told.stderr == "There are more: --after confirm-ada\n"
 
 
@@ -283,3 +286,47 @@ def test_a_file_that_is_no_store_is_exit_code_3_and_stays_as_it_is(
 def test_a_limit_of_nothing_is_wrong_usage(ask: Ask) -> None:
     assert ask("list", "--limit", "0").exit_code == 2
     assert ask("list", "--after", "nobody").exit_code == 1
+
+
+def test_prose_of_several_lines_is_shown_as_lines_or_as_one(ask: Ask, tmp_path: Path) -> None:
+    class Moody(Flow):
+        extra = False
+
+        @flow(name="moody")
+        async def go(self) -> None:
+            await self.first()
+            if Moody.extra:
+                await self.first()
+            await wait_for("word", str)
+
+        @step
+        def first(self) -> None: ...
+
+    class Wordy(Flow):
+        @flow(name="wordy")
+        async def go(self) -> None:
+            await self.explode()
+
+        @step
+        def explode(self) -> None:
+            raise ValueError("first line\nsecond line")
+
+    store = tmp_path / "moody.db"
+    logging.disable(logging.CRITICAL)
+    with FlowSystem(store, flows=[Moody, Wordy]) as system:
+        handle = system.start(Moody.go, flow_id="moody")
+        wait_until(lambda: handle.status == "waiting")
+        with pytest.raises(FlowFailed):
+            system.run(Wordy.go, flow_id="wordy")
+    Moody.extra = True
+    with FlowSystem(store, flows=[Moody, Wordy]) as system:
+        system.flow("moody").signal("word", "go on")
+        wait_until(lambda: system.flow("moody").status == "parked")
+    logging.disable(logging.NOTSET)
+
+    for flow_id in ("moody", "wordy"):
+        for words in (["show", flow_id], ["explain", flow_id], ["events", flow_id]):
+            told = ask(*words, "--store", store)
+            assert told.exit_code == 0
+            assert "\\n" not in told.stdout, words
+    assert "first line second line" in ask("show", "wordy", "--store", store).stdout

@@ -294,3 +294,21 @@ def test_a_failure_that_is_retried_is_not_shown_before_the_step_runs_again(store
     with StoreReader.open(path) as reader:
         assert list(reader.query("SELECT status, ended_at, error FROM steps")) == [("started", None, None)]
         assert list(reader.query("SELECT version FROM events WHERE void ORDER BY 1")) == [(2,), (3,)]
+
+
+@pytest.mark.parametrize("due", [253_402_300_800_000_000, 2**63 - 1])
+def test_what_is_due_when_no_calendar_goes_so_far_is_told_as_due_at_its_end(store, path, due):
+    bodies = [
+        {"type": "flow_started", "flow": "f", "args": {}, "seed": 1},
+        {"type": "timer_set", "timer": 1, "due": due},
+        {"type": "step_scheduled", "step": 1, "name": "later", "args": {}, "due": due},
+    ]
+    change = HeaderChange("waiting", StreamState.OPEN, due)
+    accept(store, create("odd", *[record(encode(body), kind=body["type"]) for body in bodies], change=change))
+
+    with StoreReader.open(path) as reader:
+        told = [
+            next(iter(reader.query(f"SELECT {column} FROM {view} WHERE flow_id = 'odd'").rows))[0]
+            for view, column in (("flows", "wake_at"), ("timers", "due_at"), ("steps", "due_at"))
+        ]
+    assert told == ["9999-12-31T23:59:59.999Z"] * 3
