@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +24,7 @@ from persistasaurus.store import (
     HeaderChange,
     NewRecord,
     SqliteStore,
+    StoreHalted,
     StoreLimits,
     StreamState,
 )
@@ -36,6 +41,22 @@ HEADERS = st.builds(
     st.none() | INSTANTS,
 )
 RECORDS = st.lists(st.builds(NewRecord, INSTANTS, st.sampled_from(["began", "went on"]), DATAS), max_size=3)
+STATEMENTS = [
+    "SELECT count(*) FROM record",
+    "VACUUM",
+    "ANALYZE",
+    "PRAGMA wal_checkpoint(TRUNCATE)",
+    "PRAGMA journal_mode = DELETE",
+    "CREATE TABLE IF NOT EXISTS theirs AS SELECT data FROM record",
+    "DROP TABLE IF EXISTS theirs",
+]
+ELSEWHERE = """
+import sqlite3, sys
+other = sqlite3.connect(sys.argv[1], timeout=0)
+try: other.execute(sys.argv[2]).fetchall()
+except sqlite3.OperationalError: pass
+other.close()
+"""
 
 
 @seeded
@@ -44,6 +65,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self._folder = TemporaryDirectory()
         self._deaths = 0
+        self._seconds = 0
         self.model = ModelStore()
 
     @initialize(on_disk=st.booleans())
@@ -55,7 +77,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _open(self) -> SqliteStore:
         lasting = Durability.MAY_LOSE_LAST_COMMITS
-        return SqliteStore.open(self.path or ":memory:", now=lambda: AT, durability=lasting, limits=LIMITS)
+        return SqliteStore.open(
+            self.path or ":memory:",
+            now=lambda: AT + self._seconds * 1_000_000,
+            durability=lasting,
+            limits=LIMITS,
+        )
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -135,6 +162,36 @@ class StoreMachine(RuleBasedStateMachine):
     def close_and_open(self) -> None:
         self.store.close()
         self.store = self._open()
+
+    # ------------------------------------------------------------------------------- interference
+    @precondition(lambda self: self.path is not None)
+    @rule(statement=st.sampled_from(STATEMENTS), in_this_process=st.booleans())
+    def somebody_else_uses_the_file(self, statement: str, in_this_process: bool) -> None:
+        """With an SQLite of their own; what they close takes POSIX locks away if it is in this process."""
+        if in_this_process:
+            other = sqlite3.connect(self.path, timeout=0)
+            with contextlib.suppress(sqlite3.OperationalError):
+                other.execute(statement).fetchall()
+            other.close()
+        else:
+            subprocess.run(
+                [sys.executable, "-c", ELSEWHERE, str(self.path), statement], check=True, timeout=60
+            )
+        self._seconds += 2
+        self.store.commit([])
+
+    @precondition(lambda self: self.path is not None)
+    @rule(taken=st.sampled_from([("-wal",), ("-shm",), ("-wal", "-shm")]))
+    def somebody_takes_the_log_away(self, taken: tuple[str, ...]) -> None:
+        for suffix in taken:
+            Path(f"{self.path}{suffix}").unlink()
+        self._seconds += 2
+        try:
+            self.store.commit([])
+        except StoreHalted:
+            self.store.reopen()
+        else:
+            raise AssertionError("it is not noticed")
 
     @precondition(lambda self: self.path is not None)
     @rule()

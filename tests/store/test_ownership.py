@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import stat
+import subprocess
 import sys
 
 import apsw
@@ -76,6 +78,60 @@ def test_a_file_with_two_names_is_refused(store, open_store, path, tmp_path):
     for name in (path, tmp_path / "other.db"):
         with pytest.raises(StoreUnusable, match="2 names"):
             open_store(name)
+
+
+def in_mount_namespace(*words):
+    """Run a command where it may mount what it likes, if the system lets this user."""
+    unshare = ("unshare", "--mount", "--map-root-user")
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
+        pytest.skip("needs a mount namespace of its own")
+    return subprocess.run([*unshare, *words], capture_output=True, text=True, check=False, timeout=60)
+
+
+MOUNTED = """
+mount --bind "$1" "$2" && exec "$3" -c '
+import sys
+from persistasaurus.store import SqliteStore, StoreReader
+for open in (lambda: SqliteStore.open(sys.argv[1], now=lambda: 0), lambda: StoreReader.open(sys.argv[1])):
+    try: open(); print("opened")
+    except Exception as error: print(type(error).__name__, error)
+' "$4"
+"""
+
+
+@linux
+def test_a_file_that_is_mounted_by_itself_is_refused(store, path, tmp_path):
+    accept(store, create())
+    store.close()
+    (tmp_path / "app").mkdir()
+    mounted = tmp_path / "app" / "flows.db"
+    mounted.touch()
+
+    told = in_mount_namespace("sh", "-c", MOUNTED, "sh", path, mounted, sys.executable, mounted)
+
+    assert re.fullmatch(
+        r"(StoreUnusable .* is mounted as a single file.*Mount the folder.*\n){2}", told.stdout
+    )
+    assert sorted(file.name for file in mounted.parent.iterdir()) == ["flows.db", "flows.db.lock"]
+
+
+@linux
+def test_a_folder_that_is_mounted_twice_has_one_owner(store, path, tmp_path):
+    (tmp_path / "app").mkdir()
+    mounted = tmp_path / "app" / path.name
+
+    told = in_mount_namespace("sh", "-c", MOUNTED, "sh", path.parent, mounted.parent, sys.executable, mounted)
+
+    assert told.stdout.startswith(f"StoreOwned {mounted} is in use by process {os.getpid()}")
+    assert told.stdout.endswith("opened\n")
+
+
+def test_where_the_system_does_not_tell_of_mounts_a_store_is_opened(path, open_store, monkeypatch):
+    monkeypatch.setattr(location, "_DESCRIPTORS", path.with_name("nothing"))
+    open_store().close()
+    monkeypatch.delattr(location.os, "O_PATH")
+
+    assert open_store().epoch == 2
 
 
 def test_a_relative_path_is_the_same_file(store, open_store, path, monkeypatch):
