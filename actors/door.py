@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..flows import FlowCall, FlowDefinition, Registry, SignalCall, SignalType
+from ..flows import FlowCall, FlowDefinition, Registry, SignalCall, SignalType, events
 from ..flows.duplicates import refuse_duplicates
 from ..flows.errors import (
     FlowDefinitionError,
@@ -18,6 +18,7 @@ from ..flows.errors import (
     Overloaded,
     PayloadError,
     QueryNotFound,
+    SignalNotFound,
     SignalRejected,
     StoreUnavailable,
     SystemClosed,
@@ -38,6 +39,7 @@ __all__ = ["Door", "checked_id", "outside_error"]
 _ID_LENGTH = 200
 _QUEUE_LIMIT = 100_000
 _KNOWN_TYPES = 10_000
+_AWAITED = events.kind(events.SignalAwaited(""))
 
 
 def checked_id(given: str, what: str) -> str:
@@ -185,6 +187,30 @@ class Door:
         except PayloadError as error:
             raise SignalRejected(f"{error}; nothing was written") from error
         return SignalCall(name, data)
+
+    def unknown_signal(self, flow_id: str, name: str) -> SignalNotFound | None:
+        """Return the error for a signal that the flow can never take; None: it can, or nobody can tell.
+
+        One that is parked may be waiting for other code, which may take others; and one that was started
+        with other code may have waited for it before.
+
+        Raises:
+            FlowNotFound: there is no such flow.
+        """
+        definition = self.registry.find(self._type_of(flow_id))
+        if definition is None or definition.takes_signal(name):
+            return None
+        try:
+            header = self._store.header(flow_id)
+            if header is None or header.status == "parked" or self._has_awaited(flow_id, name):
+                return None
+        except StoreError as error:
+            raise outside_error(flow_id, error) from error
+        return SignalNotFound(flow_id, name, definition.signal_names)
+
+    def _has_awaited(self, flow_id: str, name: str) -> bool:
+        records = (r for r in self._store.read(flow_id) if r.kind == _AWAITED)
+        return any(getattr(events.decode(record.data), "name", None) == name for record in records)
 
     def query_json(self, flow_id: str, name: str, args: bytes) -> JsonQuery:
         """Check the arguments of a query that come as a JSON object, by name.

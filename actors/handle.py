@@ -201,6 +201,7 @@ class FlowHandle(Generic[R]):
             FlowNotFound: there is no such flow; nothing was written.
             FlowEnded: the flow has ended; nothing was written.
             SignalRejected: the payload does not fit, or the id was used with another; nothing was written.
+            SignalNotFound: the flow can never wait for a signal of this name; nothing was written.
             Overloaded: too many signals wait for the flow; nothing was written.
             TimeoutError: there was no answer in time; the same again, with the same id, is safe.
         """
@@ -230,7 +231,7 @@ class FlowHandle(Generic[R]):
         """Send a signal whose payload is JSON; answers and raises as `signal` does.
 
         A declared signal takes an object of its parameters by name, or the bare value when it has one.
-        Unknown, missing and doubled fields are refused. Any other signal takes any JSON.
+        Unknown, missing and doubled fields are refused. One that is awaited by name takes any JSON.
         """
         reply = self._send_json(name, payload, signal_id)
         return _get(reply, timeout, "the signal was not confirmed")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..flows.errors import SystemClosed
-from ..store import Deliver, Delivered
+from ..store import Deliver, Delivered, NeverDelivered
 from .door import outside_error
 from .futures import Reply
 from .journal import Entry, tell
@@ -44,10 +44,19 @@ def from_microseconds(at: int) -> datetime:
 
 
 def send(system: FlowSystem, deliver: Deliver) -> Reply[Receipt]:
-    """Have a checked signal recorded; the reply comes when it is durable, and the flow has been rung for."""
+    """Have a checked signal recorded; the reply comes when it is durable, and the flow has been rung for.
+
+    One that the flow can never take is refused, unless it came before.
+    """
     reply: Reply[Receipt] = Reply()
+    refusal = system.door.unknown_signal(deliver.stream, deliver.name)
+    if refusal is not None:
+        deliver = msgspec.structs.replace(deliver, only_again=True)
 
     def done(outcome: Outcome) -> None:
+        if refusal is not None and isinstance(outcome, NeverDelivered):
+            reply.fail(refusal)
+            return
         if not isinstance(outcome, Delivered):
             reply.fail(outside_error(deliver.stream, outcome))  # pyright: ignore[reportArgumentType] - no append
             return

@@ -17,6 +17,7 @@ PersistasaurusError
 ├── FlowFailed              the flow ended with an error, which is told
 ├── FlowParked              the flow needs a person; the reason is told
 ├── SignalRejected          the signal's payload is not what the flow declares; nothing was written
+│   └── SignalNotFound      the flow never waits for a signal of this name; nothing was written
 ├── DeadlockError           the wait would never end; the message says what to do instead
 ├── Overloaded              too much at once; nothing was written, try again later
 ├── StoreUnavailable        nothing was written for certain, or the outcome is unknown: ask again
@@ -161,6 +162,22 @@ class FlowParked(PersistasaurusError):
 
 class SignalRejected(PersistasaurusError, ValueError):
     """The signal does not fit the flow, or its id was used with another payload; nothing was written."""
+
+
+class SignalNotFound(SignalRejected, LookupError):
+    """The flow never waits for a signal of this name; `known` are those that it does. Nothing was written."""
+
+    def __init__(self, flow_id: str, name: str, known: tuple[str, ...]) -> None:
+        from difflib import get_close_matches  # noqa: PLC0415 - only who has misspelt something needs it
+
+        close = get_close_matches(name, known, 1)
+        meant = f"Did you mean {close[0]!r}? " if close else ""
+        takes = ", ".join(map(repr, known)) or "none at all"
+        never = f"flow {flow_id!r} never waits for a signal {name!r}"
+        super().__init__(f"{never}. {meant}It takes {takes}; nothing was written")
+        self.flow_id = flow_id
+        self.name = name
+        self.known = known
 
 
 class Overloaded(PersistasaurusError):

@@ -16,6 +16,7 @@ from .payload import WIDEST_LIMITS, Codec, Parameters
 from .query import Query
 from .request import defined_at, is_in_flow
 from .signal import Signal
+from .signal_names import signal_names
 from .step import Step, refuse_assignment, takes_self
 
 if TYPE_CHECKING:
@@ -119,6 +120,24 @@ class FlowDefinition(Generic[P, R]):
     def signals(self) -> dict[str, Step[..., Any]]:
         """The steps that its signals run as, by the signals' names."""
         return {unit.name: unit for unit, is_signal in self._units() if is_signal}
+
+    @cached_property
+    def _known_names(self) -> frozenset[str] | None:
+        return signal_names(self)
+
+    def takes_signal(self, name: str) -> bool:
+        """Whether the flow can ever wait for a signal of this name, as far as its code tells."""
+        known = self._known_names
+        if name in self.signals or known is None or name in known:
+            return True
+        # Before it is said of any that it cannot: what the code has got hold of may have changed.
+        known = self.__dict__["_known_names"] = signal_names(self)
+        return known is None or name in known
+
+    @property
+    def signal_names(self) -> tuple[str, ...]:
+        """The names of the signals that it is known to wait for."""
+        return tuple(sorted({*self.signals, *(self._known_names or ())}))
 
     @cached_property
     def queries(self) -> dict[str, Query[..., Any]]:

@@ -37,6 +37,11 @@ class SignalWait(Request[T]):
         self._step = step
         self._codec = codec
 
+    @property
+    def name(self) -> str:
+        """The signal's name."""
+        return self._name
+
     def begin(self, driver: Driver, waiter: Waiter) -> None:
         """Wait, or take the oldest signal of that name that came early."""
         driver.begin_wait(self._name, self._step, self._codec, waiter)

@@ -17,6 +17,7 @@ import msgspec
 
 from ...flows import FlowMachine, Limits, events, messages
 from ...flows.commands import AskTurn, Decision, Reconcile, RunStep, Warn
+from ...flows.errors import SignalNotFound
 from ...flows.history import Recorded
 from ...flows.text import failure_of
 from ..seam import ManualClock
@@ -136,12 +137,16 @@ class FlowTestKit(Generic[R]):
         return self._tell(messages.StepErrored(run.number, attempt, failure_of(error), error))
 
     def signal(self, signal: Callable[[Unpack[Ts]], SignalCall[Any]], /, *args: *Ts) -> Decided:
-        """Have a signal arrive."""
+        """Have a signal arrive.
+
+        Raises:
+            SignalNotFound: the flow can never wait for one of this name.
+        """
         call = signal(*args)
         return self._arrive(call.name, call.data)
 
     def signal_named(self, name: str, payload: Any = None) -> Decided:
-        """Have a signal arrive that the flow waits for by its name."""
+        """Have a signal arrive that the flow waits for by its name; raises as `signal`."""
         return self._arrive(name, msgspec.json.encode(payload))
 
     def advance(self, by: timedelta | None = None, **parts: float) -> Decided:
@@ -205,6 +210,8 @@ class FlowTestKit(Generic[R]):
         return messages.Moment(self._clock.now(), self._clock.elapsed())
 
     def _arrive(self, name: str, data: bytes) -> Decided:
+        if not self.definition.takes_signal(name):
+            raise SignalNotFound(self.flow_id, name, self.definition.signal_names)
         self._entries += 1
         return self._tell(messages.SignalArrived(self._entries, name, f"signal-{self._entries}", data))
 

@@ -207,7 +207,7 @@ class LinkDesk:
         definition = self._system.door.registry.find(header.type)
         if action is None or header.state.is_over:
             return False
-        if isinstance(action.signal, str) or definition is None or action.signal_name in definition.signals:
+        if definition is None or definition.takes_signal(action.signal_name):
             return True
         logger.error("flow %r (%s) never waits for what action %r sends", flow_id, header.type, action.name)
         return False

@@ -35,6 +35,7 @@ from ...flows.errors import (
     PayloadError,
     PersistasaurusError,
     QueryNotFound,
+    SignalNotFound,
     SignalRejected,
     StoreUnavailable,
     SystemClosed,
@@ -164,6 +165,8 @@ def _rejected(error: SignalRejected) -> Refused:
     cause = error.__cause__
     if isinstance(cause, PayloadError):
         return translated(cause)
+    if isinstance(error, SignalNotFound):
+        return Refused(422, str(error), name="signal-not-found")
     return Refused(409, "the id was used before, for another signal; nothing was written", name="id-was-used")
 
 

@@ -63,6 +63,16 @@ def test_the_engine_takes_a_signal_and_answers(served: Path) -> None:
     assert "the same id is the same signal" in told.stdout
 
 
+def test_a_signal_that_its_flow_never_waits_for_is_refused(served: Path) -> None:
+    before = events_of(served, "confirm-bob")
+
+    told = order(served, "signal", "confirm-bob", "confrim", "true")
+
+    assert told.exit_code != 0
+    assert "Did you mean 'confirm'?" in told.stderr
+    assert events_of(served, "confirm-bob") == before
+
+
 @pytest.mark.parametrize(
     ("payload", "said"),
     [

@@ -76,6 +76,16 @@ def test_a_signal_that_does_not_fit_is_refused(
     assert system.flow("q-1").header().version == before
 
 
+def test_a_signal_that_its_flow_never_waits_for_is_refused_with_those_that_it_does(client: Client) -> None:
+    client.post("/flows", json=NEW)
+
+    refused = client.post("/flows/q-1/signals/anwser", json={"payload": {"text": "purr"}})
+
+    assert refused.status_code == 422
+    assert refused.json()["type"].endswith("signal-not-found")
+    assert "Did you mean 'answer'? It takes 'answer'" in refused.json()["detail"]
+
+
 def test_an_ended_flow_takes_no_signal(client: Client, system: FlowSystem) -> None:
     client.post("/flows", json=NEW)
     told(client, "q-1", "enough")

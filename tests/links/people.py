@@ -45,6 +45,10 @@ class DecisionFlow(Flow):
     def decide(self, approved: bool, at: datetime) -> bool:  # noqa: FBT001 - what the signal carries
         return approved
 
+    @signal
+    def remark(self, text: str) -> str:
+        return text
+
 
 ACTIONS = (
     Action(

@@ -227,7 +227,7 @@ def test_signals_that_the_flow_has_not_taken_yet_count_as_those_that_it_has(
 
 def test_signals_of_other_names_do_not_count(post: Post) -> None:
     handle = post.ask()
-    handle.signal("something else", 1)
+    handle.signal(DecisionFlow.remark, "by the way")
     until(lambda: "SignalReceived" in str(handle.events()))
 
     assert press(post, post.token("order-1", "approve")) == 303

@@ -73,7 +73,7 @@ class Start(Order):
 
 
 class Send(Order):
-    """Send a signal; `wrong`: its payload fits nothing that is declared, so it is refused."""
+    """Send a signal; `wrong`: its payload, or its name, fits nothing that is declared, so it is refused."""
 
     def __init__(self, flow_id: str, signal: Any, *args: Any, key: str, wrong: bool = False) -> None:
         self._flow_id = flow_id
@@ -85,7 +85,8 @@ class Send(Order):
     def ask(self, run: Run, system: FlowSystem) -> Any:
         handle: FlowHandle[Any] = FlowHandle(system, self._flow_id, "")
         if self._wrong:
-            return handle._send_json(self._signal.name, b'"no number"', self._key)
+            name = self._signal if isinstance(self._signal, str) else self._signal.name
+            return handle._send_json(name, b'"no number"', self._key)
         return handle._send(self._signal, self._args, self._key)
 
     def answered(self, run: Run, value: Any) -> bool:

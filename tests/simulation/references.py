@@ -43,6 +43,7 @@ def signalled() -> Scenario:
         Send(name, kind.confirm, 1, key="a"),
         Send(name, "more", "no number", key="x"),
         Send(name, kind.confirm, 0, key="w", wrong=True),
+        Send(name, "mroe", 2, key="m", wrong=True),
         Send(name, "more", 2, key="b"),
         Send(name, kind.confirm, 1, key="a"),
         Send(name, kind.confirm, 3, key="c"),

@@ -76,4 +76,5 @@ CAUGHT = {
     "only_the_first_signal_is_read": 0,
     "signals_dropped_at_failure": 10,
     "given_up_and_not_written": 2,
+    "unknown_name_accepted": 0,
 }

@@ -8,6 +8,7 @@ import msgspec
 from persistasaurus.actors import requests
 from persistasaurus.actors.answers import Answers
 from persistasaurus.actors.cell import Cell, Phase
+from persistasaurus.actors.door import Door
 from persistasaurus.actors.event_sourced import EventSourcedActor
 from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.recovery import Recovery
@@ -301,3 +302,9 @@ def arguments_changed_on_the_way(patch: pytest.MonkeyPatch) -> None:
         before(self, flow_id, run, attempt, *args)
 
     wrap(patch, StepDesk, "run", run)
+
+
+@bug
+def unknown_name_accepted(patch: pytest.MonkeyPatch) -> None:
+    """A signal is acknowledged, though its flow can never wait for one of that name."""
+    patch.setattr(Door, "unknown_signal", lambda *_: None)
