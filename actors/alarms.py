@@ -123,10 +123,23 @@ class Alarms:
             earliest = self._heap.next_instant()
             self._heap.push(alarm)
             if self._thread is None:
-                self._thread = start_thread(self._run, self._name, daemon=True)
+                self._start()
             elif earliest is None or instant < earliest:
                 self._changed.notify()
         return alarm
+
+    def start(self) -> None:
+        """Start the thread, so that no alarm will find that there is none to be had.
+
+        Raises:
+            RuntimeError: there is none to be had.
+        """
+        with self._changed:
+            if self._thread is None and not self._is_closed:
+                self._start()
+
+    def _start(self) -> None:
+        self._thread = start_thread(self._run, self._name, daemon=True)
 
     def close(self) -> None:
         """Fire nothing any more, and end the thread; waits for a callback that is running."""
@@ -180,6 +193,9 @@ class ManualAlarms:
             if not self._is_closed:
                 self._heap.push(alarm)
         return alarm
+
+    def start(self) -> None:
+        """Do nothing: there is no thread."""
 
     def next_instant(self) -> float | None:
         """Tell the instant of the next alarm."""

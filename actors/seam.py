@@ -303,6 +303,14 @@ class AlarmService(Protocol):
         """
         ...
 
+    def start(self) -> None:
+        """Take what it needs from the machine now, so that no alarm will lack it.
+
+        Raises:
+            RuntimeError: there is no thread to be had.
+        """
+        ...
+
     def close(self) -> None:
         """Fire nothing any more."""
         ...

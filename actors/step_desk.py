@@ -20,7 +20,7 @@ from ..flows.step import Done, StepContext
 from ..flows.step import enter as enter_step
 from ..flows.step import leave as leave_step
 from ..flows.text import storable
-from .executor import RemoteStepError, StepTask
+from .executor import RemoteStepError, StepCrashed, StepTask
 from .seam import Lock
 
 if TYPE_CHECKING:
@@ -228,8 +228,11 @@ def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded 
 
 
 def _is_final(run: StepRun, error: BaseException) -> bool:
+    """Tell whether it is not to be tried again, whatever number of attempts is left."""
     if isinstance(error, RemoteStepError):
         return error.is_final
+    if isinstance(error, StepCrashed) and (run.step.on_crash == "park" or run.step.reconcile is not None):
+        return True  # its effect may have happened, and it is not to run twice unseen
     try:
         return run.step.is_final(error)
     except Exception:  # noqa: BLE001 - it asks classes of the user's whether the error is one of theirs

@@ -7,6 +7,7 @@ had, for want of memory or files, the steps wait until they can.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ logger = logging.getLogger("persistasaurus")
 
 # What cancelled steps get for cleaning up when the loop is closed.
 _UNWIND_S = 0.5
+# A loop that has not come round for so long is blocked.
+_BLOCKED_S = 10.0
 
 
 class Loop:
@@ -47,6 +50,8 @@ class Loop:
         self._loop: AbstractEventLoop | None = None
         self._thread: Thread | None = None
         self._is_starting = False
+        self._is_watching = False
+        self._rounds = 0
         self._is_closed = False
         self._stopping = Event()
 
@@ -68,9 +73,34 @@ class Loop:
             self._waiting.append(run)
             if self._thread is None and not self._is_starting:
                 self._start()
+            if not self._is_watching:
+                self._watch()
             # Waking the loop costs a write to its pipe: one for all that arrive together.
             if len(self._waiting) == 1 and self._loop is not None:
                 self._loop.call_soon_threadsafe(self._begin_waiting)
+
+    def _watch(self) -> None:
+        """Look in a while whether the loop has begun anything. The caller holds the lock."""
+        self._is_watching = True
+        rounds, at = self._rounds, self._seam.clock.elapsed() + _BLOCKED_S
+        self._seam.alarms.call_at(at, lambda: self._look(rounds))
+
+    def _look(self, rounds: int) -> None:
+        with self._lock:
+            self._is_watching = False
+            if not self._waiting or self._loop is None or self._is_closed:
+                return
+            self._watch()
+            if rounds != self._rounds:
+                return
+            queued, names = len(self._waiting), Counter(run.task.name for run in self._tasks)
+        logger.warning(
+            "%d async steps wait: the loop that they run on has been blocked for %g s. One of those that run"
+            " (%s) computes or blocks without awaiting: make it `def`, or use asyncio.to_thread",
+            queued,
+            _BLOCKED_S,
+            ", ".join(f"{number} x {name!r}" for name, number in names.most_common(3)),
+        )
 
     def _start(self) -> None:
         """Start the thread, or set an alarm for the next try. The caller holds the lock."""
@@ -150,6 +180,7 @@ class Loop:
     def _begin_waiting(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, []
+            self._rounds += 1
             if self._loop is None:
                 return
             for run in waiting:

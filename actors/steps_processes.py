@@ -50,7 +50,11 @@ class ProcessRunner:
         self._child: Child | None = None
 
     def perform(self, run: Run) -> StepOutcome:
-        """Have the step run in the worker process. What becomes of that process is the outcome."""
+        """Have the step run in the worker process. What becomes of that process is the outcome.
+
+        Raises:
+            NotBegun: there is no process to be had.
+        """
         with self._lock:
             self._run = run
         try:
@@ -113,6 +117,9 @@ class ProcessRunner:
             return StepCrashed(f"step {run.task.name!r} was given up before it had a process: {error}")
         has_served = child.has_served
         end = self._end_child()
+        if not has_served and end == _KILLED and self._runs.is_under_way(run):
+            # By the kernel, for want of memory: the step has not begun.
+            raise NotBegun(self._shortage.strikes(MemoryError("a process was killed while it started")))
         message = f"the process of step {run.task.name!r} died: {end}"
         if not has_served:
             message += (
@@ -210,6 +217,9 @@ def _open_death(process: SpawnProcess) -> int | None:
         with suppress(OSError):
             return os.pidfd_open(process.pid)
     return None
+
+
+_KILLED = "killed by SIGKILL"
 
 
 def _told(code: int | None) -> str:

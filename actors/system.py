@@ -129,6 +129,7 @@ class FlowSystem:
                 path, now=self.seam.clock.now, durability=durability
             )
             self.door = Door(registry, self.store, limits)
+            self.seam.alarms.start()
             self._executor = executor or StepExecutor(
                 self.seam, max_threads=step_threads, max_processes=step_processes
             )

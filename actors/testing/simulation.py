@@ -69,6 +69,7 @@ class Simulation:
         self.commits = 0
         self.crashes = 0
         self.perform: Callable[[StepTask], Any] = perform
+        self.shortage: Callable[[], float] = float
         self.on_boot: list[Callable[[FlowSystem], None]] = []
         self.on_commit: list[Callable[[Sequence[Write], list[Outcome]], None]] = []
         self.before_turn: Callable[[], None] | None = None
@@ -113,6 +114,7 @@ class Simulation:
         )
         self.executor = SimulatedExecutor(schedule, seam)
         self.executor.perform = lambda task: self.perform(task)  # noqa: PLW0108 - it may be set later
+        self.executor.shortage = lambda: self.shortage()  # noqa: PLW0108 - as above
         self._system = system = FlowSystem(
             store=cast("EventStore", store),
             flows=self.flows,

@@ -40,6 +40,8 @@ class SimulatedExecutor:
         self._open: dict[_Run, float] = {}
         self._is_closed = False
         self.perform: Callable[[StepTask], Any] = perform
+        self.shortage: Callable[[], float] = float
+        """For how many seconds there is no thread or process for the next step, which waits."""
 
     def submit(self, task: StepTask, done: StepDone) -> None:
         """Have the task run, in a turn that is still to come.
@@ -50,8 +52,12 @@ class SimulatedExecutor:
         if self._is_closed:
             raise SystemClosed("the executor takes no more steps")
         run = _Run(self, task, done)
-        self._open[run] = self._seam.clock.elapsed()
-        self._schedule.add(run)
+        self._open[run] = now = self._seam.clock.elapsed()
+        wait_s = self.shortage()
+        if wait_s:
+            self._seam.alarms.call_at(now + wait_s, lambda: self._schedule.add(run))
+        else:
+            self._schedule.add(run)
 
     def running(self) -> tuple[RunningStep, ...]:
         """Tell which steps have begun, or are about to."""

@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
+from persistasaurus.actors import alarms as alarm_module
 from persistasaurus.actors.alarms import Alarms, ManualAlarms
 from persistasaurus.actors.seam import ManualClock, SystemClock
 from system.doubles import wait_until
@@ -250,3 +251,23 @@ def test_closing_real_alarms_waits_for_a_callback_that_is_running() -> None:
 
 def test_no_thread_is_started_before_the_first_alarm() -> None:
     assert Alarms(SystemClock())._thread is None
+
+
+def test_a_thread_that_was_started_early_is_the_only_one_and_none_is_started_after_close(
+    real: Alarms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fired, threads = threading.Event(), []
+    start = alarm_module.start_thread
+    monkeypatch.setattr(alarm_module, "start_thread", lambda *a, **k: threads.append(a) or start(*a, **k))
+    real.start()
+    real.start()
+
+    real.call_at(0.0, fired.set)
+
+    assert fired.wait(20)
+    assert len(threads) == 1
+    closed = Alarms(SystemClock())
+    closed.close()
+    closed.start()
+    ManualAlarms(ManualClock()).start()
+    assert len(threads) == 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Faults, Gate, MakeExecutor, Reports, Submit, step_threads
+from persistasaurus.actors import steps_processes
 from persistasaurus.flows.errors import SystemClosed
 
 if TYPE_CHECKING:
@@ -176,4 +177,21 @@ def test_the_loop_is_there_for_all_that_have_waited_for_it(
     faults.give("loop")
 
     assert len({done.wait_for(key).value for key in keys}) == 1
+    assert executor.queued == 0
+
+
+def test_a_process_that_the_kernel_kills_while_it_starts_is_started_again(
+    submit: Submit, done: Reports, monkeypatch: pytest.MonkeyPatch, executor: StepExecutor
+) -> None:
+    start, kills = steps_processes.Child._start, iter([True, True])
+
+    def start_and_kill(child: Any, given: Any) -> None:
+        start(child, given)
+        if next(kills, False):
+            child.process.kill()
+
+    monkeypatch.setattr(steps_processes.Child, "_start", start_and_kill)
+
+    assert done.wait_for(submit(**KINDS["process"])).value == b"ran"
+    assert next(kills, None) is None
     assert executor.queued == 0

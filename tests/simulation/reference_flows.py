@@ -223,7 +223,16 @@ class Failed(Steps):
 class Isolated(Steps):
     @flow(name="isolated")
     async def main(self, n: int) -> int:
-        return await self.add_isolated(await self.add_isolated(n))
+        self.kept = [0]
+        n = await self.add_kept(n)
+        self.kept = [*self.kept, n]
+        return await self.add_kept(n)
+
+    @step(isolated=True)
+    def add_kept(self, n: int) -> int:
+        world().touch()
+        assert current_step().idempotency_key.endswith(f"/{len(self.kept)}")
+        return n + len(self.kept)
 
 
 class Asynchronous(Steps):

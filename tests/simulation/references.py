@@ -164,7 +164,7 @@ def references() -> list[Scenario]:
         paused(),
         scenario("parked", flows.Parked, 3, effects=counted("parked", 1, 1)),
         failed(),
-        scenario("isolated", flows.Isolated, 3, effects=counted("isolated", 1, 1)),
+        scenario("isolated", flows.Isolated, 4, effects=counted("isolated", 1, 1)),
         scenario("asynchronous", flows.Asynchronous, [3, "StepTimeout"]),
         scenario("reconciled", flows.Reconciled, 3),
         asked(),

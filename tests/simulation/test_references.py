@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from typing import TYPE_CHECKING
+
 import pytest
 from persistasaurus.actors.testing.mortal import Death
 from persistasaurus.actors.testing.schedule import PROMPT, Pace
 from simulation.references import references
 from simulation.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SEED = 7
 LONG = 12
@@ -14,9 +20,12 @@ LATE = Pace(0.3, 0.01)
 NAMES = [scenario.name for scenario in references()]
 
 
-def play(name: str, *deaths: Death, pace: Pace = LATE, seed: int = SEED) -> Run:
+def play(
+    name: str, *deaths: Death, pace: Pace = LATE, seed: int = SEED, shortage: Callable[[], float] = float
+) -> Run:
     (scenario,) = (scenario for scenario in references() if scenario.name == name)
     run = Run(scenario, seed, pace=pace, deaths=deaths)
+    run.simulation.shortage = shortage
     try:
         run.play()
     except Exception as error:
@@ -42,6 +51,21 @@ def test_a_crash_at_any_commit_changes_nothing(name: str) -> None:
             assert play(name, Death(commit, is_durable=False)).simulation.crashes
         if commits < LONG or not commit % 2:
             assert play(name, Death(commit, is_durable=True), Death(commit + 1, is_durable=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shortage_of_threads_and_processes_changes_nothing_but_when(name: str) -> None:
+    for seed in range(3):
+        rng = random.Random(seed)
+        run = play(name, seed=seed, shortage=lambda rng=rng: rng.choice((0.0, 0.05, 5.0)))
+        commit = rng.randint(1, run.simulation.commits)
+        for is_durable in (False, True):
+            play(
+                name,
+                Death(commit, is_durable=is_durable),
+                seed=seed,
+                shortage=lambda rng=rng: rng.choice((0.0, 0.05, 5.0)),
+            )
 
 
 def test_there_is_a_reference_for_each_thing_that_a_flow_can_say() -> None:

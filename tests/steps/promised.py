@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ from time import sleep as block
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from persistasaurus import Flow, Retry, StepError, current_step, flow, now
+from persistasaurus import Done, Flow, Retry, StepError, current_step, flow, now, step
 from persistasaurus.flows.step import Step
 
 if TYPE_CHECKING:
@@ -369,3 +370,29 @@ class Promised(Tariffs):
     @in_all_kinds()
     def runs_again_in_doubt(self) -> str:
         return "ran"
+
+    async def _is_found_out(self, step: Any, path: str) -> Any:
+        return len(await step(path))
+
+    def find_out(self, path: str) -> Done:
+        return Done("x" * 20_000)
+
+    @in_all_kinds(reconcile=find_out)
+    def is_found_out(self, path: str) -> str:
+        return "ran"
+
+    # --------------------------------------------------------------------- when only its own process dies
+    @flow(name="dies alone")
+    async def dies_alone(self, path: str, *, careful: bool) -> list[Any]:
+        call = self.dies_and_may_not_run_twice(path) if careful else self.dies_once(path)
+        return [(await outcome(call))[0], attempts(path) - 1]
+
+    @step(isolated=True, retry=Retry(initial=SOON))
+    def dies_once(self, path: str) -> None:
+        if attempts(path) == 1:
+            os._exit(1)
+
+    @step(isolated=True, retry=Retry(initial=SOON), on_crash="park")
+    def dies_and_may_not_run_twice(self, path: str) -> None:
+        if attempts(path) == 1:
+            os._exit(1)

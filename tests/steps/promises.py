@@ -104,6 +104,6 @@ PROMISES = (
     Promise(
         "a dead process",
         "leaves it in doubt: `on_crash` and `reconcile` say what then",
-        {"runs_again_in_doubt": "ran", "is_parked_in_doubt": "ran"},
+        {"runs_again_in_doubt": "ran", "is_parked_in_doubt": "ran", "is_found_out": 3},
     ),
 )

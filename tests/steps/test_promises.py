@@ -91,6 +91,23 @@ def test_a_step_in_doubt_is_dealt_with_as_it_says(kind: str) -> None:
         die_once(world)
         assert world.run(Promised.go, "runs_again_in_doubt", kind, "") == "ran"
 
+    with World() as world:
+        die_once(world)
+        assert world.run(Promised.go, "is_found_out", kind, "") == 20_000
+    with World(limits=SMALL) as world:
+        die_once(world)
+        with pytest.raises(FlowParked, match=r"could not find out: PayloadError: .* the limit of 10,000"):
+            world.run(Promised.go, "is_found_out", kind, "")
+
+
+@pytest.mark.parametrize(("careful", "seen"), [(False, ["no error", 2]), (True, ["StepCrashed", 1])])
+def test_a_step_whose_own_process_dies_runs_again_unless_it_may_not_run_twice(
+    careful: Any, seen: list[Any], engine: FlowSystem, tmp_path: Path
+) -> None:
+    handle = engine.start(Promised.dies_alone(str(tmp_path / "attempts"), careful=careful))
+
+    assert handle.result(timeout=60) == seen
+
 
 def die_once(world: World) -> None:
     """Have the process die in the next step that runs."""

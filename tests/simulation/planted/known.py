@@ -54,6 +54,8 @@ CAUGHT = {
     "pause_lost_at_restart": 6,
     "timers_run_while_paused": 6,
     "changed_code_not_noticed": 51,
+    "isolated_step_on_a_fresh_flow": 113,
+    "isolated_step_with_the_context_of_another": 3,
     "acknowledge_before_commit": 0,
     "group_commit_acknowledges_early": 6,
     "signal_in_memory_only": 0,

@@ -13,9 +13,10 @@ from persistasaurus.flows.doubt import Verdict
 from persistasaurus.flows.execution import Execution
 from persistasaurus.flows.machine import FlowMachine
 from persistasaurus.flows.pending import Due, Phase, StepRun
+from persistasaurus.flows.remote_state import RemoteState
 from persistasaurus.flows.retry import Retry
 from persistasaurus.flows.signals import Mailboxes
-from persistasaurus.flows.step import StepContext
+from persistasaurus.flows.step import Step, StepContext
 from simulation.planted.planting import bug, wrap
 
 if TYPE_CHECKING:
@@ -221,3 +222,25 @@ def changed_code_not_noticed(patch: pytest.MonkeyPatch) -> None:
     """A history that the code does not follow is followed by what the code does."""
     patch.setattr("persistasaurus.flows.pending.Timer.matches", lambda *_: True)
     patch.setattr(StepRun, "matches", lambda *_: True)
+
+
+# ------------------------------------------------------------------------------------ isolated steps
+@bug
+def isolated_step_on_a_fresh_flow(patch: pytest.MonkeyPatch) -> None:
+    """An isolated step gets the flow as its class makes it, and nothing of what the body has assigned."""
+
+    def of(before: Any, instance: Any) -> RemoteState:
+        return msgspec.structs.replace(before(type(instance)()), kept={})
+
+    wrap(patch, RemoteState, "of", of)
+
+
+@bug
+def isolated_step_with_the_context_of_another(patch: pytest.MonkeyPatch) -> None:
+    """An isolated step is told that it is its flow's first, whichever it is."""
+
+    def job(before: Any, self: Any, *given: Any) -> bytes:
+        changed = [msgspec.structs.replace(g, step=1) if isinstance(g, StepContext) else g for g in given]
+        return before(self, *changed)
+
+    wrap(patch, Step, "job", job)
