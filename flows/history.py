@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import events
@@ -10,7 +11,7 @@ from .pending import StepRun, describe_wait
 from .request import NOWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from .pending import Doing
 
@@ -84,6 +85,22 @@ def _last(before: Sequence[Recorded], kind: str) -> int:
     return max(
         (getattr(r.event, kind, None) or 0 for r in before if isinstance(r.event, _BEGINNINGS)), default=0
     )
+
+
+def unread_signals(history: Sequence[Recorded], dead: Container[str]) -> Counter[str]:
+    """Count by name the signals of a history that no wait has taken; `dead` are keys of those given up.
+
+    Signals, waits and repairs are all of the history that is needed.
+    """
+    void = plan_of(history).void
+    received: Counter[str] = Counter()
+    awaited: Counter[str] = Counter()
+    for version, _, event in history:
+        if isinstance(event, events.SignalReceived) and event.key not in dead:
+            received[event.name] += 1
+        elif isinstance(event, events.SignalAwaited) and version not in void:
+            awaited[event.name] += 1
+    return received - awaited
 
 
 def failures_to_retry(history: Sequence[Recorded]) -> tuple[tuple[int, ...], int | None]:

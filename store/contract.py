@@ -299,8 +299,10 @@ class EventReader(Protocol):
         """
         ...
 
-    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
-        """Read dead letters, oldest first."""
+    def dead_letters(
+        self, *, stream: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[DeadLetter]:
+        """Read dead letters, of all streams or of one, oldest first."""
         ...
 
     def verify(self, on_progress: Progress | None = None) -> list[Corruption]:

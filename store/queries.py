@@ -67,6 +67,14 @@ LEFT JOIN inbox i ON i.id = d.inbox
 LEFT JOIN stream s ON s.id = i.stream
 WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
+_DEAD_LETTERS_OF: Final = """
+SELECT d.id, d.at, CAST(s.name AS BLOB), CAST(i.name AS BLOB), CAST(i.key AS BLOB),
+  CAST(i.data AS BLOB), CAST(d.reason AS BLOB)
+FROM stream s
+JOIN inbox i ON i.stream = s.id
+JOIN dead_letter d ON d.inbox = i.id
+WHERE s.name = ? AND d.id > ? ORDER BY d.id LIMIT ?
+"""
 
 _BEFORE_ALL: Final = -(2**63)
 _UNLIMITED: Final = -1
@@ -185,11 +193,17 @@ class Queries:
             entries.append(entry)
         return entries
 
-    def dead_letters(self, connection: apsw.Connection, after: int, limit: int) -> list[DeadLetter]:
+    def dead_letters(
+        self, connection: apsw.Connection, of: str | None, after: int, limit: int
+    ) -> list[DeadLetter]:
         """See `EventStore.dead_letters`."""
+        if of is None:
+            found = rows(connection, _DEAD_LETTERS, (after, limit))
+        else:
+            found = rows(connection, _DEAD_LETTERS_OF, (of, after, limit))
         return [
             DeadLetter(number, at, text(stream), text(name), text(key), data or b"", text(reason))
-            for number, at, stream, name, key, data, reason in rows(connection, _DEAD_LETTERS, (after, limit))
+            for number, at, stream, name, key, data, reason in found
         ]
 
     def _stream(self, connection: apsw.Connection, name: str) -> int:

@@ -82,9 +82,11 @@ class Reading(EventReader):
         """See `EventReader.inbox`."""
         return self._asked(lambda connection: self._queries.inbox(connection, stream, limit))
 
-    def dead_letters(self, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(
+        self, *, stream: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[DeadLetter]:
         """See `EventReader.dead_letters`."""
-        return self._asked(lambda connection: self._queries.dead_letters(connection, after, limit))
+        return self._asked(lambda connection: self._queries.dead_letters(connection, stream, after, limit))
 
     def verify(self, on_progress: Progress | None = None) -> list[Corruption]:
         """See `EventReader.verify`."""

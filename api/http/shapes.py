@@ -151,11 +151,15 @@ class Parking(Shape, frozen=True):
 
 
 class FlowDetails(FlowView, frozen=True):
-    """A flow, with its result when it has completed, its error when it has failed, and why it is parked."""
+    """A flow, with its result when it has completed, its error when it has failed, and why it is parked.
+
+    `unreadSignals` are those that it was sent and has not taken, if there are any: how many of each name.
+    """
 
     result: Raw | UnsetType = UNSET
     error: FlowError | UnsetType = UNSET
     parked: Parking | UnsetType = UNSET
+    unread_signals: dict[str, int] | UnsetType = UNSET
 
 
 class FlowOutcome(Shape, frozen=True):

@@ -11,6 +11,8 @@ from litestar.enums import MediaType
 from ...actors.handle import from_microseconds
 from ...actors.parking import last_word
 from ...flows import events
+from ...flows.history import Recorded, unread_signals
+from ...store import StoreError
 from .shapes import EventView, FlowDetails, FlowError, FlowOutcome, FlowView, Parking, Shape
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_failed = msgspec.json.Decoder(events.Failure).decode
 
 _ENDED: Final = ("completed", "failed", "parked")
+_SIGNALS: Final = ("signal_awaited", "signal_received", "repaired")
+_MOST: Final = 10_000
 
 
 def answer(shape: Shape, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
@@ -41,7 +45,7 @@ def view(header: Header) -> FlowView:
 
 def details(system: FlowSystem, header: Header) -> FlowDetails:
     """Show how a flow stands, and what has become of it. Reads the store."""
-    return FlowDetails(**_standing(header), **_ending(system, header))
+    return FlowDetails(**_standing(header), **_ending(system, header), **_unread(system, header))
 
 
 def outcome(system: FlowSystem, header: Header) -> FlowOutcome:
@@ -72,6 +76,22 @@ def _ending(system: FlowSystem, header: Header) -> dict[str, Any]:
             return {"error": FlowError(type=event.error.type, message=event.error.message)}
         case events.Parked() as event:
             return {"parked": Parking(reason=event.reason, message=event.message)}
+
+
+def _unread(system: FlowSystem, header: Header) -> dict[str, Any]:
+    """Count the signals that a flow has not taken; one that cannot be read shows the rest all the same."""
+    if header.status == "completed":
+        return {}
+    store, flow_id = system.store, header.stream
+    try:
+        records = [record for record in store.read(flow_id) if record.kind in _SIGNALS]
+        history = [Recorded(record.version, record.at, events.decode(record.data)) for record in records]
+        dead = {letter.key for letter in store.dead_letters(stream=flow_id, limit=_MOST)}
+        found = unread_signals(history, dead)
+        found.update(entry.name for entry in store.inbox(flow_id, limit=_MOST))
+    except (StoreError, msgspec.MsgspecError):
+        return {}
+    return {"unread_signals": dict(found)} if found else {}
 
 
 def shown_event(record: Record) -> dict[str, Any]:

@@ -297,6 +297,21 @@ def test_a_dead_letter_is_not_delivered_again(store):
     assert store.inbox(ADA) == []
 
 
+def test_dead_letters_of_one_stream_are_read(store):
+    for name in (ADA, BOB):
+        keys = [signal(f"mail-{n}", stream=name) for n in range(3)]
+        accept(store, create(name), *keys, append(1, record(), stream=name, change=ENDED))
+
+    first = store.dead_letters(stream=BOB, limit=2)
+    rest = store.dead_letters(stream=BOB, after=first[-1].id)
+
+    assert [(letter.stream, letter.key) for letter in (*first, *rest)] == [
+        (BOB, f"mail-{n}") for n in range(3)
+    ]
+    assert store.dead_letters(stream="nobody") == []
+    assert len(store.dead_letters()) == 6
+
+
 def test_dead_letters_are_read_page_by_page(store):
     accept(store, create(), *[signal(f"mail-{n}") for n in range(5)], append(1, record(), change=ENDED))
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from persistasaurus.flows import Flow, flow, gather, signal, wait_for
+import msgspec
+from persistasaurus.flows import Flow, events, flow, gather, signal, wait_for
+from persistasaurus.flows.history import Recorded, unread_signals
 from persistasaurus.flows.messages import Pause, Resume, SignalArrived
 from stories import Story, same_at_every_prefix
 
@@ -146,3 +148,20 @@ def test_names_that_are_waited_for_and_met_leave_nothing_behind() -> None:
     boxes = story.machine._execution.mailboxes
     assert not boxes._early
     assert not boxes._waits
+
+
+def test_signals_of_a_history_that_no_wait_has_taken_are_counted() -> None:
+    def received(key: str, name: str = "a") -> events.SignalReceived:
+        return events.SignalReceived(name, key, msgspec.Raw(b"1"))
+
+    told = [received("1"), events.SignalAwaited("a"), received("2"), received("3"), received("4", "b")]
+    undone = [
+        events.SignalAwaited("b"),
+        events.FlowFailed(events.Failure("E", "e")),
+        events.Repaired(since=6),
+    ]
+    history = [Recorded(version, 0, event) for version, event in enumerate([*told, *undone], 1)]
+
+    assert unread_signals(history[:5], ()) == {"a": 2, "b": 1}
+    assert unread_signals(history[:7], {"3"}) == {"a": 1}
+    assert unread_signals(history, {"3"}) == {"a": 1, "b": 1}

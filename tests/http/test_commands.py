@@ -86,6 +86,20 @@ def test_a_signal_that_its_flow_never_waits_for_is_refused_with_those_that_it_do
     assert "Did you mean 'answer'? It takes 'answer'" in refused.json()["detail"]
 
 
+def test_a_flow_shows_the_signals_that_it_has_not_taken(client: Client, system: FlowSystem) -> None:
+    client.post("/flows", json=NEW)
+    assert "unreadSignals" not in client.get("/flows/q-1").json()
+    client.post("/flows/q-1/pause")
+    told(client, "q-1", "purr", "purr", "enough")
+    wait_until(lambda: str(system.flow("q-1").events()).count("SignalReceived") == 3)
+
+    assert client.get("/flows/q-1").json()["unreadSignals"] == {"answer": 2}
+
+    client.post("/flows/q-1/resume")
+    system.flow("q-1").result(20)
+    assert "unreadSignals" not in client.get("/flows/q-1").json()
+
+
 def test_an_ended_flow_takes_no_signal(client: Client, system: FlowSystem) -> None:
     client.post("/flows", json=NEW)
     told(client, "q-1", "enough")
