@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..flows import events, messages
+from ..flows.culprit import differing_fields
 from ..flows.errors import FlowAlreadyExists, FlowEnded, PersistasaurusError, StoreUnavailable
 from . import requests
 from .event_sourced import ACTOR_STATUS
@@ -68,12 +69,14 @@ class Answers:
         """Answer a start of a flow that exists: the same again is fine."""
         actor = self._actor
         if actor.status == ACTOR_STATUS:
-            raise FlowAlreadyExists(actor.flow_id, "it is no flow")
+            raise FlowAlreadyExists(actor.flow_id, "it is not a flow, but an actor")
         first = events.decode(actor.around.home.store.read(actor.flow_id, limit=1)[0].data)
         if not isinstance(first, events.FlowStarted) or first.flow != request.type:
-            raise FlowAlreadyExists(actor.flow_id, f"it is no {request.type!r}")
+            other = repr(first.flow) if isinstance(first, events.FlowStarted) else "another"
+            raise FlowAlreadyExists(actor.flow_id, f"it is {other}, and not {request.type!r}")
         if not self._are_the_same(bytes(first.args), request):
-            raise FlowAlreadyExists(actor.flow_id, "it was started with other arguments")
+            differs = differing_fields(bytes(first.args), request.args)
+            raise FlowAlreadyExists(actor.flow_id, f"it was started with other arguments: {differs}")
         request.reply.resolve(None)
         actor.idle_or_not()
 

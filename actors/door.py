@@ -23,9 +23,10 @@ from ..flows.errors import (
     StoreUnavailable,
     SystemClosed,
 )
+from ..flows.flow import not_a_flow
 from ..flows.payload import Codec, check
 from ..flows.query import JsonQuery
-from ..flows.request import is_in_flow
+from ..flows.request import defined_at, is_in_flow
 from ..store import InboxFull, RecordTooLarge, SignalConflict, StoreError, StreamEnded, StreamNotFound
 from .event_sourced import ACTOR_STATUS
 
@@ -126,14 +127,25 @@ class Door:
         call = flow if isinstance(flow, FlowCall) else None
         definition = flow.definition if isinstance(flow, FlowCall) else flow
         if not isinstance(definition, FlowDefinition):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise FlowDefinitionError(f"{flow!r} is no flow: give a method or function that is made by @flow")
+            raise FlowDefinitionError(f"{flow!r} is not a flow: {not_a_flow(flow)}")
         if definition not in self.registry:
-            raise FlowDefinitionError(
-                f"{definition!r} is not registered: FlowSystem(..., flows=[...]) takes its class"
-            )
+            raise FlowDefinitionError(self._unknown(definition))
         call = call if call is not None else definition(*args, **kwargs)
         check(call.data, f"flow {definition.name!r}", self._limits)
         return call
+
+    def _unknown(self, definition: FlowDefinition[..., Any]) -> str:
+        """Say why a flow is not one of this system's, though it may look as if it were."""
+        known = self.registry.find(definition.name)
+        if known is None:
+            return f"{definition!r} is not registered: FlowSystem(..., flows=[...]) takes its class"
+        return (
+            f"{definition!r} at {defined_at(definition.function)} is not the one that this system was opened"
+            " with,"
+            f" which was defined at {defined_at(known.function)}. If it was defined anew since (a notebook's"
+            " cell"
+            " was run again, a module reloaded), close the system, and open it with the new class"
+        )
 
     def signal_call(
         self, flow_id: str, signal: SignalType[..., Any] | SignalCall[Any] | str, args: tuple[Any, ...]

@@ -8,7 +8,7 @@ import msgspec
 
 from ..flows import events
 from ..flows.errors import NondeterminismError, PersistasaurusError
-from ..flows.text import failure_of
+from ..flows.failure import failure_of
 from ..store import HeaderChange, RecordCorrupt, StoreError, StreamState
 
 if TYPE_CHECKING:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
+from ..flows.ancestry import ancestry_of
 from ..flows.errors import PayloadError, PersistasaurusError, SystemClosed
 from ..flows.events import Failure
+from ..flows.failure import line_of
 from ..flows.messages import Reconciled, ReconcileFailed, StepErrored, StepSucceeded
 from ..flows.step import Done, StepContext
 from ..flows.step import enter as enter_step
@@ -241,11 +243,12 @@ def _is_final(run: StepRun, error: BaseException) -> bool:
 
 def _failure(outcome: StepOutcome) -> Failure:
     error = outcome.error
+    assert error is not None, "an outcome without an error is no failure"
+    trace = storable(outcome.traceback)
     if isinstance(error, RemoteStepError):
-        name, text = error.type_name, error.message
-    else:
-        name, text = type(error).__name__, _text(error)
-    return Failure(storable(name), storable(text), storable(outcome.traceback))
+        return Failure(storable(error.type_name), storable(error.message), trace, error.line, error.ancestry)
+    kind = type(error)
+    return Failure(storable(kind.__name__), storable(_text(error)), trace, line_of(error), ancestry_of(kind))
 
 
 def _text(error: BaseException | None) -> str:

@@ -67,13 +67,24 @@ class NotBegun(Exception):
 class RemoteStepError(PersistasaurusError):
     """The step raised in a worker process. Only text comes back from there, never the exception."""
 
-    def __init__(self, type_name: str, message: str, traceback: str, *, is_final: bool = False) -> None:
+    def __init__(  # noqa: PLR0913 - what is known of an exception that is not here
+        self,
+        type_name: str,
+        message: str,
+        traceback: str,
+        *,
+        is_final: bool = False,
+        line: str = "",
+        ancestry: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(f"{type_name}: {message}")
         self.type_name = type_name
         self.message = message
         self.traceback = traceback
         self.is_final = is_final
         """Whether the step says, there, that it is not to be tried again."""
+        self.line = line
+        self.ancestry = ancestry
 
 
 class StepTask(msgspec.Struct, frozen=True, kw_only=True, eq=False):

@@ -10,7 +10,8 @@ from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from .errors import AlreadyAwaitedError, NotDurableError
+from .errors import AlreadyAwaitedError
+from .foreign import not_durable, not_gathered
 from .request import NOWHERE, Location, Request
 
 if TYPE_CHECKING:
@@ -355,9 +356,9 @@ def check_awaitables(awaitables: Sequence[Any]) -> None:
         AlreadyAwaitedError: one of them was awaited before, or is there twice.
     """
     seen: set[int] = set()
-    for awaitable in awaitables:
+    for place, awaitable in enumerate(awaitables, 1):
         if not isinstance(awaitable, Awaitable):
-            raise not_durable(awaitable)
+            raise not_gathered(awaitable, place)
         key = id(cast("object", awaitable))
         if key in seen or _was_awaited(cast("Awaitable[Any]", awaitable)):
             raise AlreadyAwaitedError(
@@ -371,37 +372,3 @@ def _was_awaited(awaitable: Awaitable[Any]) -> bool:
     if type(awaitable) is CoroutineType:
         return getcoroutinestate(cast("Coroutine[Any, Any, Any]", awaitable)) != CORO_CREATED
     return isinstance(awaitable, Request) and cast("Request[Any]", awaitable).is_begun
-
-
-def not_durable(request: object) -> NotDurableError:
-    """Return the error for an await of something that would be lost with the process."""
-    if request is None:
-        what = "a bare yield, as in asyncio.sleep(0)"
-    else:
-        what = f"{type(request).__module__}.{type(request).__qualname__}"
-    return NotDurableError(
-        f"a flow awaited {what}, which is not durable. Await steps, signals, sleep(), gather() or wait_for()"
-        " of persistasaurus instead; whatever does I/O belongs into a step, which may be `async def`"
-    )
-
-
-_REPLACEMENTS = {
-    "create_future": "asyncio.sleep() and futures: await persistasaurus.sleep() instead",
-    "create_task": "asyncio tasks: await persistasaurus.gather() instead",
-    "run_in_executor": "threads: make the function a step instead",
-    "time": "the loop's clock: use persistasaurus.now() instead",
-    "call_later": "the loop's timers: await persistasaurus.sleep() instead",
-}
-
-
-class NoLoop:
-    """Stands where asyncio looks for its running loop while a flow runs, and refuses everything."""
-
-    def __getattr__(self, name: str) -> Any:
-        """Refuse, naming the durable replacement."""
-        instead = _REPLACEMENTS.get(name, "asyncio: await something durable, and do I/O in a step, instead")
-        raise NotDurableError(f"a flow is driven by its history and not by asyncio. It used {instead}")
-
-    def __hash__(self) -> int:
-        """Refuse being looked up, as asyncio.timeout() and asyncio.current_task() do."""
-        raise NotDurableError("a flow is driven by its history and not by asyncio; it has no asyncio task")

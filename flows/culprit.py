@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 60
 _LOOKED_AT = 100_000
+_FIELDS = 5
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _in_other_words(value: Any) -> Any:
@@ -88,6 +90,22 @@ def first_nonfinite(value: Any) -> tuple[str, str] | None:
             ahead += [(path, item) for item in cast("set[Any]", part)]
         ahead += [(path + step, child) for step, child in _children(part)]
     return None
+
+
+def differing_fields(before: bytes, after: bytes) -> str:
+    """Say in which fields two JSON objects differ, each as it was and as it is given now, both shortened."""
+    ours: dict[str, msgspec.Raw] = _decode_fields(before)
+    theirs: dict[str, msgspec.Raw] = _decode_fields(after)
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    said = [f"{name} was {_field(ours, name)} and is {_field(theirs, name)} now" for name in names]
+    return "; ".join(said[:_FIELDS]) + ("; ..." if len(said) > _FIELDS else "")
+
+
+def _field(fields: dict[str, msgspec.Raw], name: str) -> str:
+    if name not in fields:
+        return "left out"
+    text = bytes(fields[name]).decode(errors="replace")
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def is_same_in_other_zones(before: Any, after: Any) -> bool:

@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .ancestry import is_recorded_as
+
 if TYPE_CHECKING:
     from .events import Failure
     from .request import Location
@@ -80,8 +82,9 @@ class PayloadError(PersistasaurusError, ValueError):
 class StepError(PersistasaurusError):
     """A step has failed for good. Raised in the flow, at the await, live and in each replay alike.
 
-    `type` is the name of the exception's class, so that a flow can tell errors apart without
-    anything but text being stored.
+    The exception itself is gone: only text is stored. `except ConnectionError` around a step catches nothing;
+    write `except StepError as error`, and ask `error.is_a(ConnectionError)`. `type` is the name of the
+    exception's class, and `line` the place in the step's code where it was raised.
     """
 
     def __init__(self, step: int, name: str, failure: Failure) -> None:
@@ -91,6 +94,19 @@ class StepError(PersistasaurusError):
         self.type = failure.type
         self.message = failure.message
         self.traceback = failure.traceback
+        self.line = failure.line
+        self._failure = failure
+
+    def is_a(self, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+        """Tell whether the step raised an exception of a class, or of a subclass: `isinstance`, as recorded.
+
+        Classes are told apart by module and name, and those of the script that is run by name alone. One that
+        has been moved or renamed since is another.
+
+        Raises:
+            TypeError: it is not an exception class, or a tuple of them.
+        """
+        return is_recorded_as(self._failure, kind)
 
 
 class NondeterminismError(PersistasaurusError):
@@ -140,14 +156,31 @@ class FlowEnded(PersistasaurusError):
 
 
 class FlowFailed(PersistasaurusError):
-    """The flow has failed: an error left its body. `type` and `message` are that error's."""
+    """The flow has failed: an error left its body. `type`, `message` and `line` are that error's."""
 
     def __init__(self, flow_id: str, failure: Failure) -> None:
-        super().__init__(f"flow {flow_id!r} failed: {failure.type}: {failure.message}")
+        at = f" at {failure.line}" if failure.line else ""
+        super().__init__(f"flow {flow_id!r} failed{at}: {failure.type}: {failure.message}{_hint(failure)}")
         self.flow_id = flow_id
         self.type = failure.type
         self.message = failure.message
         self.traceback = failure.traceback
+        self.line = failure.line
+        self._failure = failure
+
+    def is_a(self, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+        """Tell whether the error was of a class, or of a subclass of it; as `StepError.is_a` does."""
+        return is_recorded_as(self._failure, kind)
+
+
+def _hint(failure: Failure) -> str:
+    """Say how to catch what has left a flow, since the step's own exception is not what the flow gets."""
+    if failure.type != StepError.__name__:
+        return ""
+    return (
+        "\n  A flow catches it with `except StepError as error`, and tells kinds apart with"
+        " `error.is_a(ConnectionError)`; the step's own exception is not raised in the flow."
+    )
 
 
 class FlowParked(PersistasaurusError):

@@ -22,11 +22,17 @@ ParkReason: TypeAlias = Literal[
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """An exception as it is stored: text only."""
+    """An exception as it is stored: text only.
+
+    `line` is the place in the user's code (file and line) that it comes from, where that is known; `ancestry`
+    names its classes where they are not Python's own.
+    """
 
     type: str
     message: str
     traceback: str = ""
+    line: str = ""
+    ancestry: tuple[str, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

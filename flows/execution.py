@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from . import events
-from .branch import Branch, Ended, Gathered, NoLoop, RunQueue, check_awaitables
+from .branch import Branch, Ended, Gathered, RunQueue, check_awaitables
 from .echo import Expected
 from .errors import PayloadError, StepError
+from .failure import failure_of
+from .foreign import NoLoop, advice_on
 from .pending import Due, Ending, Phase, StepRun, Timer, Wait
-from .request import enter
+from .request import defined_at, enter, text_of
 from .signals import Mailboxes
-from .text import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -289,12 +290,14 @@ class Execution:
         try:
             data, _ = self._definition.result.seal(result, self._payload_limits)
         except PayloadError as error:
-            self._crash(error)
+            # Its line is gone: the body has ended.
+            line = text_of(defined_at(self._definition.function))
+            self._end(events.FlowFailed(msgspec.structs.replace(failure_of(error), line=line)))
         else:
             self._end(events.FlowCompleted(msgspec.Raw(data)))
 
     def _crash(self, error: BaseException) -> None:
-        self._end(events.FlowFailed(failure_of(error), failed_step(error)))
+        self._end(events.FlowFailed(failure_of(error, advice_on(error)), failed_step(error)))
 
     def _end(self, event: events.FlowCompleted | events.FlowFailed) -> None:
         """Come to the end: whatever else could go on, does not, live and in each replay alike."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from functools import cached_property
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
@@ -13,9 +14,9 @@ from .annotations import result_hint
 from .decoration import check_async, check_function, check_name, check_options
 from .errors import FlowDefinitionError, NotDurableError
 from .payload import WIDEST_LIMITS, Codec, Parameters
-from .query import Query
+from .query import Query, QueryType
 from .request import defined_at, is_in_flow
-from .signal import Signal
+from .signal import Signal, SignalType
 from .signal_names import signal_names
 from .step import Step, refuse_assignment, takes_self
 
@@ -340,7 +341,7 @@ def definitions_of(entry: type[Flow] | FlowDefinition[..., Any]) -> list[FlowDef
     if not found:
         raise FlowDefinitionError(
             f"{entry!r} is not a flow: it is neither made by @flow nor a class with a method that is."
-            f" {_instead(entry)}"
+            f" {not_a_flow(entry)}"
         )
     return found
 
@@ -357,16 +358,20 @@ def _listed(flows: Any) -> list[Any]:
     return list(cast("Iterable[Any]", flows))
 
 
-def _instead(entry: object) -> str:
-    """Say what was meant by something that is no flow."""
+def not_a_flow(entry: object) -> str:
+    """Say what was meant by something that is given as a flow, and is not one."""
     if isinstance(entry, Flow):
         return f"Give the class, {type(entry).__name__}, and no instance: each flow gets one of its own"
-    if isinstance(entry, FlowCall):
-        return "Give the flow without calling it"
-    if isinstance(entry, (Step, Signal, Query)):
-        return "Give the class that it is in; steps of a module need not be given at all"
     if inspect.isclass(entry) and issubclass(entry, Flow):
+        made = [name for name in dir(entry) if isinstance(getattr(entry, name, None), FlowDefinition)]
+        if made:
+            return f"Give the method: {entry.__name__}.{made[0]}"
         return "Put @flow over the `async def` method that is its body"
-    if inspect.isfunction(entry):
-        return "Put @flow over the function"
-    return "Give classes that derive from Flow"
+    meant = {
+        (FlowCall, CoroutineType): "Give the flow without calling it",
+        (Step, Signal, SignalType, Query, QueryType): "Give the flow that it is of, or that calls it",
+        (FunctionType,): "Put @flow over the function",
+        (str,): "Flows are given as they are defined; start_json starts them by name",
+    }
+    said = (instead for kinds, instead in meant.items() if isinstance(entry, kinds))
+    return next(said, "Give classes that derive from Flow, or functions made by @flow")

@@ -28,12 +28,13 @@ from .doubt import Verdict, judge, parked_for
 from .echo import Expected, Recorder, instant
 from .errors import FlowEnded, NotInFlowError, PayloadError
 from .execution import Execution
+from .failure import failure_of
 from .history import Recorded, plan_of
 from .limits import DEFAULT, LengthWatch, Limits
 from .pending import Due, Phase, StepRun
 from .repair import repair_of
 from .step import frozen
-from .text import failure_of, storable
+from .text import storable
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence

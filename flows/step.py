@@ -6,7 +6,7 @@ import inspect
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import cached_property, lru_cache
-from types import MemberDescriptorType
+from types import CoroutineType, MemberDescriptorType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -297,7 +297,17 @@ class Step(Generic[P, R]):
     def run(self, view: Any, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
         """Run a `def` step to its sealed result. Whatever its code raises goes to the caller."""
         result = self.parameters.call(values, view) if self.is_method else self.parameters.call(values)
+        if type(result) is CoroutineType:
+            self._refuse_coroutine(cast("CoroutineType[Any, Any, Any]", result))
         return self.result.seal(result, limits)
+
+    def _refuse_coroutine(self, result: CoroutineType[Any, Any, Any]) -> NoReturn:
+        result.close()
+        raise FlowDefinitionError(
+            f"step {self.name!r} at {defined_at(self.function)} is `def`, and returned a coroutine,"
+            f" {result.__qualname__}(), of which nothing has run: make it `async def`, and await that"
+            " there. If a decorator has made it `def`, make its wrapper `async def`"
+        )
 
     async def run_async(self, view: Any, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
         """Run an `async def` step to its sealed result."""
@@ -342,6 +352,12 @@ class BoundStep(Generic[P, R]):
             PayloadError: an argument cannot be stored; nothing was written.
         """
         return self._step.bind_to(self._instance, args, kwargs)
+
+    # Type checkers know that it cannot be awaited; who has none hears it here.
+    if not TYPE_CHECKING:
+
+        def __await__(self) -> None:
+            raise TypeError(f"{self!r} was awaited without being called: await self.{self._step.name}(...)")
 
     def __repr__(self) -> str:
         return f"<step {self._step.name!r} of {type(self._instance).__name__}; call and await it>"

@@ -18,8 +18,8 @@ import msgspec
 from ...flows import FlowMachine, Limits, events, messages
 from ...flows.commands import AskTurn, Decision, Reconcile, RunStep, Warn
 from ...flows.errors import SignalNotFound
+from ...flows.failure import failure_of
 from ...flows.history import Recorded
-from ...flows.text import failure_of
 from ..seam import ManualClock
 from ..sending import from_microseconds
 from .doubles import step_of

@@ -112,6 +112,7 @@ def _end(case: Case) -> Iterator[Finding]:
             command=case.command("retry", why="..."),
             step=event.step,
             since=utc(at),
+            line=error.line or event.error.line,
             error=error,
         )
 

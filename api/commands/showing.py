@@ -88,6 +88,8 @@ def _show(screen: Screen, case: Case) -> None:
         screen.line(first)
         for line in more:
             screen.line("  ", line)
+        if finding.kind == "failed" and finding.line:
+            screen.line(Cell(f"  at {finding.line}", "dim"))
     if not picture.completed:
         screen.line(Cell(f"What to do: {case.command('explain')}", "dim"))
 

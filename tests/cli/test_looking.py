@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -167,6 +168,13 @@ def test_what_can_be_done_is_a_command_that_can_be_copied(ask: Ask, store: Path)
     assert "It waits for signal 'confirm' since" in told.stdout
     assert f"persistasaurus signal confirm-ada confirm JSON --store {store}" in told.stdout
     assert "No process has the store open" in told.stdout
+
+
+@pytest.mark.parametrize("command", ["show", "explain"])
+def test_a_failed_flow_is_told_with_the_line_of_its_code(ask: Ask, command: str) -> None:
+    told = ask(command, "failing-1")
+
+    assert re.search(r"^  at shop\.py:\d+$", told.stdout, re.MULTILINE)
 
 
 def test_why_a_flow_stands_is_told_to_programs_by_kind(ask: Ask) -> None:

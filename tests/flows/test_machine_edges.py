@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from persistasaurus.flows import Done, Flow, branch, events, flow, gather, signal, sleep, step, wait_for
-from persistasaurus.flows.branch import Branch, Ended, NoLoop, RunQueue
+from persistasaurus.flows.branch import Branch, Ended, RunQueue
 from persistasaurus.flows.errors import NondeterminismError, NotDurableError, StepError
 from persistasaurus.flows.events import Failure
+from persistasaurus.flows.foreign import NoLoop
 from persistasaurus.flows.messages import Moment, Pause, Reconciled, ReconcileFailed, Resume, Turn
 from persistasaurus.flows.payload import Codec
 from persistasaurus.flows.pending import Due

@@ -94,7 +94,7 @@ def test_start_with_an_id_that_exists_returns_that_flow_when_type_and_arguments_
     assert kinds(first).count("flow_started") == 1
     with pytest.raises(FlowAlreadyExists, match="other arguments"):
         system.start(Waits.main, 2, flow_id="same")
-    with pytest.raises(FlowAlreadyExists, match=r"no 'HelloWorldFlow"):
+    with pytest.raises(FlowAlreadyExists, match=r"not 'HelloWorldFlow"):
         system.start(HelloWorldFlow.say_hello, flow_id="same")
 
 
