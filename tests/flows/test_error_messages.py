@@ -365,7 +365,6 @@ def raised(error):
         (Declined(), (Declined, ValueError), (Expired,)),
         (TimeoutError(), (TimeoutError, asyncio.TimeoutError, OSError), (ConnectionError,)),
         (httpx.ConnectTimeout("late"), (httpx.TimeoutException, httpx.HTTPError), (TimeoutError, OSError)),
-        (KeyboardInterrupt(), (KeyboardInterrupt, BaseException), (Exception,)),
     ],
     ids=lambda value: type(value).__name__,
 )
