@@ -371,4 +371,4 @@ def check_awaitables(awaitables: Sequence[Any]) -> None:
 def _was_awaited(awaitable: Awaitable[Any]) -> bool:
     if type(awaitable) is CoroutineType:
         return getcoroutinestate(cast("Coroutine[Any, Any, Any]", awaitable)) != CORO_CREATED
-    return isinstance(awaitable, Request) and cast("Request[Any]", awaitable).is_begun
+    return isinstance(awaitable, Request) and awaitable.is_begun

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
 
@@ -49,10 +50,10 @@ class Flow:
         object.__delattr__(self, name)
 
 
-class FlowCall(msgspec.Struct, Generic[R], frozen=True):
+class FlowCall(msgspec.Struct, Generic[R_co], frozen=True):
     """A flow with its arguments, ready for `FlowSystem.start`."""
 
-    definition: FlowDefinition[..., R]
+    definition: FlowDefinition[..., R_co]
     data: bytes
 
     # Type checkers know that it cannot be awaited; who has none hears it here.
@@ -73,7 +74,7 @@ class FlowCall(msgspec.Struct, Generic[R], frozen=True):
             )
 
 
-class FlowDefinition(Generic[P, R]):
+class FlowDefinition(Generic[P, R_co]):
     """The definition of a flow, as `@flow` makes it.
 
     For a method there is one for each class that it is looked up on: `SignupFlow.sign_up`.
@@ -83,7 +84,7 @@ class FlowDefinition(Generic[P, R]):
 
     def __init__(
         self,
-        function: Callable[P, Coroutine[Any, Any, R]],
+        function: Callable[P, Coroutine[Any, Any, R_co]],
         *,
         name: str | None = None,
         owner: type | None = None,
@@ -91,7 +92,7 @@ class FlowDefinition(Generic[P, R]):
         self.function = function
         self.owner = owner
         self._chosen = name
-        self._of: dict[type, FlowDefinition[..., R]] = {}
+        self._of: dict[type, FlowDefinition[..., R_co]] = {}
         self.__doc__ = function.__doc__
         check_function("flow", function)
         check_async(function)
@@ -218,11 +219,11 @@ class FlowDefinition(Generic[P, R]):
         """Make the instance that one flow will run on."""
         return self.owner() if self.is_method and self.owner is not None else None
 
-    def body(self, instance: Any, values: msgspec.Struct) -> Coroutine[Any, Any, R]:
+    def body(self, instance: Any, values: msgspec.Struct) -> Coroutine[Any, Any, R_co]:
         """Return the flow's coroutine, not yet started."""
         return self.parameters.call(values, instance) if self.is_method else self.parameters.call(values)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> FlowCall[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> FlowCall[R_co]:
         """Bind and seal the arguments of a new flow.
 
         Raises:
@@ -233,8 +234,8 @@ class FlowDefinition(Generic[P, R]):
         return FlowCall(self, data)
 
     def __get__(
-        self: FlowDefinition[Concatenate[S, Q], R], instance: S | None, owner: type[S]
-    ) -> FlowDefinition[Q, R]:
+        self: FlowDefinition[Concatenate[S, Q], R_co], instance: S | None, owner: type[S]
+    ) -> FlowDefinition[Q, R_co]:
         """Return the definition of this flow for the class that it is looked up on."""
         known: Any = self._of.get(owner)
         if known is None:

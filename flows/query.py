@@ -21,32 +21,35 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+C_co = TypeVar("C_co", covariant=True)
+D_co = TypeVar("D_co", covariant=True)
 S = TypeVar("S")
 
 
-class QueryCall(msgspec.Struct, Generic[R], frozen=True):
+class QueryCall(msgspec.Struct, Generic[R_co], frozen=True):
     """A query with its arguments, ready for `handle.query`."""
 
-    query: Query[..., R]
+    query: Query[..., R_co]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
 
-class QueryType(Generic[P, R]):
+class QueryType(Generic[P, R_co]):
     """A flow's query, as seen from outside."""
 
-    def __init__(self, query: Query[..., R]) -> None:
+    def __init__(self, query: Query[..., R_co]) -> None:
         self.query = query
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> QueryCall[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> QueryCall[R_co]:
         """Bind arguments, which are not stored and may be anything."""
         return QueryCall(self.query, args, kwargs)
 
 
-class Query(Generic[P, R]):
+class Query(Generic[P, R_co]):
     """The definition of a query, as `@query` makes it."""
 
-    def __init__(self, function: Callable[P, R]) -> None:
+    def __init__(self, function: Callable[P, R_co]) -> None:
         check_function("query", function)
         self.function = function
         self.name = function.__name__
@@ -75,9 +78,11 @@ class Query(Generic[P, R]):
         return f"<query {self.name!r}>"
 
     @overload
-    def __get__(self: Query[Concatenate[S, Q], R], instance: None, owner: type[S]) -> QueryType[Q, R]: ...
+    def __get__(
+        self: Query[Concatenate[S, Q], R_co], instance: None, owner: type[S]
+    ) -> QueryType[Q, R_co]: ...
     @overload
-    def __get__(self: Query[Concatenate[S, Q], R], instance: S, owner: type[S]) -> Callable[Q, R]: ...
+    def __get__(self: Query[Concatenate[S, Q], R_co], instance: S, owner: type[S]) -> Callable[Q, R_co]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
         """On the class: what `handle.query` takes. On a flow: the method itself."""
         return QueryType[..., Any](self) if instance is None else MethodType(self.function, instance)
@@ -86,6 +91,18 @@ class Query(Generic[P, R]):
         """Answer from the state of a flow, which the query may read and not assign to."""
         function: Callable[..., Any] = self.function
         return function(frozen(instance, self.name), *args, **kwargs)
+
+
+if TYPE_CHECKING:
+
+    class QueryMethod(Generic[C_co, D_co]):
+        """A query of a class, as type checkers see it: without `self`, so that subclasses may override it."""
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> C_co: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> D_co: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
 
 
 class JsonQuery:
@@ -113,7 +130,9 @@ class JsonQuery:
         return repr(self._query)
 
 
-def query(function: Callable[P, R], /) -> Query[P, R]:
+def query(
+    function: Callable[Concatenate[S, P], R], /
+) -> QueryMethod[Callable[P, QueryCall[R]], Callable[P, R]]:
     """Make a method a query: it reads the flow's state between two steps, and changes nothing.
 
     It runs on one of the threads that drive flows, so it must not block.
@@ -121,4 +140,5 @@ def query(function: Callable[P, R], /) -> Query[P, R]:
     Raises:
         FlowDefinitionError: it is no plain method.
     """
-    return Query(function)
+    made: Any = Query(function)
+    return made

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .payload import Codec
     from .step import Step
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Waiter(Protocol):
@@ -148,7 +148,7 @@ def defined_at(function: Any) -> Location:
     return NOWHERE if code is None else Location(code.co_filename, code.co_firstlineno)
 
 
-class Request(Generic[T]):
+class Request(Generic[T_co]):
     """Something durable that a flow can await, once. Nothing happens before."""
 
     __slots__ = ("is_begun",)
@@ -159,7 +159,7 @@ class Request(Generic[T]):
     def __init__(self) -> None:
         self.is_begun = False
 
-    def __await__(self) -> Generator[Request[Any], T, T]:
+    def __await__(self) -> Generator[Request[Any], Any, T_co]:
         """Hand over to the driver, and return what it answers."""
         if _driver.get() is None:
             driver(repr(self))

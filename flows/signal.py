@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+C_co = TypeVar("C_co", covariant=True)
 S = TypeVar("S")
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class SignalWait(Request[T]):
+class SignalWait(Request[T_co]):
     """A wait for one signal; what it returns is the signal's payload, or what its step made of it."""
 
     __slots__ = ("_codec", "_name", "_step")
@@ -50,17 +52,17 @@ class SignalWait(Request[T]):
         return f"<wait for signal {self._name!r}; await it>"
 
 
-class SignalCall(msgspec.Struct, Generic[R], frozen=True):
+class SignalCall(msgspec.Struct, Generic[R_co], frozen=True):
     """A signal with its payload, ready to be sent with `handle.signal`."""
 
     name: str
     data: bytes
 
 
-class SignalType(Generic[P, R]):
+class SignalType(Generic[P, R_co]):
     """A flow's signal, as seen from outside: `SignupFlow.confirm_email_address`."""
 
-    def __init__(self, step: Step[..., R]) -> None:
+    def __init__(self, step: Step[..., R_co]) -> None:
         self.step = step
 
     @property
@@ -68,7 +70,7 @@ class SignalType(Generic[P, R]):
         """The name under which it is sent."""
         return self.step.name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> SignalCall[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> SignalCall[R_co]:
         """Bind and check the payload.
 
         Raises:
@@ -83,18 +85,18 @@ class SignalType(Generic[P, R]):
         return f"<signal {self.name!r}>"
 
 
-class SignalStep(Step[P, R]):
+class SignalStep(Step[P, R_co]):
     """What a signal's payload runs as."""
 
     kind = "signal"
 
 
-class Signal(Generic[P, R]):
+class Signal(Generic[P, R_co]):
     """The definition of a signal, as `@signal` makes it: a wait, then a step with the signal's values."""
 
     def __init__(self, function: Callable[P, Any], **options: Any) -> None:
         check_function("signal", function)
-        self.step: Step[..., R] = SignalStep[..., R](function, **options)
+        self.step: Step[..., R_co] = SignalStep[..., R_co](function, **options)
         if not self.step.is_method:
             raise FlowDefinitionError(
                 f"signal {self.step.name!r} at {defined_at(function)}: a signal is a method of a flow's"
@@ -107,23 +109,25 @@ class Signal(Generic[P, R]):
         self.step.__set_name__(owner, name)
 
     @cached_property
-    def type(self) -> SignalType[..., R]:
+    def type(self) -> SignalType[..., R_co]:
         """The signal as seen from outside."""
         return SignalType(self.step)
 
     @overload
-    def __get__(self: Signal[Concatenate[S, Q], R], instance: None, owner: type[S]) -> SignalType[Q, R]: ...
+    def __get__(
+        self: Signal[Concatenate[S, Q], R_co], instance: None, owner: type[S]
+    ) -> SignalType[Q, R_co]: ...
     @overload
     def __get__(
-        self: Signal[Concatenate[S, Q], R], instance: S, owner: type[S]
-    ) -> Callable[[], SignalWait[R]]: ...
+        self: Signal[Concatenate[S, Q], R_co], instance: S, owner: type[S]
+    ) -> Callable[[], SignalWait[R_co]]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
         """On the class: the signal to be sent. On a flow: what it awaits, without arguments."""
         if instance is None:
             return self.type
         step = self.step
 
-        def wait(*args: Any, **kwargs: Any) -> SignalWait[R]:
+        def wait(*args: Any, **kwargs: Any) -> SignalWait[R_co]:
             if args or kwargs:
                 raise TypeError(
                     f"signal {step.name!r} is awaited without arguments: await"
@@ -135,19 +139,35 @@ class Signal(Generic[P, R]):
         return wait
 
 
+if TYPE_CHECKING:
+
+    class SignalMethod(Generic[C_co, R_co]):
+        """A signal of a class, as type checkers see it: without `self`, so it can be overridden."""
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> C_co: ...
+        @overload
+        def __get__(self, instance: object, owner: type) -> Callable[[], SignalWait[R_co]]: ...
+        def __get__(self, instance: Any, owner: Any) -> Any: ...
+
+
 class SignalDecorator(Protocol):
     """What `@signal(...)` with options is."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Signal[P, R]: ...
+    def __call__(
+        self, function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
+    ) -> SignalMethod[SignalType[P, R], R]: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Signal[P, R]: ...
+    def __call__(self, function: Callable[Concatenate[S, P], R], /) -> SignalMethod[SignalType[P, R], R]: ...
 
 
 @overload
-def signal(function: Callable[P, Coroutine[Any, Any, R]], /) -> Signal[P, R]: ...
+def signal(
+    function: Callable[Concatenate[S, P], Coroutine[Any, Any, R]], /
+) -> SignalMethod[SignalType[P, R], R]: ...
 @overload
-def signal(function: Callable[P, R], /) -> Signal[P, R]: ...
+def signal(function: Callable[Concatenate[S, P], R], /) -> SignalMethod[SignalType[P, R], R]: ...
 @overload
 def signal(*, name: str | None = None) -> SignalDecorator: ...
 def signal(function: Any = None, /, **options: Any) -> Any:

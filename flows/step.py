@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
 
 OnCrash: TypeAlias = Literal["retry", "park"]
@@ -106,12 +107,12 @@ def current_step() -> StepContext:
     return context
 
 
-class StepCall(Request[R]):
+class StepCall(Request[R_co]):
     """A call of a step, to be awaited in the flow. Nothing happens before it is."""
 
     __slots__ = ("_data", "_step")
 
-    def __init__(self, step: Step[..., R], data: bytes) -> None:
+    def __init__(self, step: Step[..., R_co], data: bytes) -> None:
         self.is_begun = False
         self._step = step
         self._data = data
@@ -124,7 +125,7 @@ class StepCall(Request[R]):
         return f"<call of step {self._step.name!r}; await it>"
 
 
-class Step(Generic[P, R]):
+class Step(Generic[P, R_co]):
     """The definition of a step, as `@step` makes it. Calling it in a flow makes a `StepCall`."""
 
     no_value = "call it, and await the call"
@@ -158,6 +159,10 @@ class Step(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = Parameters(function, f"{self.kind} {self.name!r}", skip_self=self.is_method)
         self.__doc__ = function.__doc__
+        # As functools.wraps does it. To type checkers a step is a function: inspect.unwrap() gives its own.
+        self.__wrapped__ = function
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
         self._is_prepared = False
         self._check()
 
@@ -245,7 +250,7 @@ class Step(Generic[P, R]):
             return True
         return self.retry is not None and not self.retry.covers(error)
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R]:
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R_co]:
         """Bind and seal the arguments of a call.
 
         Raises:
@@ -259,7 +264,7 @@ class Step(Generic[P, R]):
         parameters = self.parameters
         return StepCall(self, current.seal(parameters.codec, parameters.bind(args, kwargs)))
 
-    def bind_to(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R]:
+    def bind_to(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R_co]:
         """Bind a call on a flow, which has to be the one that is running.
 
         Raises:
@@ -280,16 +285,16 @@ class Step(Generic[P, R]):
             " functions: call the other's `.function`, or move the call into the flow"
         )
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R_co]:
         """Call a module-level step, in a flow."""
         if self.is_method:
             raise NotInFlowError(f"step {self.name!r} is called on a flow: await self.{self.name}(...)")
         return self.bind(args, kwargs)
 
     @overload
-    def __get__(self, instance: None, owner: type) -> Step[P, R]: ...
+    def __get__(self, instance: None, owner: type) -> Step[P, R_co]: ...
     @overload
-    def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: type[S]) -> BoundStep[Q, R]: ...
+    def __get__(self: Step[Concatenate[S, Q], R_co], instance: S, owner: type[S]) -> BoundStep[Q, R_co]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
         """Bind to the flow that the step belongs to."""
         return self if instance is None else BoundStep(self, instance)
@@ -333,18 +338,18 @@ class Step(Generic[P, R]):
         return f"<step {self.name!r}>"
 
 
-class BoundStep(Generic[P, R]):
+class BoundStep(Generic[P, R_co]):
     """A step of one flow, as `self.step` in its body."""
 
     __slots__ = ("_instance", "_step")
 
     no_value = "call it, and await the call"
 
-    def __init__(self, step: Step[..., R], instance: Any) -> None:
+    def __init__(self, step: Step[..., R_co], instance: Any) -> None:
         self._step = step
         self._instance = instance
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R_co]:
         """Make the call, to be awaited.
 
         Raises:
@@ -367,15 +372,17 @@ class StepDecorator(Protocol):
     """What `@step(...)` with options is."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, StepCall[R]]: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, StepCall[R]]: ...
 
 
+# To type checkers a step is a function that returns a call, and so, in a class, a method: subclasses may
+# override it as methods are overridden, which no type of an object would allow, `self` being part of it.
 @overload
-def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, StepCall[R]]: ...
 @overload
-def step(function: Callable[P, R], /) -> Step[P, R]: ...
+def step(function: Callable[P, R], /) -> Callable[P, StepCall[R]]: ...
 @overload
 def step(
     *,

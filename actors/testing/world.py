@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Self, Unpack
 
-    from ...flows import Flow, FlowDefinition, SignalCall, Step
+    from ...flows import Flow, FlowDefinition, SignalCall, Step, StepCall
     from ...flows.history import Recorded
     from ...store.contract import Outcome, Write
     from ..steps_task import StepTask
@@ -199,7 +199,7 @@ class World:
 
     # ------------------------------------------------------------------------------------- doubles
     @overload
-    def double(self, step: Step[..., R]) -> StepDouble[R]: ...
+    def double(self, step: Callable[..., StepCall[R]]) -> StepDouble[R]: ...
     @overload
     def double(self, step: SignalType[..., R]) -> StepDouble[R]: ...
     def double(self, step: Any) -> StepDouble[Any]:

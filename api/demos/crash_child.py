@@ -8,6 +8,7 @@ other side can kill it at exactly the moment that it chooses, and sees each effe
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from datetime import timedelta
@@ -83,14 +84,16 @@ def watched_signup(wire: Wire, delay: timedelta) -> type[SignupFlow]:
         return run
 
     class WatchedSignup(SignupFlow):
-        create_user_record = step(name="create_user_record")(watched(SignupFlow.create_user_record.function))
+        create_user_record = step(name="create_user_record")(
+            watched(inspect.unwrap(SignupFlow.create_user_record))
+        )
         send_welcome_email = step(name="send_welcome_email", delay=delay)(
-            watched(SignupFlow.send_welcome_email.function)
+            watched(inspect.unwrap(SignupFlow.send_welcome_email))
         )
         confirm_email_address = signal(name="confirm_email_address")(
             watched(SignupFlow.confirm_email_address.step.function)
         )
-        finalize_signup = step(name="finalize_signup")(watched(SignupFlow.finalize_signup.function))
+        finalize_signup = step(name="finalize_signup")(watched(inspect.unwrap(SignupFlow.finalize_signup)))
 
     return WatchedSignup
 

@@ -6,7 +6,7 @@ All of it comes from the log: nothing about a sign-up is kept in memory.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from litestar import Request, Response, get, post
@@ -30,6 +30,7 @@ from .told import answer
 
 if TYPE_CHECKING:
     from ...actors import FlowSystem
+    from ...flows import Step
     from ...store import Header
 
 __all__ = ["SIGNUP_ROUTES"]
@@ -38,7 +39,7 @@ Asking = Request[Any, Any, Any]
 _TAG: Final = "examples"
 _TYPE: Final = SignupFlow.sign_up.name
 _CONFIRM: Final = SignupFlow.confirm_email_address.name
-_CREATE: Final = SignupFlow.create_user_record.name
+_CREATE: Final = cast("Step[..., int]", SignupFlow.create_user_record).name
 # The id that links for people send it under, too: whoever comes first has confirmed.
 _SIGNAL_ID: Final = link_signal_id(_CONFIRM)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from datetime import datetime, timedelta
 
@@ -56,7 +57,7 @@ def signup_flow(delay: timedelta) -> type[SignupFlow]:
 
     class Delayed(SignupFlow):
         send_welcome_email = step(name="send_welcome_email", delay=delay)(
-            SignupFlow.send_welcome_email.function
+            inspect.unwrap(SignupFlow.send_welcome_email)
         )
 
     return Delayed

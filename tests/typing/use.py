@@ -121,6 +121,95 @@ class SignupFlow(Flow):
         return self.mails[-last:]
 
 
+# ----------------------------------------------------------------------------------------- overrides
+class SpecialSignup(SignupFlow):
+    @flow(name="special")
+    async def sign_up_specially(self, user_name: str, email: str) -> int:
+        assert_type(await self.create_user_record(user_name, email), int)
+        assert_type(await self.confirm_email_address(), datetime)
+        assert_type(self.sent(2), list[str])
+        await self.create_user_record(1, email)  # error: wrong argument to an overridden step
+        return 0
+
+    @step
+    def create_user_record(self, user_name: str, email: str) -> int:
+        return 0
+
+    @step(retry=Retry(max_attempts=9))
+    def send_welcome_email(self, user_id: int, email: str) -> None: ...
+
+    @step
+    def fetch(self, user_id: int) -> str:
+        return ""
+
+    @signal
+    async def confirm_email_address(self, confirmed_at: datetime) -> datetime:
+        return confirmed_at
+
+    @signal(name="approval")
+    def approve(self, by: str, *, granted: bool = True) -> bool:
+        return not granted
+
+    @query
+    def sent(self, last: int) -> list[str]:
+        return []
+
+
+class WiderSignup(SpecialSignup):
+    @step
+    def create_user_record(self, user_name: str | None, email: str, age: int = 0) -> bool:
+        return bool(age)
+
+    @query
+    def sent(self, last: int = 3) -> list[str]:
+        return []
+
+
+class WrongSignup(SignupFlow):
+    @step
+    def create_user_record(self, user_name: bytes, email: str) -> int:  # error: takes something else
+        return 0
+
+    @step
+    async def fetch(self, user_id: int) -> int:  # error: returns something else
+        return 0
+
+    @signal(name="approval")
+    def approve(self, by: str, *, granted: bool = True) -> str:  # error: returns something else
+        return by
+
+    @query
+    def sent(self, last: str) -> list[str]:  # error: takes something else
+        return []
+
+
+class Charging:
+    """A part of flows that is no flow itself."""
+
+    @step
+    def charge_it(self, cents: int) -> int:
+        return cents
+
+
+class ChargingFlow(Charging, Flow):
+    @flow
+    async def go(self) -> int:
+        await self.charge_it("1")  # error: wrong argument to a mixin's step
+        return await self.charge_it(1)
+
+
+@step
+def show_anything(what: Any, more: dict[str, Any]) -> int:
+    return len(f"{what}{more}")
+
+
+@flow
+async def shows_anything(what: Any) -> int:
+    assert_type(await show_anything(what, more={}), int)
+    await show_anything(what, more="")  # error: wrong argument beside one of any type
+    return await show_anything(what={}, more=what)
+
+
 @flow
 async def order(account: str, cents: int) -> int:
     paid, rate, page = await gather(charge(account, cents), quote(cents), render("<p>"))
@@ -173,6 +262,11 @@ def starting(system: FlowSystem) -> None:
     assert_type(system.run(order(cents=100, account="ada")), int)
     assert_type(system.flow("signup-ada"), FlowHandle[Any])
 
+    assert_type(system.start(SpecialSignup.sign_up, "ada", "x"), FlowHandle[int])
+    assert_type(system.run(shows_anything, 3), int)
+    assert_type(SignupFlow.confirm_email_address.name, str)
+
+    system.start(SpecialSignup.sign_up, "ada")  # error: missing argument of an overridden flow
     system.start(SignupFlow.sign_up)  # error: missing arguments
     system.start(SignupFlow.sign_up, "ada")  # error: missing argument
     system.start(SignupFlow.sign_up, 1, "x")  # error: wrong argument
@@ -265,7 +359,7 @@ def test_the_machine() -> None:
     FlowTestKit(SignupFlow.sign_up, "ada")  # error: missing argument
 
 
-with FlowSystem("flows.db", flows=[SignupFlow, order]) as opened:
+with FlowSystem("flows.db", flows=[SignupFlow, SignupFlow.sign_up, order, shows_anything]) as opened:
     starting(opened)
     talking(opened.start(SignupFlow.sign_up, "ada", "ada@example.com"))
 
