@@ -4,7 +4,8 @@ Over the pipe go bytes only, each message a few of them, nothing pickled:
 
     parent  module, qualified name          child  READY, or RAISED
     parent  payload                         child  RETURNED, result, or RAISED
-                                            RAISED is followed by type, message, traceback, and
+                                            RAISED is followed by type, message, traceback, line,
+                                            the names of its classes, one a line, and
                                             FINAL when it is not to be tried again
 
 The pipe is the life line: when it breaks, the parent is gone, and so is the child.
@@ -21,6 +22,8 @@ from multiprocessing import current_process, parent_process
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
+from ..flows.ancestry import ancestry_of
+from ..flows.failure import line_of
 from .seam import start_thread
 from .steps_task import RemoteStepError, traceback_text
 
@@ -101,14 +104,22 @@ def _is_final(target: Any, error: BaseException) -> bool:
 def _send_error(pipe: Connection, error: BaseException, *, is_final: bool) -> None:
     told = remote_error(error, is_final=is_final)
     pipe.send_bytes(RAISED)
-    for text in (told.type_name, told.message, told.traceback):
+    for text in (told.type_name, told.message, told.traceback, told.line, "\n".join(told.ancestry)):
         pipe.send_bytes(text.encode("utf-8", "backslashreplace"))
     pipe.send_bytes(FINAL * told.is_final)
 
 
 def remote_error(error: BaseException, *, is_final: bool) -> RemoteStepError:
     """Return what the parent raises for an error in here."""
-    return RemoteStepError(type(error).__name__, _message(error), traceback_text(error), is_final=is_final)
+    kind = type(error)
+    return RemoteStepError(
+        kind.__name__,
+        _message(error),
+        traceback_text(error),
+        is_final=is_final,
+        line=line_of(error),
+        ancestry=ancestry_of(kind),
+    )
 
 
 def _message(error: BaseException) -> str:

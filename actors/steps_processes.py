@@ -107,8 +107,10 @@ class ProcessRunner:
             child.pipe.send_bytes(run.task.payload)
             answer = child.answer()
         if answer == RAISED:
-            texts = [child.answer().decode("utf-8", "replace") for _ in range(3)]
-            return StepOutcome(error=RemoteStepError(*texts, is_final=child.answer() == FINAL))
+            kind, message, trace, line, names = (child.answer().decode("utf-8", "replace") for _ in range(5))
+            is_final, ancestry = child.answer() == FINAL, tuple(names.split("\n")) if names else ()
+            error = RemoteStepError(kind, message, trace, is_final=is_final, line=line, ancestry=ancestry)
+            return StepOutcome(error=error)
         return StepOutcome(value=child.answer())
 
     def _crashed(self, run: Run, error: BaseException) -> StepCrashed:

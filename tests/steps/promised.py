@@ -289,6 +289,17 @@ class Promised(Tariffs):
     def raises_its_error(self) -> None:
         blame()
 
+    async def _raises_an_error_of_a_class(self, step: Any, _: str) -> Any:
+        try:
+            await step()
+        except StepError as error:
+            kinds = (Down, ConnectionError, OSError, Exception, TimeoutError, Unreadable)
+            return [[error.is_a(kind) for kind in kinds], error.line.startswith("promised.py:")]
+
+    @in_all_kinds()
+    def raises_an_error_of_a_class(self) -> None:
+        raise Down
+
     async def _raises_what_cannot_be_sent(self, step: Any, _: str) -> Any:
         return [await outcome(step(what)) for what in ("unreadable", "unpicklable", "surrogate", "long")]
 

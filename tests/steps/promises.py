@@ -78,9 +78,10 @@ PROMISES = (
     ),
     Promise(
         "errors",
-        "come back with type, message, notes and traceback, whatever was raised",
+        "come back with type and classes, message, notes, line and traceback, whatever was raised",
         {
             "raises_its_error": ["Down", "the line is dead", True, True, True, False],
+            "raises_an_error_of_a_class": [[True, True, True, True, False, False], True],
             "raises_what_cannot_be_sent": [
                 ["Unreadable", "(its message cannot be shown: ValueError)"],
                 ["Unpicklable", "code 7"],
