@@ -1,4 +1,4 @@
-"""The engine as a whole against lists: signals, sleeps, rest, pauses, lost code and deaths, in any order."""
+"""The engine as a whole against lists: signals, sleeps, rest, pauses, failures, lost code and deaths."""
 
 # ruff: noqa: FBT001 - rules get what Hypothesis draws
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WANTED = 3
 NAP_S = 7.0
 effects: Counter[str] = Counter()
+broken: set[str] = set()
+"""The flows whose next step fails."""
 
 
 class Collector(Flow):
@@ -43,6 +45,8 @@ class Collector(Flow):
 
     @step
     def note(self, number: int) -> None:
+        if current_step().flow_id in broken:
+            raise ConnectionError("somebody has to mend it")
         effects[f"{current_step().flow_id}/{number}"] += 1
 
 
@@ -54,6 +58,7 @@ class EngineMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         effects.clear()
+        broken.clear()
         self.sent: dict[str, list[int]] = {}
         """By flow: the words that were acknowledged, in order."""
         self.paused: set[str] = set()
@@ -118,7 +123,23 @@ class EngineMachine(RuleBasedStateMachine):
             self.simulation.insist(lambda system, name=flow_id: system.flow(name).resume())
         self.paused.clear()
 
+    @rule(flow_id=FLOWS)
+    def mend(self, flow_id: str) -> None:
+        """Let it run on, with all that it was sent before it failed."""
+        broken.discard(flow_id)
+        if flow_id in self.sent:
+            self.simulation.insist(lambda system: self._retry(system, flow_id))
+
+    def _retry(self, system: FlowSystem, flow_id: str) -> None:
+        handle = system.flow(flow_id)
+        if handle.status == "failed":
+            handle.retry()
+
     # ------------------------------------------------------------------------------ what goes wrong
+    @rule(flow_id=FLOWS)
+    def break_down(self, flow_id: str) -> None:
+        broken.add(flow_id)
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 7.0, 40.0]))
     def advance(self, seconds: float) -> None:
         self.simulation.advance(seconds)
@@ -175,6 +196,9 @@ class EngineMachine(RuleBasedStateMachine):
         with simulation:
             simulation._deaths.clear()
             self.resume()
+            for flow_id in [*self.sent] * 3:  # what fails meanwhile has begun to before
+                self.mend(flow_id)
+                simulation.advance(1)
             for flow_id in self.sent:
                 for number in range(WANTED + 3):
                     self.send(flow_id, number, again=False)
