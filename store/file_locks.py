@@ -123,13 +123,12 @@ class FileLocks:
         A log is moved from the first page on. So the file is shorter than it says while that goes on, or when
         somebody has cut it.
         """
-        if self._file is None:
-            return 0, 1
-        head = os.pread(self._file, _FILE_HEAD.size, 0)
+        size = self._location.path.stat().st_size
+        head = b"" if self._file is None else os.pread(self._file, _FILE_HEAD.size, 0)
         if len(head) < _FILE_HEAD.size:
-            return 0, 1
+            return size, size + 1  # it cannot be asked: to lose its end is the worse of the two
         page_size, pages = _FILE_HEAD.unpack(head)
-        return os.fstat(self._file).st_size, (page_size if page_size > 1 else 1 << 16) * pages
+        return size, (page_size if page_size > 1 else 1 << 16) * pages
 
     def let_go(self) -> None:
         """Hold no more what connections share, since there are none: the log may be another one then."""

@@ -15,7 +15,6 @@ from threading import Condition, Lock, RLock, get_ident
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import TracebackType
 
     from .progress import Progress
@@ -142,14 +141,10 @@ def bury(*inherited: object) -> None:
     _graves.extend(inherited)
 
 
-def _bury_all(mortals: Iterable[Mortal]) -> None:
-    for mortal in list(mortals):
-        mortal.die_after_fork()
-
-
 def _begin_anew() -> None:
     in_sqlite.after_fork_in_child()
-    _bury_all(_mortals)
+    for mortal in list(_mortals):
+        mortal.die_after_fork()
 
 
 os.register_at_fork(

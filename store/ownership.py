@@ -98,8 +98,7 @@ class Ownership:
         """Close our descriptor and leave the lock to those who share it: what a forked child must do."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            if _held.get(self._identity) is self:
-                del _held[self._identity]
+            _held.pop(self._identity, None)
             os.close(descriptor)
 
     def die_after_fork(self) -> None:

@@ -210,10 +210,10 @@ class SqliteStore(Reading, EventStore):
         Raises:
             StoreHalted: its end is gone; or all of it is something else now.
         """
-        if self._writer is None or not self._location.has_shrunk():
+        if self._writer is None or not self._location.has_shrunk() or self._locks is None:
             return
         try:
-            size, claimed = self._locks.sizes() if self._locks is not None else (0, 1)
+            size, claimed = self._locks.sizes()
             was_rewritten = self._may_shrink or self._writer.has_company()
         except (OSError, apsw.Error) as error:
             raise StoreHalted(f"{self._location} has become smaller, and cannot be read: {error}") from error

@@ -447,6 +447,19 @@ def test_what_somebody_else_writes_is_seen_before_the_next_commit(store, path, c
     assert [entry.levelno for entry in told] == [logging.WARNING]
 
 
+def test_a_store_in_memory_sees_others_as_well(clock, caplog):
+    store = SqliteStore.open(":memory:", now=clock)
+    accept(store, create())
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    other = apsw.Connection(store._location.uri, flags=flags)
+    other.execute("INSERT INTO word (word) VALUES ('theirs')").fetchall()
+    other.close()
+
+    assert write_one(store, append(1, record(kind="new"))) == Appended(2)
+    assert "the store in memory" in caplog.text
+    store.close()
+
+
 def test_numbers_are_not_given_out_again_when_somebody_has_deleted_what_had_them(store, path):
     accept(store, create(), append(1, record()), append(2, record()))
     other_connection(path, "DELETE FROM record WHERE version = 3")

@@ -126,6 +126,13 @@ def test_a_folder_that_is_mounted_twice_has_one_owner(store, path, tmp_path):
     assert told.stdout.endswith("opened\n")
 
 
+def test_a_file_on_another_mount_than_its_folder_is_refused(path, open_store, monkeypatch):
+    monkeypatch.setattr(location, "_mount_of", lambda where: where.suffix)
+
+    with pytest.raises(StoreUnusable, match="Mount the folder"):
+        open_store()
+
+
 def test_where_the_system_does_not_tell_of_mounts_a_store_is_opened(path, open_store, monkeypatch):
     monkeypatch.setattr(location, "_DESCRIPTORS", path.with_name("nothing"))
     open_store().close()

@@ -65,7 +65,7 @@ def test_where_marks_are_unknown_none_is_left_and_none_is_found(tmp_path, monkey
     owner.release()
 
 
-def test_everything_that_must_not_live_on_in_a_child_is_told() -> None:
+def test_everything_that_must_not_live_on_in_a_child_is_told(monkeypatch) -> None:
     class Mortal:
         is_dead = False
 
@@ -73,7 +73,8 @@ def test_everything_that_must_not_live_on_in_a_child_is_told() -> None:
             self.is_dead = True
 
     mortal = Mortal()
-    forking._bury_all({mortal})
+    monkeypatch.setattr(forking, "_mortals", {mortal})
+    forking._begin_anew()
 
     assert mortal.is_dead
 
