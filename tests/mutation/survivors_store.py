@@ -47,6 +47,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.store.folder": {
         "data = file.read(limit + 1)  # 1 becomes 2": "one byte too many is seen as well as two",
     },
+    "persistasaurus.store.forking": {
+        "_mortals.add(mortal)  # the call is left out": _ELSEWHERE,
+    },
     "persistasaurus.store.importer": {
         "_BATCH_BYTES: Final = 4 << 20  # 4 becomes 5": _BATCH,
         "_BATCH_BYTES: Final = 4 << 20  # 20 becomes 21": _BATCH,
@@ -80,7 +83,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
         "fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))"
         "  # 0 becomes 1, at place 2": _MARK,
-        "_mortals.add(mortal)  # the call is left out": _ELSEWHERE,
         "found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK,"
         " _MARK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1": _MARK,
         "found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK,"
@@ -112,9 +114,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if len(found) < _AT_ONCE:  # Lt becomes LtE": "looked at once more; a long answer is so at its end",
     },
     "persistasaurus.store.schema": {
-        "for kind, name in sorted(found.keys() - expected.keys(), key=repr, reverse=True):  # True becomes False": (
-            "the order in which it is told what nobody expects"
-        ),
         "reference.close()  # the call is left out": "the last reference goes with the function",
         "roll_back(connection)  # the call is left out": "a connection that could not migrate is closed",
     },
@@ -145,7 +144,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if not 0 <= now - self._checked_at < _SECOND:  # 0 becomes 1": "looked at once more within a microsecond",
         "writer.log_pages = 0  # 0 becomes 1": _PAGES,
         "writer.log_pages = 0  # 0 becomes 1, at place 2": _PAGES,
-        "dies_after_fork(store)  # the call is left out": _ELSEWHERE,
+        "dies_after_fork(self)  # the call is left out": _ELSEWHERE,
         "writer.keep_numbers()  # the call is left out": _ELSEWHERE,
     },
     "persistasaurus.store.statements": {
