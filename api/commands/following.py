@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...actors.seam import Event, SystemClock
+from ...flows.errors import PersistasaurusError
 from .codes import DONE, FAILED
 from .completion import complete_flows
 from .narration import Narrator
@@ -61,7 +62,9 @@ def follow(  # noqa: PLR0913 - click gives them by name
     kinds = NOTABLE if brief else None
     with open_reader(store) as reader:
         if flow is None:
-            start = reader.position() if after is None else after
+            newest = reader.position()
+            _check_after(after, newest)
+            start = newest if after is None else after
             return _follow_all(reader, LogWatch(reader, narrator, after=start, kinds=kinds), screen)
         return _follow_one(FlowWatch(reader, narrator, flow, after or 0, kinds), screen)
 
@@ -72,7 +75,7 @@ class FlowWatch:
     def __init__(
         self, reader: StoreReader, narrator: Narrator, flow_id: str, after: int, kinds: frozenset[str] | None
     ) -> None:
-        header_of(reader, flow_id)
+        _check_after(after, header_of(reader, flow_id).version)
         self.reader = reader
         self._narrator = narrator
         self._flow_id = flow_id
@@ -88,6 +91,19 @@ class FlowWatch:
                     self._narrator.tell(self._flow_id, record)
             self._version = page[-1].version
         return header.status if header.state.is_over else ""
+
+
+def _check_after(after: int | None, newest: int) -> None:
+    """Refuse to wait for what can only be behind events that there are not.
+
+    Raises:
+        PersistasaurusError: nothing has this number: the store was restored, or is another.
+    """
+    if after is not None and after > newest:
+        raise PersistasaurusError(
+            f"nothing has the number {after}: the newest event has {newest}. The store was restored, or is"
+            " another: leave --after out, or give a number that is there"
+        )
 
 
 def _follow_one(watch: FlowWatch, screen: Screen) -> int:

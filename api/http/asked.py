@@ -111,7 +111,7 @@ async def asked_body(request: Request[Any, Any, Any], shape: type[T], *, optiona
         value = _decoder(shape).decode(data)
         refuse_duplicates(data, "the body")
     except msgspec.ValidationError as error:
-        raise _unfit("the body", str(error)) from None
+        raise _unfit("the body", _with_known(shape, str(error))) from None
     except PayloadError as error:
         raise Refused(400, str(error), errors=[Culprit(path=error.path, reason=error.reason)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -171,6 +171,12 @@ def _position(error: Exception, data: bytes) -> str:
     if "(byte " in said:
         return said
     return f"{said} (byte {len(data)})"
+
+
+def _with_known(shape: type[Any], said: str) -> str:
+    """Say which fields are known, when one is not."""
+    fields = ", ".join(field.encode_name for field in msgspec.structs.fields(shape))
+    return said.replace("unknown field", f"an unknown field (known are {fields}):", 1) if fields else said
 
 
 def _unfit(what: str, said: str) -> Refused:

@@ -31,7 +31,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     drain_seconds: float = 10
     """How long requests under way may take after the server was told to stop. Enforced by `serve`."""
     connections: int = 512
-    """Open connections (503). Enforced by `serve`; a server of one's own needs a limit of its own."""
+    """Open connections. When there are as many, one without a request is closed to make room; when all have
+    one, the next is refused (503). Enforced by `serve`; a server of one's own needs a limit of its own."""
     streams: int = 16
     """Server-sent events that are open at once, for each caller (429)."""
     underway: int = 256
@@ -41,7 +42,8 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     caller_burst: int = 2000
     """Requests of each token at once, after a pause."""
     stranger_rate: float = 20
-    """Requests without a valid token, from each address (429)."""
+    """Requests without a valid token, from each address, or IPv6 network of 64 bits; and with each genuine
+    link, wherever they come from (429). `/health` is not counted."""
     stranger_burst: int = 200
     """Requests without a valid token at once, after a pause."""
     flow_signal_rate: float = 10

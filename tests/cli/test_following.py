@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from cli.terminal import Running, run
 from persistasaurus.store import StoreReader
 
@@ -97,3 +98,12 @@ def test_following_goes_on_behind_what_was_seen(ask: Ask, store: Path) -> None:
 def test_how_a_flow_has_ended_is_the_exit_code(ask: Ask) -> None:
     assert ask("follow", "sum-1").exit_code == 0
     assert ask("follow", "failing-1").exit_code == 1
+
+
+@pytest.mark.parametrize("words", [[], ["order-1"]], ids=["all flows", "one flow"])
+def test_who_was_further_than_the_newest_event_is_told_so(ask: Ask, words: list[str]) -> None:
+    told = ask("follow", *words, "--after", 1000)
+
+    assert told.exit_code == 1
+    assert told.stdout == ""
+    assert told.stderr.startswith("persistasaurus: nothing has the number 1000: the newest event has ")

@@ -299,3 +299,16 @@ def test_a_store_on_disk_is_named_by_no_answer(tmp_path: Path) -> None:
 
     assert not [answer for answer in answers if "secret" in answer.text]
     assert json.dumps(BEARER) not in answers[1].text
+
+
+def test_who_sends_an_unknown_field_hears_which_are_known(client: Client) -> None:
+    client.post("/flows", json={"type": "anything", "flowId": "a-1"})
+
+    for path, sent, known in (
+        ("/flows", {"kind": "anything"}, "type, args, flowId"),
+        ("/flows/a-1/signals/thing", {"at": 1}, "payload, signalId"),
+    ):
+        answer = client.post(path, json=sent)
+        assert answer.status_code == 400
+        assert f"(known are {known})" in answer.json()["detail"]
+        assert answer.json()["errors"][0]["path"] == "$"
