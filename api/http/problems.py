@@ -3,7 +3,7 @@
 | status | |
 | --- | --- |
 | 400 | it cannot be read, or is not what the document of the API describes |
-| 404 | there is no such flow, query or path |
+| 404 | there is no such flow, signal, query or path |
 | 409 | it contradicts what is recorded |
 | 422 | it can be read, and does not fit what that very flow, signal or query declares |
 | 503 | nobody could confirm it now; the same again, with the same key or id, is safe |
@@ -166,7 +166,7 @@ def _rejected(error: SignalRejected) -> Refused:
     if isinstance(cause, PayloadError):
         return translated(cause)
     if isinstance(error, SignalNotFound):
-        return Refused(422, str(error), name="signal-not-found")
+        return Refused(404, str(error), name="signal-not-found")
     return Refused(409, "the id was used before, for another signal; nothing was written", name="id-was-used")
 
 

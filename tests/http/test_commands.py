@@ -81,7 +81,7 @@ def test_a_signal_that_its_flow_never_waits_for_is_refused_with_those_that_it_do
 
     refused = client.post("/flows/q-1/signals/anwser", json={"payload": {"text": "purr"}})
 
-    assert refused.status_code == 422
+    assert refused.status_code == 404
     assert refused.json()["type"].endswith("signal-not-found")
     assert "Did you mean 'answer'? It takes 'answer'" in refused.json()["detail"]
 
