@@ -106,7 +106,9 @@ class Alarms:
     def __init__(self, clock: Clock, *, name: str = "persistasaurus-alarms") -> None:
         self._clock = clock
         self._name = name
-        self._changed = Condition(Lock())
+        # Entered by itself: Ctrl-C may strike in a condition's methods, but in none of a lock's.
+        self._lock = Lock()
+        self._changed = Condition(self._lock)
         self._heap = _Heap()
         self._thread: Thread | None = None
         self._is_closed = False
@@ -117,7 +119,7 @@ class Alarms:
         After `close`, the alarm is taken and never fires: whoever sets one then is being shut down too.
         """
         alarm = Alarm(instant, callback)
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 return alarm
             earliest = self._heap.next_instant()
@@ -143,7 +145,7 @@ class Alarms:
 
     def close(self) -> None:
         """Fire nothing any more, and end the thread; waits for a callback that is running."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             self._heap.clear()
             thread = self._thread
@@ -153,7 +155,7 @@ class Alarms:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 alarm = self._wait_until_due()
             if alarm is None:
                 return

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..flows import events, messages
 from ..flows.culprit import differing_fields
-from ..flows.errors import FlowAlreadyExists, FlowEnded, PersistasaurusError, StoreUnavailable
+from ..flows.errors import FlowAlreadyExists, FlowEnded, FlowParked, PersistasaurusError, StoreUnavailable
 from . import requests
 from .event_sourced import ACTOR_STATUS
-from .parking import UNREPLAYABLE
+from .parking import HARMFUL, UNREPLAYABLE, last_word
 from .pooled import EscapedError
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Answers:
         actor = self._actor
         machine = actor.machine or actor.replica
         if machine is None:
+            self._must_be_harmless()
             machine = actor.replica = actor.around.recovery.replayed(actor.header)
         try:
             answer = machine.query(request.query, request.args, request.kwargs)
@@ -109,6 +110,18 @@ class Answers:
         else:
             request.reply.resolve(answer)
         actor.idle_or_not()
+
+    def _must_be_harmless(self) -> None:
+        """See to it that to replay the flow does no harm: it does to one that is parked for that.
+
+        Raises:
+            FlowParked: it is.
+        """
+        actor = self._actor
+        if actor.status == "parked":
+            word = last_word(actor.around.home.store, actor.flow_id, actor.header.version)
+            if isinstance(word, events.Parked) and word.reason in HARMFUL:
+                raise FlowParked(actor.flow_id, word.reason, word.message)
 
     def _control(self, message: messages.Message, request: requests.Pause | requests.Resume) -> None:
         actor = self._actor

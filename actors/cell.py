@@ -69,6 +69,10 @@ class SupervisorRules(msgspec.Struct, frozen=True):
     restart: RestartRules = RestartRules()
     horizon_s: float = 30.0
     """So far ahead it is known in memory whose time comes when; what is later stays in the store."""
+    report_blocking_s: float = 1.0
+    """Code that holds a thread of the engine for so long is named in the log."""
+    park_blocking_s: float = 5.0
+    """And after so long its flow is parked."""
 
     def __post_init__(self) -> None:
         """Refuse what is no time, and what nobody can count to.
@@ -78,6 +82,8 @@ class SupervisorRules(msgspec.Struct, frozen=True):
         """
         check_seconds("SupervisorRules", "idle_s", self.idle_s)
         check_seconds("SupervisorRules", "horizon_s", self.horizon_s)
+        check_seconds("SupervisorRules", "report_blocking_s", self.report_blocking_s)
+        check_seconds("SupervisorRules", "park_blocking_s", self.park_blocking_s)
         check_count("SupervisorRules", "max_idle", self.max_idle, least=0)
         check_count("SupervisorRules", "max_activations", self.max_activations)
         check_type("SupervisorRules", "restart", self.restart, RestartRules)

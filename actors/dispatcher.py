@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from .futures import waiting
 from .seam import Condition, Lock, SimpleQueue, SystemClock, Thread, is_current_thread, start_thread
+from .watchdog import Post
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from .mailbox import Mailbox
     from .pooled import PooledActor
+    from .watchdog import Watchdog
 
 __all__ = ["DeadLetterCallback", "Dispatcher", "DispatcherClosedError", "Scheduler"]
 
@@ -35,6 +37,9 @@ logger = logging.getLogger("persistasaurus")
 
 DeadLetterCallback: TypeAlias = Callable[[str, Any], None]
 """Told the name of the dead actor and the message, in whichever thread finds out."""
+
+# So many threads may be held by work that was given up; it is some for each flow that blocks.
+_LOST_MAX = 1000
 
 _numbers = count(1)
 _clock = SystemClock()
@@ -72,6 +77,10 @@ class Scheduler(Protocol):
 
     def dead_letter(self, recipient: str, message: Any) -> None:
         """Report a message that nobody will ever handle."""
+        ...
+
+    def watch(self, watchdog: Watchdog) -> None:
+        """Have a watchdog look after the actors; before there are any."""
         ...
 
     def close(self, timeout: float | None = None) -> bool:
@@ -113,23 +122,27 @@ class Dispatcher:
         self._queue: SimpleQueue[PooledActor | None] = SimpleQueue()
         # The queue's own method: scheduling an actor enters no frame of ours.
         self.ready: Callable[[Any], None] = self._queue.put
-        self._changed = Condition(Lock())
+        # Entered by itself: Ctrl-C may strike in a condition's methods, but in none of a lock's.
+        self._lock = Lock()
+        self._changed = Condition(self._lock)
         self._actors: dict[Mailbox, PooledActor] = {}
         self._threads: set[Thread] = set()
         self._thread_numbers = count()
         self._blocked = 0
+        self._lost = 0
+        self._watchdog: Watchdog | None = None
         self._is_closed = False
 
     @property
     def live_actors(self) -> int:
         """How many actors have been started and have not ended."""
-        with self._changed:
+        with self._lock:
             return len(self._actors)
 
     @property
     def live_threads(self) -> int:
         """How many threads there are."""
-        with self._changed:
+        with self._lock:
             return len(self._threads)
 
     def attach(self, mailbox: Mailbox, actor: PooledActor) -> None:
@@ -139,7 +152,7 @@ class Dispatcher:
             DispatcherClosedError: after `close`.
 
         """
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 raise DispatcherClosedError(f"{self.name} is closed")
             while len(self._threads) - self._blocked < self.workers and self._spawn():
@@ -148,7 +161,7 @@ class Dispatcher:
 
     def detach(self, mailbox: Mailbox) -> None:
         """Forget an actor that has come to its end."""
-        with self._changed:
+        with self._lock:
             self._actors.pop(mailbox, None)
             if not self._actors:
                 self._retire_if_idle()
@@ -170,21 +183,28 @@ class Dispatcher:
 
         Anywhere but on a worker of this dispatcher, and inside another `blocking`, this does nothing.
         """
-        if waiting.by is not self:
+        post = waiting.post
+        if waiting.by is not self or post is None:
             yield
             return
         waiting.by = None
-        self._lend()
+        post.is_waiting = True
+        self.stand_in(post)
         try:
             yield
         finally:
-            self._take_back()
+            self._take_back(post)
+            post.is_waiting = False
             waiting.by = self
 
     def wait(self, wake: Lock, timeout: float) -> bool:
         """Wait for a lock on one of the workers, and take it."""
         with self.blocking():
             return wake.acquire(timeout=timeout)
+
+    def watch(self, watchdog: Watchdog) -> None:
+        """Have a watchdog look after the actors; before there are any."""
+        self._watchdog = watchdog
 
     def close(self, timeout: float | None = None) -> bool:
         """Stop all actors, latest first, and end the threads; tell whether all has ended.
@@ -195,7 +215,7 @@ class Dispatcher:
         does not wait.
         """
         deadline = None if timeout is None else _clock.elapsed() + timeout
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             actors = list(self._actors.values())
             threads = list(self._threads)
@@ -209,12 +229,12 @@ class Dispatcher:
         return self._wait_until(lambda: not self._threads, deadline)
 
     def _wait_until(self, condition: Callable[[], bool], deadline: float | None) -> bool:
-        with self._changed:
+        with self._lock:
             timeout = None if deadline is None else max(0.0, deadline - _clock.elapsed())
             return self._changed.wait_for(condition, timeout)
 
     def _give_up(self) -> None:
-        with self._changed:
+        with self._lock:
             left = list(self._actors.items())
         for mailbox, actor in left:
             logger.warning("%s did not stop in time", actor)
@@ -235,18 +255,40 @@ class Dispatcher:
 
     def _work(self) -> None:
         waiting.by = self
+        waiting.post = post = Post(self)
+        watchdog = self._watchdog
+        if watchdog is None:
+            self._work_at(post, None)
+            return
+        watchdog.add(post)
+        try:
+            self._work_at(post, watchdog)
+        finally:
+            watchdog.remove(post)
+
+    def _work_at(self, post: Post, watchdog: Watchdog | None) -> None:
         take = self._queue.get
         while True:
             actor = take()
             if actor is not None:
+                # First what it is at, then whether anybody looks; the watchdog does it the other way round.
+                post.work = actor
+                post.turn += 1
+                if watchdog is not None and watchdog.is_asleep:
+                    watchdog.wake()
                 _run(actor)
                 # Kept here, a dead actor would live on until the next one has something to do.
+                post.work = None
                 del actor
+                if post.has_stand_in:
+                    self._take_back(post)
+                if post.is_lost:
+                    return
             elif self._may_retire():
                 return
 
     def _may_retire(self) -> bool:
-        with self._changed:
+        with self._lock:
             surplus = len(self._threads) - self._blocked > self.workers
             if not surplus and not self._is_idle():
                 return False
@@ -262,8 +304,12 @@ class Dispatcher:
             for _ in self._threads:
                 self._queue.put(None)
 
-    def _lend(self) -> None:
-        with self._changed:
+    def stand_in(self, post: Post) -> None:
+        """Have another thread take over the slot of the worker at a post, unless one has."""
+        with self._lock:
+            if post.has_stand_in or post.is_lost or post.work is None:
+                return
+            post.has_stand_in = True
             self._blocked += 1
             short = len(self._threads) - self._blocked < self.workers
             if not short or len(self._threads) >= self._max_threads:
@@ -273,8 +319,23 @@ class Dispatcher:
             except RuntimeError:
                 logger.exception("%s has no thread left that runs actors", self.name)
 
-    def _take_back(self) -> None:
-        with self._changed:
+    def lose(self, post: Post) -> None:
+        """Count on the worker at a post no longer; whoever closes the dispatcher does not wait for it."""
+        with self._lock:
+            if self._lost >= _LOST_MAX or not post.has_stand_in or post.work is None:
+                return
+            self._lost += 1
+            post.is_lost = True
+            self._threads = {thread for thread in self._threads if thread.ident != post.thread}
+            self._blocked -= 1
+            self._changed.notify_all()
+
+    def _take_back(self, post: Post) -> None:
+        with self._lock:
+            post.has_stand_in = False
+            if post.is_lost:
+                self._lost -= 1
+                return
             self._blocked -= 1
             if len(self._threads) - self._blocked > self.workers:
                 self._queue.put(None)

@@ -78,6 +78,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._suspect: int | None = None
         self._unrecorded: list[StepReport] = []
         self._reply: Reply[None] | None = None
+        self._so_far: Decision | None = None
+        self.in_hand: Any = None
+        """The message that it is at, or was last."""
 
     # ------------------------------------------------------------------------------------- recovery
     def on_start(self) -> None:
@@ -140,6 +143,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     # -------------------------------------------------------------------------------------- messages
     def on_command(self, message: Any) -> None:
         """Take one message. The frequent ones come first."""
+        self.in_hand = message
         kind = cast("type[object]", type(message))
         if kind is StepReport:
             self._on_report(message)
@@ -180,6 +184,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def _look(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Look at outcomes nobody has heard, at the clock and into the inbox, and decide about it all."""
         moment = self.around.moments.now()
+        self._so_far = decision
         for report in self.around.desk.unrecorded(self.flow_id):
             self._unrecorded.append(report)
             decision.merge(machine.handle(report.message, moment))
@@ -239,6 +244,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _go_on(self, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Record a decision, then act on it; at once when there is nothing to record."""
+        self._so_far = None
+        if self.actor_stopped.is_set():
+            return  # given up, when it came back too late
         machine = self.machine
         assert machine is not None
         self._reply = reply
@@ -383,6 +391,30 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if reply is not None:
             reply.fail(unconfirmed(self.flow_id, "the system was closed"))
         self._hand_back()
+
+    # -------------------------------------------------------------------------------------- given up
+    def described(self) -> str:
+        """Say who this is, and what it is at."""
+        if isinstance(self.in_hand, requests.Ask):
+            return f"{self.in_hand.query!r} of flow {self.flow_id!r}"
+        return f"Flow {self.flow_id!r}"
+
+    def abandon(self) -> None:
+        """Have no more of this actor, which is held by somebody's code. From another thread."""
+        self.actor_stopped.set()
+        self.around.tenancy.leave(self.flow_id, self)
+        self.actor_inbox.close(None)
+        self.actor_inbox.detach()
+
+    def undecided(self) -> Decision:
+        """Return what it has decided so far, and neither recorded nor done. From another thread."""
+        whole = Decision()
+        machine, so_far = self.machine, self._so_far
+        if so_far is not None:
+            whole.merge(so_far)
+        if machine is not None and machine.undecided is not so_far:
+            whole.merge(machine.undecided)
+        return whole
 
     # ------------------------------------------------------------------------------------------ crash
     def on_start_failure(self, error: BaseException) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from .watchdog import Post
+
     OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 __all__ = ["Deferred", "PooledFuture", "Reply", "Waiter", "waiting"]
@@ -58,6 +60,8 @@ class _Waiting(ThreadLocal):
     by: Waiter | None = None
     is_on_step_loop: bool = False
     """Whether the thread runs the loop of `async def` steps, which must not block."""
+    post: Post | None = None
+    """Where a worker says what it works on."""
 
 
 waiting = _Waiting()

@@ -20,7 +20,6 @@ from pykka import ActorDeadError
 from ..flows.errors import StoreUnavailable
 from ..store import CommitUnknown, StoreError, StoreFenced
 from ..store.contract import Outcome, Write
-from .commits import Commits
 from .pooled import BatchingActor
 
 if TYPE_CHECKING:
@@ -53,8 +52,8 @@ class Journal(BatchingActor):
     """Owns the writing end of the store. Has a dispatcher, and so a thread, of its own.
 
     `on_health` is told True when the store takes writes again, False when it does not, and the error
-    when it never will: another process owns it now. `commits` hears of each commit, once it is durable
-    and those who wrote have been answered.
+    when it never will: another process owns it now. `on_commit` is called after each commit, once it is
+    durable and those who wrote have been answered.
     """
 
     max_batch = 4096
@@ -64,13 +63,13 @@ class Journal(BatchingActor):
         store: EventStore,
         seam: Seam,
         on_health: Callable[[bool | Exception], None],
-        commits: Commits | None = None,
+        on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._store = store
         self._seam = seam
         self._on_health = on_health
-        self._commits = Commits() if commits is None else commits
+        self._on_commit = on_commit
         self._refusal: StoreUnavailable | None = None
         self._is_fenced = False
         self._patience_s = _PATIENCE_S[0]
@@ -109,7 +108,7 @@ class Journal(BatchingActor):
             self._resolve(entries, error)
         else:
             _answer(entries, outcomes)
-            self._commits.tell()
+            self._on_commit()
 
     def _checkpoint(self) -> None:
         try:
@@ -128,7 +127,7 @@ class Journal(BatchingActor):
             return
         lost = _unavailable("nothing was written", error)
         _answer(entries, [lost if outcome is None else outcome for outcome in found])
-        self._commits.tell()
+        self._on_commit()
 
     def _looked_up(self, entries: list[Entry]) -> list[Outcome | None] | None:
         try:

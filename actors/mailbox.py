@@ -133,6 +133,11 @@ class Mailbox:
                 self._ready(owner)
             raise
 
+    @property
+    def budget(self) -> int:
+        """How many envelopes may still be taken in this slice: it goes down with each that is."""
+        return self._budget
+
     def empty(self) -> bool:
         """Whether nothing is left for Pykka's loop; a closed mailbox answers for its envelopes itself."""
         return self._is_closed or not self.has_mail()

@@ -9,19 +9,23 @@ import msgspec
 from ..flows import events
 from ..flows.errors import NondeterminismError, PersistasaurusError
 from ..flows.failure import failure_of
+from ..flows.history import ECHOES
 from ..store import HeaderChange, RecordCorrupt, StoreError, StreamState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..flows.commands import Decision
     from ..store import EventStore, Header
 
 __all__ = [
+    "HARMFUL",
     "PARK",
     "RECOVERABLE",
     "UNREPLAYABLE",
     "LastWord",
     "UnknownFlowError",
+    "facts_of",
     "last_parked",
     "last_word",
     "may_go_on",
@@ -35,6 +39,9 @@ PARK = HeaderChange("parked", StreamState.HELD, None)
 
 RECOVERABLE = frozenset(("nondeterminism", "unknown_flow", "unreadable"))
 """Reasons to be parked that may be gone when a system is opened with other code."""
+
+HARMFUL = frozenset(("blocking", "lethal"))
+"""Reasons for which a flow's code is not even replayed before somebody retries it."""
 
 
 class UnknownFlowError(PersistasaurusError):
@@ -58,6 +65,21 @@ def parked_for(error: BaseException) -> events.Parked:
         case _:
             reason = "crashing"
     return events.Parked(reason, failure.message or failure.type, failure.traceback)
+
+
+def facts_of(decision: Decision) -> tuple[list[events.AnyEvent], tuple[int, ...]]:
+    """Return what of a decision must not be lost, though it was not made to its end.
+
+    These are the facts that the code was told, with what it did about the earlier ones; and the entries of
+    the inbox that are facts now. What it did since the last one, it will do again.
+    """
+    decided = list(decision.events)
+    while decided and type(decided[-1]) in ECHOES:
+        decided.pop()
+    started = {e.step: None for e in decided if isinstance(e, events.StepStarted | events.StepAttempted)}
+    signals = sum(type(event) is events.SignalReceived for event in decided)
+    never_ran = [events.StepInterrupted(step, begun=False) for step in started]
+    return [*decided, *never_ran], tuple(decision.consumed[:signals])
 
 
 def last_parked(history: Iterable[events.AnyEvent]) -> events.Parked | None:

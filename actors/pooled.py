@@ -31,6 +31,7 @@ from .dispatcher import Dispatcher
 from .futures import Deferred, PooledFuture
 from .mailbox import ActorStop, BatchMailbox, Letter, Mailbox, Park
 from .seam import Event, new_id
+from .watchdog import watches
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -166,6 +167,11 @@ class PooledActor(Actor):
     def _start_actor_loop(self) -> None:
         self.actor_inbox.attach(self, _default_dispatcher())
 
+    def described(self) -> str:
+        """Say, for messages to people, who this is and what it is at."""
+        return f"Actor {type(self).__name__}"
+
+    @watches
     def _run_slice(self) -> None:
         """Go on with Pykka's loop on the calling thread, until it parks or ends."""
         inbox = self.actor_inbox

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from ..flows import events
+    from .flow_actor import FlowActor
     from .futures import Reply
+    from .watchdog import Held
 
 
 class Ring(NamedTuple):
@@ -170,6 +172,15 @@ class Crashed(NamedTuple):
     flow_id: str
     incarnation: int
     error: BaseException
+
+
+class Blocked(NamedTuple):
+    """The flow's actor is held by somebody's code, and given up."""
+
+    flow_id: str
+    incarnation: int
+    actor: FlowActor
+    held: Held
 
 
 class NotParked(NamedTuple):

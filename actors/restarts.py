@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..flows import events
-from ..flows.errors import StoreUnavailable
-from ..store import Append, NewRecord, RecordCorrupt, StoreError
+from ..flows.errors import FlowParked, PersistasaurusError, StoreUnavailable
+from ..flows.text import storable
+from ..store import Append, NewRecord, RecordCorrupt, StoreError, StreamState
 from . import requests
+from .answers import unconfirmed
 from .cell import Phase
 from .event_sourced import StaleWriterError
 from .journal import Entry
-from .parking import PARK, parked_for
+from .parking import PARK, facts_of, parked_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..store import Outcome
-    from .cell import Cell, RestartRules
+    from .cell import Cell, SupervisorRules
     from .event_sourced import Home
+    from .futures import Reply
     from .seam import Seam
 
 __all__ = ["Restarts", "broken", "halted"]
@@ -33,10 +36,13 @@ _OF_THE_STORE = (StoreUnavailable, StoreError, StaleWriterError)
 class Restarts:
     """Decides, for cells without an actor. `hear` gets `Restart` when it is time, or how parking went."""
 
-    def __init__(self, seam: Seam, home: Home, rules: RestartRules, hear: Callable[[object], None]) -> None:
+    def __init__(
+        self, seam: Seam, home: Home, rules: SupervisorRules, hear: Callable[[object], None]
+    ) -> None:
         self._seam = seam
         self._home = home
-        self._rules = rules
+        self._rules = rules.restart
+        self._patience_s = rules.park_blocking_s
         self._hear = hear
         self._random = Random(seam.new_seed())  # noqa: S311 - spreads restarts
         self.is_store_up = True
@@ -86,6 +92,58 @@ class Restarts:
 
         self._home.journal.tell(Entry(append, done))
 
+    def blocked(self, cell: Cell, blocked: requests.Blocked) -> None:
+        """Park a flow whose code holds a thread. Its actor is given up, and writes nothing any more."""
+        actor, held = blocked.actor, blocked.held
+        place = f"a thread of the engine for {self._patience_s:g} s at {held.line}, in {held.function}()"
+        if isinstance(actor.in_hand, requests.Ask):
+            actor.in_hand.reply.fail(
+                PersistasaurusError(f"{actor.in_hand.query!r} has held {place}, and was given up")
+            )
+            self._leave(cell)
+            return
+        parked = events.Parked(
+            "blocking",
+            f"its code has held {place}. A body computes little and waits for nothing but what it awaits: put"
+            " what takes time into a step, then retry",
+            storable(held.stack),
+        )
+        try:
+            header = self._home.store.header(cell.flow_id)
+        except StoreError as failure:
+            cell.phase = Phase.BACKOFF
+            self.after(cell, StoreUnavailable(str(failure)))
+            return
+        facts, consumed = facts_of(actor.undecided())
+        refusal = FlowParked(cell.flow_id, parked.reason, parked.message)
+        is_parked = header is None or header.status == "parked" or header.state is StreamState.ENDED
+        if is_parked and not facts:
+            _answer(actor.in_hand, refusal)
+            self._leave(cell)
+            return
+        at = self._seam.clock.now()
+        records = tuple(NewRecord(at, events.kind(e), events.encode(e)) for e in [*facts, parked])
+        version = 0 if header is None else header.version
+        kind = actor.in_hand.type if header is None else None
+        append = Append(cell.flow_id, version, records, PARK, kind, consumed)
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Exception):
+                _answer(actor.in_hand, unconfirmed(cell.flow_id, outcome))
+                self._hear(requests.NotParked(cell.flow_id, cell.incarnation, outcome))
+                return
+            # A flow that is parked has been started all the same.
+            _answer(actor.in_hand, None if isinstance(actor.in_hand, requests.Start) else refusal)
+            self._hear(requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True))
+
+        cell.phase = Phase.PARKING
+        self._home.journal.tell(Entry(append, done))
+
+    def _leave(self, cell: Cell) -> None:
+        """Have nobody at work for a flow, until there is something to do for it."""
+        cell.is_rung = True
+        self._hear(requests.Left(cell.flow_id, cell.incarnation))
+
     def not_parked(self, cell: Cell, error: Exception) -> None:
         """Decide anew, since that a flow crashes could not be recorded."""
         if isinstance(error, RecordCorrupt):
@@ -99,6 +157,15 @@ class Restarts:
         cell.phase = Phase.BROKEN
         cell.refuse(broken(cell))
         self._later(cell, self._rules.period_s)
+
+
+def _answer(request: Any, error: Exception | None) -> None:
+    """Answer whoever has asked for something, if it was a request that a flow was at."""
+    reply: Reply[Any] | None = getattr(request, "reply", None)
+    if reply is not None and error is None:
+        reply.resolve(None)
+    elif reply is not None and error is not None:
+        reply.fail(error)
 
 
 def broken(cell: Cell) -> StoreUnavailable:

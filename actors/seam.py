@@ -16,7 +16,6 @@ import resource
 import secrets
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty as QueueEmpty
 from queue import Full as QueueFull
@@ -28,7 +27,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
-    from types import TracebackType
 
     from .dispatcher import DeadLetterCallback, Scheduler
 
@@ -54,6 +52,7 @@ __all__ = [
     "Thread",
     "ThreadLocal",
     "ThreadStarter",
+    "current_thread_id",
     "current_thread_name",
     "is_current_thread",
     "is_main_thread",
@@ -74,26 +73,18 @@ _ELAPSED_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class ProcessLock:
-    """A lock of the whole process; free in a forked child, whoever had it in the parent."""
+    """A lock of the whole process; free in a forked child, whoever had it in the parent.
+
+    `with lock.held:`, and not the object itself: Ctrl-C may strike in each line of Python, but in none of a
+    lock's own methods.
+    """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self.held = Lock()
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self._lock = Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(RuntimeError):  # it is another one, in the child of a fork within
-            self._lock.release()
+        self.held = Lock()
 
 
 _starting = ProcessLock()
@@ -216,6 +207,11 @@ def current_thread_name() -> str:
     return threading.current_thread().name
 
 
+def current_thread_id() -> int:
+    """Return what tells the calling thread from all others that live, as `sys._current_frames` does."""
+    return threading.get_ident()
+
+
 def is_current_thread(thread: Thread) -> bool:
     """Tell whether the caller runs on `thread`, which must not wait for itself."""
     return thread.ident == threading.get_ident()
@@ -232,7 +228,7 @@ def start_thread(target: Callable[[], None], name: str, *, daemon: bool) -> Thre
     Decoding deeply nested bytes on a smaller stack would kill the process.
     """
     thread = Thread(target=target, name=name, daemon=daemon)
-    with _starting:
+    with _starting.held:
         # To read the host's setting is to reset it.
         hosts = threading.stack_size()
         try:

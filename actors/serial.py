@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..flows.errors import DeadlockError
 from .futures import waiting
+from .watchdog import Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .mailbox import Mailbox
     from .pooled import PooledActor
     from .seam import Lock, ManualClock
+    from .watchdog import Watchdog
 
 __all__ = ["DeadlockError", "SerialDispatcher", "Turns"]
 
@@ -60,6 +62,8 @@ class Turns:
         self._choose = choose
         self._clock = clock
         self._runnable: list[PooledActor] = []
+        self._watchdog: Watchdog | None = None
+        self._at_work = 0
         self._outer: list[Waiter | None] = []
 
     def __enter__(self) -> Self:
@@ -87,8 +91,36 @@ class Turns:
         if not self._runnable:
             return False
         actor = self._runnable.pop(self._choose(len(self._runnable)))
-        actor._run_slice()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from proxies
+        watchdog = self._watchdog
+        if watchdog is None:
+            actor._run_slice()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from proxies
+            return True
+        post = Post(self)
+        post.work = actor
+        watchdog.add(post)
+        self._at_work += 1
+        try:
+            actor._run_slice()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        finally:
+            self._at_work -= 1
+            post.work = None
+            watchdog.remove(post)
         return True
+
+    @property
+    def workers(self) -> int:
+        """How many there are: while somebody waits, there is always another."""
+        return self._at_work + 1
+
+    def watch(self, watchdog: Watchdog) -> None:
+        """Have a watchdog look after those who wait in their turn: only then does time go by in one."""
+        self._watchdog = watchdog
+
+    def stand_in(self, post: Post) -> None:
+        """Do nothing: others have their turns while somebody waits."""
+
+    def lose(self, post: Post) -> None:
+        """Do nothing: there is no thread to lose."""
 
     def run_until_idle(self, max_turns: int = 1_000_000) -> int:
         """Let actors run until nobody can; tell how many turns it took.
@@ -110,6 +142,8 @@ class Turns:
 
         """
         deadline = None if timeout < 0 or self._clock is None else self._clock.elapsed() + timeout
+        if self._watchdog is not None and self._at_work:
+            self._watchdog.wake()
         while not wake.acquire(blocking=False):
             if not self.run_one() and not self._pass_time(deadline):
                 if timeout < 0:
@@ -159,6 +193,10 @@ class SerialDispatcher:
     def detach(self, mailbox: Mailbox) -> None:
         """Forget an actor that has come to its end."""
         self._actors.pop(mailbox, None)
+
+    def watch(self, watchdog: Watchdog) -> None:
+        """Have a watchdog look after all who take turns."""
+        self._turns.watch(watchdog)
 
     def dead_letter(self, recipient: str, message: Any) -> None:
         """Report a message that nobody will ever handle."""

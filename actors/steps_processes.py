@@ -162,7 +162,7 @@ class Child:
         # The child begins with the signal blocked, until it can ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            with _reaping:
+            with _reaping.held:
                 start(self.process)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -171,7 +171,7 @@ class Child:
         """Tell whether the process lives, is not about to die, and waits to be asked."""
         if self._is_doomed or self.pipe.poll():
             return False
-        with _reaping:
+        with _reaping.held:
             return self.process.is_alive()
 
     def ask(self, task: StepTask) -> None:
@@ -191,7 +191,7 @@ class Child:
     def kill(self) -> None:
         """Kill the process and what it has started in its own group."""
         self._is_doomed = True
-        with _reaping:
+        with _reaping.held:
             if self.process.is_alive() and self.process.pid is not None:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(self.process.pid, signal.SIGKILL)
@@ -203,7 +203,7 @@ class Child:
         self.kill()
         wait([self._death], _LEAVE_S)
         code: int | None = None
-        with _reaping, suppress(ValueError):
+        with _reaping.held, suppress(ValueError):
             self.process.join(0)
             code = self.process.exitcode
             self.process.close()

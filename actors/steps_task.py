@@ -27,6 +27,7 @@ __all__ = [
     "StepOutcome",
     "StepTask",
     "StepTimeout",
+    "is_of_the_engine",
     "traceback_text",
 ]
 
@@ -37,7 +38,11 @@ _CUT = b"\n  ...\n"
 
 _PACKAGE = Path(__file__).parent.parent
 _ENGINE_FOLDERS = frozenset(
-    str(folder) for folder in (_PACKAGE, *(_PACKAGE / name for name in ("flows", "store", "actors", "api")))
+    str(folder)
+    for folder in (
+        _PACKAGE,
+        *(_PACKAGE / name for name in ("flows", "store", "actors", "actors/testing", "api", "api/http")),
+    )
 )
 
 
@@ -152,11 +157,12 @@ def _leave_out_engine(noted: traceback.TracebackException) -> None:
     while links:
         link = links.pop()
         if link is not None:
-            link.stack[:] = [frame for frame in link.stack if not _is_engine(frame.filename)]
+            link.stack[:] = [frame for frame in link.stack if not is_of_the_engine(frame.filename)]
             links += [link.__cause__, link.__context__, *(link.exceptions or ())]
 
 
-def _is_engine(filename: str) -> bool:
+def is_of_the_engine(filename: str) -> bool:
+    """Tell whether a source file is one of this package's own."""
     return filename.rpartition("/")[0] in _ENGINE_FOLDERS
 
 

@@ -64,7 +64,7 @@ class Supervisor(PooledActor):
         self._refusal: Exception | None = None
         self._is_draining = False
         self._finishing: Reply[None] | None = None
-        self._restarts = Restarts(seam, self._around.home, rules.restart, self._hear)
+        self._restarts = Restarts(seam, self._around.home, rules, self._hear)
 
     def on_stop(self) -> None:
         """Tell those who wait that nobody will tell them."""
@@ -109,6 +109,8 @@ class Supervisor(PooledActor):
                 self._busy(message)
             case requests.Crashed():
                 self._crashed(message)
+            case requests.Blocked():
+                self._blocked(message)
             case requests.Restart():
                 self._restart(message)
             case requests.NotParked():
@@ -332,6 +334,20 @@ class Supervisor(PooledActor):
         self._turns.over(cell.flow_id)
         self._restarts.after(cell, message.error)
         self._look_after_watchers(cell)
+        if was_activating:
+            self._begun()
+
+    def _blocked(self, message: requests.Blocked) -> None:
+        """Give up an actor that somebody's code holds. What was meant for it is for the next one."""
+        cell = self._current(message)
+        if cell is None or cell.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+            return
+        self._idling.end(cell.flow_id)
+        was_activating = cell.phase is Phase.ACTIVATING
+        cell.phase = Phase.PARKING
+        self._turns.over(cell.flow_id)
+        message.actor.abandon()
+        self._restarts.blocked(cell, message)
         if was_activating:
             self._begun()
 

@@ -21,6 +21,7 @@ from .commits import Commits
 from .door import Door, checked_id
 from .event_sourced import EventSourcedActor, Home
 from .executor import StepExecutor
+from .flow_actor import FlowActor
 from .futures import Reply, waiting
 from .guests import Guests
 from .handle import FlowHandle, refuse_on_step_loop
@@ -36,6 +37,7 @@ from .supervisor import Supervisor, SupervisorRules
 from .surroundings import Surroundings
 from .tenancy import Tenancy
 from .timers import Arm, Look, Timers
+from .watchdog import Watchdog, WatchdogRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from ..flows import Flow, FlowDefinition
     from ..store import EventStore, Header
     from .dispatcher import DeadLetterCallback, Scheduler
+    from .pooled import PooledActor
+    from .watchdog import Held
 
 __all__ = ["FlowSystem"]
 
@@ -117,11 +121,12 @@ class FlowSystem:
         self._owns_seam = seam is None
         self.seam = seam or Seam.system()
         self._is_writable = True
-        self._commits = Commits()
         self._tenancy = Tenancy()
         self._closing = RLock()
         self._is_closing = False
         self._is_closed = False
+        patience = WatchdogRules(rules.report_blocking_s, rules.park_blocking_s)
+        self._watchdog = Watchdog(self.seam, patience, self._on_held)
         self._dispatchers: list[Scheduler] = []
         """In the order in which they were made; they are closed the other way round."""
         try:
@@ -134,6 +139,7 @@ class FlowSystem:
                 self.seam, max_threads=step_threads, max_processes=step_processes
             )
             self._desk = StepDesk(self._executor, limits.payload, self.ring)
+            self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
             self._writing = self._dispatcher("journal", 1, _refuse)
             self._control = self._dispatcher("control", 1, _refuse)
             self._working = self._dispatcher("flows", workers, self._undelivered)
@@ -145,6 +151,7 @@ class FlowSystem:
 
     def _dispatcher(self, name: str, workers: int, on_dead_letter: DeadLetterCallback) -> Scheduler:
         made = self.seam.dispatcher(f"persistasaurus-{name}", workers=workers, on_dead_letter=on_dead_letter)
+        made.watch(self._watchdog)
         self._dispatchers.append(made)
         return made
 
@@ -166,7 +173,9 @@ class FlowSystem:
     def _run(self, recovery: Recovery, rules: SupervisorRules) -> None:
         """Start the actors, and only when all of them are there, what they do on their own."""
         moments = Moments(self.seam.clock)
-        self.journal = Journal.start_on(self._writing, self.store, self.seam, self._on_health, self._commits)
+        self.journal = Journal.start_on(
+            self._writing, self.store, self.seam, self._on_health, self._commits.tell
+        )
         self._home = Home(self.store, self.journal, self.seam.clock)
         self._guests = Guests(self._home, self._working)
 
@@ -359,11 +368,11 @@ class FlowSystem:
 
     # --------------------------------------------------------------------------------------- listening
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back after each durable commit, until what is returned is called.
+        """Call back after durable commits, until what is returned is called.
 
         It says that there may be something new, not what: `store.read_all` reads on from a position. The
-        callback runs on the thread that writes, after all who waited for the commit were answered, so it
-        does no more than tell somebody. What it raises is logged.
+        callback runs on a thread of its own, once for all commits that have come while it ran. What it
+        raises is logged.
         """
         self.door.enter()
         return self._commits.add(callback)
@@ -421,6 +430,12 @@ class FlowSystem:
         if state is True:
             tell(self._timers, Look())  # nobody has rung for what was written without an answer
 
+    def _on_held(self, actor: PooledActor, held: Held) -> bool:
+        """Have a flow seen to that holds a thread; of others nobody else could do the work."""
+        return isinstance(actor, FlowActor) and tell(
+            self.supervisor, requests.Blocked(actor.flow_id, actor.incarnation, actor, held)
+        )
+
     def _undelivered(self, recipient: str, message: Any) -> None:
         """Take back what an actor was told that had just ended."""
         if isinstance(message, StepReport):
@@ -477,6 +492,7 @@ class FlowSystem:
             self._is_closed = True
             for dispatcher in reversed(self._dispatchers):
                 dispatcher.close(self._left(deadline))
+            self._watchdog.close()
             if self._owns_seam:
                 self.seam.alarms.close()
 

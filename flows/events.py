@@ -17,7 +17,14 @@ import msgspec
 from .depth import DEPTH_MAX, depth
 
 ParkReason: TypeAlias = Literal[
-    "poisoned", "in_doubt", "nondeterminism", "unknown_flow", "unreadable", "crashing", "history_limit"
+    "poisoned",
+    "in_doubt",
+    "nondeterminism",
+    "unknown_flow",
+    "unreadable",
+    "crashing",
+    "blocking",
+    "history_limit",
 ]
 
 

@@ -259,6 +259,11 @@ class FlowMachine:
         """Let the code stand still from now on. Facts are recorded; the next run goes on with them."""
         self._execution.draining = True
 
+    @property
+    def undecided(self) -> Decision:
+        """The decision that is being made, as far as it has come. May be looked at from another thread."""
+        return self._decision
+
     def close(self) -> None:
         """Drop the flow's code. What it recorded is all that matters."""
         self._execution.close()

@@ -31,6 +31,8 @@ _RETRY_AT_ONCE = {
     "in_doubt": "find out whether the step's effect has happened; a retry runs the step again",
     "poisoned": "find out why the step takes the process down; a retry runs it again",
     "crashing": "the traceback says what went wrong; retry when that is mended",
+    "blocking": "put what blocks into a step, restart the engine with that code, then retry",
+    "lethal": "find out why its code takes the process down; a retry runs it again",
     "history_limit": "give FlowSystem higher limits=Limits(...), then retry",
 }
 _RETRY_LATER = {

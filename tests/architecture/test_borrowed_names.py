@@ -43,7 +43,7 @@ BORROWED = {
     # The testing kit runs a test once more for each crash.
     "pytest": {"_pytest.runner", "._report_sections", "._setupstate"},
     # Documented, in spite of their names.
-    "python": {"._exit", "._get_running_loop", "._getframe"},
+    "python": {"._current_frames", "._exit", "._get_running_loop", "._getframe"},
     # Deadlines for slow clients.
     "uvicorn": {
         "uvicorn.config",

@@ -146,6 +146,7 @@ def works(system: FlowSystem) -> None:
 @pytest.mark.parametrize("what", ["start", "signal", "query", "result", "pause"])
 def test_a_system_goes_on_though_a_caller_is_struck(system: FlowSystem, what: str) -> None:
     handle = system.start(Worked.main, flow_id="f")
+    handle.pause()
 
     def wait_in_vain() -> None:
         with pytest.raises(TimeoutError):
@@ -153,7 +154,7 @@ def test_a_system_goes_on_though_a_caller_is_struck(system: FlowSystem, what: st
 
     calls = {
         "start": lambda: system.start(Worked.main),
-        "signal": lambda: handle.signal("other", 1),
+        "signal": lambda: handle.signal("n", 1),
         "query": lambda: handle.query(Worked.seen),
         "result": wait_in_vain,
         "pause": handle.pause,

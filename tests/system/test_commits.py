@@ -31,7 +31,7 @@ def test_whoever_listens_hears_of_each_commit_when_it_can_be_read_and_until_the_
     end = system.on_commit(lambda: seen.append((current_thread_name(), len(system.store.read_all()))))
     handle = system.start(Waits.main)
     wait_until(lambda: seen)
-    assert seen[0][0].startswith("persistasaurus-journal")
+    assert seen[0][0].startswith("persistasaurus-listeners")
     assert seen[0][1] >= 2
     handle.signal("n", 1)
     handle.result(20)
