@@ -6,6 +6,7 @@ and recorded events; what is to be recorded and done comes out as a decision.
 
 from __future__ import annotations
 
+from .current import FlowContext, current_flow
 from .flow import Flow, FlowCall, FlowDefinition, Registry, flow
 from .machine import FlowMachine, Limits
 from .payload import PayloadLimits
@@ -19,6 +20,7 @@ __all__ = [
     "Done",
     "Flow",
     "FlowCall",
+    "FlowContext",
     "FlowDefinition",
     "FlowMachine",
     "Limits",
@@ -32,6 +34,7 @@ __all__ = [
     "Step",
     "StepCall",
     "StepContext",
+    "current_flow",
     "current_step",
     "flow",
     "gather",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -59,6 +60,10 @@ class Echoes(Protocol):
 
     def warn(self, text: str) -> None:
         """Take note of what somebody should know."""
+        ...
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have something said, unless it was said before."""
         ...
 
     def give_up(self, key: str, reason: str) -> None:
@@ -118,6 +123,10 @@ class Recorder:
         assert run.due is not None, "a step that is tried again waits for its time"
         run.due.arm(self.moment)
 
+    def log(self, say: Callable[[], None]) -> None:
+        """Have it said."""
+        say()
+
     def warn(self, text: str) -> None:
         """Have it told."""
         self.decision.commands.append(Warn(text))
@@ -154,6 +163,8 @@ class Expected:
         self._given_up: list[tuple[str, str]] = []
         self._history: Sequence[Recorded] = ()
         self._position = 0
+        self._void: frozenset[int] = frozenset()
+        self._unsaid: list[Callable[[], None]] = []
         expect = self._next.append
         self.step: Callable[[StepRun], None] = expect
         self.wait: Callable[[Wait], None] = expect
@@ -162,6 +173,21 @@ class Expected:
 
     def retry(self, run: StepRun) -> None:
         """Expect nothing: a failure that is tried again is no doing of the code."""
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Say nothing yet. What comes after all that is recorded may never have been said."""
+        if self._is_beyond():
+            self._unsaid.append(say)
+
+    def _is_beyond(self) -> bool:
+        """Tell whether the code has done all that the history says that it did."""
+        left = len(self._next)
+        for version, _, event in islice(self._history, self._position, None):
+            if type(event) in ECHOES and version not in self._void:
+                left -= 1
+                if left < 0:
+                    return False
+        return True
 
     def warn(self, text: str) -> None:
         """Tell nobody: it was told when it happened."""
@@ -191,7 +217,7 @@ class Expected:
             NondeterminismError: the code does something else.
         """
         execution, void, rewound, following = self._execution, plan.void, plan.rewound, self._next
-        self._history = history
+        self._history, self._void = history, void
         apply, run, run_queue = execution.apply, execution.run, execution.queue
         for position, recorded in enumerate(history, 1):
             version, at, event = recorded
@@ -225,5 +251,9 @@ class Expected:
         """Have what the code did beyond the history recorded now; a signal may be given up once more."""
         recorder.decision.given_up += self._given_up
         self._given_up.clear()
+        if self._next:
+            # It has not come so far before: otherwise that would be recorded, too.
+            for say in self._unsaid:
+                say()
         while self._next:
             self._next.popleft().record(recorder)

@@ -148,6 +148,15 @@ class Execution:
             self._random = random.Random(self._seed)  # noqa: S311 - repeatable on purpose
         return self._random
 
+    @property
+    def flow_type(self) -> str:
+        """The name under which the flow is stored."""
+        return self._definition.name
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have something said, unless a replay says it again."""
+        self.echoes.log(say)
+
     def now(self) -> datetime:
         """The time at which the flow went on."""
         return _EPOCH + self.at * _MICROSECOND

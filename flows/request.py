@@ -18,7 +18,7 @@ from .text import storable
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable, Callable, Generator
     from contextvars import Context
     from datetime import datetime, timedelta
 
@@ -61,8 +61,22 @@ class Driver(Protocol):
         ...
 
     @property
+    def flow_id(self) -> str:
+        """The flow's id."""
+        ...
+
+    @property
+    def flow_type(self) -> str:
+        """The name under which the flow is stored."""
+        ...
+
+    @property
     def random(self) -> random.Random:
         """The flow's own randomness."""
+        ...
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have something said, unless a replay says it again."""
         ...
 
     def now(self) -> datetime:
@@ -100,6 +114,11 @@ _driver: ContextVar[Driver | None] = ContextVar("persistasaurus_flow", default=N
 
 enter = _driver.set
 leave = _driver.reset
+
+
+def running() -> Driver | None:
+    """Return who drives the flow that runs right here, if one does."""
+    return _driver.get()
 
 
 def is_in_flow() -> bool:

@@ -10,6 +10,7 @@ from persistasaurus import (
     FlowHandle,
     FlowSystem,
     Retry,
+    current_flow,
     current_step,
     flow,
     gather,
@@ -220,6 +221,8 @@ async def order(account: str, cents: int) -> int:
     assert_type(await wait_for("approval", bool), bool)
     assert_type(await refund(account, cents), int)
     assert_type(now(), datetime)
+    assert_type(current_flow().id, str)
+    current_flow().logger.info("%s", current_flow().type)
     await sleep(timedelta(days=3))
     await sleep(0.5)
     await sleep_until(datetime.now(UTC))
