@@ -109,9 +109,18 @@ def _send_error(pipe: Connection, error: BaseException, *, is_final: bool) -> No
     pipe.send_bytes(FINAL * told.is_final)
 
 
+_NOT_THERE = (
+    "An isolated step runs in a process of its own, which has imported the program only: what is made"
+    ' under `if __name__ == "__main__"`, such as a FlowSystem, is not there. A step that uses the system runs'
+    " without isolated=True"
+)
+
+
 def remote_error(error: BaseException, *, is_final: bool) -> RemoteStepError:
     """Return what the parent raises for an error in here."""
     kind = type(error)
+    if kind is NameError:
+        error.add_note(_NOT_THERE)
     return RemoteStepError(
         kind.__name__,
         _message(error),

@@ -15,6 +15,7 @@ import pytest
 from persistasaurus import Flow, FlowDefinitionError, FlowFailed, FlowSystem, flow, step
 from persistasaurus.flows.errors import FlowStateError
 from persistasaurus.flows.remote_state import RemoteState, is_found
+from steps.kept import SYSTEMS, Kept
 
 Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - that it works, too
 
@@ -25,24 +26,10 @@ class Order:
     lines: list[str]
 
 
-class Kept(Flow):
-    inherited = "of the class"
-
-    @flow(name="kept")
-    async def go(self, what: str) -> str:
-        self.inherited = SYSTEMS[0] if what == "system" else Lock()
-        return await self.ask()
-
-    @step(isolated=True)
-    def ask(self) -> str:
-        return f"got {self.inherited}"
-
-
 class Slotted(Flow):
     __slots__ = ("stage",)
 
 
-SYSTEMS: list[Any] = []
 VALUES = [
     None,
     True,
@@ -156,6 +143,14 @@ def test_an_isolated_step_has_no_system_and_says_what_to_do(what: str) -> None:
             system.run(Kept.go, what)
 
     assert "without isolated=True" in failed.value.message
+
+
+def test_an_isolated_step_that_asks_for_what_the_program_makes_is_told_that_it_is_not_there() -> None:
+    with FlowSystem(flows=[Kept]) as system:
+        trace = system.run(Kept.miss)
+
+    assert "NameError: name 'system' is not defined" in trace
+    assert "A step that uses the system runs without isolated=True" in trace
 
 
 def test_a_step_that_no_other_process_would_find_is_refused_at_the_definition() -> None:
