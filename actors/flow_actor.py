@@ -318,9 +318,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         assert self.machine is not None
         match command:
             case commands.RunStep(run, attempt):
-                self.around.desk.run(self.flow_id, run, attempt, self.machine.view(run), self._step_reports)
+                self.around.desk.run(self.flow_id, run, attempt, self.machine.lend(run), self._step_reports)
             case commands.Reconcile(run):
-                self.around.desk.reconcile(self.flow_id, run, self.machine.view(run), self._step_reports)
+                self.around.desk.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
             case commands.AskTurn(step):
                 self.report(requests.AskTurn(self.flow_id, step))
             case commands.Warn(text):

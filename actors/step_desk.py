@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from ..flows import PayloadLimits
+    from ..flows.loan import Loan
     from ..flows.pending import StepRun
     from .executor import StepDone, StepExecutor, StepOutcome
 
@@ -71,7 +72,7 @@ class StepDesk:
         self._abandoned: frozenset[Hashable] = frozenset()
 
     def run(
-        self, flow_id: str, run: StepRun, attempt: int, view: Any, tell: Callable[[StepReport], bool]
+        self, flow_id: str, run: StepRun, attempt: int, loan: Loan | None, tell: Callable[[StepReport], bool]
     ) -> None:
         """Have an attempt made. `tell` gets the report, on a thread of the executor."""
         step = run.step
@@ -79,22 +80,24 @@ class StepDesk:
         timeout = None if step.timeout is None else step.timeout.total_seconds()
         mode, call = ("loop", _Awaiting) if step.is_async else ("thread", _Calling)
         context = StepContext(flow_id, run.number, step.name, attempt)
-        work = call(run, view, context, self._limits, (self, flow_id))
+        work = call(run, loan, context, self._limits, (self, flow_id))
         task = StepTask(key=key, mode=mode, name=step.name, call=work, timeout_s=timeout, group=step)
         if step.isolated:
-            job = step.job(run.data, view, context, self._limits)
+            job = step.job(run.data, loan, context, self._limits)
             task = replace(task, mode="process", target=step.place, payload=job)
         if self._opened(key):
             self._submit(task, lambda _, outcome: self._done(key, _message(run, attempt, outcome), tell))
 
-    def reconcile(self, flow_id: str, run: StepRun, view: Any, tell: Callable[[StepReport], bool]) -> None:
+    def reconcile(
+        self, flow_id: str, run: StepRun, loan: Loan | None, tell: Callable[[StepReport], bool]
+    ) -> None:
         """Have the step's `reconcile` function find out; once, however often it is asked for."""
         key = _Key(flow_id, run.number, -run.attempt)
         task = StepTask(
             key=key,
             mode="thread",
             name=f"reconcile {run.step.name}",
-            call=lambda: _reconcile(run, view, self._limits),
+            call=lambda: _reconcile(run, loan, self._limits),
         )
         if self._opened(key):
             self._submit(task, lambda _, outcome: self._done(key, _found(run, outcome), tell))
@@ -172,18 +175,18 @@ class _Calling:
     Tests that have something else done instead ask it what it is a call of.
     """
 
-    __slots__ = ("_caller", "_view", "context", "limits", "step_run")
+    __slots__ = ("_caller", "_loan", "context", "limits", "step_run")
 
     def __init__(
         self,
         run: StepRun,
-        view: Any,
+        loan: Loan | None,
         context: StepContext,
         limits: PayloadLimits,
         caller: tuple[StepDesk, str],
     ) -> None:
         self.step_run = run
-        self._view = view
+        self._loan = loan
         self._caller = caller
         self.context = context
         self.limits = limits
@@ -191,7 +194,7 @@ class _Calling:
     def __call__(self) -> Any:
         caller, token = _caller.set(self._caller), enter_step(self.context)
         try:
-            return self.step_run.step.run(self._view, self.step_run.arguments(), self.limits)
+            return self.step_run.step.run(self._loan, self.step_run.arguments(), self.limits)
         finally:
             leave_step(token)
             _caller.reset(caller)
@@ -205,7 +208,7 @@ class _Awaiting(_Calling):
     async def __call__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - awaited by the loop
         _caller.set(self._caller)
         enter_step(self.context)
-        return await self.step_run.step.run_async(self._view, self.step_run.arguments(), self.limits)
+        return await self.step_run.step.run_async(self._loan, self.step_run.arguments(), self.limits)
 
 
 def _without_value(report: StepReport) -> StepReport:
@@ -259,10 +262,10 @@ def _text(error: BaseException | None) -> str:
         return f"(its message cannot be shown: {type(failure).__name__})"
 
 
-def _reconcile(run: StepRun, view: Any, limits: PayloadLimits) -> bytes | None:
+def _reconcile(run: StepRun, loan: Loan | None, limits: PayloadLimits) -> bytes | None:
     step = run.step
     assert step.reconcile is not None
-    found = step.parameters.call_other(step.reconcile, run.arguments(), *((view,) if step.is_method else ()))
+    found = step.call_other(step.reconcile, loan, run.arguments())
     if found is None:
         return None
     if not isinstance(found, Done):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's

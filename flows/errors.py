@@ -6,7 +6,7 @@ PersistasaurusError
 ├── NotDurableError         await the durable replacement that the message names
 ├── AlreadyAwaitedError     make a new call for each await, or keep the first one's result
 ├── NotInFlowError          call steps, and wait, inside a flow only
-├── FlowStateError          return the value from the step instead of assigning it
+├── FlowStateError          return the value from the step instead of assigning it, or changing it
 ├── PayloadError            the value at `path` does not survive being stored; change it or its annotation
 ├── StepError               raised in the flow: a step has failed for good
 ├── NondeterminismError     bring the right code back, or repair the flow; nothing was changed
@@ -66,7 +66,7 @@ class NotInFlowError(PersistasaurusError):
 
 
 class FlowStateError(PersistasaurusError, AttributeError):
-    """A step or query assigned to the flow's state, which a replay would not repeat."""
+    """A step or query assigned to the flow's state or changed it in place. A replay would not repeat that."""
 
 
 class PayloadError(PersistasaurusError, ValueError):

@@ -13,12 +13,13 @@ import msgspec
 from .annotations import result_hint
 from .decoration import check_async, check_function, check_name, check_options
 from .errors import FlowDefinitionError, NotDurableError
+from .loan import refuse_assignment
 from .payload import WIDEST_LIMITS, Codec, Parameters
 from .query import Query, QueryType
 from .request import defined_at, is_in_flow
 from .signal import Signal, SignalType
 from .signal_names import signal_names
-from .step import Step, refuse_assignment, takes_self
+from .step import Step, takes_self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -33,10 +34,13 @@ S = TypeVar("S")
 class Flow:
     """Base of flow classes. An instance is one flow while it runs; its `__init__` takes no arguments.
 
-    What the flow's body assigns to `self` is rebuilt by each replay. Steps and queries see it, and
-    may not assign to it. When a flow is put to rest, or its process ends, its body is dropped where it
-    waits: `finally` blocks run then, and can await nothing any more. Clean-up that must happen belongs
-    into steps that are awaited in an `except` block.
+    What the flow's body keeps in `self` is rebuilt by each replay. Steps and queries see a copy of it, and
+    may not change it: neither by an assignment nor in place. What has no value of its own (a lock, a client
+    of something outside) they share with the flow.
+
+    When a flow is put to rest, or its process ends, its body is dropped where it waits: `finally` blocks run
+    then, and can await nothing any more. Clean-up that must happen belongs into steps that are awaited in an
+    `except` block.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

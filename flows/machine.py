@@ -31,14 +31,15 @@ from .execution import Execution
 from .failure import failure_of
 from .history import Recorded, plan_of
 from .limits import DEFAULT, LengthWatch, Limits
+from .loan import Loan
 from .pending import Due, Phase, StepRun
 from .repair import repair_of
-from .step import frozen
 from .text import storable
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
+    from .copies import Shared
     from .flow import FlowDefinition
     from .messages import Message, Moment
     from .query import Query
@@ -69,6 +70,7 @@ class FlowMachine:
         self._expected: Expected | None = None
         self._watch = LengthWatch(flow_id, limits)
         self._last_entry = 0
+        self._shared: Shared = {}
 
     # ------------------------------------------------------------------------------- how it stands
     @property
@@ -243,12 +245,15 @@ class FlowMachine:
         if not query.fits(instance):
             raise NotInFlowError(f"{query!r} asks for state that {self._name} does not have")
         # In a context of its own: it leaves nothing behind on a thread that drives other flows, too.
-        return Context().run(query.ask, instance, args, kwargs)
+        loan = Loan(instance, query.name, self._shared)
+        return Context().run(query.ask, loan, args, kwargs)
 
-    def view(self, run: StepRun) -> Any:
-        """Return the flow's state as the step may see it: a copy that it cannot assign to."""
+    def lend(self, run: StepRun) -> Loan | None:
+        """Lend the flow's state to a step, as it is now: the flow may go on meanwhile."""
         instance = self._execution.instance
-        return None if instance is None else frozen(instance, run.step.name)
+        if instance is None or not run.step.is_method:
+            return None
+        return Loan(instance, run.step.name, self._shared)
 
     def is_running(self, step: int, attempt: int) -> bool:
         """Tell whether this attempt is still the one whose outcome counts."""

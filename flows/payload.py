@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .annotations import as_annotated, parameter_hints, refuse_unstorable
+from .copies import copied
 from .culprit import (
     encode,
     first_difference,
@@ -296,7 +297,7 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
     if parameter.default is parameter.empty:
         return (parameter.name, annotation)
     default = parameter.default
-    return (parameter.name, annotation, msgspec.field(default_factory=lambda: default))
+    return (parameter.name, annotation, msgspec.field(default_factory=lambda: copied(default)))
 
 
 def _split(message: str) -> tuple[str, str]:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 import msgspec
 
+from .copies import copied
 from .decoration import check_function, check_name
 from .errors import FlowDefinitionError
 from .payload import WIDEST_LIMITS, Codec, Parameters
 from .request import defined_at
-from .step import frozen, takes_self
+from .step import takes_self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .loan import Loan
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -42,8 +45,8 @@ class QueryType(Generic[P, R_co]):
         self.query = query
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> QueryCall[R_co]:
-        """Bind arguments, which are not stored and may be anything."""
-        return QueryCall(self.query, args, kwargs)
+        """Bind arguments, which are not stored and may be anything. What is a value is copied."""
+        return QueryCall(self.query, copied(args), copied(kwargs))
 
 
 class Query(Generic[P, R_co]):
@@ -87,10 +90,15 @@ class Query(Generic[P, R_co]):
         """On the class: what `handle.query` takes. On a flow: the method itself."""
         return QueryType[..., Any](self) if instance is None else MethodType(self.function, instance)
 
-    def ask(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer from the state of a flow, which the query may read and not assign to."""
+    def ask(self, loan: Loan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer from the state of a flow. The answer is the asker's own, whatever it is made of.
+
+        Raises:
+            FlowStateError: the query has changed what it was lent.
+        """
         function: Callable[..., Any] = self.function
-        return function(frozen(instance, self.name), *args, **kwargs)
+        with loan as view:
+            return function(view, *copied(args), **copied(kwargs))
 
 
 if TYPE_CHECKING:
@@ -106,24 +114,24 @@ if TYPE_CHECKING:
 
 
 class JsonQuery:
-    """A query whose arguments came as JSON, and whose answer is JSON.
-
-    The answer is encoded before the flow goes on, so that its state does not change meanwhile.
-    """
+    """A query whose arguments came as JSON, and whose answer is JSON."""
 
     def __init__(self, query: Query[..., Any], values: msgspec.Struct) -> None:
         self._query = query
         self._values = values
+        self.name = query.name
         self.fits = query.fits
 
-    def ask(self, instance: Any, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> bytes:
+    def ask(self, loan: Loan, _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> bytes:
         """Answer from the state of a flow.
 
         Raises:
+            FlowStateError: the query has changed what it was lent.
             PayloadError: the answer has no JSON form.
         """
         parameters = self._query.parameters
-        answer = parameters.call(self._values, frozen(instance, self._query.name))
+        with loan as view:
+            answer = parameters.call(copied(self._values), view)
         return Codec(Any, f"the answer of {parameters.what}").encode(answer, WIDEST_LIMITS)
 
     def __repr__(self) -> str:

@@ -8,13 +8,14 @@ the step asks for it.
 from __future__ import annotations
 
 import sys
-from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import msgspec
 
+from .copies import Slots
 from .errors import FlowStateError, PersistasaurusError
 from .payload import WIDEST_LIMITS, codec_of
+from .sameness import slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,12 +62,7 @@ class RemoteState(msgspec.Struct, frozen=True, array_like=True):
 
 def _attributes(instance: Any) -> dict[str, Any]:
     kind = cast("type[Any]", type(instance))
-    parts = ((name, part) for base in kind.__mro__ for name, part in vars(base).items())
-    slots = [name for name, part in parts if isinstance(part, MemberDescriptorType)]
-    found: dict[str, Any] = {name: getattr(instance, name) for name in slots if hasattr(instance, name)}
-    found.update(cast("dict[str, Any]", vars(instance)))
-    found.pop("_frozen_for", None)
-    return found
+    return Slots(instance, slots_of(kind)).copy() | cast("dict[str, Any]", vars(instance))
 
 
 def place_of(kind: type) -> tuple[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from contextvars import ContextVar
 from datetime import timedelta
-from functools import cached_property, lru_cache
-from types import CoroutineType, MemberDescriptorType
+from functools import cached_property
+from types import CoroutineType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -28,6 +28,7 @@ import msgspec
 from .annotations import result_hint
 from .decoration import check_function, check_name, check_options, check_reconcile
 from .errors import FlowDefinitionError, FlowStateError, NotInFlowError, PayloadError
+from .loan import Loan
 from .payload import Codec, Parameters, PayloadLimits
 from .remote_state import Find, RemoteState, is_found, place_of
 from .request import Request, defined_at, driver
@@ -244,8 +245,11 @@ class Step(Generic[P, R_co]):
     def is_final(self, error: BaseException) -> bool:
         """Tell whether the step is not to be tried again after this error.
 
-        Either its `retry` says so, or it went well, and only its result cannot be stored.
+        Either its `retry` says so, or that would not help: it has changed the flow's state, or it went well,
+        and only its result cannot be stored.
         """
+        if isinstance(error, FlowStateError):
+            return True
         if isinstance(error, PayloadError) and error.what == self.result.what:
             return True
         return self.retry is not None and not self.retry.covers(error)
@@ -299,9 +303,13 @@ class Step(Generic[P, R_co]):
         """Bind to the flow that the step belongs to."""
         return self if instance is None else BoundStep(self, instance)
 
-    def run(self, view: Any, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
-        """Run a `def` step to its sealed result. Whatever its code raises goes to the caller."""
-        result = self.parameters.call(values, view) if self.is_method else self.parameters.call(values)
+    def run(self, loan: Loan | None, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
+        """Run a `def` step to its sealed result. Whatever its code raises goes to the caller.
+
+        Raises:
+            FlowStateError: it has changed what it was lent.
+        """
+        result = self.call_other(self.function, loan, values)
         if type(result) is CoroutineType:
             self._refuse_coroutine(cast("CoroutineType[Any, Any, Any]", result))
         return self.result.seal(result, limits)
@@ -314,23 +322,36 @@ class Step(Generic[P, R_co]):
             " there. If a decorator has made it `def`, make its wrapper `async def`"
         )
 
-    async def run_async(self, view: Any, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
-        """Run an `async def` step to its sealed result."""
-        call = self.parameters.call(values, view) if self.is_method else self.parameters.call(values)
-        return self.result.seal(await call, limits)
+    async def run_async(
+        self, loan: Loan | None, values: msgspec.Struct, limits: PayloadLimits
+    ) -> tuple[bytes, Any]:
+        """Run an `async def` step to its sealed result; raises as `run` does."""
+        if loan is None:
+            result = await self.parameters.call(values)
+        else:
+            with loan as view:
+                result = await self.parameters.call(values, view)
+        return self.result.seal(result, limits)
 
-    def job(self, data: bytes, view: Any, context: StepContext, limits: PayloadLimits) -> bytes:
+    def call_other(self, function: Callable[..., Any], loan: Loan | None, values: msgspec.Struct) -> Any:
+        """Call a function of the same parameters, the flow's state included; raises as `run` does."""
+        if loan is None:
+            return self.parameters.call_other(function, values)
+        with loan as view:
+            return self.parameters.call_other(function, values, view)
+
+    def job(self, data: bytes, loan: Loan | None, context: StepContext, limits: PayloadLimits) -> bytes:
         """Encode an attempt for `call_encoded`, with all that a step has. Raises nothing."""
-        state = RemoteState.of(view) if self.is_method else None
+        state = None if loan is None else RemoteState.of(loan.view)
         return _encode_job(StepJob(data, state, context, limits))
 
     def call_encoded(self, payload: bytes, find: Find) -> bytes:
         """Make an attempt in this process that another has encoded; return its sealed result."""
         job = _decode_job(payload)
-        view = None if job.state is None else frozen(job.state.bring_back(find, self.name), self.name)
+        loan = None if job.state is None else Loan(job.state.bring_back(find, self.name), self.name, {})
         token = enter(job.context)
         try:
-            return self.run(view, self.parameters.decode(job.args), job.limits)[0]
+            return self.run(loan, self.parameters.decode(job.args), job.limits)[0]
         finally:
             leave(token)
 
@@ -438,37 +459,3 @@ def _policy(given: object) -> str:
     if given is False:
         return "leave it out"
     return "write retry=Retry(...)" if isinstance(given, dict) else "write retry=Retry()"
-
-
-def frozen(instance: Any, role: str) -> Any:
-    """Return a view of a flow for code that may read its state and not assign to it."""
-    kind = cast("type[Any]", type(instance))
-    view = object.__new__(kind)
-    for name in _slots_of(kind):
-        if hasattr(instance, name):
-            object.__setattr__(view, name, getattr(instance, name))
-    state: dict[str, Any] = view.__dict__
-    state.update(instance.__dict__)
-    state["_frozen_for"] = role
-    return view
-
-
-@lru_cache(maxsize=1024)
-def _slots_of(kind: type[Any]) -> tuple[str, ...]:
-    """Return the attributes of a class that are not kept in `__dict__`."""
-    parts = ((name, part) for base in kind.__mro__ for name, part in vars(base).items())
-    return tuple(name for name, part in parts if isinstance(part, MemberDescriptorType))
-
-
-def refuse_assignment(instance: Any, name: str) -> None:
-    """Refuse an assignment on a frozen view.
-
-    Raises:
-        FlowStateError: it is one.
-    """
-    role = instance.__dict__.get("_frozen_for")
-    if role is not None:
-        raise FlowStateError(
-            f"{role!r} assigned to self.{name}: it runs outside the flow, and a replay would not repeat the"
-            " assignment. Return the value, and let the flow keep it"
-        )

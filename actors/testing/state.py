@@ -7,7 +7,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...flows.request import Location, text_of
-from .sameness import Comparison, Pair, attributes, by_name
+from ...flows.sameness import Comparison, Pair, attributes, by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

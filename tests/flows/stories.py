@@ -110,7 +110,7 @@ class Story:
         run = command.run
         self.advance(0.001)
         try:
-            data, value = run.step.run(self.machine.view(run), run.arguments(), self.limits.payload)
+            data, value = run.step.run(self.machine.lend(run), run.arguments(), self.limits.payload)
         except Exception as error:
             return self.tell(StepErrored(run.number, command.attempt, failure_of(error), error))
         return self.tell(StepSucceeded(run.number, command.attempt, data, value))
@@ -151,7 +151,7 @@ class Story:
     def reconcile(self, number) -> None:
         run = self.reconciles.pop(number)
         try:
-            done = run.step.parameters.call_other(run.step.reconcile, run.arguments(), self.machine.view(run))
+            done = run.step.call_other(run.step.reconcile, self.machine.lend(run), run.arguments())
         except Exception as error:
             self.tell(ReconcileFailed(number, failure_of(error)))
             return

@@ -92,7 +92,7 @@ def result_of(definition: Any, *args: Any) -> Any:
     if args[:1] in (("signal",), ("named",)):
         story.signal(Twice.come("now"))
     story.finish()
-    story.restart()
+    assert story.restart().result == story.result
     assert not story.warnings
     return story.result
 

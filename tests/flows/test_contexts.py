@@ -96,10 +96,8 @@ class Speaking(Flow):
 def result_of(definition: Any) -> Any:
     story = Story(definition).start()
     story.finish()
-    before = story.result
-    story.restart()
-    assert story.result == before
-    return before
+    assert story.restart().result == story.result
+    return story.result
 
 
 def test_a_branch_does_not_see_what_another_sets_nor_does_who_gathers_them() -> None:

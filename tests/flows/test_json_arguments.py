@@ -10,6 +10,7 @@ import pytest
 from persistasaurus.flows import Flow, PayloadLimits, flow, query
 from persistasaurus.flows.duplicates import refuse_duplicates
 from persistasaurus.flows.errors import PayloadError
+from persistasaurus.flows.loan import Loan
 from persistasaurus.flows.payload import Parameters
 
 LIMITS = PayloadLimits()
@@ -77,7 +78,7 @@ def test_a_flow_knows_its_queries_by_name_also_those_it_inherits() -> None:
 
     queries = Derived.main.queries
     assert sorted(queries) == ["one", "three", "two"]
-    assert queries["two"].ask(Derived(), (), {}) == 22
+    assert queries["two"].ask(Loan(Derived(), "two", {}), (), {}) == 22
     assert bare.queries == {}
 
 

@@ -232,6 +232,16 @@ class Promised(Tariffs):
     def may_not_assign_to_state(self) -> None:
         self.stage = "changed"
 
+    async def _may_not_change_state_in_place(self, step: Any, path: str) -> Any:
+        self.trail = ["new"]
+        told = await outcome(step(path))
+        return [told[0], told[1].partition(": ")[0], self.trail, attempts(path)]
+
+    @in_all_kinds(retry=Retry(initial=SOON))
+    def may_not_change_state_in_place(self, path: str) -> None:
+        attempts(path)
+        self.trail.append("changed")
+
     async def _may_not_call_steps(self, step: Any, _: str) -> Any:
         return (await outcome(step()))[0]
 

@@ -39,6 +39,12 @@ PROMISES = (
                 "'may_not_assign_to_state KIND' assigned to self.stage",
                 "new",
             ],
+            "may_not_change_state_in_place": [
+                "FlowStateError",
+                "'may_not_change_state_in_place KIND' changed self.trail in place",
+                ["new"],
+                2,
+            ],
         },
     ),
     Promise(

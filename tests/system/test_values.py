@@ -8,8 +8,21 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus import Done, Flow, Retry, StepError, flow, gather, signal, step, wait_for
-from system.doubles import DEAD_MAN_S, FaultyStore, losing_records, memory_store
+from persistasaurus import (
+    Done,
+    Flow,
+    FlowFailed,
+    FlowStateError,
+    Retry,
+    StepError,
+    flow,
+    gather,
+    query,
+    signal,
+    step,
+    wait_for,
+)
+from system.doubles import DEAD_MAN_S, FaultyStore, kinds, losing_records, memory_store, wait_until
 from system.reference import insist
 
 if TYPE_CHECKING:
@@ -150,6 +163,72 @@ class Changing(Flow):
         raise ERROR
 
 
+class Keeping(Flow):
+    def __init__(self) -> None:
+        self.items = ["first"]
+        self.gate = _held.get("gate")
+
+    @flow
+    async def call(self, name: str) -> list[str]:
+        await getattr(self, name)()
+        return self.items
+
+    @step(retry=AGAIN)
+    def change(self) -> None:
+        seen.append("change")
+        self.items.append("second")
+
+    @step(retry=AGAIN)
+    async def change_async(self) -> None:
+        seen.append("change_async")
+        self.items.append("second")
+
+    @step(retry=AGAIN)
+    def assign(self) -> None:
+        seen.append("assign")
+        self.items = []
+
+    @signal
+    def wait(self) -> None: ...
+
+    @flow
+    async def grow_meanwhile(self) -> list[list[str]]:
+        found = await gather(self.look(), self.grow(), self.look_async())
+        return [found[0], found[2], self.items]
+
+    async def grow(self) -> None:
+        await self.wait()
+        self.items.append("meanwhile")
+        await wait_for("go on")
+
+    @step
+    def look(self) -> list[str]:
+        before = list(self.items)
+        self.gate()
+        assert before == self.items
+        return before
+
+    @step
+    async def look_async(self) -> list[str]:
+        before = list(self.items)
+        await asyncio.to_thread(self.gate)
+        assert before == self.items
+        return before
+
+    @query
+    def kept(self) -> list[str]:
+        return self.items
+
+    @query
+    def take(self) -> str:
+        return self.items.pop()
+
+    @query
+    def together(self, others: list[str]) -> list[str]:
+        others += self.items
+        return others
+
+
 ERROR = ConnectionError("the same object each time")
 
 
@@ -270,3 +349,57 @@ def test_steps_and_flows_have_contexts_of_their_own(make_system: Callable[..., F
     for _ in range(3):
         assert system.run(Changing.tell_contexts) == ["nothing"] * 4 + ["the flow"]
     assert word.get() == "the test"
+
+
+# ------------------------------------------------------------------------------------ what is lent
+@pytest.mark.parametrize("name", ["change", "change_async", "assign"])
+def test_a_step_that_changes_the_flow_fails_and_is_not_tried_again(
+    make_system: Callable[..., FlowSystem], name: str
+) -> None:
+    system = make_system(Keeping)
+    handle = system.start(Keeping.call, name)
+
+    with pytest.raises(FlowFailed, match=f"FlowStateError: {name!r} (changed|assigned to) self.items"):
+        handle.result(DEAD_MAN_S)
+
+    assert seen == [name]
+    assert handle.query(Keeping.kept) == ["first"]
+
+
+def test_a_query_that_changes_the_flow_is_refused_and_what_it_returns_is_the_askers(
+    make_system: Callable[..., FlowSystem],
+) -> None:
+    system = make_system(Keeping)
+    handle = system.start(Keeping.call, "wait")
+    others = ["mine"]
+
+    handle.query(Keeping.kept).append("from outside")
+    together = Keeping.together(others)
+    others.append("too late")
+    answers = [handle.query(together), handle.query(together), handle.query(Keeping.together, others)]
+
+    assert answers == [["mine", "first"]] * 2 + [["mine", "too late", "first"]]
+    assert others == ["mine", "too late"]
+    with pytest.raises(FlowStateError, match=r"'take' changed self\.items in place"):
+        handle.query(Keeping.take)
+    with pytest.raises(FlowStateError, match=r"'take' changed self\.items in place"):
+        handle.query_json("take")
+    assert handle.query_json("kept") == b'["first"]'
+    handle.signal(Keeping.wait)
+    assert handle.result(DEAD_MAN_S) == ["first"]
+
+
+def test_a_flow_that_changes_itself_while_steps_run_raises_no_alarm_and_they_do_not_see_it(
+    make_system: Callable[..., FlowSystem], gate: Gate
+) -> None:
+    _held["gate"] = gate
+    system = make_system(Keeping)
+    handle = system.start(Keeping.grow_meanwhile)
+    gate.wait()
+    handle.signal(Keeping.wait)
+    handle.signal("go on")
+    wait_until(lambda: kinds(handle).count("signal_received") == 2)
+
+    gate.open()
+
+    assert handle.result(DEAD_MAN_S) == [["first"], ["first"], ["first", "meanwhile"]]

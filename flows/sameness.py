@@ -36,12 +36,19 @@ from uuid import UUID
 
 import msgspec
 
-from ...flows import Flow
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Comparison", "Pair", "attributes", "by_name"]
+__all__ = [
+    "Comparison",
+    "Pair",
+    "attributes",
+    "belongs_to_engine",
+    "by_name",
+    "has_no_value",
+    "short",
+    "slots_of",
+]
 
 _PLAIN = (str, bytes, bytearray, range, dt.date, dt.time, dt.timedelta, UUID, PurePath)
 _MEANS = (
@@ -51,10 +58,10 @@ _MEANS = (
 _MODULES_OF_MEANS = {
     *("_asyncio", "_contextvars", "_io", "_queue", "_socket", "_thread", "_weakref", "asyncio", "concurrent"),
     *("contextvars", "io", "logging", "multiprocessing", "queue", "select", "selectors", "socket", "sqlite3"),
-    *("ssl", "subprocess", "tempfile", "threading", "weakref"),
+    *("ssl", "subprocess", "tempfile", "threading", "unittest", "weakref"),
 }
 """Modules whose objects live in this process, and are no values."""
-_ENGINE = f"{__name__.rpartition('.actors.')[0]}."
+_ENGINE = f"{__name__.rpartition('.flows.')[0]}."
 _TRIALS = 100
 _Seen: TypeAlias = "ChainMap[tuple[int, int], tuple[Any, Any]]"
 
@@ -73,7 +80,7 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
-_VALUES = (Flow, BaseException, msgspec.Struct, _Nothing)
+_VALUES = (BaseException, msgspec.Struct, _Nothing)
 
 
 class Comparison:
@@ -101,7 +108,7 @@ class Comparison:
             return []
 
     def _inside(self, path: str, live: Any, rebuilt: Any) -> list[Pair] | None:
-        if live is rebuilt or _has_no_value(_type(live)) or _has_no_value(_type(rebuilt)):
+        if live is rebuilt or has_no_value(_type(live)) or has_no_value(_type(rebuilt)):
             return []
         are_same = _are_same_alone(live, rebuilt)
         if are_same is not None:
@@ -178,7 +185,7 @@ def by_name(live: dict[str, Any], rebuilt: dict[str, Any]) -> list[Pair]:
 
 def _kept(value: Any) -> dict[str, Any]:
     kept: dict[str, Any] = {
-        name: getattr(value, name) for name in _slots_of(_type(value)) if hasattr(value, name)
+        name: getattr(value, name) for name in slots_of(_type(value)) if hasattr(value, name)
     }
     own = getattr(value, "__dict__", None)
     if isinstance(own, dict):
@@ -191,7 +198,8 @@ def _kept(value: Any) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _slots_of(kind: type[Any]) -> tuple[str, ...]:
+def slots_of(kind: type[Any]) -> tuple[str, ...]:
+    """Return the attributes of a class that are not kept in `__dict__`."""
     parts = [(name, part) for base in reversed(kind.__mro__) for name, part in vars(base).items()]
     return tuple(name for name, part in parts if isinstance(part, MemberDescriptorType))
 
@@ -245,13 +253,21 @@ def _type(value: Any) -> type[Any]:
 
 
 @lru_cache(maxsize=1024)
-def _has_no_value(kind: type[Any]) -> bool:
+def has_no_value(kind: type[Any]) -> bool:
+    """Tell whether objects of a class are not values, but ways to do something in this process."""
     if issubclass(kind, _VALUES):
         return False
-    modules = [str(base.__module__) for base in kind.__mro__]
-    return issubclass(kind, _MEANS) or any(
-        module.startswith(_ENGINE) or module.partition(".")[0] in _MODULES_OF_MEANS for module in modules
-    )
+    modules = [str(base.__module__).partition(".")[0] for base in kind.__mro__]
+    return issubclass(kind, _MEANS) or belongs_to_engine(kind) or not _MODULES_OF_MEANS.isdisjoint(modules)
+
+
+@lru_cache(maxsize=1024)
+def belongs_to_engine(kind: type[Any]) -> bool:
+    """Tell whether a class is the engine's, or derived from one; a flow's is its user's."""
+    from .flow import Flow  # noqa: PLC0415 - which is made with the help of this module
+
+    is_ours = any(str(base.__module__).startswith(_ENGINE) for base in kind.__mro__)
+    return is_ours and not issubclass(kind, (Flow, *_VALUES))
 
 
 def _are_same_alone(live: Any, rebuilt: Any) -> bool | None:
