@@ -97,6 +97,38 @@ def test_what_a_body_does_after_a_restart_that_came_between_is_logged_then(lines
     assert lines() == ["begins", "has worked"]
 
 
+def test_all_that_came_while_the_system_closed_is_logged_after_the_restart(lines) -> None:
+    story = Story(Errand.go).start()
+    story.run()
+    story.wait()
+    story.machine.drain()
+    story.run()
+    story.run()
+    assert lines() == LINES[:3]
+
+    assert story.restart().status == "completed"
+    assert lines() == LINES
+
+
+def test_a_line_between_two_things_that_are_recorded_together_is_logged_once(lines) -> None:
+    class Begins(Flow):
+        @flow
+        async def go(self) -> None:
+            await gather(self.branch("a"), self.branch("b"))
+
+        async def branch(self, name: str) -> None:
+            current_flow().logger.info("begins %s", name)
+            await self.work()
+
+        @step
+        def work(self) -> None: ...
+
+    story = Story(Begins.go).start()
+    story.restart().finish()
+
+    assert lines() == ["begins a", "begins b"]
+
+
 def test_a_repaired_flow_logs_what_it_does_anew_and_not_what_it_has_done(lines) -> None:
     class Fragile(Flow):
         is_broken = True
