@@ -81,15 +81,12 @@ class Answers:
         actor.idle_or_not()
 
     def _are_the_same(self, recorded: bytes, request: requests.Start) -> bool:
-        """Compare bytes first; values, when a parameter with a default has been added since."""
-        if recorded == request.args:
-            return True
+        """Compare values, if it is known how; bytes otherwise."""
         definition = self._actor.around.recovery.registry.find(request.type)
         if definition is None:
-            return False
+            return recorded == request.args
         try:
-            decode = definition.parameters.decode
-            return bool(decode(recorded) == decode(request.args))
+            return definition.parameters.codec.are_same(recorded, request.args)
         except BaseException:  # noqa: BLE001 - the user's types may do anything when they are compared
             return False
 

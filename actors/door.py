@@ -24,7 +24,7 @@ from ..flows.errors import (
     SystemClosed,
 )
 from ..flows.flow import not_a_flow
-from ..flows.payload import Codec, check
+from ..flows.payload import Codec, check, in_one_order
 from ..flows.query import JsonQuery
 from ..flows.request import defined_at, is_in_flow
 from ..store import InboxFull, RecordTooLarge, SignalConflict, StoreError, StreamEnded, StreamNotFound
@@ -33,7 +33,7 @@ from .event_sourced import ACTOR_STATUS
 if TYPE_CHECKING:
     from ..flows import Limits
     from ..flows.step import Step
-    from ..store import EventStore
+    from ..store import Deliver, EventStore
 
 __all__ = ["Door", "checked_id", "outside_error"]
 
@@ -173,7 +173,7 @@ class Door:
         if declared is not None:
             parameters = declared.parameters
             return SignalCall(name, parameters.codec.seal(parameters.bind(args, {}), self._limits)[0])
-        payload = args[0] if args else None
+        payload = in_one_order(args[0]) if args else None
         return SignalCall(name, self._any.encode(payload, self._limits))
 
     def flow_json(self, name: str, args: bytes) -> FlowCall[Any]:
@@ -223,6 +223,17 @@ class Door:
     def _has_awaited(self, flow_id: str, name: str) -> bool:
         records = (r for r in self._store.read(flow_id) if r.kind == _AWAITED)
         return any(getattr(events.decode(record.data), "name", None) == name for record in records)
+
+    def is_same_signal(self, again: Deliver, name: str, data: bytes) -> bool:
+        """Tell whether a signal says the same as an earlier one of other bytes, by the declared types."""
+        if again.name != name:
+            return False
+        try:
+            declared = self._declared(again.stream, name)
+            codec = self._any if declared is None else declared.parameters.codec
+            return codec.are_same(data, again.data)
+        except BaseException:  # noqa: BLE001 - in doubt it is another, and nothing has been written
+            return False
 
     def query_json(self, flow_id: str, name: str, args: bytes) -> JsonQuery:
         """Check the arguments of a query that come as a JSON object, by name.

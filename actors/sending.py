@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ..flows.errors import SystemClosed
-from ..store import Deliver, Delivered, NeverDelivered
+from ..store import Deliver, Delivered, NeverDelivered, SignalConflict
+from .dispatcher import DispatcherClosedError
 from .door import outside_error
 from .futures import Reply
 from .journal import Entry, tell
+from .pooled import PooledActor
 
 if TYPE_CHECKING:
     from ..store.contract import Outcome
+    from .door import Door
     from .system import FlowSystem
 
 __all__ = ["Receipt", "from_microseconds", "send"]
@@ -57,6 +60,9 @@ def send(system: FlowSystem, deliver: Deliver) -> Reply[Receipt]:
         if refusal is not None and isinstance(outcome, NeverDelivered):
             reply.fail(refusal)
             return
+        if isinstance(outcome, SignalConflict):
+            _look_again(system, deliver, outcome, reply)
+            return
         if not isinstance(outcome, Delivered):
             reply.fail(outside_error(deliver.stream, outcome))  # pyright: ignore[reportArgumentType] - no append
             return
@@ -67,3 +73,33 @@ def send(system: FlowSystem, deliver: Deliver) -> Reply[Receipt]:
     if not tell(system.journal, Entry(deliver, done)):
         reply.fail(SystemClosed("the system is closed"))
     return reply
+
+
+def _look_again(
+    system: FlowSystem, deliver: Deliver, conflict: SignalConflict, reply: Reply[Receipt]
+) -> None:
+    """Answer a signal whose id was used with other bytes; not here, on the journal's thread."""
+    try:
+        _SecondLook.start_on(system.working, system.door, deliver, conflict, reply)
+    except DispatcherClosedError:
+        reply.fail(SystemClosed("the system is closed"))
+
+
+class _SecondLook(PooledActor):
+    """Looks whether other bytes under the same id say the same. To tell, it takes the user's types."""
+
+    def __init__(self, door: Door, deliver: Deliver, conflict: SignalConflict, reply: Reply[Receipt]) -> None:
+        super().__init__()
+        self._door = door
+        self._deliver = deliver
+        self._conflict = conflict
+        self._reply = reply
+
+    def on_start(self) -> None:
+        """Look, answer, and go."""
+        first = self._conflict.first
+        if first is not None and self._door.is_same_signal(self._deliver, first.name, first.data):
+            self._reply.resolve(Receipt(self._deliver.key, from_microseconds(first.at), duplicate=True))
+        else:
+            self._reply.fail(outside_error(self._deliver.stream, self._conflict))
+        self.stop()

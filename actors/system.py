@@ -402,6 +402,11 @@ class FlowSystem:
         """How much waits to be written."""
         return len(self.journal.actor_inbox) + len(self.supervisor.actor_inbox)  # pyright: ignore[reportArgumentType] - our own mailboxes
 
+    @property
+    def working(self) -> Scheduler:
+        """Where the code of flows runs, and what else is the user's and short."""
+        return self._working
+
     def is_at_work(self, flow_id: str) -> bool:
         """Tell whether a flow has an actor now: it has none when it rests, or has ended."""
         return flow_id in self._tenancy

@@ -7,8 +7,10 @@ decoded again when it is encoded, and refused on the spot if it did not come bac
 from __future__ import annotations
 
 import inspect
+from collections import Counter
+from dataclasses import is_dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -138,6 +140,20 @@ class Codec:
         except Exception as error:
             raise PayloadError(self.what, "$", f"it cannot be compared: {plain(error)}") from error
 
+    def are_same(self, one: bytes, other: bytes) -> bool:
+        """Tell whether bytes mean the same value, whatever the order of keys and of sets.
+
+        Also when one of them is older than a field with a default. What does not fit is not the same.
+        """
+        if one == other:
+            return True
+        try:
+            here, there = self.decode(one), self.decode(other)
+            # To Python, true is 1.
+            return bool(here == there) and _truths(here) == _truths(there)
+        except Exception:  # noqa: BLE001 - the user's types may do anything when they are compared
+            return False
+
     def decode(self, data: bytes | msgspec.Raw) -> Any:
         """Decode bytes that `seal` made, or that came from outside and are not too deep.
 
@@ -158,6 +174,49 @@ def _made_of(kind: type, value: Any) -> Any:
     if isinstance(value, kind):  # an abstract class, as object
         return value
     raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def _truths(value: Any) -> Counter[tuple[str, ...]]:
+    """Count where there is true or false in a value, wherever in a list or set it is."""
+    found: Counter[tuple[str, ...]] = Counter()
+    ahead: list[tuple[tuple[str, ...], Any]] = [((), msgspec.json.decode(encode(value)))]
+    while ahead:
+        path, part = ahead.pop()
+        if isinstance(part, bool):
+            found[(*path, str(part))] += 1
+        elif isinstance(part, dict):
+            ahead += [((*path, name), inside) for name, inside in cast("dict[str, Any]", part).items()]
+        elif isinstance(part, list):
+            ahead += [((*path, "[]"), inside) for inside in cast("list[Any]", part)]
+    return found
+
+
+_encode_in_order = msgspec.json.Encoder(order="deterministic").encode
+
+
+def in_one_order(value: Any) -> Any:
+    """Put sets in an order that is the same in each process, where no type tells that they are sets.
+
+    Dicts keep theirs. What cannot be encoded is left for whoever encodes it to refuse.
+    """
+    try:
+        return _in_one_order(value)
+    except Exception:  # noqa: BLE001 - the user's types may do anything
+        return value
+
+
+def _in_one_order(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        members = cast("set[Any]", value)
+        return [msgspec.Raw(data) for data in sorted(map(_encode_in_order, members))]
+    kind = cast("type[Any]", type(value))
+    if kind is dict:
+        return {key: _in_one_order(part) for key, part in value.items()}
+    if kind is list or kind is tuple:
+        return [_in_one_order(part) for part in value]
+    if issubclass(kind, msgspec.Struct) or is_dataclass(kind):
+        return msgspec.Raw(_encode_in_order(value))
+    return value
 
 
 @lru_cache(maxsize=512)

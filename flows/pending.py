@@ -211,18 +211,8 @@ class StepRun:
         return (
             start.step == self.number
             and start.name == self.step.name
-            and self._has_arguments(bytes(start.args))
+            and self.step.parameters.codec.are_same(bytes(start.args), self.data)
         )
-
-    def _has_arguments(self, recorded: bytes) -> bool:
-        """Compare bytes first; values, when a parameter with a default has been added since."""
-        if recorded == self.data:
-            return True
-        parameters = self.step.parameters
-        try:
-            return bool(parameters.decode(recorded) == parameters.decode(self.data))
-        except Exception:  # noqa: BLE001 - the user's types may do anything when they are compared
-            return False
 
     def confirm(
         self, event: events.StepStarted | events.StepScheduled, at: int, execution: Execution

@@ -290,7 +290,8 @@ class Batch:
                 return None
             number, at, name, data = found[0]
         if (name, data) != (write.name, write.data):
-            raise SignalConflict(write.stream, write.key)
+            first = InboxEntry(number, at, name, write.key, data)
+            raise SignalConflict(write.stream, write.key, first)
         return Delivered(number, at, duplicate=True)
 
     def _check_room(self, stream: Stream, write: Deliver) -> None:

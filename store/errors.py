@@ -23,6 +23,11 @@ StoreError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .contract import InboxEntry
+
 
 class StoreError(Exception):
     """Base of everything that a store raises on purpose."""
@@ -65,12 +70,16 @@ class InboxFull(StoreError):
 
 
 class SignalConflict(StoreError):
-    """The key was used before, with another name or payload; nothing was written."""
+    """The key was used before, with another name or payload; nothing was written.
 
-    def __init__(self, stream: str, key: str) -> None:
+    `first` is what came under it then, for those who can tell whether other bytes mean the same.
+    """
+
+    def __init__(self, stream: str, key: str, first: InboxEntry | None = None) -> None:
         super().__init__(f"signal {key!r} was sent to stream {stream!r} before, with another name or payload")
         self.stream = stream
         self.key = key
+        self.first = first
 
 
 class NeverDelivered(StoreError):
