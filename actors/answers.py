@@ -15,7 +15,7 @@ from .pooled import EscapedError
 if TYPE_CHECKING:
     from .flow_actor import FlowActor
 
-__all__ = ["Answers", "nothing_to_retry", "unconfirmed"]
+__all__ = ["Answers", "check_control", "nothing_to_retry", "unconfirmed"]
 
 _REPAIRED = events.kind(events.Repaired())
 
@@ -123,12 +123,7 @@ class Answers:
     def _control(self, message: messages.Message, request: requests.Pause | requests.Resume) -> None:
         actor = self._actor
         _ = actor.header
-        if actor.status in ("completed", "failed"):
-            raise FlowEnded(actor.flow_id, actor.status)
-        if actor.status == "parked":
-            raise PersistasaurusError(
-                f"flow {actor.flow_id!r} is parked: find out why, then handle.retry(); nothing was changed"
-            )
+        check_control(actor.flow_id, actor.status)
         actor.decide(message, request.reply)
 
     def _retry(self, request: requests.Retry) -> None:
@@ -149,6 +144,21 @@ class Answers:
             return False
         records = actor.around.home.store.read(actor.flow_id, after=version)
         return any(record.kind == _REPAIRED for record in records)
+
+
+def check_control(flow_id: str, status: str) -> None:
+    """Refuse to pause or resume what cannot be.
+
+    Raises:
+        FlowEnded: the flow has ended.
+        PersistasaurusError: it is parked.
+    """
+    if status in ("completed", "failed"):
+        raise FlowEnded(flow_id, status)
+    if status == "parked":
+        raise PersistasaurusError(
+            f"flow {flow_id!r} is parked: find out why, then handle.retry(); nothing was changed"
+        )
 
 
 def nothing_to_retry(flow_id: str, status: str) -> PersistasaurusError:

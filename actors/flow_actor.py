@@ -82,6 +82,15 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.in_hand: Any = None
         """The message that it is at, or was last."""
 
+    def _run_slice(self) -> None:
+        """As any actor; should the process die of it, the next one can tell whose code ran."""
+        box = self.around.box
+        slot = box.begin(self.flow_id)
+        try:
+            super()._run_slice()
+        finally:
+            box.finish(slot)
+
     # ------------------------------------------------------------------------------------- recovery
     def on_start(self) -> None:
         """Recover, or find that the flow is new, has ended or is parked."""
@@ -318,6 +327,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         assert self.machine is not None
         match command:
             case commands.RunStep(run, attempt):
+                if self.around.heart is not None:
+                    self.around.heart.wake()
                 self.around.desk.run(self.flow_id, run, attempt, self.machine.lend(run), self._step_reports)
             case commands.Reconcile(run):
                 self.around.desk.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)

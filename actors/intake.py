@@ -38,6 +38,8 @@ from .pooled import PooledActor
 from .sending import Receipt, send
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..store.spool import Spool
     from .seam import AlarmHandle
     from .system import FlowSystem
@@ -53,6 +55,8 @@ _SHUN_S = 60.0
 _SWEEP_S = 600.0
 _AT_ONCE = 16
 _SIGNALS_MAX = 64
+_FIRST_MAX = 1000
+"""So many orders are taken before flows begin, at most."""
 _NOT_NOW = (StoreUnavailable, SystemClosed)
 
 
@@ -76,12 +80,13 @@ class Heard(NamedTuple):
 class Lane:
     """The orders for one flow, first come first served; only the first is at work."""
 
-    __slots__ = ("answer", "flow_id", "is_busy", "names", "not_before", "patience_s")
+    __slots__ = ("answer", "flow_id", "is_busy", "names", "needs_flow", "not_before", "patience_s")
 
     def __init__(self, flow_id: str) -> None:
         self.flow_id = flow_id
         self.names: deque[str] = deque()
         self.is_busy = False
+        self.needs_flow = False
         self.not_before = 0.0
         self.patience_s = _PATIENCE_S[0]
         self.answer: Answered | None = None
@@ -102,8 +107,10 @@ class Lane:
 class Intake(PooledActor):
     """Polls the spool of a system's store. The first `LookIn` has it begin."""
 
-    def __init__(self, system: FlowSystem, spool: Spool) -> None:
+    def __init__(self, system: FlowSystem, spool: Spool, let_begin: Callable[[], None] | None = None) -> None:
         super().__init__()
+        self._let_begin = let_begin
+        self._taken = 0
         self._system = system
         self._spool = spool
         self._clock = system.seam.clock
@@ -137,8 +144,21 @@ class Intake(PooledActor):
                     assert_never(message)
         except Exception:
             logger.exception("The intake could not handle %s", type(message).__name__)
+            self._taken = _FIRST_MAX
             if not isinstance(message, Heard):
                 self._look_later()
+        if self._let_begin is not None:
+            self._see_whether_flows_may_begin(self._let_begin)
+
+    def _see_whether_flows_may_begin(self, let_begin: Callable[[], None]) -> None:
+        """Let flows begin once the pauses have been done that were asked for while nothing ran.
+
+        So a person can stop a flow whose code takes the process down. What needs a flow at work for it waits.
+        """
+        is_read = not self._backlog or self._taken >= _FIRST_MAX
+        if is_read and not any(lane.is_busy and not lane.needs_flow for lane in self._lanes.values()):
+            self._let_begin = None
+            let_begin()
 
     # ---------------------------------------------------------------------------------------- looking
     def _look(self) -> None:
@@ -183,6 +203,7 @@ class Intake(PooledActor):
             if self._signals >= _SIGNALS_MAX:
                 self._is_full = True  # of payloads; the next that is heard makes room
                 return
+            self._taken += 1
             self._take(self._backlog.popleft())
         if self._backlog:
             self.actor_ref.tell(More())
@@ -282,6 +303,7 @@ class Intake(PooledActor):
             lane.put_off(self._clock.elapsed(), error)
             return
         lane.is_busy = True
+        lane.needs_flow = isinstance(order, ResumeOrder | RetryOrder)
         is_signal = isinstance(order, SignalOrder)
         self._signals += is_signal
         try:

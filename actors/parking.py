@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HARMFUL",
     "PARK",
+    "PAUSE",
     "RECOVERABLE",
     "UNREPLAYABLE",
     "LastWord",
@@ -39,6 +40,9 @@ PARK = HeaderChange("parked", StreamState.HELD, None)
 
 RECOVERABLE = frozenset(("nondeterminism", "unknown_flow", "unreadable"))
 """Reasons to be parked that may be gone when a system is opened with other code."""
+
+PAUSE = HeaderChange("paused", StreamState.HELD, None)
+"""What becomes of a paused flow's header."""
 
 HARMFUL = frozenset(("blocking", "lethal"))
 """Reasons for which a flow's code is not even replayed before somebody retries it."""

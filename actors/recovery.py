@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..flows import events
+from ..flows.doubt import NONE
 from ..flows.history import Recorded
 from ..flows.machine import FlowMachine
 from .parking import RECOVERABLE, UnknownFlowError, last_parked
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..flows import Limits, Registry
     from ..flows.commands import Decision
+    from ..flows.doubt import Evidence
     from ..flows.messages import Moment
     from ..store import EventStore, Header
     from .step_desk import StepDesk
@@ -32,6 +34,7 @@ class Recovery(NamedTuple):
     registry: Registry
     limits: Limits
     desk: StepDesk
+    evidence: Evidence = NONE
 
     def recover(self, header: Header, moment: Moment) -> tuple[FlowMachine, Decision] | None:
         """Return a flow's machine with what is owed now; None: it is parked, and stays so.
@@ -81,6 +84,7 @@ class Recovery(NamedTuple):
     def _made(self, header: Header, size: int, decide: Callable[[FlowMachine], T]) -> tuple[FlowMachine, T]:
         machine = self.new(header.stream, header.type)
         machine.history_bytes = size
+        machine.evidence = self.evidence
         try:
             return machine, decide(machine)
         except BaseException:

@@ -112,6 +112,16 @@ class Finish(NamedTuple):
     reply: Reply[None]
 
 
+class Begin(NamedTuple):
+    """Let flows begin: those first, and one at a time, during whose code the process has died before.
+
+    `lethal` are those that did that too often, and how often; they are parked.
+    """
+
+    suspects: tuple[str, ...] = ()
+    lethal: tuple[tuple[str, int], ...] = ()
+
+
 class LookAtParked(NamedTuple):
     """See whether parked flows can go on with the code as it is, from behind a flow."""
 

@@ -15,12 +15,12 @@ from .answers import unconfirmed
 from .cell import Phase
 from .event_sourced import StaleWriterError
 from .journal import Entry
-from .parking import PARK, facts_of, parked_for
+from .parking import PARK, PAUSE, facts_of, parked_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..store import Outcome
+    from ..store import Header, Outcome
     from .cell import Cell, SupervisorRules
     from .event_sourced import Home
     from .futures import Reply
@@ -81,6 +81,9 @@ class Restarts:
         if header is None or header.state.is_over or header.status == "parked":
             self._give_up(cell)
             return
+        self._record_parked(cell, header, parked)
+
+    def _record_parked(self, cell: Cell, header: Header, parked: events.Parked) -> None:
         cell.phase = Phase.PARKING
         record = NewRecord(self._seam.clock.now(), events.kind(parked), events.encode(parked))
         append = Append(cell.flow_id, header.version, (record,), PARK)
@@ -91,6 +94,30 @@ class Restarts:
             self._hear(requests.NotParked(cell.flow_id, cell.incarnation, outcome) if is_failed else ended)
 
         self._home.journal.tell(Entry(append, done))
+
+    def convict(self, cell: Cell, header: Header, deaths: int) -> None:
+        """Park a flow during whose code the process has died too often. Its code is not run again."""
+        parked = events.Parked(
+            "lethal",
+            f"the process died {deaths} times while the flow's own code ran, and came no further than event"
+            f" {header.version}. Find out whether it is to blame; handle.retry() runs it again",
+        )
+        self._record_parked(cell, header, parked)
+
+    def pause(self, cell: Cell, header: Header, request: requests.Pause) -> None:
+        """Pause a flow that nobody is at work for, without running its code."""
+        cell.phase = Phase.PARKING
+        paused = events.Paused(storable(request.by), storable(request.why))
+        record = NewRecord(self._seam.clock.now(), events.kind(paused), events.encode(paused))
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Exception):
+                request.reply.fail(unconfirmed(cell.flow_id, outcome))
+            else:
+                request.reply.resolve(None)
+            self._leave(cell)
+
+        self._home.journal.tell(Entry(Append(cell.flow_id, header.version, (record,), PAUSE), done))
 
     def blocked(self, cell: Cell, blocked: requests.Blocked) -> None:
         """Park a flow whose code holds a thread. Its actor is given up, and writes nothing any more."""

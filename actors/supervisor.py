@@ -12,9 +12,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..flows import events
-from ..flows.errors import FlowNotFound, StoreUnavailable, SystemClosed
+from ..flows.errors import FlowNotFound, PersistasaurusError, StoreUnavailable, SystemClosed
 from ..store import StoreError, StreamState
 from . import requests
+from .answers import check_control
 from .cell import Cell, Phase, SupervisorRules
 from .event_sourced import ACTOR_STATUS
 from .flow_actor import FlowActor
@@ -46,7 +47,13 @@ class Supervisor(PooledActor):
     """Routes, starts, restarts, rests and parks flow actors. `LookAtParked` has it begin."""
 
     def __init__(
-        self, seam: Seam, scheduler: Scheduler, around: Callable[[Any], Surroundings], rules: SupervisorRules
+        self,
+        seam: Seam,
+        scheduler: Scheduler,
+        around: Callable[[Any], Surroundings],
+        rules: SupervisorRules,
+        *,
+        is_held_back: bool = False,
     ) -> None:
         super().__init__()
         self._seam = seam
@@ -57,6 +64,10 @@ class Supervisor(PooledActor):
         self._cells: dict[str, Cell] = {}
         self._activating = 0
         self._waiting: deque[str] = deque()
+        self._is_held_back = is_held_back
+        self._suspects: deque[str] = deque()
+        self._alone: str | None = None
+        """Whose turn it is to begin, while all others are held back."""
         self._idling = Idling(seam, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep()))
         self._watchers = Watchers(self._store)
         self._turns = Turns(seam, self._tell_flow, self._hear)
@@ -127,6 +138,8 @@ class Supervisor(PooledActor):
                 self._drain(message.reply)
             case requests.Finish():
                 self._finish(message.reply)
+            case requests.Begin():
+                self._let_begin(message)
             case requests.LookAtParked():
                 self._look_at_parked(message.after)
             case requests.Left():
@@ -167,6 +180,10 @@ class Supervisor(PooledActor):
             request.reply.fail(self._refusal)
             return
         cell = self._cells.get(request.flow_id)
+        is_at_rest = cell is None or cell.phase is Phase.QUEUED
+        if self._is_held_back and is_at_rest and isinstance(request, requests.Pause):
+            self._pause_at_rest(request)
+            return
         if cell is None:
             if not isinstance(request, requests.Start) and not self._exists(request):
                 return
@@ -214,6 +231,59 @@ class Supervisor(PooledActor):
         if len(page) == _PAGE:
             self._hear(requests.LookAtParked(page[-1].stream))
 
+    # ------------------------------------------------------------------------------------- beginning
+    def _pause_at_rest(self, request: requests.Pause) -> None:
+        """Pause a flow before anything has begun, so that its code does not run first."""
+        try:
+            header = self._store.header(request.flow_id)
+            if header is None or not _is_flow(header):
+                raise FlowNotFound(request.flow_id)
+            check_control(request.flow_id, header.status)
+        except StoreError as error:
+            request.reply.fail(StoreUnavailable(str(error)))
+        except PersistasaurusError as error:
+            request.reply.fail(error)
+        else:
+            if header.status == "paused":
+                request.reply.resolve(None)
+            else:
+                self._restarts.pause(self._cell_at_rest(request.flow_id), header, request)
+
+    def _cell_at_rest(self, flow_id: str) -> Cell:
+        cell = self._cells.setdefault(flow_id, Cell(flow_id))
+        self._incarnations += 1
+        cell.incarnation = self._incarnations
+        return cell
+
+    def _let_begin(self, message: requests.Begin) -> None:
+        for flow_id, deaths in message.lethal:
+            header = self._header_of_open(flow_id)
+            if header is not None:
+                self._restarts.convict(self._cell_at_rest(flow_id), header, deaths)
+        self._suspects.extend(message.suspects)
+        self._next_begins()
+
+    def _header_of_open(self, flow_id: str) -> Header | None:
+        try:
+            header = self._store.header(flow_id)
+        except StoreError:
+            return None
+        return header if header is not None and header.state is StreamState.OPEN else None
+
+    def _next_begins(self) -> None:
+        """Let the next suspect begin, by itself; when all have come through, everybody."""
+        while self._suspects:
+            flow_id = self._alone = self._suspects.popleft()
+            cell = self._cells.get(flow_id)
+            if cell is None and self._header_of_open(flow_id) is not None:
+                self._activate(flow_id)
+                return
+            if cell is not None and cell.phase is Phase.QUEUED:
+                self._begin(cell)
+                return
+        self._is_held_back = False
+        self._begin_waiting()
+
     # ------------------------------------------------------------------------------------ activation
     def _activate(self, flow_id: str) -> Cell:
         cell = self._cells[flow_id] = Cell(flow_id)
@@ -222,7 +292,8 @@ class Supervisor(PooledActor):
 
     def _begin(self, cell: Cell) -> None:
         """Start the cell's actor, when fewer than the allowed number are recovering."""
-        if self._activating >= self._rules.max_activations:
+        is_held_back = self._is_held_back and cell.flow_id != self._alone
+        if is_held_back or self._activating >= self._rules.max_activations:
             cell.phase = Phase.QUEUED
             self._waiting.append(cell.flow_id)
             return
@@ -240,6 +311,12 @@ class Supervisor(PooledActor):
     def _begun(self) -> None:
         """Note that one recovery has ended, well or not; the next may begin."""
         self._activating -= 1
+        if self._is_held_back:
+            self._next_begins()
+        else:
+            self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
         while self._waiting and self._activating < self._rules.max_activations:
             cell = self._cells.get(self._waiting.popleft())
             if cell is not None and cell.phase is Phase.QUEUED:

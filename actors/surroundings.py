@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..store.blackbox import BlackBox
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .event_sourced import Home
+    from .heartbeat import Heartbeat
     from .moments import Moments
     from .recovery import Recovery
     from .seam import Seam
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from .tenancy import Tenancy
 
 __all__ = ["Bell", "Surroundings"]
+
+_NOWHERE = BlackBox()
 
 
 class Surroundings(NamedTuple):
@@ -28,6 +33,8 @@ class Surroundings(NamedTuple):
     arm: Callable[[str, float], None]
     report: Callable[[Any], None]
     tenancy: Tenancy
+    box: BlackBox = _NOWHERE
+    heart: Heartbeat | None = None
 
 
 class Bell:

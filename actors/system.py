@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast, o
 from pykka import Timeout
 
 from ..flows import FlowCall, Limits, Registry
+from ..flows.doubt import Evidence
 from ..flows.errors import NotInFlowError, SystemClosed
 from ..flows.request import is_in_flow
 from ..flows.settings import check_count, check_type
 from ..flows.step import is_in_step
-from ..store import Durability, SqliteStore
+from ..store import Durability, SqliteStore, StoreError, StreamState
+from ..store.blackbox import BlackBox, suspicions_after
 from ..store.spool import Spool
 from . import requests
 from .commits import Commits
@@ -25,6 +27,7 @@ from .flow_actor import FlowActor
 from .futures import Reply, waiting
 from .guests import Guests
 from .handle import FlowHandle, refuse_on_step_loop
+from .heartbeat import Heartbeat
 from .intake import Intake, LookIn
 from .journal import Entry, Journal, tell
 from .listing import flows_of
@@ -57,6 +60,8 @@ __all__ = ["FlowSystem"]
 logger = logging.getLogger("persistasaurus")
 
 _PATIENCE_S = 3.0
+_SUSPICIOUS = 2
+"""So many deaths in a row during a flow's code, and it begins alone the next time."""
 """How long the parts of a system that could not start are waited for."""
 
 P = ParamSpec("P")
@@ -85,6 +90,7 @@ class FlowSystem:
         store: an open store to use instead of `path`; it is closed with the system, also when that
             cannot start.
         executor: what runs steps; for tests.
+        blackbox: where is noted what goes on; for tests.
 
     Raises:
         FlowDefinitionError: a flow's definition cannot work; nothing was opened.
@@ -106,6 +112,7 @@ class FlowSystem:
         seam: Seam | None = None,
         store: EventStore | None = None,
         executor: StepExecutor | None = None,
+        blackbox: BlackBox | None = None,
     ) -> None:
         registry = Registry(flows)
         limits = Limits() if limits is None else limits
@@ -134,6 +141,7 @@ class FlowSystem:
                 path, now=self.seam.clock.now, durability=durability
             )
             self.door = Door(registry, self.store, limits)
+            self._box = self._black_box(registry) if blackbox is None else blackbox
             self.seam.alarms.start()
             self._executor = executor or StepExecutor(
                 self.seam, max_threads=step_threads, max_processes=step_processes
@@ -143,7 +151,9 @@ class FlowSystem:
             self._writing = self._dispatcher("journal", 1, _refuse)
             self._control = self._dispatcher("control", 1, _refuse)
             self._working = self._dispatcher("flows", workers, self._undelivered)
-            self._run(Recovery(self.store, registry, limits, self._desk), rules)
+            past = self._box.past
+            evidence = Evidence(past.is_blameless, past.alive_at)
+            self._run(Recovery(self.store, registry, limits, self._desk, evidence), rules)
         except BaseException:
             # The next attempt needs the store.
             self._abandon()
@@ -158,11 +168,14 @@ class FlowSystem:
     def _abandon(self) -> None:
         """Give back what a start has taken that failed or was interrupted, however far it came."""
         store: EventStore | None = getattr(self, "store", None)
+        box: BlackBox | None = getattr(self, "_box", None)
         executor: StepExecutor | None = getattr(self, "_executor", None)
         # What comes last is closed first; and all of it is, whatever is raised or interrupts once more.
         with ExitStack() as stack:
             if self._owns_seam:
                 stack.callback(self.seam.alarms.close)
+            if box is not None:
+                stack.callback(box.close)
             if store is not None:
                 stack.callback(store.close)
             for dispatcher in self._dispatchers:
@@ -181,22 +194,56 @@ class FlowSystem:
 
         def around(report: Callable[[Any], None]) -> Surroundings:
             home, desk, tenancy = self._home, self._desk, self._tenancy
-            return Surroundings(home, recovery, desk, self.seam, moments, self._arm, report, tenancy)
+            return Surroundings(
+                home, recovery, desk, self.seam, moments, self._arm, report, tenancy, self._box, heart
+            )
 
-        self.supervisor = Supervisor.start_on(self._control, self.seam, self._working, around, rules)
+        heart = Heartbeat(self.seam, self._box, self._executor.running) if self._box.is_real else None
+        self.supervisor = Supervisor.start_on(
+            self._control, self.seam, self._working, around, rules, is_held_back=True
+        )
         self._timers = Timers.start_on(
             self._control, self.store, self.seam, moments, self.ring, rules.horizon_s
         )
+        begin = self._beginning(recovery.limits.poison_after)
+        path = getattr(self.store, "path", None)
+        if path is None:
+            self.supervisor.tell(begin)
+        else:
+            # First what other processes have left beside the store: somebody may want a flow not to begin.
+            spool = Spool(path, self.seam.clock.now)
+            intake = Intake.start_on(self._control, self, spool, lambda: tell(self.supervisor, begin))
+            intake.tell(LookIn())
         self.supervisor.tell(requests.LookAtParked())
         self._timers.tell(Look())
-        self._take_in()
 
-    def _take_in(self) -> None:
-        """Take what other processes have left, and will leave, beside the store, if it is a file."""
+    def _black_box(self, registry: Registry) -> BlackBox:
+        """Open the black box of a store that is a file; without one, if that cannot be."""
         path = getattr(self.store, "path", None)
-        if path is not None:
-            spool = Spool(path, self.seam.clock.now)
-            Intake.start_on(self._control, self, spool).tell(LookIn())
+        if path is None:
+            return BlackBox()
+        try:
+            return BlackBox(path.with_name(f"{path.name}.blackbox"), registry.fingerprint())
+        except OSError as error:
+            logger.warning("Nobody will know what ran when this process dies: %s", error)
+            return BlackBox()
+
+    def _beginning(self, poison_after: int) -> requests.Begin:
+        """Return with whom to begin, by what ran when the process before has died."""
+
+        def version_of(stream: str) -> int | None:
+            header = self.store.header(stream)
+            return None if header is None or header.state is not StreamState.OPEN else header.version
+
+        try:
+            found = suspicions_after(self._box.past, version_of)
+        except StoreError as error:
+            logger.warning("What ran when the process before has died is not looked at: %s", error)
+            found = {}
+        self._box.suspect(found)
+        lethal = tuple((name, s.deaths) for name, s in found.items() if s.deaths >= poison_after)
+        suspects = tuple(n for n, s in found.items() if _SUSPICIOUS <= s.deaths < poison_after)
+        return requests.Begin(suspects, lethal)
 
     # ---------------------------------------------------------------------------------------- starting
     @overload
@@ -493,11 +540,13 @@ class FlowSystem:
             self._wait_for(requests.Drain(Reply()), deadline)
             self._desk.end(self._executor.close(deadline))
             self._wait_for(requests.Finish(Reply()), deadline)
+            self._box.end()
         finally:
             self._is_closed = True
             for dispatcher in reversed(self._dispatchers):
                 dispatcher.close(self._left(deadline))
             self._watchdog.close()
+            self._box.close()
             if self._owns_seam:
                 self.seam.alarms.close()
 

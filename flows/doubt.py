@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import events
 
@@ -14,6 +14,26 @@ if TYPE_CHECKING:
 
 _SUSPICIOUS = 2
 """So many unresolved attempts, and the step only runs when no other suspect does."""
+_LONG = 1_000_000
+"""Who takes the process down does so soon. A step that had run for so many microseconds may be innocent."""
+_PATIENCE = 3
+"""So much more often may the process die during such a step."""
+
+
+class Evidence(NamedTuple):
+    """What is known of how the process before has ended, and speaks for the steps that ran then."""
+
+    is_blameless: bool = False
+    """It was told to end, or the code was another: no step is to blame."""
+    alive_at: int | None = None
+    """When it was last seen alive, in microseconds since the epoch, UTC."""
+
+    def excuses(self, run: StepRun) -> bool:
+        """Tell whether a step had run for long when the process died."""
+        return self.alive_at is not None and self.alive_at - run.attempted_at >= _LONG
+
+
+NONE = Evidence()
 
 
 class Verdict(enum.Enum):
@@ -24,7 +44,9 @@ class Verdict(enum.Enum):
     RECONCILE = "reconcile"
 
 
-def judge(run: StepRun, poison_after: int, *, is_reconciled: bool = False) -> Verdict | events.Parked:
+def judge(
+    run: StepRun, poison_after: int, *, is_reconciled: bool = False, evidence: Evidence = NONE
+) -> Verdict | events.Parked:
     """Return what is to be done. A person's approval counts for more than anything that has happened.
 
     But who can find out is asked all the same: the approval may have been for another step of the flow.
@@ -33,9 +55,13 @@ def judge(run: StepRun, poison_after: int, *, is_reconciled: bool = False) -> Ve
         return Verdict.RUN
     # An isolated step can only kill a process of its own, so the engine's deaths are not its doing.
     deaths = 0 if run.step.isolated else run.unresolved
-    if not run.approved and deaths >= poison_after:
+    limit = poison_after * (_PATIENCE if evidence.excuses(run) else 1)
+    if not run.approved and deaths >= limit:
         return events.Parked(
-            "poisoned", f"the process died {deaths} times during step {run.number} {run.step.name!r}"
+            "poisoned",
+            f"the process died {deaths} times during step {run.number} {run.step.name!r}, and"
+            f" Limits(poison_after={poison_after}) allows no more. Find out whether the step is to blame;"
+            " handle.retry() runs it again",
         )
     if not is_reconciled and run.step.reconcile is not None:
         return Verdict.RECONCILE

@@ -89,7 +89,7 @@ class Recorder:
         line = text_of(run.waiter.location)
         if run.step.delay is None:
             self._add(events.StepStarted(run.number, run.step.name, args, line))
-            run.begin(1)
+            run.begin(1, self._execution.at)
             run.is_live = True
             self.decision.commands.append(RunStep(run, 1))
             return

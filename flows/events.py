@@ -23,6 +23,7 @@ ParkReason: TypeAlias = Literal[
     "unknown_flow",
     "unreadable",
     "crashing",
+    "lethal",
     "blocking",
     "history_limit",
 ]

@@ -244,7 +244,7 @@ class Execution:
         run = self.steps[fact.step]
         if run.due is None and not run.attempt:
             raise LookupError(fact.step)
-        run.begin(fact.attempt)
+        run.begin(fact.attempt, self.at)
 
     def _step_interrupted(self, fact: events.StepInterrupted, _: Any) -> None:
         run = self._begun(fact.step)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Iterable
 from functools import cached_property
-from types import CoroutineType, FunctionType
+from types import CodeType, CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
@@ -319,6 +320,18 @@ class Registry:
                 f" {defined_at(definition.function)}; give one of them another: @flow(name=...)"
             )
 
+    def fingerprint(self) -> bytes:
+        """Return 16 bytes that are others when the code of a flow, or of a step of its class, is another."""
+        found = hashlib.blake2b(digest_size=16)
+        for name, definition in sorted(self._definitions.items()):
+            kinds = () if definition.owner is None else definition.owner.__mro__
+            parts = [part for kind in kinds for _, part in sorted(vars(kind).items())]
+            for part in (definition, *parts):
+                function = part.function if isinstance(part, FlowDefinition | Step | Query) else part
+                if isinstance(function, FunctionType):
+                    found.update(name.encode(errors="replace") + _digest(function.__code__))
+        return found.digest()
+
     def find(self, name: str) -> FlowDefinition[..., Any] | None:
         """Return the definition that is stored under a name."""
         return self._definitions.get(name)
@@ -328,6 +341,21 @@ class Registry:
 
     def __iter__(self) -> Any:
         return iter(self._definitions.values())
+
+
+def _digest(code: CodeType) -> bytes:
+    """Return a digest of what code does, which is the same in each process, wherever it stands."""
+    found = hashlib.blake2b(code.co_code, digest_size=16)
+    found.update(repr(code.co_names).encode(errors="replace"))
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found.update(_digest(constant))
+            continue
+        # A set has another order in each process.
+        is_set = isinstance(constant, frozenset)
+        shown = sorted(map(repr, cast("frozenset[Any]", constant))) if is_set else constant
+        found.update(repr(shown).encode(errors="replace"))
+    return found.digest()
 
 
 def definitions_of(entry: type[Flow] | FlowDefinition[..., Any]) -> list[FlowDefinition[..., Any]]:

@@ -24,7 +24,7 @@ import msgspec
 
 from . import events, messages
 from .commands import AskTurn, Decision, Reconcile, RunStep, Warn
-from .doubt import Verdict, judge, parked_for
+from .doubt import NONE, Verdict, judge, parked_for
 from .echo import Expected, Recorder, instant
 from .errors import FlowEnded, NotInFlowError, PayloadError
 from .execution import Execution
@@ -64,6 +64,7 @@ class FlowMachine:
         self.definition = definition
         self.limits = limits
         self.history_bytes = 0
+        self.evidence = NONE
         self._execution = Execution(flow_id, definition, limits.payload)
         self._decision = Decision()
         self._recorder = Recorder(self._execution, self._decision, _START)
@@ -188,8 +189,18 @@ class FlowMachine:
         self._catch_up()
         for due in self._execution.dues():
             due.arm(moment)
+        if self.evidence.is_blameless:
+            self._acquit()
         self._settle()
         return self._end()
+
+    def _acquit(self) -> None:
+        """Record of the steps that ran when the process was told to end that they have not killed it."""
+        for run in list(self._execution.steps.values()):
+            if self._execution.is_still:
+                return
+            if run.phase is Phase.RUNNING and not run.is_live and run.unresolved:
+                self._record(events.StepInterrupted(run.number, run.is_doubtful))
 
     def _catch_up(self) -> None:
         """Record what the code has done and the history does not say yet; not while it stands still."""
@@ -442,7 +453,7 @@ class FlowMachine:
         if self._execution.is_still:
             return
         doubtful = [r for r in self._execution.steps.values() if r.phase is Phase.RUNNING and not r.is_live]
-        verdicts = [judge(run, self.limits.poison_after) for run in doubtful]
+        verdicts = [judge(run, self.limits.poison_after, evidence=self.evidence) for run in doubtful]
         parked = parked_for(verdicts)
         if parked is not None:
             self._record(parked)
@@ -456,7 +467,8 @@ class FlowMachine:
 
     def _run_again(self, run: StepRun) -> None:
         """Run it again: alone, when it may have killed the process more than once."""
-        if judge(run, self.limits.poison_after, is_reconciled=True) is Verdict.RUN_ALONE:
+        limit, evidence = self.limits.poison_after, self.evidence
+        if judge(run, limit, is_reconciled=True, evidence=evidence) is Verdict.RUN_ALONE:
             run.phase = Phase.SUSPECT
             self._decision.commands.append(AskTurn(run.number))
         else:

@@ -143,6 +143,7 @@ class StepRun:
     __slots__ = (
         "approved",
         "attempt",
+        "attempted_at",
         "data",
         "due",
         "failures",
@@ -163,6 +164,7 @@ class StepRun:
         self.phase = Phase.SCHEDULED
         self.due: Due | None = None
         self.attempt = 0
+        self.attempted_at = 0
         self.failures = 0
         self.unresolved = 0
         self.approved = False
@@ -178,8 +180,9 @@ class StepRun:
         self.phase = Phase.SCHEDULED
         self.due = due
 
-    def begin(self, attempt: int) -> None:
+    def begin(self, attempt: int, at: int) -> None:
         """Note that an attempt is recorded. An approval is used up by it."""
+        self.attempted_at = at
         self.phase = Phase.RUNNING
         self.due = None
         self.attempt = attempt
@@ -222,7 +225,7 @@ class StepRun:
         if type(event) is events.StepScheduled:
             self.schedule(Due(event.due, at))
         else:
-            self.begin(1)
+            self.begin(1, at)
 
     def record(self, recorder: Recorder) -> None:
         """Have its start recorded."""

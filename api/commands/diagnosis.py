@@ -29,7 +29,8 @@ _POISONOUS = 3
 _LATE_US = 5_000_000
 _RETRY_AT_ONCE = {
     "in_doubt": "find out whether the step's effect has happened; a retry runs the step again",
-    "poisoned": "find out why the step takes the process down; a retry runs it again",
+    "poisoned": "find out whether the step takes the process down; a retry runs it again, and"
+    " FlowSystem(limits=Limits(poison_after=...)) says how often that may be",
     "crashing": "the traceback says what went wrong; retry when that is mended",
     "blocking": "put what blocks into a step, restart the engine with that code, then retry",
     "lethal": "find out why its code takes the process down; a retry runs it again",
@@ -196,14 +197,16 @@ def _step_text(case: Case, step: StepPicture) -> tuple[str, str]:
     begun = step.attempted_at or step.begun_at
     if step.state is State.INTERRUPTED:
         return "interrupted", f"was interrupted when its engine closed, in attempt {step.attempts}."
-    if case.engine_since is not None and begun >= case.engine_since:
+    is_in_doubt = step.state is State.IN_DOUBT
+    if case.engine_since is not None and begun >= case.engine_since and not is_in_doubt:
         return "running", f"runs {since(begun, case.now)}, in attempt {step.attempts}."
     text = f"was running in attempt {step.attempts}, begun {_when(begun, case.now)}, when its process ended"
-    if step.unresolved < _SUSPICIOUS:
+    if is_in_doubt or step.unresolved < _SUSPICIOUS:
         return "in_doubt", f"{text}. Nobody knows how far it came."
     return "suspect", (
         f"{text}: {step.unresolved} times in a row. It is suspected of that, so it runs when no other"
-        f" suspect does, and after {_POISONOUS} times its flow is parked."
+        f" suspect does. After {_POISONOUS} times, unless Limits(poison_after=...) says otherwise or it had"
+        " run for long each time, its flow is parked."
     )
 
 

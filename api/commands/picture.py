@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "Sleep", "State", "StepPicture", "WaitPicture", "picture_of"]
 
+_FOUND_AT_A_START = frozenset(("poisoned", "in_doubt", "lethal"))
+"""Reasons to be parked that are found when a process has died, and another one looks at the flow."""
+
 
 class State(enum.StrEnum):
     """How a step stands."""
@@ -28,6 +31,7 @@ class State(enum.StrEnum):
     RUNNING = "running"
     RETRYING = "retrying"
     INTERRUPTED = "interrupted"
+    IN_DOUBT = "in doubt"
     COMPLETED = "completed"
     FAILED = "failed"
 
@@ -185,6 +189,12 @@ class _Painter:
         else:
             picture.waits.remove(wait)
 
+    def _doubt_steps(self) -> None:
+        """Take note that nothing of the flow runs: it was parked before anything was run again."""
+        for step in self.picture.steps.values():
+            if step.state is State.RUNNING:
+                step.state = State.IN_DOUBT
+
     def _note(self, event: events.AnyEvent, at: int) -> None:
         picture = self.picture
         match event:
@@ -196,6 +206,8 @@ class _Painter:
                 picture.paused = None
             case events.Parked():
                 picture.parked = event, at
+                if event.reason in _FOUND_AT_A_START:
+                    self._doubt_steps()
             case events.Repaired():
                 self._repair()
             case events.FlowCompleted():

@@ -6,6 +6,7 @@ from datetime import timedelta
 import msgspec
 from persistasaurus.flows import FlowMachine, Limits, events
 from persistasaurus.flows.commands import AskTurn, Reconcile, RunStep, Warn
+from persistasaurus.flows.doubt import Evidence
 from persistasaurus.flows.execution import failure_of
 from persistasaurus.flows.history import Recorded
 from persistasaurus.flows.messages import (
@@ -40,8 +41,13 @@ class Story:
         self.call = definition(*args, **kwargs)
         self.machine = self.new_machine()
 
+    evidence = Evidence()
+    """What is known of the end of the process before."""
+
     def new_machine(self):
-        return FlowMachine(self.flow_id, self.definition, self.limits)
+        machine = FlowMachine(self.flow_id, self.definition, self.limits)
+        machine.evidence = self.evidence
+        return machine
 
     @property
     def moment(self):

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 from persistasaurus.flows import Done, Flow, Limits, Retry, events, flow, gather, step
+from persistasaurus.flows.doubt import NONE, Evidence
 from persistasaurus.flows.errors import FlowEnded
 from persistasaurus.flows.messages import Interrupt, Pause, Reconciled, Resume, StepSucceeded, Turn
-from stories import Story
+from stories import SECOND, Story
 
 FOUND: dict[str, object] = {}
 
@@ -330,3 +331,54 @@ def test_a_failure_during_retries_keeps_its_count_over_restarts() -> None:
     story.wait()
     assert story.run() == ["step_failed", "flow_failed"]
     assert [e.attempt for e in story.of(events.StepFailed)] == [1, 2, 3]
+
+
+def died(story: Story, evidence: Evidence) -> Story:
+    """Let the process die once more, and the next one know how."""
+    story.evidence = evidence
+    story = story.restart()
+    for number in list(story.turns):
+        story.turn(number)
+    return story
+
+
+def test_a_process_that_was_told_to_end_was_not_killed_by_its_steps() -> None:
+    story = Story(Doubtful.both).start()
+    for _ in range(10):
+        story = died(story, Evidence(is_blameless=True))
+    assert story.status == "running"
+    assert story.kinds.count("step_interrupted") == 20
+    story = died(died(died(story, NONE), NONE), NONE)
+    assert story.status == "parked"
+
+
+def test_a_paused_flow_takes_no_note_of_how_the_process_has_ended() -> None:
+    story = Story(Doubtful.go).start()
+    story.tell(Pause())
+    story = died(story, Evidence(is_blameless=True))
+    assert "step_interrupted" not in story.kinds
+
+
+def test_a_step_that_was_never_begun_is_still_not_in_doubt_when_the_process_was_told_to_end() -> None:
+    story = Story(Doubtful.once).start()
+    story.tell(Interrupt(frozenset({(1, 1)})))
+    story = died(story, Evidence(is_blameless=True))
+    assert story.status == "running"
+
+
+def test_a_step_that_had_run_for_long_each_time_is_parked_after_three_times_as_many_deaths() -> None:
+    story = Story(Doubtful.go).start()
+    for deaths in range(9):
+        assert story.status == "running", f"after {deaths} deaths"
+        story = died(story, Evidence(alive_at=story.wall + SECOND))
+    assert story.status == "parked"
+    assert "died 9 times" in story.machine.parked.message
+    assert "Limits(poison_after=3)" in story.machine.parked.message
+
+
+def test_one_death_soon_after_the_start_is_enough_when_there_were_others() -> None:
+    story = Story(Doubtful.go).start()
+    for _ in range(3):
+        story = died(story, Evidence(alive_at=story.wall + SECOND))
+    assert story.status == "running"
+    assert died(story, Evidence(alive_at=story.wall + SECOND - 1)).status == "parked"

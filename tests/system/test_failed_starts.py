@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import linecache
 import random
 import sys
 import threading
@@ -46,12 +47,14 @@ def open_files(folder: Path) -> list[str]:
 
 
 def is_out_of_reach(frame: FrameType) -> bool:
-    """Tell whether no signal is handled here: at the `try` of a statement, and on the way out of a `with`.
+    """Tell whether no signal is handled here: at a `try`, on the way out of a `with`, before a last `close`.
 
     Python does it when a call has returned, and code like that relies on it.
     """
     instructions = frame.f_code.co_code[frame.f_lasti :][:6:2]
-    return instructions[0] == dis.opmap["NOP"] or instructions == bytes([dis.opmap["LOAD_CONST"]] * 3)
+    if instructions[0] == dis.opmap["NOP"] or instructions == bytes([dis.opmap["LOAD_CONST"]] * 3):
+        return True
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip().startswith("os.close(")
 
 
 def lines_of_a_start(path: Path, at: int | None = None) -> int:

@@ -1,0 +1,47 @@
+"""The heartbeat: notes that the process lives, for as long as steps run.
+
+Should it die, the next one can tell how long each of them had run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..store.blackbox import BlackBox
+    from .seam import Seam
+
+__all__ = ["Heartbeat"]
+
+_BEAT_S = 0.25
+
+
+class Heartbeat:
+    """Beats from `wake` on, until nothing runs any more."""
+
+    def __init__(self, seam: Seam, box: BlackBox, is_needed: Callable[[], object]) -> None:
+        self._seam = seam
+        self._box = box
+        self._is_needed = is_needed
+        self._is_awake = False
+
+    def wake(self) -> None:
+        """Beat from now on. Costs nothing when it does."""
+        if not self._is_awake:
+            self._is_awake = True
+            self._beat_later()
+
+    def _beat_later(self) -> None:
+        try:
+            self._seam.alarms.call_at(self._seam.clock.elapsed() + _BEAT_S, self._beat)
+        except RuntimeError:  # no thread to be had for alarms, for now
+            self._is_awake = False
+
+    def _beat(self) -> None:
+        self._box.beat(self._seam.clock.now())
+        if self._is_needed():
+            self._beat_later()
+        else:
+            self._is_awake = False

@@ -1,0 +1,239 @@
+"""The black box: a small file beside a store that says what was going on when its process died.
+
+The log cannot say it. What takes the process down has not been recorded: a segfault in a flow's body comes
+back at each start, and nobody could tell which flow it was. So whoever runs somebody's code writes a name
+into a slot, and takes it away again. The file is mapped into memory and never synced: a write costs about a
+microsecond and survives the process, though not the machine. After a power cut nobody's code is to blame.
+
+It also says whether the process was told to end: a signal leaves a mark (`faulthandler` writes it from
+within the handler of signals, also while Python is held up, and then the signal does what it would have
+done), and so do the end of the interpreter and an orderly close. All of it is a hint, which decides who is
+suspected, and nothing that any promise hangs on. A file that is damaged, or not there, says nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import mmap
+import os
+import signal
+import struct
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["BlackBox", "Past", "Suspicion", "suspicions_after"]
+
+_MAGIC: Final = b"psblack1"
+_HEAD: Final = struct.Struct("<8s36s32sqB3xI")
+_BEAT: Final = struct.Struct("<q")
+_BEAT_AT: Final = 76
+_ENDED_AT: Final = 84
+_SUSPICIONS_AT: Final = 256
+_SLOTS_AT: Final = 64 * 1024
+_SLOT: Final = 1024
+_SLOTS: Final = 128
+_SIZE: Final = _SLOTS_AT + _SLOTS * _SLOT
+_LENGTH: Final = struct.Struct("<H")
+_FREE: Final = b"\0\0"
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Suspicion(msgspec.Struct, frozen=True, array_like=True):
+    """So often in a row the process has died while a stream's code ran, at this version of the stream."""
+
+    deaths: int
+    version: int
+
+
+class Past(NamedTuple):
+    """What is known of how the process before has ended."""
+
+    is_blameless: bool = False
+    """It was told to end, or the machine ended under it, or it had other code: nobody is to blame."""
+    running: tuple[str, ...] = ()
+    """Whose code was running."""
+    alive_at: int | None = None
+    """When it was last known to be alive, in microseconds since the epoch, UTC."""
+    suspicions: Mapping[str, Suspicion] = {}
+
+
+class BlackBox:
+    """The file of one process. Without a path it writes into memory, and `past` says nothing.
+
+    `code` says which code runs, in at most 32 bytes. Every method may be called from any thread.
+    """
+
+    def __init__(self, path: Path | None = None, code: bytes = b"", memory: bytearray | None = None) -> None:
+        self.past = Past()
+        self._descriptor: int | None = None
+        self._map: mmap.mmap | bytearray = bytearray(_SLOTS_AT)
+        self._free = deque(range(_SLOTS_AT, _SIZE, _SLOT))
+        if path is not None:
+            self._open(path, code)
+        elif memory is not None:
+            self.past = _past_in(bytes(memory), code)
+            memory[:] = _fresh(code)
+            self._map = memory
+        else:
+            self._free.clear()
+
+    def _open(self, path: Path, code: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.past = _past_in(path.read_bytes(), code)
+        draft = path.with_name(f"{path.name}.new")
+        draft.unlink(missing_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
+        # A new file, so that a former owner who is still there writes into his own.
+        descriptor = os.open(draft, flags, 0o600)
+        try:
+            os.write(descriptor, _fresh(code))
+            draft.rename(path)
+            self._map = mmap.mmap(descriptor, _SIZE)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        _marks.go_to(descriptor)
+        atexit.register(self.end)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether what is noted outlives the process."""
+        return bool(self._free) or self._descriptor is not None
+
+    # ------------------------------------------------------------------------------- what goes on
+    def begin(self, name: str) -> int:
+        """Note that somebody's code is about to run; returns the slot, 0 when none was free."""
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            return 0
+        data = name.encode()[: _SLOT - _LENGTH.size]
+        with contextlib.suppress(ValueError):  # closed
+            self._map[slot : slot + 2 + len(data)] = _LENGTH.pack(len(data)) + data
+        return slot
+
+    def finish(self, slot: int) -> None:
+        """Note that it is through."""
+        if slot:
+            with contextlib.suppress(ValueError):
+                self._map[slot : slot + 2] = _FREE
+            self._free.append(slot)
+
+    def beat(self, now: int) -> None:
+        """Note that the process is alive."""
+        with contextlib.suppress(ValueError):
+            self._map[_BEAT_AT : _BEAT_AT + 8] = _BEAT.pack(now)
+
+    def suspect(self, suspicions: Mapping[str, Suspicion]) -> None:
+        """Note who is suspected, for the process after this one."""
+        data = msgspec.json.encode(suspicions)
+        if len(data) <= _SLOTS_AT - _SUSPICIONS_AT:
+            with contextlib.suppress(ValueError):
+                self._map[_SUSPICIONS_AT : _SUSPICIONS_AT + len(data)] = data
+                self._map[_ENDED_AT + 4 : _ENDED_AT + 8] = len(data).to_bytes(4, "little")
+
+    def end(self) -> None:
+        """Note that the process ends in good order: nothing that still runs is to blame."""
+        with contextlib.suppress(ValueError):
+            self._map[_ENDED_AT : _ENDED_AT + 1] = b"\1"
+
+    def close(self) -> None:
+        """Let go of the file. What is noted later is noted nowhere."""
+        atexit.unregister(self.end)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            _marks.leave(descriptor)
+            if isinstance(self._map, mmap.mmap):
+                self._map.close()
+            os.close(descriptor)
+
+
+class _Marks:
+    """Has signals that end the process leave a mark at the end of a file: one for each process."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        self._nowhere: int | None = None
+
+    def go_to(self, descriptor: int) -> None:
+        """Have them go to this file from now on."""
+        self._descriptor = descriptor
+        for number in _SIGNALS:
+            faulthandler.register(number, file=descriptor, all_threads=False, chain=True)
+
+    def leave(self, descriptor: int) -> None:
+        """Have them go nowhere, if they went to this file.
+
+        The handlers stay: whether somebody has put another in their place since then is not known.
+        """
+        if self._descriptor == descriptor:
+            if self._nowhere is None:
+                self._nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            self.go_to(self._nowhere)
+
+    def forget(self) -> None:
+        """Leave none in a forked child, whose end says nothing of its parent's."""
+        if self._descriptor is not None:
+            self.leave(self._descriptor)
+
+
+_marks = _Marks()
+os.register_at_fork(after_in_child=_marks.forget)
+
+
+def _boot() -> bytes:
+    try:
+        return _BOOT.read_bytes().strip()[:36]
+    except OSError:
+        return b""
+
+
+def _fresh(code: bytes) -> bytes:
+    return _HEAD.pack(_MAGIC, _boot(), code, 0, 0, 0).ljust(_SIZE, b"\0")
+
+
+def _past_in(data: bytes, code: bytes) -> Past:
+    if len(data) < _SIZE or not data.startswith(_MAGIC):
+        return Past()
+    _, boot, old_code, beat, has_ended, length = _HEAD.unpack_from(data)
+    was_marked = len(data) > _SIZE
+    is_other = boot.rstrip(b"\0") != _boot() or old_code.rstrip(b"\0") != code.rstrip(b"\0")
+    try:
+        suspicions = msgspec.json.decode(data[_SUSPICIONS_AT:][:length] or b"{}", type=dict[str, Suspicion])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        suspicions = {}
+    names = (_name_in(data, slot) for slot in range(_SLOTS_AT, _SIZE, _SLOT))
+    running = tuple(name for name in names if name)
+    return Past(bool(has_ended) or was_marked or is_other, running, beat or None, suspicions)
+
+
+def _name_in(data: bytes, slot: int) -> str:
+    (length,) = _LENGTH.unpack_from(data, slot)
+    return data[slot + 2 : slot + 2 + min(length, _SLOT - 2)].decode(errors="replace")
+
+
+def suspicions_after(past: Past, version_of: Callable[[str], int | None]) -> dict[str, Suspicion]:
+    """Return who is suspected after a death: whoever's code ran, and came no further since the last one.
+
+    `version_of` answers with the version of a stream that could run again, and None for all others.
+    """
+    if past.is_blameless:
+        return dict(past.suspicions)
+    found: dict[str, Suspicion] = {}
+    for name in past.running:
+        version = version_of(name)
+        if version is not None:
+            before = past.suspicions.get(name)
+            deaths = before.deaths if before is not None and before.version == version else 0
+            found[name] = Suspicion(deaths + 1, version)
+    return found

@@ -1,0 +1,151 @@
+"""The black box: what it says after each kind of end, and that it says nothing when it is damaged."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from persistasaurus.store.blackbox import BlackBox, Past, Suspicion, suspicions_after
+
+CODE = b"the code"
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+from persistasaurus.store.blackbox import BlackBox
+box = BlackBox(Path(sys.argv[1]), b"the code")
+box.begin("culprit")
+box.beat(1234)
+if sys.argv[2] == "handled":
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+if sys.argv[2] in ("term", "handled"):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(30)
+if sys.argv[2] == "fork":
+    child = os.fork()
+    if not child:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+    os.waitpid(child, 0)
+if sys.argv[2] == "exit":
+    sys.exit()
+if sys.argv[2] == "close":
+    box.end()
+    box.close()
+    box.begin("too late")
+os._exit(9)
+"""
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "flows.db.blackbox"
+
+
+def died(path: Path, how: str) -> int:
+    return subprocess.run([sys.executable, "-c", PROGRAM, str(path), how], check=False, timeout=60).returncode
+
+
+def past(path: Path, code: bytes = CODE) -> Past:
+    box = BlackBox(path, code)
+    box.close()
+    return box.past
+
+
+@pytest.mark.parametrize("how", ["dies", "fork"])
+def test_a_death_is_told_with_what_ran_and_when_it_was_last_alive(path: Path, how: str) -> None:
+    assert died(path, how) == 9
+    assert past(path) == Past(False, ("culprit",), 1234, {})
+
+
+@pytest.mark.parametrize("how", ["term", "exit", "close"])
+def test_who_was_told_to_end_is_not_to_blame(path: Path, how: str) -> None:
+    code = died(path, how)
+    assert code == {"term": -signal.SIGTERM, "exit": 0, "close": 9}[how]
+    assert past(path).is_blameless
+
+
+def test_a_handler_that_the_host_has_set_is_called_all_the_same(path: Path) -> None:
+    assert died(path, "handled") == 7
+
+
+def test_other_code_is_not_to_blame_for_what_the_former_did(path: Path) -> None:
+    died(path, "dies")
+    assert past(path, b"other code").is_blameless
+
+
+@pytest.mark.parametrize("damage", [b"", b"psblack1", b"x" * 300_000])
+def test_a_file_that_is_damaged_says_nothing(path: Path, damage: bytes) -> None:
+    path.write_bytes(damage)
+    assert past(path) == Past()
+
+
+def test_suspicions_that_are_damaged_are_none(path: Path) -> None:
+    died(path, "dies")
+    data = bytearray(path.read_bytes())
+    data[88:92] = (7).to_bytes(4, "little")
+    data[256:263] = b"\xff{oops}"
+    path.write_bytes(data)
+    assert past(path).suspicions == {}
+
+
+def test_only_the_owner_can_read_it_and_each_process_has_a_file_of_its_own(path: Path) -> None:
+    first = BlackBox(path, CODE)
+    assert path.stat().st_mode & 0o777 == 0o600
+    second = BlackBox(path, CODE)
+    first.begin("of the former owner")
+    first.close()
+    second.close()
+    assert past(path).running == ()
+
+
+def test_what_is_through_is_not_told_and_long_names_are_cut() -> None:
+    memory = bytearray()
+    box = BlackBox(code=CODE, memory=memory)
+    assert box.is_real
+    box.finish(box.begin("through"))
+    box.begin("é" * 2000)
+    box.suspect({"a": Suspicion(2, 5)})
+    box.suspect({str(n): Suspicion(2, 5) for n in range(10_000)})  # too many to be kept
+    (name,) = BlackBox(code=CODE, memory=memory).past.running
+    assert name == "é" * 511
+
+
+def test_more_work_than_there_are_slots_is_not_told() -> None:
+    box = BlackBox(memory=bytearray())
+    assert [box.begin("x") for _ in range(200)].count(0) == 72
+    box.finish(0)
+
+
+def test_without_a_file_nothing_is_kept() -> None:
+    box = BlackBox()
+    assert not box.is_real
+    assert box.begin("x") == 0
+    box.beat(1)
+    box.end()
+    box.close()
+
+
+def test_no_descriptor_is_left_when_it_cannot_be_made(tmp_path: Path) -> None:
+    path = tmp_path / "flows.db.blackbox"
+    path.mkdir()
+    (path / "in the way").touch()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OSError, match="irectory"):
+        BlackBox(path, CODE)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_who_comes_no_further_from_death_to_death_is_suspected_more_each_time() -> None:
+    versions = {"a": 3, "b": 8, "c": None}
+    once = suspicions_after(Past(running=("a", "b", "c")), versions.get)
+    assert once == {"a": Suspicion(1, 3), "b": Suspicion(1, 8)}
+    versions["b"] = 9
+    assert suspicions_after(Past(running=("a", "b"), suspicions=once), versions.get) == {
+        "a": Suspicion(2, 3),
+        "b": Suspicion(1, 9),
+    }
+    assert suspicions_after(Past(running=("b",), suspicions=once), versions.get) == {"b": Suspicion(1, 9)}
+    assert suspicions_after(Past(True, ("a",), None, once), versions.get) == once

@@ -1,0 +1,214 @@
+"""Deaths of the process: who is to blame for them does not run again, and who is not goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from persistasaurus import Flow, FlowParked, FlowSystem, flow, step, wait_for
+from persistasaurus.actors import Postbox
+from persistasaurus.actors.testing.simulation import Simulation
+from persistasaurus.store.blackbox import BlackBox
+from system.doubles import DEAD_MAN_S, kinds, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import os, sys, time
+from persistasaurus import Flow, FlowSystem, flow, sleep, step
+
+class Lethal(Flow):
+    @flow(name="lethal")
+    async def main(self) -> str:
+        await sleep(0.02)
+        if not os.path.exists(sys.argv[1] + ".mended"):
+            os._exit(9)
+        return "mended"
+
+class Good(Flow):
+    @flow(name="good")
+    async def main(self) -> int:
+        return sum([await self.work() for _ in range(20)])
+    @step
+    def work(self) -> int:
+        return 1
+
+class Long(Flow):
+    @flow(name="long")
+    async def main(self) -> str:
+        return await self.work()
+    @step
+    def work(self) -> str:
+        print("running", flush=True)
+        time.sleep(float(sys.argv[3]))
+        return "done"
+
+with FlowSystem(sys.argv[1], flows=[Lethal, Good, Long]) as system:
+    if sys.argv[2] == "lethal":
+        system.start(Good.main, flow_id="good")
+        system.start(Lethal.main, flow_id="culprit")
+        time.sleep(0.3)
+        system.flow("good").result(timeout=20)
+        print(system.flow("culprit").status, flush=True)
+    else:
+        print(system.start(Long.main, flow_id="long").result(timeout=20), flush=True)
+"""
+
+
+def run(path: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, str(path), *args]
+    return subprocess.run(command, check=False, timeout=120, capture_output=True, text=True)
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "flows.db"
+
+
+def test_a_body_that_takes_the_process_down_is_parked_at_the_third_death(path: Path) -> None:
+    codes = [run(path, "lethal").returncode for _ in range(3)]
+    last = run(path, "lethal")
+    assert codes == [9, 9, 9]
+    assert (last.returncode, last.stdout) == (0, "parked\n"), last.stderr
+    assert "the process died 3 times while the flow's own code ran" in last.stderr
+
+
+def test_a_person_can_pause_it_while_nothing_runs(path: Path) -> None:
+    assert run(path, "lethal").returncode == 9
+    with Postbox(path) as postbox:
+        posted = postbox.pause("culprit", why="it takes the process down")
+        after = run(path, "lethal")
+        assert (after.returncode, after.stdout) == (0, "paused\n"), after.stderr
+        answer = posted.wait(timeout=0)
+        assert answer is not None
+        assert answer.is_done
+
+
+def stopped(path: Path, number: int, seconds: str = "60") -> None:
+    """Run the long step, and end the process with a signal as soon as it runs."""
+    command = [sys.executable, "-c", PROGRAM, str(path), "long", seconds]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(number)
+        assert process.wait(60) == -number
+
+
+def test_deploys_during_a_long_step_do_not_poison_it(path: Path) -> None:
+    for _ in range(4):
+        stopped(path, signal.SIGTERM)
+    assert run(path, "long", "0").stdout == "running\ndone\n"
+
+
+def test_kills_at_once_are_held_against_the_step_that_ran(path: Path) -> None:
+    for _ in range(3):
+        stopped(path, signal.SIGKILL)
+    after = run(path, "long", "0")
+    assert "Limits(poison_after=3)" in after.stderr
+    assert "handle.retry()" in after.stderr
+
+
+class Kills(Flow):
+    simulation: Any = None
+
+    @flow(name="kills")
+    async def main(self) -> str:
+        await wait_for("go", int)
+        if Kills.simulation is not None:
+            Kills.simulation.kill()
+        return "alive"
+
+
+class Waits(Flow):
+    @flow(name="waits")
+    async def main(self) -> int:
+        return await wait_for("n", int)
+
+
+class Mortal(BlackBox):
+    """A black box that is written to by the living only."""
+
+    def __init__(self, memory: bytearray, simulation: Simulation) -> None:
+        super().__init__(memory=memory)
+        self._simulation = simulation
+
+    def finish(self, slot: int) -> None:
+        if not self._simulation.schedule.is_dead:
+            super().finish(slot)
+
+
+def simulated(seed: int) -> Simulation:
+    """Make processes that share a black box as they share a store."""
+    memory = bytearray()
+    simulation = Simulation([Kills, Waits], seed=seed)
+
+    opened = simulation._open_store
+
+    def open_store(clock: Any) -> Any:
+        simulation._options["blackbox"] = Mortal(memory, simulation)
+        return opened(clock)
+
+    simulation._open_store = open_store
+    return simulation
+
+
+@pytest.mark.parametrize("others", [0, 5])
+@pytest.mark.parametrize("seed", range(10))
+def test_whoever_kills_is_found_out_in_virtual_time_whatever_the_order(seed: int, others: int) -> None:
+    with simulated(seed) as simulation:
+        for number in range(others):
+            simulation.insist(lambda s, n=number: s.start(Waits.main, flow_id=f"w{n}"))
+        simulation.insist(lambda s: s.start(Kills.main, flow_id="culprit"))
+        Kills.simulation = simulation
+        simulation.insist(lambda s: s.flow("culprit").signal("go", 1, signal_id="go"))
+        for number in range(others):
+            simulation.insist(lambda s, n=number: s.flow(f"w{n}").signal("n", n, signal_id="n"))
+        simulation.run_until_idle()
+        assert simulation.insist(lambda s: s.flow("culprit").status) == "parked"
+        assert simulation.crashes == 3
+        for number in range(others):
+            assert simulation.insist(lambda s, n=number: s.flow(f"w{n}").result()) == number
+        with pytest.raises(FlowParked, match="lethal"):
+            simulation.system.flow("culprit").result()
+        Kills.simulation = None
+        simulation.insist(lambda s: s.flow("culprit").retry())
+        assert simulation.insist(lambda s: s.flow("culprit").result()) == "alive"
+
+
+class Steps(Flow):
+    @flow
+    async def main(self) -> int:
+        return await self.work()
+
+    @step
+    def work(self) -> int:
+        return 1
+
+
+def test_a_system_says_when_it_can_keep_no_black_box(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path.parent / "flows.db.blackbox").mkdir()
+    (path.parent / "flows.db.blackbox" / "in the way").touch()
+    with FlowSystem(path, flows=[Steps]) as system:
+        assert system.run(Steps.main) == 1
+    assert "Nobody will know what ran" in caplog.text
+
+
+def test_an_order_that_needs_a_flow_at_work_holds_nobody_up(path: Path) -> None:
+    with FlowSystem(path, flows=[Waits]) as system:
+        system.start(Waits.main, flow_id="f").pause()
+        system.start(Waits.main, flow_id="g")
+    with Postbox(path) as postbox:
+        postbox.resume("f")
+        postbox.pause("f")
+        postbox.signal("g", "n", b"1")
+        postbox.pause("g")
+    with FlowSystem(path, flows=[Waits]) as system:
+        wait_until(lambda: system.flow("f").status == "paused" and kinds(system.flow("f"))[-1] == "paused")
+        wait_until(lambda: system.flow("g").status == "paused")
+        wait_until(lambda: kinds(system.flow("f")).count("paused") == 2)
+        system.flow("g").resume()
+        assert system.flow("g").result(timeout=DEAD_MAN_S) == 1
