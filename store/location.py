@@ -148,6 +148,8 @@ class FileLocation:
             # SQLite would take it for an empty one, and write over it. With a journal it is one of ours that
             # was about to be created, and SQLite makes it empty again.
             raise StoreUnusable(f"{self.path} is no SQLite database")
+        if found.st_size == 0:
+            self._refuse_log_alone()
         if found.st_nlink != 1:
             raise StoreUnusable(
                 f"{self.path} has {found.st_nlink} names (hard links): its log would lie beside one of them,"
@@ -161,10 +163,25 @@ class FileLocation:
         return found
 
     def create(self) -> None:
-        """Create the file when there is none, readable by its owner alone."""
+        """Create the file when there is none, readable by its owner alone.
+
+        Raises:
+            StoreUnusable: there was one, since its log is still there.
+        """
+        if _status(self.path) is None:
+            self._refuse_log_alone()
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             sync_directory(self.path.parent)
+
+    def _refuse_log_alone(self) -> None:
+        """Keep a log whose file is gone: SQLite would take it for a leftover, and delete it."""
+        log = _status(self.log_path)
+        if log is not None and log.st_size > 0:
+            raise StoreUnusable(
+                f"{self.path} is gone or empty, and its log {self.log_path.name} is still there: put the file"
+                " back where it was. To begin an empty store, move the log away"
+            )
 
     def claim(self) -> None:
         """Remember which file is there now.

@@ -377,6 +377,9 @@ class SqliteStore(Reading, EventStore):
     def _checkpoint(self, *, idle: bool) -> None:
         writer = self._ready()
         self._look_at_location()
+        if writer.log_pages > LOG_PAGES_WHEN_IDLE:
+            # A file that was cut would be made longer again, with holes where records were.
+            self._check_location()
         try:
             if writer.log_pages > self._truncate_at:
                 self._truncate(writer)

@@ -496,3 +496,42 @@ def test_a_table_that_somebody_adds_meanwhile_does_not_matter(store, path):
     tamper(path, "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)")
 
     assert write_one(store, append(1, record())) == Appended(2)
+
+
+def test_a_file_that_was_cut_is_not_made_longer_again_by_a_checkpoint(store, path, clock):
+    fill(store)
+    store._writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    clock.advance(1)
+    store.checkpoint(idle=True)
+    accept(store, *(append(n, record(b"y" * 5000)) for n in range(200, 1200)))
+    with path.open("r+b") as file:
+        file.truncate(0)
+
+    with pytest.raises(StoreHalted, match="cut to"):
+        store.checkpoint(idle=True)
+    assert path.stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    "lose", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")], ids=["deleted", "emptied"]
+)
+def test_a_log_whose_file_is_gone_is_not_thrown_away(store, path, tmp_path, lose):
+    accept(store, create(), append(1, record(b"later")))
+    (tmp_path / "killed").mkdir()
+    killed = tmp_path / "killed" / "flows.db"
+    for suffix in ("", "-wal"):
+        beside(killed, suffix).write_bytes(beside(path, suffix).read_bytes())
+    original, log = killed.read_bytes(), beside(killed, "-wal").read_bytes()
+    lose(killed)
+
+    for _ in range(2):
+        with pytest.raises(StoreUnusable, match=r"its log .* is still there"):
+            SqliteStore.open(killed, now=lambda: 0)
+    assert beside(killed, "-wal").read_bytes() == log
+
+    killed.write_bytes(original)
+    opened = SqliteStore.open(killed, now=lambda: 0)
+    try:
+        assert [r.data for r in opened.read(ADA)] == [b"{}", b"later"]
+    finally:
+        opened.close()
