@@ -53,11 +53,23 @@ class Command(RichCommand):
         """
         rest = super().parse_args(ctx, args)
         for parameter in self.get_params(ctx):
-            given = ctx.params.get(parameter.name or "")
-            for value in cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,):
-                if isinstance(value, str) and not is_text(value):
-                    raise click.BadParameter(f"{value!a} is not UTF-8.", ctx, parameter)
+            name = parameter.name or ""
+            given = ctx.params.get(name)
+            try:
+                if isinstance(given, tuple):
+                    ctx.params[name] = tuple(_as_text(value) for value in cast("tuple[Any, ...]", given))
+                elif isinstance(given, str):
+                    ctx.params[name] = _as_text(given)
+            except UnicodeDecodeError as error:
+                raise click.BadParameter(f"{error.object!a} is not UTF-8.", ctx, parameter) from None
         return rest
+
+
+def _as_text(value: Any) -> Any:
+    """Read an argument as UTF-8 where the locale could not: what is stored is UTF-8 in every locale."""
+    if not isinstance(value, str) or is_text(value):
+        return value
+    return os.fsencode(value).decode("utf-8")
 
 
 def command(name: str, *, example: str) -> Callable[[Callable[..., Any]], RichCommand]:

@@ -60,11 +60,13 @@ class Body:
         """Receive what comes next; after the body, wait for the client to go away.
 
         Raises:
-            Refusal: 408 or 413.
+            Refusal: 400, 408 or 413.
         """
         if self.ended:
             return await self._receive()
         message = await self._next()
+        if message["type"] == "http.disconnect":
+            raise _bad("the client left before the end of its body")
         self._received += len(message.get("body", b""))
         if self._received > self._limits.body_bytes:
             raise self._too_large()

@@ -22,13 +22,14 @@ T = TypeVar("T")
 class Entrance(msgspec.Struct, frozen=True):
     """How a route lets somebody in who is not known. Nobody, unless it is `public`.
 
-    `any_host`, `hidden_origin`: see `Hosts.check`. `link` is the genuine link that was followed, if one
-    was; a route that is not `counted` costs next to nothing, and is answered however often it is asked.
+    `any_host`, `hidden_origin`, `origin`: see `Hosts.check`. `link` is the genuine link that was followed, if
+    one was; a route that is not `counted` costs next to nothing, and is answered however often it is asked.
     """
 
     public: bool = False
     any_host: bool = False
     hidden_origin: bool = False
+    origin: str | None = None
     link: str | None = None
     counted: bool = True
 

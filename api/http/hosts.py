@@ -53,7 +53,14 @@ class Hosts:
         """Tell whether only names of this machine itself are allowed."""
         return {name for name, _ in self._allowed} <= set(LOOPBACK)
 
-    def check(self, scope: ASGIScope, *, any_host: bool = False, hidden_origin: bool = False) -> None:
+    def check(
+        self,
+        scope: ASGIScope,
+        *,
+        any_host: bool = False,
+        hidden_origin: bool = False,
+        origin: str | None = None,
+    ) -> None:
         """Let a request pass that was sent to this server, by somebody who may.
 
         Args:
@@ -61,6 +68,7 @@ class Hosts:
             any_host: it is answered under any name, or none: it tells nothing, and changes nothing.
             hidden_origin: `Origin: null` passes, which browsers send when the user has referrers turned
                 off. For requests that carry all their authority in the path: no page can borrow any.
+            origin: where the pages of this route are known to be, whatever `Host` a proxy has made of it.
 
         Raises:
             Refusal: 403.
@@ -68,15 +76,21 @@ class Hosts:
         found = _authority(header(scope, b"host") or b"")
         if not any_host and (found is None or not ({found, (found[0], None)} & self._allowed)):
             raise _forbidden("this server does not answer under that Host: allow the name when it is started")
-        if scope["method"] not in _SAFE and not self._is_welcome(scope, found, hidden=hidden_origin):
+        if scope["method"] not in _SAFE and not self._is_welcome(
+            scope, found, hidden=hidden_origin, own=origin
+        ):
             raise _forbidden("a page of another origin may not send this: allow its origin")
 
-    def _is_welcome(self, scope: ASGIScope, host: tuple[str, int | None] | None, *, hidden: bool) -> bool:
+    def _is_welcome(
+        self, scope: ASGIScope, host: tuple[str, int | None] | None, *, hidden: bool, own: str | None
+    ) -> bool:
         origins, sites = headers(scope, b"origin"), headers(scope, b"sec-fetch-site")
         if sites:
             # Set by the browser, out of reach of any page; to https and loopback only, and not by old ones.
             return sites in ([site] for site in _OWN_SITES) or self._is_listed(origins)
         if not origins or self._is_listed(origins) or (hidden and origins == [b"null"]):
+            return True
+        if own is not None and origins == [own.encode()]:
             return True
         return host is not None and _is_same(origins, host)
 

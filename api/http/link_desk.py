@@ -100,7 +100,7 @@ class LinkDesk:
         except KeysUnusable:
             genuine = None  # it is answered that nothing can be done just now
         link = None if genuine is None else token.rpartition(".")[2]
-        return Entrance(public=True, hidden_origin=True, link=link)
+        return Entrance(public=True, hidden_origin=True, origin=self._links.origin, link=link)
 
     # ------------------------------------------------------------------------------------- the routes
     async def show_link(self, request: Request[Any, Any, Any]) -> Response[str]:

@@ -140,6 +140,8 @@ class Links:
     ) -> None:
         self.keys = keys
         self.base_url = _checked_url(base_url)
+        self.origin = _origin_of(self.base_url)
+        """What a browser calls the place of the pages: scheme, name, and a port that is not the usual one."""
         self.actions: dict[str, Action] = {}
         self.clock = clock or SystemClock()
         self.wording = wording or Wording()
@@ -241,6 +243,12 @@ def _checked_url(url: str) -> str:
             f"{url!r} cannot be put into a mail as it is: leave out what is not part of an address"
         )
     return url.rstrip("/")
+
+
+def _origin_of(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    authority = rest.partition("/")[0].lower()
+    return f"{scheme.lower()}://{authority.removesuffix({'http': ':80', 'https': ':443'}[scheme.lower()])}"
 
 
 def _checked_says(says: str) -> str:

@@ -162,7 +162,12 @@ class _Request:
             stopped.cancel()
 
     def _enter(self, entrance: Entrance) -> None:
-        self._gate.hosts.check(self._scope, any_host=entrance.any_host, hidden_origin=entrance.hidden_origin)
+        self._gate.hosts.check(
+            self._scope,
+            any_host=entrance.any_host,
+            hidden_origin=entrance.hidden_origin,
+            origin=entrance.origin,
+        )
         if self._exchange.access is None and entrance.counted:
             self._count(self._gate.admit_stranger(self._scope, entrance.link))
 

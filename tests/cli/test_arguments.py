@@ -107,6 +107,14 @@ def test_an_argument_that_is_no_text_is_wrong_usage(ask: Ask, words: list[str]) 
     assert result.exit_code == codes.USAGE
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_an_argument_is_utf_8_whatever_the_locale(ask: Ask, encoding: str) -> None:
+    given = "signal-\xfc".encode().decode(encoding, "surrogateescape")
+
+    assert "there is no flow 'signal-\xfc'" in told(ask("show", given))
+    assert "there is no flow 'signal-\xfc'" in told(ask("export", given))
+
+
 @pytest.mark.parametrize(
     "payload", [f'"{NO_TEXT}"', f'{{"a": "{NO_TEXT}", "b": 1}}', '"\\ud800"', "nonsense"]
 )

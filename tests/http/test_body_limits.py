@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
 from persistasaurus.api.http.limits import ServerLimits
 from persistasaurus.api.http.serving import Server
-from serving.doubles import BEARER, Effects, Wire, asked, protected_application, request
+from serving.doubles import BEARER, Effects, Wire, asked, protected_application, request, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from persistasaurus.api.http.asgi import ASGIApp, ASGIScope, Message
 
 MIB = 1024 * 1024
 LIMITS = ServerLimits(body_bytes=1000, head_bytes=4096, headers=20)
@@ -49,6 +53,37 @@ def test_a_body_has_one_mebibyte_at_most(size: int, status: int) -> None:
     assert asked(app, "POST", "/flows", BEARER, pieces).status == status
     assert asked(app, "POST", "/flows", {**BEARER, "Transfer-Encoding": "chunked"}, pieces).status == status
     assert effects.done == ["start"] * (2 if status == 201 else 0)
+
+
+@pytest.mark.parametrize("framing", [{"Content-Length": "100"}, {"Transfer-Encoding": "chunked"}])
+def test_a_client_that_leaves_within_its_body_changes_nothing_and_is_no_failure_of_the_server(
+    framing: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    effects = Effects()
+
+    scope = scope_of("POST", "/flows", [*BEARER.items(), *framing.items()])
+    heard = asyncio.run(left_within_the_body(protected_application(effects), scope))
+
+    assert (heard, effects.done) == ([400], [])
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+async def left_within_the_body(app: ASGIApp, scope: ASGIScope) -> list[int]:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b'{"a":', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    heard: list[int] = []
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            heard.append(message["status"])
+
+    await app(scope, receive, send)
+    return heard
 
 
 def test_a_body_that_lies_about_its_length_is_counted() -> None:

@@ -421,6 +421,41 @@ def test_links_are_open_to_who_has_no_token_and_nothing_else_is(post: Post) -> N
         assert "Your address is confirmed" in answer.text
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "flows.example.org"])
+def test_the_button_works_behind_a_proxy_that_sends_another_host(post: Post, host: str) -> None:
+    post.start()
+    assert post.system is not None
+    # What a browser sends that tells no site, and what a proxy makes of the port.
+    links = Links(post.links.keys, "http://Flows.example.org:8080/a", ACTIONS, clock=post.links.clock)
+    app = asgi_app(
+        post.system, access=lambda scope: None, links=links, hosts=Hosts(["127.0.0.1", "flows.example.org"])
+    )
+    path = f"/links/{token_of(post.outbox[0])}"
+    with _client(app) as client:
+        for origin, status in (
+            ("http://flows.example.org:81", 403),
+            ("https://flows.example.org:8080", 403),
+            ("http://flows.example.org:8080", 303),
+        ):
+            answer = client.post(path, headers={"Host": host, "Origin": origin}, follow_redirects=False)
+            assert answer.status_code == status
+        assert client.post("/flows", headers={"Host": host, "Origin": links.origin}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Example.org", "https://example.org"),
+        ("https://example.org:443/durable", "https://example.org"),
+        ("http://example.org:80", "http://example.org"),
+        ("http://example.org:443", "http://example.org:443"),
+        ("HTTP://[2001:DB8::1]:8080/x/y", "http://[2001:db8::1]:8080"),
+    ],
+)
+def test_the_origin_of_links_is_what_browsers_call_it(post: Post, url: str, origin: str) -> None:
+    assert Links(post.links.keys, url, ACTIONS).origin == origin
+
+
 def test_who_has_a_token_needs_a_link_all_the_same(post: Post) -> None:
     post.start()
     assert post.system is not None
