@@ -117,17 +117,23 @@ class BlackBox:
             slot = self._free.pop()
         except IndexError:
             return 0
-        data = name.encode()[: _SLOT - _LENGTH.size]
-        with contextlib.suppress(ValueError):  # closed
-            self._map[slot : slot + 2 + len(data)] = _LENGTH.pack(len(data)) + data
+        data = name.encode()[: _SLOT - 2]
+        size = len(data)
+        try:  # not `suppress`: this is done for each message of each flow
+            self._map[slot : slot + 2 + size] = size.to_bytes(2, "little") + data
+        except ValueError:
+            return 0  # closed
         return slot
 
     def finish(self, slot: int) -> None:
         """Note that it is through."""
-        if slot:
-            with contextlib.suppress(ValueError):
-                self._map[slot : slot + 2] = _FREE
-            self._free.append(slot)
+        if not slot:
+            return
+        try:
+            self._map[slot : slot + 2] = _FREE
+        except ValueError:
+            return  # closed
+        self._free.append(slot)
 
     def beat(self, now: int) -> None:
         """Note that the process is alive."""

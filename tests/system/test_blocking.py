@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bdb
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +19,9 @@ from persistasaurus import (
     step,
     wait_for,
 )
+from persistasaurus.actors.testing.simulation import Simulation
+from persistasaurus.actors.watchdog import Watchdog
+from persistasaurus.store import Append
 from system.doubles import DEAD_MAN_S, Gate, completions, kinds, wait_until
 
 if TYPE_CHECKING:
@@ -369,3 +372,49 @@ def test_an_idle_system_is_not_looked_at(make: Any, clock: ManualClock) -> None:
     system = make()
     good(system)
     wait_until(lambda: system._watchdog.is_asleep or clock.advance(LOOK_S))
+
+
+class Stuck(Flow):
+    wait: Any = None
+
+    @flow(name="stuck")
+    async def main(self, seconds: float) -> str:
+        Stuck.wait(seconds)
+        return "back"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_body_that_blocks_in_virtual_time_holds_up_nobody(seed: int) -> None:
+    with Simulation([Stuck, Blocks], seed=seed) as simulation:
+        never, ends = Lock(), dict[str, float]()
+        never.acquire()
+        Blocks.gate.open()
+        Stuck.wait = lambda seconds: simulation.schedule.wait(never, seconds)
+
+        def note(writes: Any, _: Any) -> None:
+            for write in writes:
+                status = getattr(write.header, "status", None) if isinstance(write, Append) else None
+                if status in ("completed", "parked"):
+                    ends[f"{write.stream} {status}"] = simulation.clock.elapsed()
+
+        simulation.on_commit.append(note)
+        for flow_id, seconds in (("long", 3600.0), ("longer", 7200.0)):
+            simulation.system._start(Stuck.main, (seconds,), {}, flow_id)
+        for number in range(5):
+            simulation.system._start(Blocks.later, (number,), {}, f"good {number}")
+        simulation.run_until_idle()
+        assert {name for name, at in ends.items() if at < 1.0} == {f"good {n} completed" for n in range(5)}
+        assert 5.0 <= ends["long parked"] < 6.0
+        assert 5.0 <= ends["longer parked"] < 6.0
+        assert len(ends) == 7
+
+
+def test_it_is_the_watchdog_that_parks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watchdog, "wake", lambda _: None)
+    with Simulation([Stuck]) as simulation:
+        never = Lock()
+        never.acquire()
+        Stuck.wait = lambda seconds: simulation.schedule.wait(never, seconds)
+        handle = simulation.system.start(Stuck.main, 3600.0)
+        assert simulation.clock.elapsed() >= 3600.0
+        assert handle.result() == "back"

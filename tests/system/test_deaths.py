@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import Flow, FlowParked, FlowSystem, flow, step, wait_for
-from persistasaurus.actors import Postbox
+from persistasaurus.actors import Postbox, requests
+from persistasaurus.actors.supervisor import Supervisor
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store.blackbox import BlackBox
 from system.doubles import DEAD_MAN_S, kinds, wait_until
@@ -212,3 +213,51 @@ def test_an_order_that_needs_a_flow_at_work_holds_nobody_up(path: Path) -> None:
         wait_until(lambda: kinds(system.flow("f")).count("paused") == 2)
         system.flow("g").resume()
         assert system.flow("g").result(timeout=DEAD_MAN_S) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_the_note_nobody_would_be_found_out(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BlackBox, "begin", lambda *_: 0)
+    with simulated(seed) as simulation:
+        simulation.insist(lambda s: s.start(Kills.main, flow_id="culprit"))
+        monkeypatch.setattr(Kills, "simulation", simulation)
+
+        def give_up() -> None:
+            if simulation.crashes == 10:
+                Kills.simulation = None
+
+        simulation.before_turn = give_up
+        simulation.insist(lambda s: s.flow("culprit").signal("go", 1, signal_id="go"))
+        assert simulation.insist(lambda s: s.flow("culprit").result()) == "alive"
+        assert simulation.crashes == 10
+
+
+def test_a_pause_that_is_on_record_would_come_too_late_if_flows_were_not_held_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    class Runs(Flow):
+        @flow(name="runs")
+        async def main(self) -> None:
+            ran.append("started")
+            await wait_for("go")
+            ran.append("went on")
+
+    for is_held_back in (True, False):
+        file = path.with_name(f"{is_held_back}.db")
+        with FlowSystem(file, flows=[Runs]) as system:
+            system.start(Runs.main, flow_id="f")
+        with Postbox(file) as postbox:
+            postbox.pause("f")
+            postbox.signal("f", "go")
+        ran.clear()
+        if not is_held_back:
+            monkeypatch.setattr(
+                Supervisor,
+                "_pause_at_rest",
+                lambda s, request: s._let_begin(requests.Begin((request.flow_id,))),
+            )
+        with FlowSystem(file, flows=[Runs]) as system:
+            wait_until(lambda s=system: s.flow("f").status == "paused" or ran)
+        assert bool(ran) is not is_held_back
