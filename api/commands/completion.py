@@ -11,6 +11,7 @@ from click.shell_completion import get_completion_class
 from rich_click import RichCommand
 
 from .codes import CODES, DONE
+from .outcome import telling_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ WHERE t.word >= ?1 AND t.word < ?1 || char(1114111) AND w.word <> ?2 LIMIT ?3
 @click.command("completion", cls=RichCommand, epilog=CODES)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
+@telling_errors
 def completion(ctx: click.Context, shell: str) -> int:
     """Print what makes a shell complete this command, flows and types of the store included.
 

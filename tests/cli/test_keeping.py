@@ -242,13 +242,22 @@ def test_on_a_terminal_long_work_tells_how_far_it_is(begin: Callable[..., Runnin
     assert "Intact" in verifying.said
 
 
-@pytest.mark.parametrize("words", [["list"], ["export"], ["events", "sum-1", "--json"]], ids=lambda w: w[0])
+@pytest.mark.parametrize(
+    "words", [["list"], ["export"], ["events", "sum-1", "--json"], ["completion", "bash"]], ids=lambda w: w[0]
+)
 def test_a_closed_pipe_is_quiet_and_exit_code_141(words: list[str], store: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
 
-    command = [*COMMAND, *words, "--store", str(store)]
-    told = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    told = subprocess.run(
+        [*COMMAND, *words],
+        env={**os.environ, "PERSISTASAURUS_STORE": str(store)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     os.close(writer)
 
     assert told.returncode == 128 + signal.SIGPIPE
@@ -256,11 +265,17 @@ def test_a_closed_pipe_is_quiet_and_exit_code_141(words: list[str], store: Path)
     assert "Broken" not in told.stderr
 
 
-def test_a_full_disk_at_the_other_end_is_told_in_one_line(store: Path) -> None:
+@pytest.mark.parametrize("words", [["list"], ["completion", "bash"]], ids=lambda w: w[0])
+def test_a_full_disk_at_the_other_end_is_told_in_one_line(words: list[str], store: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        command = [*COMMAND, "list", "--store", str(store)]
         told = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+            [*COMMAND, *words],
+            env={**os.environ, "PERSISTASAURUS_STORE": str(store)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
         )
 
     assert told.returncode == 1
