@@ -83,6 +83,15 @@ class Scheduler(Protocol):
         """Have a watchdog look after the actors; before there are any."""
         ...
 
+    def start_workers(self) -> None:
+        """Start now what runs actors, rather than with the first of them.
+
+        Raises:
+            RuntimeError: the machine grants no thread.
+
+        """
+        ...
+
     def close(self, timeout: float | None = None) -> bool:
         """Stop all actors; tell whether they ended within `timeout` seconds."""
         ...
@@ -130,6 +139,7 @@ class Dispatcher:
         self._thread_numbers = count()
         self._blocked = 0
         self._lost = 0
+        self._is_short = False
         self._watchdog: Watchdog | None = None
         self._is_closed = False
 
@@ -155,8 +165,7 @@ class Dispatcher:
         with self._lock:
             if self._is_closed:
                 raise DispatcherClosedError(f"{self.name} is closed")
-            while len(self._threads) - self._blocked < self.workers and self._spawn():
-                pass
+            self._fill_up()
             self._actors[mailbox] = actor
 
     def detach(self, mailbox: Mailbox) -> None:
@@ -206,6 +215,16 @@ class Dispatcher:
         """Have a watchdog look after the actors; before there are any."""
         self._watchdog = watchdog
 
+    def start_workers(self) -> None:
+        """Start the threads now, rather than with the first actor.
+
+        Raises:
+            RuntimeError: the machine grants none.
+
+        """
+        with self._lock:
+            self._fill_up()
+
     def close(self, timeout: float | None = None) -> bool:
         """Stop all actors, latest first, and end the threads; tell whether all has ended.
 
@@ -241,16 +260,25 @@ class Dispatcher:
             actor.actor_stopped.set()
             mailbox.close(None)
 
+    def _fill_up(self) -> None:
+        """Start what threads are missing, as far as there are any. The caller holds the lock."""
+        while len(self._threads) - self._blocked < self.workers and self._spawn():
+            pass
+
     def _spawn(self) -> bool:
         name = f"{self.name}-{next(self._thread_numbers)}"
         try:
             self._threads.add(start_thread(self._work, name, daemon=self._daemon))
         except RuntimeError:
             # The system's limit on threads: slower is better than not at all.
-            if len(self._threads) == self._blocked:
+            if not self._threads:
                 raise
-            logger.warning("%s goes on with %d threads", self.name, len(self._threads), exc_info=True)
+            if not self._is_short:
+                self._is_short = True
+                left = len(self._threads) - self._blocked
+                logger.warning("%s goes on with %d threads for now", self.name, left, exc_info=True)
             return False
+        self._is_short = False
         return True
 
     def _work(self) -> None:
@@ -305,19 +333,18 @@ class Dispatcher:
                 self._queue.put(None)
 
     def stand_in(self, post: Post) -> None:
-        """Have another thread take over the slot of the worker at a post, unless one has."""
+        """Have another thread take over the slot of the worker at a post, unless one has.
+
+        When the machine has granted none, the next call for the same post asks it again.
+        """
         with self._lock:
-            if post.has_stand_in or post.is_lost or post.work is None:
+            if post.is_lost or post.work is None:
                 return
-            post.has_stand_in = True
-            self._blocked += 1
-            short = len(self._threads) - self._blocked < self.workers
-            if not short or len(self._threads) >= self._max_threads:
-                return
-            try:
+            if not post.has_stand_in:
+                post.has_stand_in = True
+                self._blocked += 1
+            if len(self._threads) - self._blocked < self.workers and len(self._threads) < self._max_threads:
                 self._spawn()
-            except RuntimeError:
-                logger.exception("%s has no thread left that runs actors", self.name)
 
     def lose(self, post: Post) -> None:
         """Count on the worker at a post no longer; whoever closes the dispatcher does not wait for it."""

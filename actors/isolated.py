@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..flows.ancestry import ancestry_of
 from ..flows.failure import line_of
 from .seam import start_thread
+from .steps_forked import end_child
 from .steps_task import RemoteStepError, traceback_text
 
 if TYPE_CHECKING:
@@ -74,13 +75,18 @@ def _serve_one(pipe: Connection) -> None:
         return
     pipe.send_bytes(READY)
     payload = pipe.recv_bytes()
+    process = os.getpid()
     try:
         result = memoryview(Context().run(target.call_encoded, payload, find))
     except BaseException as error:  # noqa: BLE001 - a step's SystemExit is that step's error
+        if os.getpid() != process:
+            end_child(error)
         _send_error(pipe, error, is_final=_is_final(target, error))
         return
     finally:
         _flush()
+    if os.getpid() != process:
+        end_child(None)
     pipe.send_bytes(RETURNED)
     pipe.send_bytes(result)
 

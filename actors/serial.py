@@ -198,6 +198,9 @@ class SerialDispatcher:
         """Have a watchdog look after all who take turns."""
         self._turns.watch(watchdog)
 
+    def start_workers(self) -> None:
+        """Do nothing: whoever runs the turns is there."""
+
     def dead_letter(self, recipient: str, message: Any) -> None:
         """Report a message that nobody will ever handle."""
         if self._on_dead_letter is not None:

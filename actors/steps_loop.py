@@ -10,12 +10,14 @@ import logging
 from collections import Counter
 from contextvars import Context
 from functools import partial
+from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from ..flows.errors import SystemClosed
 from .futures import waiting
 from .seam import Event, Lock, is_current_thread
 from .steps_crew import LOST_PER_STEP
+from .steps_forked import end_child
 from .steps_shortage import SHORTAGES, Shortage
 from .steps_task import StepCrashed, StepOutcome
 
@@ -218,8 +220,13 @@ def _close(loop: AbstractEventLoop) -> None:
 
 
 async def _outcome_of(run: Run) -> StepOutcome:
+    process = getpid()
     try:
         value: Any = await run.task.call()
     except BaseException as error:  # noqa: BLE001 - a step's SystemExit must not stop the loop
+        if getpid() != process:
+            end_child(error)
         return StepOutcome(error=error)
+    if getpid() != process:
+        end_child(None)
     return StepOutcome(value=value)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
-from multiprocessing import get_context
+from contextlib import contextmanager, suppress
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from .seam import Lock, ProcessLock
 from .steps_task import NotBegun, RemoteStepError, StepCrashed, StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from multiprocessing.context import SpawnProcess
 
     from .seam import Startable
@@ -162,7 +162,7 @@ class Child:
         # The child begins with the signal blocked, until it can ignore it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            with _reaping.held:
+            with _reaping.held, _with_children():
                 start(self.process)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -211,6 +211,20 @@ class Child:
         if self._death_fd is not None:
             os.close(self._death_fd)
         return _told(code)
+
+
+@contextmanager
+def _with_children() -> Generator[None]:
+    """Let a daemonic process of multiprocessing, such as a pool's worker, have one that dies with it."""
+    me = current_process()
+    is_daemonic = me.daemon
+    if is_daemonic:
+        me.daemon = False
+    try:
+        yield
+    finally:
+        if is_daemonic:
+            me.daemon = True
 
 
 def _open_death(process: SpawnProcess) -> int | None:

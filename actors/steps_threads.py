@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextvars import Context
+from os import getpid
 from typing import TYPE_CHECKING
 
+from .steps_forked import end_child
 from .steps_task import StepOutcome
 
 if TYPE_CHECKING:
@@ -20,10 +22,16 @@ class ThreadRunner:
 
     def perform(self, run: Run) -> StepOutcome:
         """Call the step; whatever it raises is its outcome."""
+        process = getpid()
         try:
-            return StepOutcome(value=Context().run(run.task.call))
+            value = Context().run(run.task.call)
         except BaseException as error:  # noqa: BLE001 - a step's SystemExit must not end the thread
+            if getpid() != process:
+                end_child(error)
             return StepOutcome(error=error)
+        if getpid() != process:
+            end_child(None)
+        return StepOutcome(value=value)
 
     def kill(self, run: Run) -> None:
         """Do nothing: a thread cannot be stopped."""

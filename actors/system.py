@@ -151,6 +151,8 @@ class FlowSystem:
             self._writing = self._dispatcher("journal", 1, _refuse)
             self._control = self._dispatcher("control", 1, _refuse)
             self._working = self._dispatcher("flows", workers, self._undelivered)
+            # A machine that grants no thread refuses the start, and not each flow.
+            self._working.start_workers()
             past = self._box.past
             evidence = Evidence(past.is_blameless, past.alive_at)
             self._run(Recovery(self.store, registry, limits, self._desk, evidence), rules)
@@ -527,9 +529,11 @@ class FlowSystem:
         try:
             # Is it closing, then this is a handler of signals that has interrupted it.
             if not (self._is_closed or self._is_closing):
-                self._is_closing = True
                 try:
+                    self._is_closing = True
                     self._end(deadline)
+                    # Not before: Ctrl-C may have come in between, and then the next close does the rest.
+                    self._is_closed = True
                 finally:
                     self._is_closing = False
         finally:
@@ -542,13 +546,17 @@ class FlowSystem:
             self._wait_for(requests.Finish(Reply()), deadline)
             self._box.end()
         finally:
-            self._is_closed = True
-            for dispatcher in reversed(self._dispatchers):
-                dispatcher.close(self._left(deadline))
-            self._watchdog.close()
-            self._box.close()
-            if self._owns_seam:
-                self.seam.alarms.close()
+            # What comes last is closed first; and all of it is, whatever interrupts once more.
+            with ExitStack() as stack:
+                if self._owns_seam:
+                    stack.callback(self.seam.alarms.close)
+                stack.callback(self._box.close)
+                stack.callback(self._watchdog.close)
+                for dispatcher in self._dispatchers:
+                    stack.callback(self._end_actors, dispatcher, deadline)
+
+    def _end_actors(self, dispatcher: Scheduler, deadline: float) -> None:
+        dispatcher.close(self._left(deadline))
 
     def _wait_for(self, request: requests.Drain | requests.Finish, deadline: float) -> None:
         try:

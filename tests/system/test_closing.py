@@ -442,6 +442,28 @@ def test_a_close_that_was_broken_off_can_be_finished(make_system: Callable[..., 
         system.flows()
 
 
+@pytest.mark.parametrize("number", range(7))
+def test_a_close_that_was_broken_off_anywhere_leaves_the_store_free_after_the_next(
+    path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = FlowSystem(path, flows=[Waits])
+    system.start(Waits.main, flow_id="waits")
+    parts: list[Any] = [system._executor, *system._dispatchers, system._watchdog, system.seam.alarms]
+
+    def strike(*_: Any) -> Any:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts[number], "close", strike)
+    with pytest.raises(KeyboardInterrupt):
+        system.close()
+    system.close()
+
+    assert system._is_closed
+    with FlowSystem(path, flows=[Waits]) as again:
+        assert again.flow("waits").status == "waiting"
+
+
 class Closes(Flow):
     system: Any = None
 

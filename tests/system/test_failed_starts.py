@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import persistasaurus
 import pytest
-from persistasaurus import Flow, FlowSystem, StoreOwned, flow, step
+from persistasaurus import Flow, FlowSystem, StoreOwned, SupervisorRules, flow, step, wait_for
 from persistasaurus.actors import system as module
 from persistasaurus.store import SqliteStore, StoreHalted
+from system.doubles import DEAD_MAN_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +118,49 @@ def test_a_machine_that_grants_no_thread_leaves_the_store_free(
         with contextlib.suppress(RuntimeError):
             FlowSystem(tmp_path / "flows.db", flows=[Adds]).close()
     start(tmp_path / "flows.db")
+
+
+def test_a_shortage_of_threads_while_all_workers_are_held_is_over_when_there_are_threads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, release = threading.Semaphore(0), threading.Event()
+
+    class Holds(Flow):
+        @flow
+        async def main(self) -> None:
+            await wait_for("shortage")
+            held.release()
+            release.wait(DEAD_MAN_S)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    rules = SupervisorRules(report_blocking_s=DEAD_MAN_S, park_blocking_s=DEAD_MAN_S)
+    with FlowSystem(tmp_path / "flows.db", flows=[Adds, Holds], rules=rules, workers=2) as system:
+        handles = [system.start(Holds.main) for _ in range(2)]
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for handle in handles:
+                handle.signal("shortage")
+                assert held.acquire(timeout=DEAD_MAN_S)
+            wait_until(lambda: system._working._is_short)
+        try:
+            assert system.start(Adds.main).result(DEAD_MAN_S / 2) == 3
+        finally:
+            release.set()
+
+
+def test_the_first_flow_needs_no_thread_that_the_open_system_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with FlowSystem(tmp_path / "flows.db", flows=[Adds]) as system:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            handle = system.start(Adds.main, flow_id="first")
+        assert handle.result(DEAD_MAN_S) == 3
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from persistasaurus import Flow, FlowSystem, SystemClosed, flow, step, wait_for
 from system.doubles import DEAD_MAN_S
+from system.forking_steps import Forks, isolated_step_of_a_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,6 +130,29 @@ def test_a_child_that_closes_every_file_it_has_inherited_harms_nothing(busy: Flo
     assert in_child(lambda: os.closerange(3, 1024)) == 0
 
     assert busy.run(Adds.main) == 3
+
+
+@pytest.mark.parametrize("kind", ["def", "async", "isolated"])
+@pytest.mark.parametrize(("how", "code"), [("returns", 0), ("raises", 1), ("exits", 7), ("complains", 1)])
+def test_a_child_that_a_step_forks_ends_with_the_step(tmp_path: Path, kind: str, how: str, code: int) -> None:
+    with FlowSystem(tmp_path / "flows.db", flows=[Forks]) as system:
+        process, exit_code = system.run(Forks.main, kind, how)
+
+    assert exit_code == code
+    assert (process == os.getpid()) == (kind != "isolated")
+
+
+def test_a_daemonic_child_of_multiprocessing_has_isolated_steps(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    process = context.Process(
+        target=isolated_step_of_a_daemon, args=(str(tmp_path / "flows.db"), answers), daemon=True
+    )
+    process.start()
+    process.join(DEAD_MAN_S)
+
+    assert process.exitcode == 0
+    assert answers.get() == (7, True)
 
 
 def test_a_child_that_ends_as_python_does_ends(busy: FlowSystem) -> None:
