@@ -155,7 +155,13 @@ class Door:
         Raises:
             FlowNotFound: there is no such flow.
             SignalRejected: the payload does not fit what the flow declares.
+            TypeError: it is no signal, or is given more or less than it takes.
         """
+        if not isinstance(signal, (str, SignalType, SignalCall)):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+            raise TypeError(
+                f"{signal!r} is not a signal: give one as its class has it, handle.signal(SignupFlow.confirm,"
+                " ...), or its name"
+            )
         declared = self._declared(flow_id, signal if isinstance(signal, str) else signal.name)
         try:
             if isinstance(signal, str):
@@ -173,6 +179,11 @@ class Door:
         if declared is not None:
             parameters = declared.parameters
             return SignalCall(name, parameters.codec.seal(parameters.bind(args, {}), self._limits)[0])
+        if len(args) > 1:
+            raise TypeError(
+                f"signal {name!r} is sent by its name to wait_for(), which takes one value, and is given"
+                f" {len(args)}: put them into a list, a dict or a dataclass"
+            )
         payload = in_one_order(args[0]) if args else None
         return SignalCall(name, self._any.encode(payload, self._limits))
 

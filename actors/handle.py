@@ -9,6 +9,8 @@ import pykka
 
 from ..flows import QueryCall, events
 from ..flows.errors import DeadlockError, FlowNotFound
+from ..flows.query import QueryType
+from ..flows.settings import check_timeout
 from ..store import Deliver, StoreError
 from . import requests
 from .door import checked_id, is_text, outside_error
@@ -101,6 +103,7 @@ class FlowHandle(Generic[R]):
                 which may not block the loop that it runs on, but can await the handle.
             TimeoutError: it has not ended in time; it goes on.
         """
+        check_timeout("result", timeout)
         if timeout is None or timeout > 0:
             refuse_on_step_loop("await the handle, or result_async()")
         over = self._over_by_now(timeout)
@@ -118,6 +121,7 @@ class FlowHandle(Generic[R]):
 
     async def result_async(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the same as result's
         """Await the flow's result; raises as `result` does, but for blocking."""
+        check_timeout("result_async", timeout)
         over = self._over_by_now(timeout)
         if over is None:
             watch = self._watch()
@@ -205,6 +209,7 @@ class FlowHandle(Generic[R]):
             Overloaded: too many signals wait for the flow; nothing was written.
             TimeoutError: there was no answer in time; the same again, with the same id, is safe.
         """
+        check_timeout("signal", timeout)
         return _get(self._send(signal, args, signal_id), timeout, "the signal was not confirmed")
 
     @overload
@@ -233,6 +238,7 @@ class FlowHandle(Generic[R]):
         A declared signal takes an object of its parameters by name, or the bare value when it has one.
         Unknown, missing and doubled fields are refused. One that is awaited by name takes any JSON.
         """
+        check_timeout("signal_json", timeout)
         reply = self._send_json(name, payload, signal_id)
         return _get(reply, timeout, "the signal was not confirmed")
 
@@ -299,7 +305,12 @@ class FlowHandle(Generic[R]):
         return self._request(requests.Ask(self.id, query, (), {}, Reply()))
 
     def _ask(self, query: Any, args: tuple[Any, ...]) -> Reply[Any]:
-        call = cast("QueryCall[Any]", query) if isinstance(query, QueryCall) else query(*args)
+        if not isinstance(query, (QueryType, QueryCall)):
+            raise TypeError(
+                f"{query!r} is not a query: give one as its class has it, handle.query(SignupFlow.how_far,"
+                " ...); query_json() asks by name"
+            )
+        call = cast("QueryCall[Any]", query if isinstance(query, QueryCall) else query(*args))
         return self._request(requests.Ask(self.id, call.query, call.args, call.kwargs, Reply()))
 
     # ---------------------------------------------------------------------------------------- control

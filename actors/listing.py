@@ -12,7 +12,10 @@ from .event_sourced import ACTOR_STATUS
 if TYPE_CHECKING:
     from ..store import EventReader, Header
 
-__all__ = ["flows_of"]
+__all__ = ["STATUSES", "flows_of"]
+
+STATUSES = ("running", "waiting", "paused", "parked", "completed", "failed")
+"""What the header of a flow may say."""
 
 
 def flows_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
@@ -30,7 +31,7 @@ from .handle import FlowHandle, refuse_on_step_loop
 from .heartbeat import Heartbeat
 from .intake import Intake, LookIn
 from .journal import Entry, Journal, tell
-from .listing import flows_of
+from .listing import STATUSES, flows_of
 from .moments import Moments
 from .recovery import Recovery
 from .seam import RLock, Seam, start_thread
@@ -44,7 +45,7 @@ from .watchdog import Watchdog, WatchdogRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Self, Unpack
 
     from pykka import ActorRef
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
 __all__ = ["FlowSystem"]
 
 logger = logging.getLogger("persistasaurus")
+
+_IMPORTED_SCRIPT = "__mp_main__"
+"""What a script is called while a process that was spawned imports it."""
 
 _PATIENCE_S = 3.0
 _SUSPICIOUS = 2
@@ -114,6 +118,7 @@ class FlowSystem:
         executor: StepExecutor | None = None,
         blackbox: BlackBox | None = None,
     ) -> None:
+        _refuse_while_imported()
         registry = Registry(flows)
         limits = Limits() if limits is None else limits
         rules = SupervisorRules() if rules is None else rules
@@ -382,7 +387,10 @@ class FlowSystem:
 
         Raises:
             FlowNotFound: there is no such flow.
+            TypeError: it is no id.
         """
+        if not isinstance(flow_id, str):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+            raise TypeError(f"flow({flow_id!r}): give the id of a flow, which is text")
         handle: FlowHandle[Any] = FlowHandle(self, flow_id, "")
         return FlowHandle(self, flow_id, handle.header().type)
 
@@ -398,7 +406,10 @@ class FlowSystem:
 
         Raises:
             FlowNotFound: there is no flow `after`.
+            ValueError: no flow ever has this status.
         """
+        if status is not None and status not in STATUSES:
+            raise ValueError(f"flows(status={status!r}): give one of {', '.join(map(repr, STATUSES))}")
         self.door.enter()
         return flows_of(self.store, type=type, status=status, after=after, limit=limit)
 
@@ -608,6 +619,27 @@ class FlowSystem:
         trace: TracebackType | None,
     ) -> None:
         await self.close_async()
+
+
+def _refuse_while_imported() -> None:
+    """Refuse a system that a script opens when another process imports it, to run what is isolated.
+
+    That script lacks its guard: its flows would run once more there, with all of their effects.
+
+    Raises:
+        RuntimeError: saying what to write.
+    """
+    if _IMPORTED_SCRIPT not in sys.modules:
+        return
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - nothing else says who asks
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == _IMPORTED_SCRIPT:
+            raise RuntimeError(
+                f"{frame.f_code.co_filename}:{frame.f_lineno} opens a FlowSystem whenever the script is"
+                " imported, as a process of isolated steps has to: put what the script does under"
+                ' `if __name__ == "__main__":`'
+            )
+        frame = frame.f_back
 
 
 def _check_path(path: Any) -> None:

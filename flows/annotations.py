@@ -63,6 +63,12 @@ _INSTEAD: tuple[tuple[Any, str], ...] = (
     (collections.abc.Sequence, "annotate list"),
     (cast("type[Any]", collections.abc.Callable), "annotate str, and look the function up by its name"),
 )
+_SERIES: tuple[Any, ...] = (
+    collections.abc.Iterable,
+    collections.abc.Reversible,
+    collections.abc.Container,
+)
+"""What a list is, and text, too: they do not say what comes back."""
 _IN_GENERAL = "make it a dataclass, a msgspec.Struct or a pydantic model, or annotate a type of JSON"
 
 
@@ -180,6 +186,8 @@ def _of_class(kind: type) -> str | None:
         return refusal(kind)
     if is_old_model(kind):
         return f"{kind.__name__} is a model of pydantic 1: derive it from the BaseModel of pydantic 2"
+    if kind in _SERIES:
+        return f"{kind.__name__} cannot be stored: annotate list"
     if any(_holds(kind, json) for json in _JSON):
         return None
     instead = next((text for base, text in _INSTEAD if _holds(base, kind)), _IN_GENERAL)

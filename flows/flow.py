@@ -200,6 +200,16 @@ class FlowDefinition(Generic[P, R_co]):
                         f"{what} is {wrapped!r} within a @staticmethod or @classmethod: drop that, and let"
                         " the method take `self`"
                     )
+                getter: object = getattr(part, "fget", None)
+                if isinstance(getter, _PARTS):
+                    raise FlowDefinitionError(
+                        f"{what} is {getter!r} within a @property: drop that, and call it, self.{name}()"
+                    )
+                if _lacks_self(part, base, name):
+                    raise FlowDefinitionError(
+                        f"{what} at {defined_at(part.function)} is {part!r}, whose first parameter is not"
+                        f" `self`: write {name}(self, ...), or move the function out of the class"
+                    )
                 if kept.get(name) is not None and inspect.isfunction(part):
                     raise FlowDefinitionError(
                         f"{what} at {defined_at(part)} overrides {kept[name]!r} with a plain method, which"
@@ -288,6 +298,13 @@ def flow(function: Any = None, /, **options: Any) -> Any:
 
 
 _PARTS = (FlowDefinition, Step, Signal, Query)
+
+
+def _lacks_self(part: Any, owner: type, name: str) -> bool:
+    """Tell a method that forgot its `self` from a function of the module that a class has as well."""
+    if not isinstance(part, (Step, FlowDefinition)) or part.is_method:
+        return False
+    return part.function.__qualname__ == f"{owner.__qualname__}.{name}"
 
 
 def _decorator(part: object) -> str:

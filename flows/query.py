@@ -64,6 +64,11 @@ class Query(Generic[P, R_co]):
                 f"query {self.name!r} at {defined_at(function)}: a query is a plain method,"
                 f" def {self.name}(self, ...); it reads what the flow keeps on self, and awaits nothing"
             )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise FlowDefinitionError(
+                f"query {self.name!r} at {defined_at(function)} is a generator; a query returns one value: a"
+                " list, instead of `yield`"
+            )
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner = owner

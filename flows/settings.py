@@ -36,6 +36,23 @@ def check_seconds(what: str, option: str, value: Any, *, least: float = 0.0) -> 
         raise ValueError(f"{what}({option}={value!r}): give a finite number, {least:g} or more")
 
 
+def check_timeout(what: str, value: Any) -> None:
+    """Refuse what is no time to wait for: it is seconds, none of them when less than 0, or None.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not finite.
+    """
+    if value is None:
+        return
+    if isinstance(value, timedelta):
+        raise TypeError(f"{what}(timeout={value!r}): give seconds, timeout={value.total_seconds():g}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what}(timeout={value!r}): give seconds, or None to wait for as long as it takes")
+    if not isfinite(value):
+        raise ValueError(f"{what}(timeout={value!r}): give None to wait for as long as it takes")
+
+
 def check_type(what: str, option: str, value: Any, kind: type) -> None:
     """Refuse a setting of another type.
 

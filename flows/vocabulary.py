@@ -84,8 +84,13 @@ def sleep_until(instant: datetime) -> Sleep:
     """Sleep until a date on the calendar, as the system's clock tells it: until the end of 9999 at most.
 
     Raises:
+        TypeError: it is no instant.
         ValueError: the instant has no time zone, so it could mean several.
     """
+    if not isinstance(instant, datetime):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+        raise TypeError(
+            f"sleep_until({instant!r}): give a datetime with a time zone; for a duration, await sleep()"
+        )
     if instant.utcoffset() is None:
         raise ValueError(f"sleep_until({instant!r}): the instant needs a time zone, such as datetime.UTC")
     return Sleep(instant)

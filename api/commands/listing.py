@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...actors.event_sourced import ACTOR_STATUS
-from ...actors.listing import flows_of
+from ...actors.listing import STATUSES, flows_of
 from ...actors.seam import SystemClock
 from .codes import DONE
 from .completion import complete_flows, complete_types
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["list_"]
 
-_STATUSES = ("running", "waiting", "paused", "parked", "completed", "failed")
 _COLUMNS = (
     Column("flow"),
     Column("type", gives_way=True),
@@ -47,7 +46,7 @@ ORDER BY s.id DESC LIMIT ?4
 
 @command("list", example="persistasaurus list --status parked --store orders.db")
 @click.option("--type", "type_", help="Only flows of this type.", shell_complete=complete_types)
-@click.option("--status", type=click.Choice(_STATUSES), help="Only flows that stand so.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only flows that stand so.")
 @click.option(
     "--limit",
     metavar="N",

@@ -485,3 +485,37 @@ def test_waits_grow_to_a_maximum_and_errors_can_be_given_up_on() -> None:
     shortened = Retry(jitter=0.5).wait(1, None, "s")
     assert 500_000 <= shortened < 1_000_000
     assert shortened == Retry(jitter=0.5).wait(1, None, "s")
+
+
+def test_a_part_without_its_self_or_within_a_property_is_refused() -> None:
+    class Forgets(Flow):
+        @flow
+        async def go(self) -> None: ...
+
+        @step
+        def work() -> None: ...
+
+    class Wraps(Flow):
+        @flow
+        async def go(self) -> None: ...
+
+        @property
+        @step
+        def work(self) -> None: ...
+
+    class Borrows(Flow):
+        @flow
+        async def go(self) -> None: ...
+
+        work = double
+
+    refused(lambda: Registry([Forgets]), r"write work\(self, ...\)")
+    refused(lambda: Registry([Wraps]), "within a @property")
+    assert Registry([Borrows]).find(Borrows.go.name) is Borrows.go
+
+
+def test_a_query_that_yields_is_refused() -> None:
+    def yields(self) -> Any:
+        yield self
+
+    refused(lambda: query(yields), "is a generator")

@@ -119,6 +119,7 @@ UNSTORABLE = [
     (collections.Counter, "dict"),
     (collections.deque[int], "list"),
     (collections.abc.Iterator[int], "list"),
+    (collections.abc.Iterable[int], "list"),
     (collections.abc.Callable[[int], int], "by its name"),
     (collections.abc.Coroutine[Any, Any, int], "async def"),
     (typing.Awaitable[int], "async def"),

@@ -166,6 +166,15 @@ def test_a_date_without_a_zone_is_refused() -> None:
     assert "time zone" in Story(Bad.go).start().error.message
 
 
+def test_what_is_no_date_is_refused() -> None:
+    class Bad(Flow):
+        @flow
+        async def go(self) -> None:
+            await sleep_until(1234)
+
+    assert "give a datetime" in Story(Bad.go).start().error.message
+
+
 FAR = 253_402_300_799_999_999
 """The last microsecond of the year 9999."""
 
