@@ -7,11 +7,13 @@ each kind of step has its result, and of signals with the same name the first se
 from __future__ import annotations
 
 from collections import Counter
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from persistasaurus import (
+    Retry,
     StepError,
     flow,
     gather,
@@ -26,7 +28,7 @@ from persistasaurus import (
 )
 from simulation.clients import Pause, Post, Query, Result, Script, Send, Start, Wait
 from simulation.outside import world
-from simulation.reference_flows import Steps
+from simulation.reference_flows import SOON, Steps
 from simulation.run import Scenario
 
 if TYPE_CHECKING:
@@ -83,22 +85,30 @@ BAD = ("never", "too_slow")
 NAMES = ("red", "green", "confirm")
 
 
+_following: ContextVar[int] = ContextVar("following", default=0)
+
+
 class Programmed(Steps):
     def __init__(self) -> None:
         self.taken: dict[str, list[int]] = {}
-        self.done = 0
+        self.done: list[str] = []
+        self.followed = 0
 
     @flow(name="programmed")
     async def main(self, program: Program) -> dict[str, Any]:
         trail = await self.follow(program)
         confirmed = sorted(self.taken.pop("confirm", []))
-        return {"trail": trail, "taken": self.taken, "confirmed": confirmed}
+        return {"trail": trail, "taken": self.taken, "confirmed": confirmed, "done": len(self.done)}
 
     async def follow(self, program: Program) -> list[Any]:
         trail: list[Any] = []
+        self.followed = mine = self.followed + 1
+        _following.set(mine)
         for part in program:
             found = await self.do(part)
-            self.done += 1
+            if _following.get() != mine:
+                raise AssertionError(f"branch {mine} has the context of branch {_following.get()}")
+            self.done.append(type(part).__name__)
             if found is not None:
                 trail.append(found)
         return trail
@@ -115,6 +125,7 @@ class Programmed(Steps):
                 self.taken[name] = [*self.taken.get(name, []), value]
             case Draw():
                 await self.stamp(now().isoformat(), random(), str(uuid4()))
+                await self.try_to_change()
             case Fork(branches, lenient):
                 found = await gather(*(self.follow(b) for b in branches), return_exceptions=lenient)
                 return [f"{type(f).__name__}" if isinstance(f, BaseException) else f for f in found]
@@ -126,24 +137,68 @@ class Programmed(Steps):
         try:
             if kind in BAD:
                 return await getattr(self, kind)()
-            if kind == "add_once":
-                return await self.add_once(n, str(uuid4()))
-            return await getattr(self, kind)(n)
+            return await self.work(kind, n)
         except StepError as error:
             return error.type
 
+    async def work(self, kind: str, n: int) -> Any:
+        match kind:
+            case "add_once":
+                return await self.add_once(n, str(uuid4()))
+            case "add_at_third":
+                return await self.drain_at_third([n])
+            case "fast":
+                found = await self.fast([n])
+                found.append(1)  # in place: what it got is its own
+                return sum(found)
+            case _:
+                return await getattr(self, kind)(n)
+
     @step
-    def fast(self, n: int) -> int:
+    def fast(self, items: list[int]) -> list[int]:
         world().touch()
+        return [items.pop()]
+
+    @step(retry=Retry(max_attempts=4, initial=SOON))
+    def drain_at_third(self, items: list[int]) -> int:
+        n = items.pop()
+        if world().touch() < 3:
+            raise ConnectionError("not yet")
         return n + 1
+
+    async def try_to_change(self) -> None:
+        """Have a step do what none may."""
+        try:
+            await self.change()
+        except StepError as error:
+            if error.type == "FlowStateError":
+                return
+        raise AssertionError("a step has changed the flow")
+
+    @step
+    def change(self) -> None:
+        world().touch()
+        self.done.append("a step")
 
     @step
     def stamp(self, at: str, chance: float, name: str) -> None:
         world().touch()
 
     @query
-    def how_far(self) -> int:
+    def how_far(self) -> list[str]:
         return self.done
+
+
+def _spoil(answer: list[str]) -> bool:
+    """Look at an answer, and change it: it is the asker's own."""
+    is_right = "from outside" not in answer
+    answer.append("from outside")
+    return is_right
+
+
+def length(program: Program) -> int:
+    """Count the parts of a program, those of its branches included."""
+    return sum(1 + sum(map(length, part.branches if isinstance(part, Fork) else ())) for part in program)
 
 
 def foreseen(program: Program) -> list[Any]:
@@ -218,7 +273,7 @@ def _expected(program: Program) -> Any:
     wanted = takes(program)
     confirmed = sorted(n * 10 for n in range(wanted.pop("confirm", 0)))
     taken = {name: list(range(count)) for name, count in wanted.items()}
-    return {"trail": foreseen(program), "taken": taken, "confirmed": confirmed}
+    return {"trail": foreseen(program), "taken": taken, "confirmed": confirmed, "done": length(program)}
 
 
 def _clients(rng: Random, flow_id: str, program: Program) -> list[Script]:
@@ -234,7 +289,7 @@ def _clients(rng: Random, flow_id: str, program: Program) -> list[Script]:
     if rng.random() < 0.3:
         scripts.append(Script(tuple(_control(rng, flow_id))))
     if rng.random() < 0.3:
-        look = Query(flow_id, Programmed.how_far, lambda done: done >= 0)
+        look = Query(flow_id, Programmed.how_far, _spoil)
         scripts.append(Script((Wait(rng.random() * 3), look, look)))
     return scripts
 

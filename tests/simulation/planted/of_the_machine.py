@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from persistasaurus.actors import step_desk
 from persistasaurus.flows import events, machine
-from persistasaurus.flows.branch import Gathered
+from persistasaurus.flows.branch import Branch, Gathered
+from persistasaurus.flows.copies import Made
 from persistasaurus.flows.doubt import Verdict
 from persistasaurus.flows.execution import Execution
 from persistasaurus.flows.machine import FlowMachine
@@ -157,6 +160,65 @@ def failed_step_taken_for_good(patch: pytest.MonkeyPatch) -> None:
             before(self, message)
 
     wrap(patch, FlowMachine, "_step_errored", errored)
+
+
+# --------------------------------------------------------------------------------- values at borders
+@bug
+def arguments_shared_between_attempts(patch: pytest.MonkeyPatch) -> None:
+    """The arguments of a step are decoded once, for all attempts at it."""
+    decoded: dict[int, tuple[Any, Any]] = {}
+
+    def arguments(before: Any, self: Any) -> Any:
+        if id(self) not in decoded:
+            decoded[id(self)] = (self, before(self))
+        return decoded[id(self)][1]
+
+    wrap(patch, StepRun, "arguments", arguments)
+
+
+@bug
+def results_shared_between_incarnations(patch: pytest.MonkeyPatch) -> None:
+    """The result of a step goes to the next incarnation as the one before has left it."""
+    patch.setattr(step_desk, "_without_value", lambda report: report)
+
+
+@bug
+def live_state_handed_out(patch: pytest.MonkeyPatch) -> None:
+    """A query answers with what the flow goes on with."""
+
+    def query(_: Any, self: Any, query: Any, args: Any, kwargs: Any) -> Any:
+        return query.function(self._execution.instance, *args, **kwargs)
+
+    wrap(patch, FlowMachine, "query", query)
+
+
+@bug
+def live_state_lent(patch: pytest.MonkeyPatch) -> None:
+    """A step works on what the flow goes on with."""
+
+    def lend(_: Any, self: Any, __: Any) -> Any:
+        loan = nullcontext(self._execution.instance)
+        loan.view = self._execution.instance  # type: ignore[attr-defined]
+        return loan
+
+    wrap(patch, FlowMachine, "lend", lend)
+
+
+@bug
+def changes_of_what_is_lent_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    """What a step changes is thrown away, and nobody hears of it."""
+    patch.setattr(Made, "has_its_parts", property(lambda _: True))
+
+
+@bug
+def one_context_for_all_branches(patch: pytest.MonkeyPatch) -> None:
+    """What one branch of a flow sets, the others see."""
+
+    def init(before: Any, self: Any, coroutine: Any, queue: Any, *rest: Any) -> None:
+        ended, context = rest
+        before(self, coroutine, queue, ended, next((b.context for b in queue.branches), context))
+
+    wrap(patch, Branch, "__init__", init)
 
 
 # ------------------------------------------------------------------------------------ signals, code
