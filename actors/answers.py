@@ -116,7 +116,7 @@ class Answers:
         """
         actor = self._actor
         if actor.status == "parked":
-            word = last_word(actor.around.home.store, actor.flow_id, actor.header.version)
+            word = last_word(actor.around.home.store, actor.header)
             if isinstance(word, events.Parked) and word.reason in HARMFUL:
                 raise FlowParked(actor.flow_id, word.reason, word.message)
 

@@ -99,6 +99,7 @@ class Cell:
         "flow_id",
         "held",
         "incarnation",
+        "is_mute",
         "is_over",
         "is_rung",
         "phase",
@@ -114,6 +115,8 @@ class Cell:
         self.is_rung = False
         self.is_over = False
         """Whether its end has been announced, or was there before."""
+        self.is_mute = False
+        """Whether nothing more can be put on record of it, but how it stands."""
         self.held: deque[requests.Request] = deque()
         self._crashes: deque[float] | None = None
         self._stumbles = 0

@@ -93,6 +93,7 @@ class EventSourcedActor(PooledActor, Generic[E]):
         super().__init__()
         self.stream_id = stream_id
         self.version = 0
+        self._has_header = False
         self._home = home
         self._writing: _Write | None = None
         self._stash: deque[tuple[Any, Deferred | None]] = deque()
@@ -119,8 +120,8 @@ class EventSourcedActor(PooledActor, Generic[E]):
             TypeError: an event is not of the declared type.
         """
         records = tuple(self._record(event) for event in events)
-        header = HeaderChange(ACTOR_STATUS, StreamState.OPEN, None) if self.version == 0 else None
-        stream_type = self.stream_type if self.version == 0 else None
+        header = None if self._has_header else HeaderChange(ACTOR_STATUS, StreamState.OPEN, None)
+        stream_type = None if self._has_header else self.stream_type
         reply = self.defer()
         self.write(
             Append(self.stream_id, self.version, records, header, stream_type),
@@ -143,7 +144,9 @@ class EventSourcedActor(PooledActor, Generic[E]):
 
     def on_start(self) -> None:
         """Recover."""
-        if self._home.store.header(self.stream_id) is not None:
+        header = self._home.store.header(self.stream_id)
+        if header is not None:
+            self._has_header = header.is_sound  # else it is made anew by the next event
             for record in self._home.store.read(self.stream_id):
                 self.apply(self._decode(record))
                 self.version = record.version
@@ -202,6 +205,7 @@ class EventSourcedActor(PooledActor, Generic[E]):
                     reply.follow(result)
 
     def _applied(self, events: tuple[E, ...], then: Callable[[], Any] | None, reply: Deferred) -> None:
+        self._has_header = True
         for event in events:
             self.apply(event)
         try:

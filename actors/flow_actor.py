@@ -23,7 +23,7 @@ from . import requests
 from .answers import Answers, unconfirmed
 from .event_sourced import ACTOR_STATUS, EventSourcedActor
 from .journal import tell
-from .parking import PARK, UNREPLAYABLE, parked_for
+from .parking import PARK, UNREPLAYABLE, is_flow, parked_for, type_of
 from .step_desk import StepReport
 
 if TYPE_CHECKING:
@@ -46,10 +46,6 @@ _STATES = {
     "parked": StreamState.HELD,
     "paused": StreamState.HELD,
 }
-# Before version 3 of the store a flow that had failed had ended.
-_OVER = frozenset(
-    (*((s, state) for s, state in _STATES.items() if state.is_over), ("failed", StreamState.ENDED))
-)
 _INBOX_PAGE = 1000
 _UNKNOWN = -1
 """No alarm of any flow."""
@@ -97,13 +93,33 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.around.tenancy.enter(self.flow_id, self)
         header = self._header = self._home.store.header(self.flow_id)
         if header is not None:
-            self.version, self.status, self._wake_at = header.version, header.status, header.wake_at
-            self._knows_alarm = False
-            if header.status != ACTOR_STATUS and not _is_over(header):
-                self._recover(header)
+            self._take(header)
         is_over = self.machine is None and self._writing is None
         self.report(requests.Recovered(self.flow_id, self.incarnation, is_over))
-        self.idle_or_not()
+        if header is not None:  # else it is about to be started
+            self.idle_or_not()
+
+    def _take(self, header: Header) -> None:
+        """Take over what exists."""
+        self.version, self.status, self._wake_at = header.version, header.status, header.wake_at
+        self._knows_alarm = False
+        if not is_flow(self._home.store, header):
+            self.status = ACTOR_STATUS
+        elif not header.is_sound:
+            self._say_once(header)
+            self.status = ""  # whatever it says, it is written
+            self._recover(header)
+        elif not header.state.is_over:
+            self._recover(header)
+
+    def _say_once(self, header: Header) -> None:
+        if self.flow_id not in self.around.damaged:
+            self.around.damaged.add(self.flow_id)
+            logger.warning(
+                "The header of flow %r is damaged (%s). It is made anew from the flow's history.",
+                self.flow_id,
+                header.damage,
+            )
 
     def _recover(self, header: Header) -> None:
         try:
@@ -112,23 +128,17 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._park(error)
             return
         if found is None:
-            self.status = "parked"
+            self._stay_parked(header)
             return
-        machine, decision = found
-        if machine.ended is not None and not decision.events:
-            self._doubt(header, machine)
-        self.adopt(machine, decision)
+        self.adopt(*found)
 
-    def _doubt(self, header: Header, machine: FlowMachine) -> None:
-        """Have the header written anew: it is damaged, since by the log the flow was over already."""
-        logger.warning(
-            "The header of flow %r is damaged, it says %s and %s: by its log it is %s",
-            self.flow_id,
-            header.status,
-            header.state.name,
-            machine.status,
-        )
-        self.status = ""
+    def _stay_parked(self, header: Header) -> None:
+        self.status = "parked"
+        if not header.is_sound:
+            self.write(self._parking(header, ()), self.idle_or_not)
+
+    def _parking(self, header: Header, records: tuple[NewRecord, ...]) -> Append:
+        return Append(self.flow_id, self.version, records, PARK, type_of(self._home.store, header))
 
     def adopt(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Go on with another machine, made from the log, and with what has come in the meantime."""
@@ -268,12 +278,16 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self.version,
             self._records(decision.events, machine),
             change,
-            machine.definition.name if self.version == 0 else None,
+            machine.definition.name if self._owes_type else None,
             tuple(decision.consumed),
             tuple(decision.rejected),
             tuple(decision.given_up),
         )
         self.write(append, lambda: self._act(decision))
+
+    @property
+    def _owes_type(self) -> bool:
+        return self._header is None or not self._header.is_sound
 
     def _records(self, decided: Sequence[events.AnyEvent], machine: FlowMachine) -> tuple[NewRecord, ...]:
         at = machine.at
@@ -382,8 +396,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.status, self._wake_at = "parked", None
         at = self.around.seam.clock.now()
         record = NewRecord(at, events.kind(parked), events.encode(parked))
-        append = Append(self.flow_id, self.version, (record,), PARK)
-        self.write(append, lambda: self._over(parked, is_busy=False))
+        # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
+        records = (record,) if self.header.damage is None else ()
+        self.write(self._parking(self.header, records), lambda: self._over(parked, is_busy=False))
 
     def _leave(self, report: Any) -> None:
         """End now. What is still queued goes back to where it came from."""
@@ -471,8 +486,3 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def report(self, message: Any) -> None:
         """Tell the supervisor."""
         self.around.report(message)
-
-
-def _is_over(header: Header) -> bool:
-    # A damaged header may say it in one place, and something else in the other: then the log is asked.
-    return (header.status, header.state) in _OVER

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .door import checked_id
-from .event_sourced import ACTOR_STATUS, EventSourcedActor
+from .event_sourced import EventSourcedActor
+from .parking import is_flow, type_of
 from .seam import Lock
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Guests:
 
     def _check_kind(self, kind: type[EventSourcedActor[Any]], stream_id: str) -> None:
         header = self._home.store.header(stream_id)
-        if header is not None and header.status != ACTOR_STATUS:
-            raise ValueError(f"stream {stream_id!r} is a flow, {header.type!r}")
-        if header is not None and header.type != kind.stream_type:
+        if header is not None and is_flow(self._home.store, header):
+            raise ValueError(f"stream {stream_id!r} is a flow, {type_of(self._home.store, header)!r}")
+        if header is not None and header.is_sound and header.type != kind.stream_type:
             raise ValueError(f"stream {stream_id!r} is a {header.type!r}, not a {kind.stream_type!r}")

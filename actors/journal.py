@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .mailbox import Batch
     from .seam import AlarmHandle, Seam
 
-__all__ = ["Entry", "Journal", "Reopen", "tell"]
+__all__ = ["Entry", "Journal", "Mend", "Reopen", "tell"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -46,6 +46,12 @@ class Entry(msgspec.Struct, frozen=True):
 
 class Reopen(NamedTuple):
     """Try again to open the store."""
+
+
+class Mend(NamedTuple):
+    """Make the store's indexes anew where they are damaged, and call back."""
+
+    done: Callable[[], None]
 
 
 class Journal(BatchingActor):
@@ -78,8 +84,11 @@ class Journal(BatchingActor):
     def on_receive(self, message: Batch) -> None:
         """Commit a batch."""
         entries = [e.message for e in message.envelopes if type(e.message) is Entry]
-        if len(entries) < len(message.envelopes):
-            self._try_to_reopen()
+        for other in (e.message for e in message.envelopes if type(e.message) is not Entry):
+            if isinstance(other, Mend):
+                self._mend(other)
+            else:
+                self._try_to_reopen()
         if entries:
             self._commit(entries)
         if self._refusal is None and not self.actor_inbox.has_mail():
@@ -107,8 +116,21 @@ class Journal(BatchingActor):
         except BaseException as error:  # noqa: BLE001 - nobody may be left without an answer
             self._resolve(entries, error)
         else:
+            self._patience_s = _PATIENCE_S[0]
             _answer(entries, outcomes)
             self._on_commit()
+
+    def _mend(self, message: Mend) -> None:
+        if self._refusal is not None:
+            return
+        try:
+            made = self._store.mend()
+        except Exception as error:  # noqa: BLE001 - nothing was written
+            self._halt(error)
+            return
+        for index in made:
+            logger.warning("The index %s of the store was damaged: it was made anew from its table.", index)
+        message.done()
 
     def _checkpoint(self) -> None:
         try:
@@ -171,7 +193,6 @@ class Journal(BatchingActor):
         logger.warning("The store is open again.")
         self._forget_reminder()
         self._refusal = None
-        self._patience_s = _PATIENCE_S[0]
         self._on_health(True)
         return True
 

@@ -8,7 +8,7 @@ from ..flows import events
 from ..flows.doubt import NONE
 from ..flows.history import Recorded
 from ..flows.machine import FlowMachine
-from .parking import RECOVERABLE, UnknownFlowError, last_parked
+from .parking import RECOVERABLE, UnknownFlowError, last_parked, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ class Recovery(NamedTuple):
         return FlowMachine(flow_id, definition, self.limits)
 
     def _made(self, header: Header, size: int, decide: Callable[[FlowMachine], T]) -> tuple[FlowMachine, T]:
-        machine = self.new(header.stream, header.type)
+        machine = self.new(header.stream, type_of(self.store, header))
         machine.history_bytes = size
         machine.evidence = self.evidence
         try:

@@ -128,6 +128,16 @@ class LookAtParked(NamedTuple):
     after: str | None = None
 
 
+class LookAtHeaders(NamedTuple):
+    """See which flows' headers are damaged, from behind a place: nothing else would ever look at them.
+
+    `is_again`: the indexes have been mended meanwhile.
+    """
+
+    after: int = 0
+    is_again: bool = False
+
+
 class StepTurn(NamedTuple):
     """The suspected step may run."""
 

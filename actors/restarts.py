@@ -15,7 +15,7 @@ from .answers import unconfirmed
 from .cell import Phase
 from .event_sourced import StaleWriterError
 from .journal import Entry
-from .parking import PARK, PAUSE, facts_of, parked_for
+from .parking import PARK, PAUSE, WHAT_TO_DO, facts_of, parked_for, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +45,8 @@ class Restarts:
         self._patience_s = rules.park_blocking_s
         self._hear = hear
         self._random = Random(seam.new_seed())  # noqa: S311 - spreads restarts
+        self._given_up: set[str] = set()
+        """Of these it was said; once is enough."""
         self.is_store_up = True
 
     def after(self, cell: Cell, error: BaseException) -> None:
@@ -78,15 +80,18 @@ class Restarts:
         except StoreError as failure:
             self.after(cell, StoreUnavailable(str(failure)))
             return
-        if header is None or header.state.is_over or header.status == "parked":
-            self._give_up(cell)
+        if header is None or (header.is_sound and _needs_nobody(header)):
+            self._give_up(cell, error)
             return
         self._record_parked(cell, header, parked)
 
     def _record_parked(self, cell: Cell, header: Header, parked: events.Parked) -> None:
         cell.phase = Phase.PARKING
         record = NewRecord(self._seam.clock.now(), events.kind(parked), events.encode(parked))
-        append = Append(cell.flow_id, header.version, (record,), PARK)
+        # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
+        cell.is_mute = cell.is_mute or header.damage is not None
+        records = () if cell.is_mute else (record,)
+        append = Append(cell.flow_id, header.version, records, PARK, type_of(self._home.store, header))
         ended = requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True)
 
         def done(outcome: Outcome) -> None:
@@ -173,17 +178,29 @@ class Restarts:
 
     def not_parked(self, cell: Cell, error: Exception) -> None:
         """Decide anew, since that a flow crashes could not be recorded."""
-        if isinstance(error, RecordCorrupt):
-            self._give_up(cell)
+        if isinstance(error, RecordCorrupt) and cell.is_mute:
+            self._give_up(cell, error)
+        elif isinstance(error, RecordCorrupt):
+            cell.is_mute = True
+            self._park(cell, error)
         else:  # it will crash again, and be parked then
             cell.phase = Phase.BACKOFF
             self.after(cell, StoreUnavailable("that it crashes could not be recorded"))
 
-    def _give_up(self, cell: Cell) -> None:
+    def _give_up(self, cell: Cell, error: BaseException) -> None:
         """Leave a flow without an actor for a while, since nothing more can be recorded of it."""
+        if cell.flow_id not in self._given_up:
+            self._given_up.add(cell.flow_id)
+            logger.error(
+                "Flow %r cannot run, and not even be parked: %s. %s", cell.flow_id, error, WHAT_TO_DO
+            )
         cell.phase = Phase.BROKEN
         cell.refuse(broken(cell))
         self._later(cell, self._rules.period_s)
+
+
+def _needs_nobody(header: Header) -> bool:
+    return header.state.is_over or header.status == "parked"
 
 
 def _answer(request: Any, error: Exception | None) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..flows.errors import SystemClosed
-from ..store import Deliver, Delivered, NeverDelivered, SignalConflict
+from ..store import Deliver, Delivered, NeverDelivered, RecordCorrupt, SignalConflict
 from .dispatcher import DispatcherClosedError
 from .door import outside_error
 from .futures import Reply
 from .journal import Entry, tell
+from .parking import WHAT_TO_DO
 from .pooled import PooledActor
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .system import FlowSystem
 
 __all__ = ["Receipt", "from_microseconds", "send"]
+
+logger = logging.getLogger("persistasaurus")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -63,6 +67,9 @@ def send(system: FlowSystem, deliver: Deliver) -> Reply[Receipt]:
         if isinstance(outcome, SignalConflict):
             _look_again(system, deliver, outcome, reply)
             return
+        if isinstance(outcome, RecordCorrupt):
+            logger.error("A signal could not be recorded: %s. %s", outcome, WHAT_TO_DO)
+            system.ring(deliver.stream)  # it may be that its header can be made anew
         if not isinstance(outcome, Delivered):
             reply.fail(outside_error(deliver.stream, outcome))  # pyright: ignore[reportArgumentType] - no append
             return

@@ -17,11 +17,10 @@ from ..store import StoreError, StreamState
 from . import requests
 from .answers import check_control
 from .cell import Cell, Phase, SupervisorRules
-from .event_sourced import ACTOR_STATUS
 from .flow_actor import FlowActor
 from .idling import Idling
-from .journal import tell
-from .parking import may_go_on
+from .journal import Mend, tell
+from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
 from .pooled import PooledActor
 from .restarts import Restarts, broken, halted
 from .turns import Turns
@@ -41,6 +40,7 @@ __all__ = ["Supervisor", "SupervisorRules"]
 logger = logging.getLogger("persistasaurus")
 
 _PAGE = 100
+_HEADERS = 500
 
 
 class Supervisor(PooledActor):
@@ -72,6 +72,8 @@ class Supervisor(PooledActor):
         self._watchers = Watchers(self._store)
         self._turns = Turns(seam, self._tell_flow, self._hear)
         self._incarnations = 0
+        self._lost: set[str] = set()
+        """Of these it was said; once is enough."""
         self._refusal: Exception | None = None
         self._is_draining = False
         self._finishing: Reply[None] | None = None
@@ -142,6 +144,8 @@ class Supervisor(PooledActor):
                 self._let_begin(message)
             case requests.LookAtParked():
                 self._look_at_parked(message.after)
+            case requests.LookAtHeaders():
+                self._look_at_headers(message)
             case requests.Left():
                 return  # of an earlier incarnation
             case _:
@@ -164,16 +168,27 @@ class Supervisor(PooledActor):
             return
         try:
             header = self._store.header(flow_id)
+            if header is None or not is_flow(self._store, header):
+                return
         except StoreError as error:
-            logger.warning("Flow %r could not be looked up, and will be later: %s", flow_id, error)
+            self._not_found(flow_id, error)
             return
-        if header is None or not _is_flow(header):
-            return
-        # One that is paused needs nothing but to have recorded what its last steps came to.
-        if header.state is StreamState.OPEN or (
-            header.status == "paused" and self._around.desk.unrecorded(flow_id)
+        # By a damaged header nobody can tell. One that is paused needs nothing but to have recorded what
+        # its last steps came to.
+        if (
+            not header.is_sound
+            or header.state is StreamState.OPEN
+            or (header.status == "paused" and self._around.desk.unrecorded(flow_id))
         ):
             self._activate(flow_id)
+
+    def _not_found(self, flow_id: str, error: StoreError) -> None:
+        what_to_do = advice(error)
+        if what_to_do and flow_id in self._lost:
+            return
+        if what_to_do:
+            self._lost.add(flow_id)
+        logger.warning("Flow %r could not be looked up, and will be later: %s%s", flow_id, error, what_to_do)
 
     def _forward(self, request: requests.Request) -> None:
         if self._refusal is not None:
@@ -199,7 +214,7 @@ class Supervisor(PooledActor):
 
     def _exists(self, request: requests.Request) -> bool:
         try:
-            if _is_flow(self._store.header(request.flow_id)):
+            if is_flow(self._store, self._store.header(request.flow_id)):
                 return True
         except StoreError as error:
             request.reply.fail(StoreUnavailable(str(error)))
@@ -231,12 +246,30 @@ class Supervisor(PooledActor):
         if len(page) == _PAGE:
             self._hear(requests.LookAtParked(page[-1].stream))
 
+    def _look_at_headers(self, message: requests.LookAtHeaders) -> None:
+        """Start flows whose header is damaged, page by page; their histories say how they stand."""
+        if self._refusal is not None:
+            return
+        try:
+            found = self._store.inspect(after=message.after, limit=_HEADERS)
+        except StoreError as error:
+            logger.warning("Headers could not be looked at: %s%s", error, advice(error))
+            return
+        for header in found.damaged:
+            if header.is_sound:
+                logger.error("Flow %r is damaged: %s. %s", header.stream, header.damage, WHAT_TO_DO)
+            self._ring(header.stream)
+        if found.is_index_damaged and not message.is_again:
+            tell(self._around.home.journal, Mend(lambda: self._hear(requests.LookAtHeaders(is_again=True))))
+        elif found.after is not None:
+            self._hear(message._replace(after=found.after))
+
     # ------------------------------------------------------------------------------------- beginning
     def _pause_at_rest(self, request: requests.Pause) -> None:
         """Pause a flow before anything has begun, so that its code does not run first."""
         try:
             header = self._store.header(request.flow_id)
-            if header is None or not _is_flow(header):
+            if header is None or not is_flow(self._store, header):
                 raise FlowNotFound(request.flow_id)
             check_control(request.flow_id, header.status)
         except StoreError as error:
@@ -393,7 +426,8 @@ class Supervisor(PooledActor):
         self._watchers.tell(message.flow_id, message.event)
         if isinstance(message.event, events.Parked):
             event = message.event
-            logger.error("Flow %r is parked (%s): %s", message.flow_id, event.reason, event.message)
+            advice = f". {WHAT_TO_DO}" if event.reason == "unreadable" else ""
+            logger.error("Flow %r is parked (%s): %s%s", message.flow_id, event.reason, event.message, advice)
         if message.has_left:
             self._gone(cell)
 
@@ -490,10 +524,6 @@ class Supervisor(PooledActor):
 def _dismiss(cell: Cell) -> None:
     cell.tell(requests.GiveUp())
     cell.tell(requests.Leave())
-
-
-def _is_flow(header: Header | None) -> bool:
-    return header is not None and header.status != ACTOR_STATUS
 
 
 def _closing() -> SystemClosed:

@@ -33,6 +33,8 @@ class Surroundings(NamedTuple):
     arm: Callable[[str, float], None]
     report: Callable[[Any], None]
     tenancy: Tenancy
+    damaged: set[str]
+    """Flows with a damaged header, of which that was said: once is enough."""
     box: BlackBox = _NOWHERE
     heart: Heartbeat | None = None
 

@@ -201,8 +201,9 @@ class FlowSystem:
 
         def around(report: Callable[[Any], None]) -> Surroundings:
             home, desk, tenancy = self._home, self._desk, self._tenancy
+            said: set[str] = set()
             return Surroundings(
-                home, recovery, desk, self.seam, moments, self._arm, report, tenancy, self._box, heart
+                home, recovery, desk, self.seam, moments, self._arm, report, tenancy, said, self._box, heart
             )
 
         heart = Heartbeat(self.seam, self._box, self._executor.running) if self._box.is_real else None
@@ -221,6 +222,7 @@ class FlowSystem:
             spool = Spool(path, self.seam.clock.now)
             intake = Intake.start_on(self._control, self, spool, lambda: tell(self.supervisor, begin))
             intake.tell(LookIn())
+        self.supervisor.tell(requests.LookAtHeaders())
         self.supervisor.tell(requests.LookAtParked())
         self._timers.tell(Look())
 

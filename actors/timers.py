@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from ..store import StoreError
 from .journal import tell
 from .moments import steady
+from .parking import advice
 from .pooled import PooledActor
 from .seam import MICROSECONDS
 
@@ -77,6 +78,7 @@ class Timers(PooledActor):
         self._doubtful: set[str] = set()
         self._jumps = 0
         self._ahead: int | None = None
+        self._is_blind = False
         self._alarm: AlarmHandle | None = None
         self._next_look: AlarmHandle | None = None
         self._alarm_at: float | None = None
@@ -139,10 +141,15 @@ class Timers(PooledActor):
         try:
             now += self._log_ahead(now)
             page = self._store.due(now + int(self._horizon_s * MICROSECONDS), after=after, limit=_PAGE)
-        except Exception as error:  # whatever it is, the next look may find it gone
-            if not isinstance(error, StoreError):
-                logger.exception("Timers could not look into the store, and will look again")
+        except StoreError as error:
+            if not self._is_blind:
+                logger.warning("What is due could not be looked up: %s%s", error, advice(error))
+            self._is_blind, page = True, []
+        except Exception:
+            logger.exception("Timers could not look into the store, and will look again")
             page = []
+        else:
+            self._is_blind = False
         for header in page:
             self._take(header, now, moment)
         if len(page) == _PAGE and page[-1].wake_at is not None:

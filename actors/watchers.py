@@ -86,7 +86,7 @@ def tell_if_over(store: EventStore, flow_id: str, reply: Reply[Any], *, parked: 
         if header is None or header.status == ACTOR_STATUS:
             reply.fail(FlowNotFound(flow_id))
         elif header.state.is_over or (parked and header.status == "parked"):
-            _tell(reply, flow_id, last_word(store, flow_id, header.version))
+            _tell(reply, flow_id, last_word(store, header))
         else:
             return False
     except (StoreError, ValueError, msgspec.MsgspecError) as error:

@@ -22,6 +22,7 @@ from .contract import (
     Header,
     HeaderChange,
     InboxEntry,
+    Inspection,
     NewRecord,
     Outcome,
     PastSignal,
@@ -29,6 +30,7 @@ from .contract import (
     Restore,
     StoreLimits,
     StreamState,
+    Unreadable,
     Write,
 )
 from .errors import (
@@ -76,6 +78,7 @@ __all__ = [
     "ImportConflict",
     "InboxEntry",
     "InboxFull",
+    "Inspection",
     "NeverDelivered",
     "NewRecord",
     "NotAnExport",
@@ -105,6 +108,7 @@ __all__ = [
     "StreamEnded",
     "StreamNotFound",
     "StreamState",
+    "Unreadable",
     "Write",
     "WrongExpectedVersion",
 ]

@@ -18,7 +18,7 @@ import msgspec
 
 from . import schema
 from .connection import connect_writer
-from .contract import Corruption
+from .contract import Corruption, Unreadable
 from .draft import Draft
 from .errors import NotWritten, RecordCorrupt, StoreError, StoreUnusable
 from .forking import in_sqlite, resting
@@ -155,15 +155,22 @@ def _findings(copy: apsw.Connection) -> tuple[Corruption, ...]:
             return _damaged_records(copy)
     except apsw.Error as error:
         found = str(error)
-    raise StoreUnusable(f"the store is damaged, and the copy was thrown away: {found}")
+    raise _thrown_away(found)
 
 
 def _damaged_records(copy: apsw.Connection) -> tuple[Corruption, ...]:
     queries = Queries(WordReader())
     newest: int = value(copy, _NEWEST)
     for after in range(max(newest - _CHECKED_RECORDS, 0), newest, _CHECKED_AT_ONCE):
-        try:
-            queries.read_all(copy, after, _CHECKED_AT_ONCE)
-        except RecordCorrupt as error:
-            return (Corruption(error.stream, error.version, str(error)),)
+        for found in queries.scan_all(copy, after, _CHECKED_AT_ONCE):
+            if not isinstance(found, Unreadable):
+                continue
+            if found.stream is None:
+                raise _thrown_away(found.reason)
+            reason = str(RecordCorrupt(found.stream, found.version, found.reason))
+            return (Corruption(found.stream, found.version, reason),)
     return ()
+
+
+def _thrown_away(why: str) -> StoreUnusable:
+    return StoreUnusable(f"the store is damaged, and the copy was thrown away: {why}")

@@ -15,6 +15,7 @@ from .contract import Append, Appended, Deliver, Delivered, InboxEntry, StreamSt
 from .errors import (
     InboxFull,
     NeverDelivered,
+    RecordCorrupt,
     RecordTooLarge,
     SignalConflict,
     StoreError,
@@ -22,7 +23,7 @@ from .errors import (
     StreamNotFound,
     WrongExpectedVersion,
 )
-from .statements import Insert, rows, run_for_each
+from .statements import Insert, rows, run_for_each, text
 from .streams import Stream
 
 if TYPE_CHECKING:
@@ -49,14 +50,18 @@ _INSERT_STREAM: Final = Insert(
     "id",
 )
 _UPDATE_STREAM: Final = """
-UPDATE stream SET (type, status, state, alarm, wake_at, version, created_at, seal) = (?, ?, ?, ?, ?, ?, ?, ?)
-WHERE name = ? AND id = ?
+UPDATE stream SET (type, status, state, alarm, wake_at, version, created_at, seal)
+  = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+WHERE id = ?10
 """
 _INSERT_RECORD: Final = Insert("record", "position", "stream", "version", "at", "kind", "chain", "data")
 _INSERT_SIGNAL: Final = Insert("inbox", "id", "stream", "name", "key", "at", "seal", "data")
 _SETTLE: Final = "UPDATE inbox SET settled = ? WHERE id = ?"
 _INSERT_DEAD_LETTER: Final = Insert("dead_letter", "inbox", "at", "reason", "seal")
-_FIND_SIGNAL: Final = "SELECT id, at, name, CAST(data AS BLOB) FROM inbox WHERE stream = ? AND key = ?"
+_FIND_SIGNAL: Final = """
+SELECT id, at, CAST(name AS BLOB), CAST(data AS BLOB), seal FROM inbox WHERE stream = ? AND key = ?
+"""
+_REWRITE_SIGNAL: Final = "UPDATE inbox SET (name, data) = (?, ?) WHERE id = ?"
 _FIND_TAKEN: Final = """
 SELECT id FROM inbox
 WHERE stream = ? AND key = ? AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE inbox = inbox.id)
@@ -66,7 +71,7 @@ _numbers: Final = struct.Struct(">qq").pack
 _instant: Final = struct.Struct(">q").pack
 
 # What a malformed write can raise while it is looked at; it then is its outcome, and harms no other.
-_MALFORMED: Final = (AttributeError, OverflowError, TypeError, ValueError, struct.error)
+MALFORMED: Final = (AttributeError, OverflowError, TypeError, ValueError, struct.error)
 
 
 class Numbers:
@@ -78,6 +83,11 @@ class Numbers:
         self.position = position
         self.stream = stream
         self.inbox = inbox
+
+    @property
+    def given_out(self) -> tuple[int, int, int]:
+        """All of them, as they are kept."""
+        return self.position, self.stream, self.inbox
 
 
 class Memory:
@@ -111,6 +121,7 @@ class Batch:
         self._changed: dict[int, Stream] = {}
         self._records: list[Row] = []
         self._signals: dict[tuple[int, str], tuple[InboxEntry, int]] = {}
+        self._rewritten: list[Row] = []
         self._settled: list[Row] = []
         self._dead: list[Row] = []
 
@@ -120,7 +131,7 @@ class Batch:
         for write in writes:
             try:
                 outcomes.append(self._planned(write))
-            except (StoreError, *_MALFORMED) as refusal:
+            except (StoreError, *MALFORMED) as refusal:
                 outcomes.append(refusal)
         return outcomes
 
@@ -140,6 +151,8 @@ class Batch:
             run_for_each(connection, _UPDATE_STREAM, changed)
         _INSERT_RECORD.run(connection, self._records)
         _INSERT_SIGNAL.run(connection, signals)
+        if self._rewritten:
+            run_for_each(connection, _REWRITE_SIGNAL, self._rewritten)
         if self._settled:
             run_for_each(connection, _SETTLE, self._settled)
         _INSERT_DEAD_LETTER.run(connection, self._dead)
@@ -166,6 +179,8 @@ class Batch:
             stream = self._new_stream(write)
         elif stream.version != write.expected:
             raise WrongExpectedVersion(write.stream, write.expected, stream.version)
+        if stream.damage:
+            self._check_new_header(stream, write)
         if write.header is None and not (write.consumed or write.rejected or write.given_up):
             self._extend(stream, write.records)
         else:
@@ -182,10 +197,21 @@ class Batch:
         _ = self._words[write.type]
         return stream
 
+    def _check_new_header(self, stream: Stream, write: Append) -> None:
+        """See that the header of a stream that is damaged will be made anew by this."""
+        if write.type is None or write.header is None:
+            raise RecordCorrupt(stream.name, None, stream.damage)
+        stream.type = write.type
+        _ = self._words[write.type]
+
     def _extend(self, stream: Stream, records: Sequence[NewRecord]) -> None:
         # The hot path: no call that is not needed, and the stream is changed when all is well.
         words, limit = self._words, self._limits.data
         key, version, chain, position = stream.id, stream.version, stream.chain, self._numbers.position
+        if chain is None:
+            if records:
+                raise RecordCorrupt(stream.name, version, "it cannot be read, so nothing can go behind it")
+            return
         added: list[Row] = []
         for record in records:
             at, data = record.at, record.data
@@ -251,6 +277,7 @@ class Batch:
         before = stream.wake_at
         if change is not None:
             stream.status, stream.state, stream.alarm = change.status, change.state, change.wake_at
+            stream.damage = ""
         stream.wake_at = stream.due()
         if change is not None or stream.wake_at != before:
             self._changed[stream.id] = stream
@@ -268,6 +295,8 @@ class Batch:
         first = self._first_delivery(stream, write)
         if first is not None:
             return first
+        if stream.damage or stream.inbox_damage:
+            raise RecordCorrupt(stream.name, None, stream.damage or stream.inbox_damage)
         self._check_room(stream, write)
         number = self._numbers.inbox + 1
         entry = InboxEntry(number, write.at, write.name, write.key, write.data)
@@ -283,15 +312,25 @@ class Batch:
         pending = self._signals.get((stream.id, write.key))
         if pending is not None:
             first, _ = pending
-            number, at, name, data = first.id, first.at, first.name, first.data
-        else:
-            found = rows(self._connection, _FIND_SIGNAL, (stream.id, write.key))
-            if not found:
-                return None
-            number, at, name, data = found[0]
-        if (name, data) != (write.name, write.data):
-            first = InboxEntry(number, at, name, write.key, data)
-            raise SignalConflict(write.stream, write.key, first)
+            if (first.name, first.data) != (write.name, write.data):
+                raise SignalConflict(write.stream, write.key, first)
+            return Delivered(first.id, first.at, duplicate=True)
+        found = rows(self._connection, _FIND_SIGNAL, (stream.id, write.key))
+        return self._recorded_delivery(stream, write, found[0]) if found else None
+
+    def _recorded_delivery(self, stream: Stream, write: Deliver, row: Row) -> Delivered:
+        number, at, name, data, sealed = row
+        if (name, data) != (write.name.encode(), write.data):
+            stored = InboxEntry(number, at, text(name), write.key, data)
+            if sealed == signal_seal(stream.id, stored):
+                raise SignalConflict(write.stream, write.key, stored)
+            sent = InboxEntry(number, at, write.name, write.key, write.data)
+            if sealed != signal_seal(stream.id, sent):
+                raise RecordCorrupt(
+                    write.stream, None, f"signal {write.key!r} was recorded before, and is damaged since"
+                )
+            # It was this, before it was damaged.
+            self._rewritten.append((write.name, _readable(write.data), number))
         return Delivered(number, at, duplicate=True)
 
     def _check_room(self, stream: Stream, write: Deliver) -> None:

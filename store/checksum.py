@@ -55,3 +55,8 @@ def seal(fields: str, data: bytes | None = b"") -> int:
     if data is None:
         return _NO_CHECKSUM
     return zlib.crc32(data, zlib.crc32(fields.encode())) - _SIGNED_32
+
+
+def header_seal(name: str, kind: str, status: str, numbers: tuple[int | None, ...]) -> int:
+    """The checksum of a stream's row; words count by what they say, not by their number."""
+    return seal(f"{name}\0{kind}\0{status}\0{numbers}")

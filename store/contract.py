@@ -99,6 +99,31 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     """When the first record happened."""
     updated_at: int
     """When the newest record happened."""
+    damage: str | None = None
+    """What of the stream is not as it was written, in words; None: nothing that can be seen from here."""
+    is_sound: bool = True
+    """False: it is the header itself. It tells what can be read; how the stream stands, its records say."""
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """What `inspect` has found: the damaged headers among those that it has looked at."""
+
+    damaged: list[Header]
+    is_index_damaged: bool
+    """An index does not fit its table: streams may not be found when they are due, or by name. See `mend`."""
+    after: int | None
+    """From where to go on; None: that was all."""
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """What stands in the place of a record that is not what was written, or cannot be read."""
+
+    position: int | None
+    """Its place in the order of all; None: it was looked for in its stream."""
+    stream: str | None
+    """None: nobody can tell whose it is."""
+    version: int | None
+    reason: str
 
 
 class HeaderChange(msgspec.Struct, frozen=True, gc=False):
@@ -143,6 +168,10 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     left in its inbox go to the dead letters in the same transaction. An append without records may still
     change the header, consume entries or give signals up.
 
+    To a stream whose header is damaged only an append goes that has `type` and `header`: it makes the header
+    anew. To one whose newest record cannot be read only one without records goes. All else is refused with
+    `RecordCorrupt`, and so is whatever would have to be written where the file is damaged.
+
     As long as an OPEN stream has entries in its inbox, its `wake_at` is no later than the oldest of them,
     whatever `header` says; what `header` asked for comes back when they are gone.
     """
@@ -165,6 +194,9 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
     stream due: `wake_at` becomes the earlier of itself and `at`.
 
     `only_again`: nobody would take it, so it is answered if it came before, and refused otherwise.
+
+    If what was recorded the first time is damaged since, and its checksum says that it was this, it is
+    written again.
     """
 
     stream: str
@@ -287,7 +319,23 @@ class EventReader(Protocol):
         ...
 
     def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
-        """Read records of all streams in the global order, from behind a position."""
+        """Read records of all streams in the global order, from behind a position.
+
+        Raises:
+            RecordCorrupt: one of them is not what was written; see `scan_all`.
+        """
+        ...
+
+    def scan(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record | Unreadable]:
+        """Read records as `read` does, and go on behind those that are damaged.
+
+        Raises:
+            StreamNotFound: there is no such stream.
+        """
+        ...
+
+    def scan_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord | Unreadable]:
+        """Read records as `read_all` does, and go on behind those that are damaged."""
         ...
 
     def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
@@ -303,6 +351,13 @@ class EventReader(Protocol):
         self, *, stream: str | None = None, after: int = 0, limit: int = 100
     ) -> list[DeadLetter]:
         """Read dead letters, of all streams or of one, oldest first."""
+        ...
+
+    def inspect(self, *, after: int = 0, limit: int = 1000) -> Inspection:
+        """Look at headers, a page at a time: who is damaged may never be due, and nobody would notice.
+
+        It costs microseconds a header; histories are not looked at.
+        """
         ...
 
     def verify(self, on_progress: Progress | None = None) -> list[Corruption]:
@@ -345,6 +400,14 @@ class EventStore(EventReader, Protocol):
 
     def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
         """Tell, after `reopen`, what became of a batch whose outcome was unknown; None: not written."""
+        ...
+
+    def mend(self) -> list[str]:
+        """Make the indexes anew that do not fit their tables; return which.
+
+        Raises:
+            StoreError: as `commit`.
+        """
         ...
 
     def checkpoint(self, *, idle: bool) -> None:

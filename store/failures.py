@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import apsw
 
 from .errors import CommitUnknown, StoreError, StoreFull, StoreHalted, StoreUnusable
+
+_WHAT_TO_DO: Final = (
+    "It is where everything new is written, so nothing can go on: put a backup in its place, or"
+    " `persistasaurus export --skip-damaged` what can be read into a new one"
+)
 
 
 def commit_failure(error: BaseException) -> StoreError:
@@ -17,7 +24,7 @@ def commit_failure(error: BaseException) -> StoreError:
         case apsw.BusyError() | apsw.LockedError():
             return StoreHalted(f"another connection keeps the file locked, nothing was written: {error}")
         case apsw.CorruptError() | apsw.NotADBError() | apsw.ConstraintError():
-            return StoreUnusable(f"the file is damaged, nothing was written: {error}")
+            return StoreUnusable(f"the file is damaged, nothing was written: {error}. {_WHAT_TO_DO}")
         case _:
             return CommitUnknown(f"the commit failed, what it wrote may be on disk or not: {error!r}")
 
@@ -34,7 +41,7 @@ def reopen_failure(error: apsw.Error) -> StoreError:
         case apsw.FullError():
             return StoreFull("the disk is full")
         case apsw.CorruptError() | apsw.NotADBError() | apsw.ConstraintError():
-            return StoreUnusable(f"the file is damaged: {error}")
+            return StoreUnusable(f"the file is damaged: {error}. {_WHAT_TO_DO}")
         case _:
             return StoreHalted(f"the file cannot be used (yet): {error!r}")
 

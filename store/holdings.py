@@ -8,11 +8,10 @@ import apsw
 import msgspec
 
 from .batch import dead_letter_seal, signal_seal
-from .checksum import first_link, is_linked
+from .checksum import first_link, header_seal, is_linked
 from .contract import HeaderChange, InboxEntry, NewRecord, PastSignal, Restore, StreamState
 from .errors import RecordCorrupt, StreamNotFound
 from .statements import check_order, rows, text, value
-from .streams import header_seal
 from .words import WordReader
 
 if TYPE_CHECKING:

@@ -16,7 +16,16 @@ from .words import WordReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .contract import Corruption, DeadLetter, GlobalRecord, Header, InboxEntry, Record
+    from .contract import (
+        Corruption,
+        DeadLetter,
+        GlobalRecord,
+        Header,
+        InboxEntry,
+        Inspection,
+        Record,
+        Unreadable,
+    )
     from .progress import Progress
 
 T = TypeVar("T")
@@ -78,6 +87,14 @@ class Reading(EventReader):
         """See `EventReader.read_all`."""
         return self._asked(lambda connection: self._queries.read_all(connection, after, limit))
 
+    def scan(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record | Unreadable]:
+        """See `EventReader.scan`."""
+        return self._asked(lambda connection: self._queries.scan(connection, stream, after, limit))
+
+    def scan_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord | Unreadable]:
+        """See `EventReader.scan_all`."""
+        return self._asked(lambda connection: self._queries.scan_all(connection, after, limit))
+
     def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
         """See `EventReader.inbox`."""
         return self._asked(lambda connection: self._queries.inbox(connection, stream, limit))
@@ -87,6 +104,10 @@ class Reading(EventReader):
     ) -> list[DeadLetter]:
         """See `EventReader.dead_letters`."""
         return self._asked(lambda connection: self._queries.dead_letters(connection, stream, after, limit))
+
+    def inspect(self, *, after: int = 0, limit: int = 1000) -> Inspection:
+        """See `EventReader.inspect`."""
+        return self._asked(lambda connection: self._queries.inspect(connection, after, limit))
 
     def verify(self, on_progress: Progress | None = None) -> list[Corruption]:
         """See `EventReader.verify`."""

@@ -369,6 +369,18 @@ class SqliteStore(Reading, EventStore):
         self._ready()
         return self._asked(lambda connection: [resolve.outcome(connection, write) for write in writes])
 
+    def mend(self) -> list[str]:
+        """See `EventStore.mend`."""
+        writer = self._ready()
+        self._look_at_location()
+        try:
+            return writer.mend()
+        except BaseException as error:
+            reason = self._halt(writer, error)
+            if isinstance(error, Exception):
+                raise reason from error
+            raise
+
     def checkpoint(self, *, idle: bool) -> None:
         """See `EventStore.checkpoint`."""
         with in_sqlite:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .checksum import seal
+import apsw
+
+from .checksum import header_seal
 from .contract import StreamState
-from .errors import RecordCorrupt
-from .statements import rows
+from .salvage import by_either_index, key_by_table
+from .statements import rows, value
 
 if TYPE_CHECKING:
-    import apsw
-
+    from .statements import Row
     from .words import WordWriter
 
-_LOAD: Final = "SELECT id, type, status, state, alarm, wake_at, created_at FROM stream WHERE name = ?"
+_LOAD: Final = """
+SELECT id, type, status, state, alarm, wake_at, version, created_at, seal FROM stream WHERE
+"""
 _LOAD_LAST: Final = "SELECT version, chain FROM record WHERE stream = ? ORDER BY version DESC LIMIT 1"
-_LOAD_WAITING: Final = "SELECT id, at FROM inbox WHERE stream = ? AND settled IS NULL ORDER BY id"
+_LOAD_VERSION: Final = "SELECT max(version) FROM record WHERE stream = ?"
+_LOAD_FIRST: Final = "SELECT at FROM record WHERE stream = ? AND version = 1"
+_LOAD_WAITING: Final = """
+SELECT id, at FROM inbox INDEXED BY {} WHERE stream = ? AND settled IS NULL ORDER BY id
+"""
+_LOAD_STRICTLY: Final = _LOAD_WAITING.format("inbox_waiting")
 
 
 class Stream:
@@ -26,7 +34,9 @@ class Stream:
         "alarm",
         "chain",
         "created_at",
+        "damage",
         "id",
+        "inbox_damage",
         "name",
         "state",
         "status",
@@ -46,7 +56,11 @@ class Stream:
         self.alarm: int | None = None
         self.wake_at: int | None = None
         self.version = 0
-        self.chain = b""
+        self.chain: bytes | None = b""
+        """The link of its newest record; None: it cannot be read, and nothing goes behind it."""
+        self.damage = ""
+        """What is wrong with its header, until it is made anew."""
+        self.inbox_damage = ""
         self.waiting: dict[int, int] = {}
         """Id and instant of each signal that is neither consumed nor rejected, in order of arrival."""
 
@@ -71,27 +85,29 @@ def state_of(stored: int) -> StreamState:
         return StreamState.HELD
 
 
-def header_seal(name: str, kind: str, status: str, numbers: tuple[int | None, ...]) -> int:
-    """The checksum of a stream's row; words count by what they say, not by their number."""
-    return seal(f"{name}\0{kind}\0{status}\0{numbers}")
-
-
 class StreamCache:
     """The streams that were written to most recently.
 
     Two generations instead of a list in the order of use: what was not asked for during a whole
     generation is forgotten, at the price of one lookup more for what was.
+
+    `makes_do`: take a stream of which something cannot be read for what is left of it.
     """
 
-    def __init__(self, connection: apsw.Connection, words: WordWriter, size: int) -> None:
+    def __init__(self, connection: apsw.Connection, words: WordWriter, size: int, *, makes_do: bool) -> None:
         self._connection = connection
         self._words = words
         self._generation_size = size // 2
+        self.makes_do = makes_do
         self._young: dict[str, Stream] = {}
         self._old: dict[str, Stream] = {}
 
     def find(self, name: str) -> Stream | None:
-        """Return how the stream stands, None when there is no such stream."""
+        """Return how the stream stands, None when there is no such stream.
+
+        Raises:
+            apsw.CorruptError: it cannot be read.
+        """
         stream = self._young.get(name)
         if stream is None:
             stream = self._old.get(name) or self._load(name)
@@ -110,17 +126,50 @@ class StreamCache:
             self._young = {}
 
     def _load(self, name: str) -> Stream | None:
-        found = rows(self._connection, _LOAD, (name,))
+        found = self._row(name)
         if not found:
             return None
-        key, kind, status, state, alarm, wake_at, created_at = found[0]
-        last = rows(self._connection, _LOAD_LAST, (key,))
+        key, kind, status, state, alarm, wake_at, version, created_at, sealed = found[0]
         names = self._words.names
-        if kind not in names or status not in names or not last:
-            raise RecordCorrupt(name, None, "what its header refers to is missing")
-        stream = Stream(key, name, names[kind], created_at)
-        stream.status, stream.state = names[status], state_of(state)
-        stream.alarm, stream.wake_at = alarm, wake_at
-        stream.version, stream.chain = last[0]
-        stream.waiting = dict(rows(self._connection, _LOAD_WAITING, (key,)))
+        words = names.get(kind, ""), names.get(status, "")
+        stream = Stream(key, name, words[0], created_at)
+        if sealed == header_seal(name, *words, (state, alarm, wake_at, version, created_at)):
+            stream.status, stream.state = words[1], state_of(state)
+            stream.alarm, stream.wake_at = alarm, wake_at
+        else:
+            stream.damage = "its header does not match its checksum"
+            stream.created_at = value(self._connection, _LOAD_FIRST, (key,)) or 0
+            version = 0
+        self._load_last(stream, version)
+        self._load_waiting(stream)
         return stream
+
+    def _row(self, name: str) -> list[Row]:
+        try:
+            return rows(self._connection, _LOAD + "name = ?", (name,))
+        except apsw.CorruptError:
+            # Perhaps it is the index of names alone.
+            key = key_by_table(self._connection, name) if self.makes_do else None
+            if key is None:
+                raise  # perhaps there is such a stream, and perhaps not
+            return rows(self._connection, _LOAD + "id = ?", (key,))
+
+    def _load_last(self, stream: Stream, at_least: int) -> None:
+        try:
+            found = rows(self._connection, _LOAD_LAST, (stream.id,))
+        except apsw.CorruptError:
+            if not self.makes_do:
+                raise
+            found = [(value(self._connection, _LOAD_VERSION, (stream.id,)), None)]
+        stream.version, stream.chain = found[0] if found else (0, None)
+        if stream.version < at_least:
+            stream.version, stream.chain = at_least, None
+
+    def _load_waiting(self, stream: Stream) -> None:
+        if not self.makes_do:
+            stream.waiting = dict(rows(self._connection, _LOAD_STRICTLY, (stream.id,)))
+            return
+        try:
+            stream.waiting = dict(by_either_index(self._connection, _LOAD_WAITING, (stream.id,)))
+        except apsw.CorruptError as error:
+            stream.inbox_damage = f"its inbox cannot be read: {error}"

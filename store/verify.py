@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import apsw
 
 from .batch import dead_letter_seal, signal_seal
-from .checksum import first_link, is_linked
+from .checksum import first_link, header_seal, is_linked
 from .contract import Corruption, InboxEntry
 from .failures import read_failure
 from .forking import resting
 from .progress import unwatched
 from .statements import check_order, rows, text
-from .streams import header_seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

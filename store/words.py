@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
+
+import apsw
 
 from .checksum import framed
 from .statements import rows, text, value
 
-if TYPE_CHECKING:
-    import apsw
-
-
 # As bytes: a word that was damaged must not keep the store from being opened.
-_WORDS: Final = "SELECT id, CAST(word AS BLOB) FROM word"
+_WORDS: Final = "SELECT id, CAST(word AS BLOB) FROM word NOT INDEXED"
 
 
 class Word(NamedTuple):
@@ -60,7 +58,11 @@ class WordReader:
 
     def key(self, connection: apsw.Connection, word: str) -> int | None:
         """Return the word's number, or None when nothing was ever called so."""
-        return value(connection, "SELECT id FROM word WHERE word = ?", (word,))
+        try:
+            return value(connection, "SELECT id FROM word WHERE word = ?", (word,))
+        except apsw.CorruptError:  # of the index: there are few, and they can be looked through
+            stored = word.encode()
+            return next((key for key, found in rows(connection, _WORDS) if found == stored), None)
 
 
 def _decoded(stored: bytes | None) -> tuple[str, bytes]:

@@ -9,7 +9,7 @@ import msgspec
 from ...actors.handle import FlowEvent, from_microseconds
 from ...flows import events
 from ...flows.history import Recorded
-from ...store import RecordCorrupt
+from ...store import QueryFailed, RecordCorrupt, StoreUnusable, Unreadable
 from .diagnosis import Case
 from .options import header_of, open_reader
 from .picture import picture_of
@@ -18,7 +18,7 @@ from .times import instant
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ...store import StoreReader
+    from ...store import InboxEntry, StoreReader
 
 __all__ = ["case_of", "flow_events", "history_of", "opened_at"]
 
@@ -31,18 +31,38 @@ def case_of(store: Path, flow_id: str, now: int) -> Case:
 
     Raises:
         FlowNotFound: there is no such flow.
-        StoreError: the store, or the flow's history, cannot be read.
+        StoreError: the store cannot be read.
     """
     with open_reader(store) as reader:
         header = header_of(reader, flow_id)
-        history, inbox = history_of(reader, flow_id), reader.inbox(flow_id)
-        dead = {key: (name, reason) for key, name, reason in reader.query(_DEAD, (flow_id,))}
+        history, damage = _readable(reader, flow_id)
+        inbox: list[InboxEntry] = []
+        dead: dict[str, tuple[str, str]] = {}
+        try:
+            inbox = reader.inbox(flow_id)
+            dead = {key: (name, reason) for key, name, reason in reader.query(_DEAD, (flow_id,))}
+        except (RecordCorrupt, StoreUnusable, QueryFailed) as error:
+            damage = damage or str(error)
+        damage = damage or header.damage or ""
         # What was received, and given up later on, waits for nobody.
         taken = [
             r for r in history if not (isinstance(r.event, events.SignalReceived) and r.event.key in dead)
         ]
         picture = picture_of(taken)
-        return Case(header, picture, inbox, opened_at(reader), now, str(store), [*dead.values()])
+        return Case(header, picture, inbox, opened_at(reader), now, str(store), [*dead.values()], damage)
+
+
+def _readable(reader: StoreReader, flow_id: str) -> tuple[list[Recorded], str]:
+    """Read a flow's history up to the first event that cannot be read; say what is wrong with that."""
+    found: list[Recorded] = []
+    for record in reader.scan(flow_id):
+        if isinstance(record, Unreadable):
+            return found, f"event {record.version} cannot be read: {record.reason}"
+        try:
+            found.append(Recorded(record.version, record.at, events.decode(record.data)))
+        except msgspec.MsgspecError as error:
+            return found, f"event {record.version} cannot be read: {error}"
+    return found, ""
 
 
 def opened_at(reader: StoreReader) -> int | None:

@@ -18,7 +18,7 @@ from ...actors.seam import SystemClock
 from ...store import StoreError, StoreReader
 from ...store.location import filesystem_of
 from .proposal import proposed
-from .sizes import size
+from .sizes import counted, size
 from .times import ago, duration, instant
 from .times import since as text_since
 
@@ -40,6 +40,7 @@ _SYNCS = 20
 _PAGE = b"\0" * 4096
 _SLOW_S, _TOO_FAST_S = 0.02, 0.000_005
 _ADDITIONS_SHOWN = 5
+_SHOWN = 5
 _LATE_US = 10_000_000
 _PARKED = "SELECT count(*) FROM flows WHERE status = 'parked'"
 _DEAD = "SELECT count(*) FROM dead_letters"
@@ -182,7 +183,7 @@ def _content(store: Path) -> Iterator[Check]:
         return
     with reader:
         yield Check("store", "ok", f"{store}, schema {reader.schema_version}")
-        for look in (_additions, _owner, _clock, _late, _parked, _dead, _requests):
+        for look in (_additions, _owner, _headers, _clock, _late, _parked, _dead, _requests):
             try:
                 yield from look(reader, store)
             except StoreError as error:
@@ -212,6 +213,24 @@ def _owner(reader: StoreReader, _: Path) -> Iterator[Check]:
 
 def _opened(since: datetime | None) -> str:
     return "" if since is None else f", {text_since(instant(since), SystemClock().now())}"
+
+
+def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:
+    damaged: list[str] = []
+    is_index_damaged = False
+    after: int | None = 0
+    while after is not None:
+        found = reader.inspect(after=after)
+        damaged += [header.stream for header in found.damaged]
+        is_index_damaged, after = is_index_damaged or found.is_index_damaged, found.after
+    todo = f"the next start makes anew what it can; {proposed('verify', store=store)}"
+    if damaged:
+        some = ", ".join(damaged[:_SHOWN]) + (", ..." if len(damaged) > _SHOWN else "")
+        yield Check("headers", "bad", f"those of {counted(len(damaged), 'flow')} are damaged: {some}", todo)
+    elif is_index_damaged:
+        yield Check("headers", "bad", "an index is damaged: flows may not be found when they are due", todo)
+    else:
+        yield Check("headers", "ok", "as they were written")
 
 
 def _clock(reader: StoreReader, _: Path) -> Iterator[Check]:

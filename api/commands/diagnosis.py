@@ -69,7 +69,8 @@ class Case:
 
     `engine_since` says when the process opened the store that has it open now, if one has; `store` is how
     the store's path is written in the commands that are proposed. `dead` are the names of the flow's signals
-    that are among the dead letters, each with the reason.
+    that are among the dead letters, each with the reason. `damage` says what of the flow cannot be read; the
+    picture is then of what happened before that.
     """
 
     header: Header
@@ -79,6 +80,7 @@ class Case:
     now: int
     store: str
     dead: Sequence[tuple[str, str]] = ()
+    damage: str = ""
 
     def command(self, verb: str, *words: str, **options: str) -> str:
         """Return a command line for this flow."""
@@ -88,13 +90,25 @@ class Case:
 def diagnose(case: Case) -> list[Finding]:
     """Say how a flow stands, the most important first."""
     if case.header.state.is_over:
-        return [*_end(case), *_unread(case), *_early(case), *_dead(case)]
-    found = [*_engine(case), *_parked(case), *_paused(case)]
+        return [*_damaged(case), *_end(case), *_unread(case), *_early(case), *_dead(case)]
+    found = [*_damaged(case), *_engine(case), *_parked(case), *_paused(case)]
     doing = [*_steps(case), *_sleeps(case), *_waits(case)]
     letters = [*_unread(case), *_early(case), *_dead(case)]
-    if not doing and case.picture.parked is None:
+    if not doing and case.picture.parked is None and not case.damage:
         doing.append(Finding(kind="between", text="Its code is between two things that it awaits."))
     return [*found, *doing, *letters]
+
+
+def _damaged(case: Case) -> Iterator[Finding]:
+    if case.damage:
+        is_parked = case.header.status == "parked" and case.picture.parked is None
+        yield Finding(
+            kind="damaged",
+            text=f"It is damaged{' and parked' if is_parked else ''}: {case.damage}.",
+            todo="A backup may have it whole. What else in the store is damaged says:",
+            command=proposed("verify", store=case.store),
+            reason=case.damage,
+        )
 
 
 def _end(case: Case) -> Iterator[Finding]:

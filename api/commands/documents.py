@@ -14,24 +14,29 @@ from ...flows.events import Failure
 from .times import utc
 
 if TYPE_CHECKING:
-    from ...store import Header, Record
+    from ...store import Header, Record, Unreadable
     from .picture import StepPicture
 
 __all__ = [
     "EventDocument",
     "FlowDocument",
     "StepDocument",
+    "UnreadableDocument",
     "event_document",
     "flow_document",
     "payload",
     "step_document",
+    "unreadable_document",
 ]
 
 _NOTHING = msgspec.Raw(b"null")
 
 
-class FlowDocument(msgspec.Struct, frozen=True):
-    """A flow, as its header says. `version` counts its events; `wake_at`: when it has something to do."""
+class FlowDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A flow, as its header says. `version` counts its events; `wake_at`: when it has something to do.
+
+    `damage`: what of it cannot be read, if there is anything.
+    """
 
     flow_id: str
     type: str
@@ -40,6 +45,7 @@ class FlowDocument(msgspec.Struct, frozen=True):
     created_at: datetime
     updated_at: datetime
     wake_at: datetime | None
+    damage: str = ""
 
 
 class StepDocument(msgspec.Struct, frozen=True):
@@ -69,6 +75,15 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int | None = None
 
 
+class UnreadableDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What stands in the place of an event that is damaged, and why it cannot be read."""
+
+    flow_id: str | None
+    version: int | None
+    unreadable: str
+    position: int | None = None
+
+
 def flow_document(header: Header) -> FlowDocument:
     """Tell of a flow."""
     return FlowDocument(
@@ -79,6 +94,7 @@ def flow_document(header: Header) -> FlowDocument:
         utc(header.created_at),
         utc(header.updated_at),
         None if header.wake_at is None else utc(header.wake_at),
+        header.damage or "",
     )
 
 
@@ -102,6 +118,11 @@ def step_document(step: StepPicture) -> StepDocument:
 def event_document(flow_id: str, record: Record, position: int | None = None) -> EventDocument:
     """Tell of an event."""
     return EventDocument(flow_id, record.version, utc(record.at), record.kind, payload(record.data), position)
+
+
+def unreadable_document(found: Unreadable) -> UnreadableDocument:
+    """Tell of an event that cannot be read."""
+    return UnreadableDocument(found.stream, found.version, found.reason, found.position)
 
 
 def payload(data: bytes | None) -> msgspec.Raw:

@@ -8,6 +8,7 @@ import click
 
 from ...actors.seam import Event, SystemClock
 from ...flows.errors import PersistasaurusError
+from ...store import Unreadable
 from .codes import DONE, FAILED
 from .completion import complete_flows
 from .narration import Narrator
@@ -85,11 +86,13 @@ class FlowWatch:
     def tell_news(self) -> str:
         """Tell of all that is new; return the flow's status if it has ended and all is told, else nothing."""
         header = header_of(self.reader, self._flow_id)
-        while page := self.reader.read(self._flow_id, after=self._version, limit=_PAGE):
+        while page := self.reader.scan(self._flow_id, after=self._version, limit=_PAGE):
             for record in page:
-                if self._kinds is None or record.kind in self._kinds:
+                if isinstance(record, Unreadable):
+                    self._narrator.tell_unreadable(record)
+                elif self._kinds is None or record.kind in self._kinds:
                     self._narrator.tell(self._flow_id, record)
-            self._version = page[-1].version
+            self._version = page[-1].version or self._version + 1
         return header.status if header.state.is_over else ""
 
 

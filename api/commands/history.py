@@ -9,8 +9,9 @@ import msgspec
 
 from ...actors.seam import SystemClock
 from ...flows import events as vocabulary
-from .codes import DONE
-from .documents import event_document
+from ...store import Unreadable
+from .codes import DONE, FAILED
+from .documents import event_document, unreadable_document
 from .narration import Narrator
 from .options import command, flow_argument, header_of, json_option, open_reader, store_option
 from .outcome import tell, telling_errors
@@ -46,20 +47,24 @@ def events(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """Show what is on record of a flow, each event with its number."""
+    """Show what is on record of a flow, each event with its number.
+
+    The exit code is 1 when an event is damaged; the others are shown.
+    """
     screen = Screen()
     with open_reader(store) as reader:
         header_of(reader, flow)
-        records = reader.read(flow, after=after, limit=limit)
+        records = reader.scan(flow, after=after, limit=limit)
     if as_json:
         for record in records:
-            screen.json(event_document(flow, record))
-        return DONE
-    _show(screen, flow, records, full=full)
-    return DONE
+            is_damaged = isinstance(record, Unreadable)
+            screen.json(unreadable_document(record) if is_damaged else event_document(flow, record))
+    else:
+        _show(screen, flow, records, full=full)
+    return FAILED if any(isinstance(record, Unreadable) for record in records) else DONE
 
 
-def _show(screen: Screen, flow: str, records: list[Record], *, full: bool) -> None:
+def _show(screen: Screen, flow: str, records: list[Record | Unreadable], *, full: bool) -> None:
     if not records:
         tell("No events.")
         return
@@ -77,7 +82,9 @@ def _show(screen: Screen, flow: str, records: list[Record], *, full: bool) -> No
         _show_tracebacks(screen, records)
 
 
-def _row(flow: str, record: Record, narrator: Narrator, now: int) -> list[str | Cell]:
+def _row(flow: str, record: Record | Unreadable, narrator: Narrator, now: int) -> list[str | Cell]:
+    if isinstance(record, Unreadable):
+        return [str(record.version), "", Cell("cannot be read", "bold red"), "", record.reason]
     what, step, detail = narrator.words(flow, record)
     return [
         str(record.version),
@@ -88,9 +95,9 @@ def _row(flow: str, record: Record, narrator: Narrator, now: int) -> list[str | 
     ]
 
 
-def _show_tracebacks(screen: Screen, records: list[Record]) -> None:
+def _show_tracebacks(screen: Screen, records: list[Record | Unreadable]) -> None:
     for record in records:
-        trace = _traceback(record)
+        trace = "" if isinstance(record, Unreadable) else _traceback(record)
         if trace:
             screen.line()
             screen.line(Cell(f"Traceback of event {record.version}:", "dim"))

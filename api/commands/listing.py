@@ -37,7 +37,7 @@ _COLUMNS = (
 
 
 _NEWEST = """
-SELECT s.name FROM stream s JOIN word t ON t.id = s.type JOIN word w ON w.id = s.status
+SELECT CAST(s.name AS BLOB) FROM stream s JOIN word t ON t.id = s.type JOIN word w ON w.id = s.status
 WHERE (?1 IS NULL OR t.word = ?1) AND (?2 IS NULL OR w.word = ?2) AND w.word <> ?5
   AND (?3 IS NULL OR s.id < (SELECT id FROM stream WHERE name = ?3))
 ORDER BY s.id DESC LIMIT ?4
@@ -86,6 +86,9 @@ def list_(  # noqa: PLR0913 - click gives them by name
     if shown:
         now = SystemClock().now()
         screen.table(_COLUMNS, [_row(header, now) for header in shown])
+    for header in shown:
+        if header.damage is not None:
+            screen.line(Cell(f"{header.stream} is damaged: {header.damage}", "bold red"))
     screen.flush()
     _tell_rest(shown, has_more=has_more)
     return DONE
@@ -103,7 +106,8 @@ def _newest(
     if after is not None:
         header_of(reader, after)
     names = reader.query(_NEWEST, (type, status, after, limit, ACTOR_STATUS))
-    return [header for (name,) in names if (header := reader.header(name)) is not None]
+    found = [reader.header(name.decode(errors="replace")) for (name,) in names]
+    return [header for header in found if header is not None]
 
 
 def _row(header: Header, now: int) -> list[str | Cell]:

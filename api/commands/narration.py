@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ...flows import events
-from .documents import event_document
+from .documents import event_document, unreadable_document
 from .phrases import Phrase, phrase_of
 from .screen import Cell
 from .times import local_clock
 
 if TYPE_CHECKING:
-    from ...store import Record
+    from ...store import Record, Unreadable
     from .screen import Screen
 
 __all__ = ["Narrator"]
@@ -65,6 +65,18 @@ class Narrator:
             Cell(what, self.colour(record)),
             f" {step}" if step else "",
             f"  {detail}" if detail else "",
+        )
+
+    def tell_unreadable(self, found: Unreadable) -> None:
+        """Tell that there is an event which cannot be read."""
+        if self._as_json:
+            self._screen.json(unreadable_document(found))
+            return
+        number = "an event" if found.version is None else f"event {found.version}"
+        self._screen.line(
+            Cell(f"{found.stream or '?'}  ", "cyan"),
+            Cell(f"{number} cannot be read", "bold red"),
+            f"  {found.reason}",
         )
 
     def words(self, flow_id: str, record: Record) -> Phrase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ...store import Unreadable
 from .screen import Cell
 
 if TYPE_CHECKING:
@@ -56,15 +57,24 @@ class LogWatch:
 
     def tell_news(self) -> None:
         """Tell of all that is new."""
-        while page := self._reader.read_all(after=self.position, limit=_PAGE):
-            self._tell([g for g in page if self._kinds is None or g.record.kind in self._kinds])
-            self.position = page[-1].position
+        while page := self._reader.scan_all(after=self.position, limit=_PAGE):
+            self._tell([found for found in page if self._is_notable(found)])
+            self.position = page[-1].position or self.position + 1
 
-    def _tell(self, news: list[GlobalRecord]) -> None:
+    def _is_notable(self, found: GlobalRecord | Unreadable) -> bool:
+        return self._kinds is None or isinstance(found, Unreadable) or found.record.kind in self._kinds
+
+    def _tell(self, news: list[GlobalRecord | Unreadable]) -> None:
         if self._sums_up is not None and len(news) > _FLOOD:
-            counts = Counter(g.record.kind.replace("_", " ") for g in news)
+            counts = Counter(
+                "unreadable" if isinstance(found, Unreadable) else found.record.kind.replace("_", " ")
+                for found in news
+            )
             text = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
             self._sums_up.line(Cell(f"    … {text}", "dim"))
             return
-        for position, stream, record in ((g.position, g.stream, g.record) for g in news):
-            self._narrator.tell(stream, record, position)
+        for found in news:
+            if isinstance(found, Unreadable):
+                self._narrator.tell_unreadable(found)
+            else:
+                self._narrator.tell(found.stream, found.record, found.position)

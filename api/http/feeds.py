@@ -8,14 +8,14 @@ import msgspec
 
 from ...actors.door import outside_error
 from ...actors.event_sourced import ACTOR_STATUS
-from ...store import StoreError
+from ...store import StoreError, Unreadable
 from .histories import header_of, read_events
 from .shapes import End, FollowedEvent
-from .told import event_view, shown_event
+from .told import event_view, shown_event, unreadable
 
 if TYPE_CHECKING:
     from ...actors import FlowSystem
-    from ...store.contract import GlobalRecord
+    from ...store import GlobalRecord, Record
 
 __all__ = ["AllFlows", "Feed", "OneFlow", "Portion", "frame", "one_line"]
 
@@ -50,6 +50,11 @@ class Portion(NamedTuple):
 def frame(number: int, data: bytes) -> bytes:
     """Write an event as it is sent, with its id."""
     return b"id: %d\ndata: %b\n\n" % (number, one_line(data))
+
+
+def gap(number: int, found: Unreadable) -> bytes:
+    """Write as it is sent that there is an event which cannot be read."""
+    return b"event: problem\n" + frame(number, _encode(unreadable(found)))
 
 
 def one_line(data: bytes) -> bytes:
@@ -88,9 +93,9 @@ class OneFlow:
     def read(self, after: int) -> Portion:
         """See `Feed.read`."""
         header, records = read_events(self._system, self._flow_id, after, _AT_ONCE)
-        reached = records[-1].version if records else after
+        reached = (records[-1].version or after) if records else after
         has_more = reached < header.version
-        shown = [(record.version, frame(record.version, _encode(event_view(record)))) for record in records]
+        shown = [self._sent(record) for record in records]
         is_end = header.state.is_over and not has_more
         end = End(flow_id=self._flow_id, status=header.status)  # pyright: ignore[reportArgumentType] - one of them
         return Portion(after, shown, reached, has_more, _encode(end) if is_end else None)
@@ -98,6 +103,12 @@ class OneFlow:
     def newest(self) -> int:
         """See `Feed.newest`."""
         return header_of(self._system, self._flow_id).version
+
+    def _sent(self, found: Record | Unreadable) -> tuple[int, bytes]:
+        number = found.version or 0
+        if isinstance(found, Unreadable):
+            return number, gap(number, found)
+        return number, frame(number, _encode(event_view(found)))
 
 
 class AllFlows:
@@ -120,19 +131,19 @@ class AllFlows:
             records = self._read(reached)
             for found in records:
                 if self._knows(found.stream):
-                    data = frame(found.position, self._shown(found))
-                    shown.append((found.position, data))
-                    flows.add(found.stream)
+                    data = self._sent(found)
+                    shown.append((found.position or 0, data))
+                    flows.add(found.stream or "")
                     size += len(data)
-            reached = records[-1].position if records else reached
+            reached = (records[-1].position or reached) if records else reached
             has_more = len(records) == _AT_ONCE
         sent = b"".join(data for _, data in shown)
         return Portion(after, shown, reached, has_more, None, frozenset(flows), size, sent)
 
-    def _read(self, after: int) -> list[GlobalRecord]:
+    def _read(self, after: int) -> list[GlobalRecord | Unreadable]:
         self._system.door.enter()
         try:
-            return self._system.store.read_all(after=after, limit=_AT_ONCE)
+            return self._system.store.scan_all(after=after, limit=_AT_ONCE)
         except StoreError as error:
             raise outside_error("", error) from error
 
@@ -150,15 +161,20 @@ class AllFlows:
 
     def _is_before_an_event(self, position: int) -> bool:
         try:
-            return bool(self._system.store.read_all(after=position, limit=1))
+            return bool(self._system.store.scan_all(after=position, limit=1))
         except StoreError as error:
             raise outside_error("", error) from error
 
-    def _shown(self, found: GlobalRecord) -> bytes:
+    def _sent(self, found: GlobalRecord | Unreadable) -> bytes:
+        if isinstance(found, Unreadable):
+            return gap(found.position or 0, found)
         shown: dict[str, Any] = shown_event(found.record)
-        return _encode(FollowedEvent(**shown, position=found.position, flow_id=found.stream))
+        data = _encode(FollowedEvent(**shown, position=found.position, flow_id=found.stream))
+        return frame(found.position, data)
 
-    def _knows(self, stream: str) -> bool:
+    def _knows(self, stream: str | None) -> bool:
+        if stream is None:
+            return True
         known = self._is_flow.get(stream)
         if known is None:
             try:

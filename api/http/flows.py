@@ -10,6 +10,7 @@ from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 
 from ...flows.errors import FlowFailed, FlowParked, PayloadError
+from ...store import Record, Unreadable
 from .access import Scope
 from .asked import asked_body, asked_flow, asked_query, derived_id, part_of_body, patiently, system_of
 from .contract import Contract, promise
@@ -26,7 +27,7 @@ from .shapes import (
     NewFlow,
     Patience,
 )
-from .told import answer, details, event_view, outcome, view
+from .told import answer, details, event_view, outcome, unreadable, view
 
 if TYPE_CHECKING:
     from ...actors import FlowSystem
@@ -124,9 +125,11 @@ async def list_events(request: Asking) -> Response[bytes]:
     """
     asked, system, flow_id = asked_query(request, EventRange), system_of(request), asked_flow(request)
     read = await sync_to_thread(read_events, system, flow_id, asked.after, asked.limit)
-    last = read.records[-1].version if read.records else asked.after
+    last = (read.records[-1].version or 0) if read.records else asked.after
     following = None if last >= read.header.version else _next(request, asked, last)
-    return answer(EventPage(events=[event_view(record) for record in read.records], next=following))
+    sound = [event_view(record) for record in read.records if isinstance(record, Record)]
+    damaged = [unreadable(record) for record in read.records if isinstance(record, Unreadable)]
+    return answer(EventPage(events=sound, next=following, unreadable=damaged))
 
 
 @get(

@@ -204,11 +204,21 @@ class EventView(Shape, frozen=True):
     ]
 
 
-class EventPage(Shape, frozen=True):
-    """Events, oldest first."""
+class UnreadableEvent(Shape, frozen=True, omit_defaults=True):
+    """What stands in the place of an event that is damaged in the store: which one it is, and the reason."""
+
+    flow_id: str | None
+    version: int | None
+    detail: str
+    position: int | None = None
+
+
+class EventPage(Shape, frozen=True, omit_defaults=True):
+    """Events, oldest first. `unreadable`: those between them that are damaged."""
 
     events: list[EventView]
     next: NextPage
+    unreadable: list[UnreadableEvent] = []
 
 
 class FollowedEvent(EventView, frozen=True):

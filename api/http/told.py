@@ -13,14 +13,22 @@ from ...actors.parking import last_word
 from ...flows import events
 from ...flows.history import Recorded, unread_signals
 from ...store import StoreError
-from .shapes import EventView, FlowDetails, FlowError, FlowOutcome, FlowView, Parking, Shape
+from .shapes import (
+    EventView,
+    FlowDetails,
+    FlowError,
+    FlowOutcome,
+    FlowView,
+    Parking,
+    Shape,
+    UnreadableEvent,
+)
 
 if TYPE_CHECKING:
     from ...actors import FlowSystem
-    from ...store import Header
-    from ...store.contract import Record
+    from ...store import Header, Record, Unreadable
 
-__all__ = ["answer", "details", "outcome", "shown_event", "view"]
+__all__ = ["answer", "details", "outcome", "shown_event", "unreadable", "view"]
 
 S = TypeVar("S", bound=Shape)
 
@@ -69,7 +77,7 @@ def _standing(header: Header) -> dict[str, Any]:
 def _ending(system: FlowSystem, header: Header) -> dict[str, Any]:
     if header.status not in _ENDED:
         return {}
-    match last_word(system.store, header.stream, header.version):
+    match last_word(system.store, header):
         case events.FlowCompleted() as event:
             return {"result": event.result}
         case events.FlowFailed() as event:
@@ -107,6 +115,12 @@ def shown_event(record: Record) -> dict[str, Any]:
         "at": from_microseconds(record.at),
         "event": msgspec.Raw(_encode(fields)),
     }
+
+
+def unreadable(found: Unreadable) -> UnreadableEvent:
+    """Show that there is an event that cannot be read."""
+    detail = f"It cannot be read: {found.reason}"
+    return UnreadableEvent(found.stream, found.version, detail, position=found.position)
 
 
 def event_view(record: Record) -> EventView:

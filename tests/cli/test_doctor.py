@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 from cli.terminal import Running
 from persistasaurus.actors.seam import SystemClock
@@ -76,6 +77,20 @@ def test_what_others_keep_in_the_file_is_named(ask: Ask, store: Path) -> None:
     assert found["additions"]["state"] == found["store"]["state"] == "ok"
     assert "table _litestream_lock, table _litestream_seq" in found["additions"]["text"]
     assert found["additions"]["text"].endswith("and 3 more")
+
+
+def test_damaged_headers_are_named(ask: Ask, store: Path) -> None:
+    assert checks(ask)["headers"]["state"] == "ok"
+    connection = apsw.Connection(str(store))
+    connection.execute("UPDATE stream SET wake_at = 5")
+    connection.close()
+
+    found = checks(ask)["headers"]
+
+    assert found["state"] == "bad"
+    assert "order-1" in found["text"]
+    assert found["text"].endswith(", ...")
+    assert "persistasaurus verify" in found["todo"]
 
 
 @pytest.mark.parametrize(("mode", "state"), [(0o666, "bad"), (0o644, "warn"), (0o600, "ok")])

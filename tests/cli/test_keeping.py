@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from cli.conftest import Ask
 
+    Begin = Callable[..., Running]
+
 SHOP = __file__.replace("test_keeping.py", "shop.py")
 
 
@@ -59,11 +61,54 @@ def test_damage_is_named_with_flow_and_event_and_is_exit_code_1(ask: Ask, store:
 def test_a_damaged_flow_is_told_as_such_by_whoever_reads_it(ask: Ask, store: Path) -> None:
     damage(store)
 
-    told = ask("show", "order-1")
+    for command in ("show", "explain"):
+        told = ask(command, "order-1")
+        assert told.exit_code == 0
+        assert "It is damaged: event 2 cannot be read: its checksum does not match." in told.stdout
+        assert "damaged" not in ask(command, "sum-1").stdout
+    findings = json.loads(ask("explain", "order-1", "--json").stdout)["findings"]
+    (finding,) = [finding for finding in findings if finding["kind"] == "damaged"]
+    assert finding["command"] == f"persistasaurus verify --store {store}"
 
-    assert told.exit_code == 3
-    assert "record 2 of stream 'order-1' is corrupt" in told.stderr
-    assert ask("show", "sum-1").exit_code == 0
+
+def test_events_behind_a_damaged_one_are_shown_and_followed(ask: Ask, store: Path) -> None:
+    whole = [json.loads(line) for line in ask("events", "order-1", "--json").stdout.splitlines()]
+    damage(store)
+    expected = {"flow_id": "order-1", "version": 2, "unreadable": "its checksum does not match"}
+
+    told = ask("events", "order-1", "--json")
+    assert told.exit_code == 1
+    assert [json.loads(line) for line in told.stdout.splitlines()] == [whole[0], expected, *whole[2:]]
+    assert "cannot be read" in ask("events", "order-1").stdout
+    assert "cannot be read" in ask("events", "order-1", "--full").stdout
+
+
+def test_followers_are_told_of_a_damaged_event_and_of_all_behind_it(begin: Begin, store: Path) -> None:
+    damage(store)
+    expected = {"flow_id": "order-1", "version": 2, "unreadable": "its checksum does not match"}
+
+    for words, place in ((("order-1",), {}), (("--after", "0"), {"position": 2})):
+        following = begin("follow", *words, "--store", store, "--json")
+        following.until('"version":3')
+        lines = [json.loads(line) for line in following.said.splitlines() if line.endswith("}")]
+        assert [one for one in lines if "unreadable" in one] == [expected | place]
+        following = begin("follow", *words, "--store", store, "--brief")
+        following.until("event 2 cannot be read")
+
+
+def test_a_flow_of_which_the_header_is_damaged_is_listed_and_said_to_be_so(ask: Ask, store: Path) -> None:
+    flows = [json.loads(line)["flow_id"] for line in ask("list", "--json").stdout.splitlines()]
+    connection = apsw.Connection(str(store))
+    connection.execute("UPDATE stream SET wake_at = 5 WHERE name = 'order-1'")
+    connection.close()
+    reason = "its header does not match its checksum"
+
+    for newest in ((), ("--newest",)):
+        told = [json.loads(line) for line in ask("list", *newest, "--json").stdout.splitlines()]
+        assert sorted(one["flow_id"] for one in told) == sorted(flows)
+        assert [one["damage"] for one in told if "damage" in one] == [reason]
+        assert f"order-1 is damaged: {reason}" in ask("list", *newest).stdout
+    assert "It is damaged" in ask("explain", "order-1").stdout
 
 
 # ------------------------------------------------------------------------------------------ backup

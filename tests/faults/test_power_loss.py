@@ -106,18 +106,20 @@ def test_a_log_that_is_not_synced_with_each_commit_is_seen(monkeypatch):
 NO_EPOCH_IS_WRITTEN = """
 SELECT epoch, max(position, (SELECT ifnull(max(position), 0) FROM record)),
 max(stream, (SELECT ifnull(max(id), 0) FROM stream)), max(inbox, (SELECT ifnull(max(id), 0) FROM inbox))
-FROM owner WHERE ?1 IS NULL OR epoch <= ?1
+FROM owner WHERE (?1 IS NULL OR epoch <= ?1) AND max(?2, ?3, ?4, ?5) >= 0
 """
 
 
 def test_an_opening_that_does_not_advance_the_epoch_is_seen(monkeypatch):
     monkeypatch.setattr(writer, "_ADVANCE_EPOCH", NO_EPOCH_IS_WRITTEN)
+    monkeypatch.setattr(sqlite.SqliteStore, "_check_index", lambda _, index: None)  # would notice it, too
 
     assert any("epoch shrank" in cut.verdict for cut in sweep(SEED, commits=8).bad)
 
 
 def test_an_opening_that_syncs_nothing_is_seen(monkeypatch):
     monkeypatch.setattr(writer, "_ADVANCE_EPOCH", NO_EPOCH_IS_WRITTEN)
+    monkeypatch.setattr(sqlite.SqliteStore, "_check_index", lambda _, index: None)  # would notice it, too
     monkeypatch.setattr(sqlite, "_move_log", lambda connection, must: None)
 
     assert verdicts(cut_after_restart(SEED))["lost"] > 0

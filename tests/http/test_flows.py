@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -337,10 +338,26 @@ def test_what_the_store_reports_as_damaged_is_not_shown_as_if_it_were_whole(tmp_
     connection.close()
 
     with FlowSystem(path, flows=[Anything]) as system:
-        answers = [Client.of(system).get(f"/flows/a-1{tail}") for tail in ("", "/events", "/follow")]
+        client = Client.of(system)
+        details = client.get("/flows/a-1")
+        page = client.get("/flows/a-1/events").json()
+        one, everything = client.get("/flows/a-1/follow").text, client.get("/follow?after=0&seconds=1").text
 
-    assert {answer.status_code for answer in answers} == {503}
-    assert all("retry-after" in answer.headers and str(tmp_path) not in answer.text for answer in answers)
+    assert details.status_code == 503
+    assert "retry-after" in details.headers
+    assert str(tmp_path) not in details.text
+    reason = "It cannot be read: its checksum does not match"
+    damaged = {"flowId": "a-1", "version": 4, "detail": reason}
+    assert [event["version"] for event in page["events"]] == [1, 2, 3]
+    assert page["unreadable"] == [damaged]
+    for text in (one, everything):
+        parts = [part.splitlines() for part in text.split("\n\n") if part]
+        frames = [dict(line.split(": ", 1) for line in part) for part in parts]
+        (problem,) = [frame for frame in frames if frame.get("event") == "problem"]
+        assert problem["id"] == "4"
+        assert json.loads(problem["data"]).items() >= damaged.items()
+    assert frames[-1]["id"] == "4"
+    assert one.rstrip().splitlines()[-2] == "event: end"
 
 
 @pytest.mark.parametrize("instant", [2**63 - 1, 253_402_300_800_000_000, -(2**63)])

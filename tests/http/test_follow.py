@@ -404,7 +404,7 @@ def test_what_cannot_be_read_is_told_to_all_who_follow(system: FlowSystem) -> No
             for follower in (one, other):
                 await follower.next()
             await until(lambda: client.app._app._app.state.tidings.position() is not None)  # type: ignore[attr-defined]
-            system.store.read_all = broken  # type: ignore[method-assign]
+            system.store.scan_all = broken  # type: ignore[method-assign]
             start(system)
             return [await one.rest(), await other.rest()]
 

@@ -47,3 +47,19 @@ def room_for(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def pages_of(path, name, kind="leaf"):
+    """Return the numbers of a table's or an index's pages: those of its leaves, or those above them."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        found = connection.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = ?", (name, kind))
+        return sorted(page for (page,) in found)
+    finally:
+        connection.close()
+
+
+def spoil_pages(path, pages):
+    """Make pages unreadable."""
+    for page in pages:
+        edit(path, (page - 1) * PAGE, b"\xee" * 8)

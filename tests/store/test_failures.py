@@ -364,7 +364,7 @@ def test_a_file_that_another_connection_keeps_locked_halts_the_store(store, path
 def test_damage_that_a_commit_meets_halts_the_store(store, path, open_store):
     accept(store, create())
     store.close()
-    spoil_root(path, "sqlite_autoindex_stream_1")
+    spoil_root(path, "sqlite_autoindex_record_1")
     damaged = open_store()
 
     with pytest.raises(StoreUnusable, match="the file is damaged, nothing was written"):

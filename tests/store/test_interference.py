@@ -461,7 +461,8 @@ def test_a_store_in_memory_sees_others_as_well(clock, caplog):
 
 
 def test_numbers_are_not_given_out_again_when_somebody_has_deleted_what_had_them(store, path):
-    accept(store, create(), append(1, record()), append(2, record()))
+    accept(store, create())
+    accept(store, append(1, record()), append(2, record()))
     other_connection(path, "DELETE FROM record WHERE version = 3")
 
     assert write_one(store, append(2, record())) == Appended(3)

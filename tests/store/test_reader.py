@@ -532,6 +532,7 @@ def test_rotten_bytes_are_told(store, path, open_reader):
         if ADA.encode() in image[page : page + 4096]:
             image[page : page + 8] = b"\xee" * 8
     path.write_bytes(image)
+    assert all(header.damage for header in open_reader().headers())
     with pytest.raises(StoreUnusable, match="damaged"):
-        open_reader().headers()
+        open_reader().header(ADA)
     assert open_reader().verify()

@@ -27,7 +27,7 @@ from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.events import Failure, FlowFailed
-from persistasaurus.store import CommitUnknown, RecordCorrupt, StoreFenced, StoreFull, StoreHalted
+from persistasaurus.store import Append, CommitUnknown, RecordCorrupt, StoreFenced, StoreFull, StoreHalted
 from system.doubles import FaultyStore, kinds, live_flows, losing_records, memory_store, supervisor_of
 from system.test_rest import crashing
 
@@ -430,27 +430,50 @@ def test_a_flow_whose_actor_comes_upon_damage_where_nobody_expects_it_is_parked_
     assert caught.value.reason == "unreadable"
 
 
+def refusing(store: FaultyStore, monkeypatch: pytest.MonkeyPatch, refused: Callable[[Any], bool]) -> None:
+    """Have a store refuse some writes because of damage."""
+    original = store.commit
+
+    def commit(writes: Any) -> Any:
+        if any(refused(write) for write in writes):
+            return [RecordCorrupt("bad", 1, "injected")] * len(writes)
+        return original(writes)
+
+    monkeypatch.setattr(store, "commit", commit)
+
+
+def test_a_flow_whose_log_takes_no_more_is_parked_by_its_header_alone(
+    simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    handle = simulation.system.start(Counts.main, flow_id="bad")
+    rest(simulation)
+    crashing(monkeypatch, "bad")
+    handle.signal("n", 1)
+    refusing(store, monkeypatch, lambda write: bool(getattr(write, "records", ())))
+    simulation.advance(10)
+
+    assert handle.status == "parked"
+    assert "parked" not in kinds(handle)
+    assert caplog.text.count("Flow 'bad' is parked") == 1
+
+
 def test_a_flow_that_can_not_be_parked_since_its_log_is_damaged_keeps_nobody_waiting(
-    simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     handle = simulation.system.start(Counts.main, flow_id="bad")
     rest(simulation)
     crashing(monkeypatch, "bad")
     handle.signal("n", 1)
     watch = handle._watch()
-    original = store.commit
-
-    def commit(writes: Any) -> Any:
-        if any(record.kind == "parked" for write in writes for record in getattr(write, "records", ())):
-            return [RecordCorrupt("bad", 1, "injected")] * len(writes)
-        return original(writes)
-
-    monkeypatch.setattr(store, "commit", commit)
+    refusing(store, monkeypatch, lambda write: isinstance(write, Append))
     simulation.advance(10)
 
     assert handle.status == "waiting"
     with pytest.raises(StoreUnavailable, match="cannot be started"):
         watch.reply.get(timeout=0)
+    simulation.advance(200)
+    assert caplog.text.count("Flow 'bad' cannot run, and not even be parked") == 1
+    assert "`persistasaurus verify`" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------- restarts

@@ -1,0 +1,299 @@
+"""What is left of a damaged file: all that can still be read, row by row where it must be.
+
+Asked when a question about many rows has failed. Tables and indexes hold some things twice: the names of
+streams, which streams are due, which record is where. What one of them has lost the other one still tells.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import apsw
+
+from .checksum import header_seal
+from .statements import rows, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .statements import Row
+
+_CHUNK: Final = 1024
+
+_NAMES: Final = """
+SELECT id, CAST(name AS BLOB) FROM stream INDEXED BY sqlite_autoindex_stream_1 WHERE id BETWEEN ? AND ?
+"""
+# Limited, so that nobody looks for more on the page behind the last row.
+_NAMES_BY_TABLE: Final = """
+SELECT id, CAST(name AS BLOB) FROM stream NOT INDEXED WHERE id BETWEEN ?1 AND ?2 LIMIT ?2 - ?1 + 1
+"""
+_WAKES_BY_TABLE: Final = """
+SELECT wake_at, id FROM stream NOT INDEXED WHERE id BETWEEN ?1 AND ?2 AND wake_at IS NOT NULL
+LIMIT ?2 - ?1 + 1
+"""
+_PLACES: Final = """
+SELECT position, stream, version FROM record INDEXED BY sqlite_autoindex_record_1
+WHERE position BETWEEN ? AND ?
+"""
+_NEWEST: Final = "SELECT version, at FROM record WHERE stream = ? ORDER BY version DESC LIMIT 1"
+_NEWEST_BY_INDEX: Final = "SELECT max(version) FROM record WHERE stream = ?"
+_NEWEST_BY_TABLE: Final = "SELECT max(version), at FROM record NOT INDEXED WHERE stream = ?"
+_VERSIONS: Final = "SELECT version FROM record WHERE stream = ? AND version >= ? ORDER BY version LIMIT ?"
+_RECORD: Final = """
+SELECT version, at, kind, chain, CAST(data AS BLOB) FROM record WHERE stream = ? AND version = ?
+"""
+_RECORDS_BY_TABLE: Final = """
+SELECT version, at, kind, chain, CAST(data AS BLOB) FROM record NOT INDEXED
+WHERE position BETWEEN ?3 AND ?4 AND stream = ?1 AND version >= ?2 LIMIT ?4 - ?3 + 1
+"""
+# Each of these knows a highest number, and none of them can be relied upon.
+_LAST_STREAM: Final = (
+    "SELECT max(id) FROM stream",
+    "SELECT stream FROM owner",
+    "SELECT max(stream) FROM record",
+    "SELECT max(id) FROM stream INDEXED BY sqlite_autoindex_stream_1",
+)
+_LAST_POSITION: Final = (
+    "SELECT max(position) FROM record",
+    "SELECT position FROM owner",
+    "SELECT max(position) FROM record INDEXED BY sqlite_autoindex_record_1",
+)
+
+
+# All of an index is read, to see whether that can be done.
+_INDEXES: Final = {
+    "sqlite_autoindex_word_1": "SELECT max(word) FROM word INDEXED BY sqlite_autoindex_word_1 WHERE id > 0",
+    "sqlite_autoindex_stream_1": (
+        "SELECT total(length(name)) FROM stream INDEXED BY sqlite_autoindex_stream_1"
+    ),
+    "stream_due": "SELECT total(wake_at) FROM stream INDEXED BY stream_due WHERE wake_at IS NOT NULL",
+    "sqlite_autoindex_record_1": (
+        "SELECT total(stream + version) FROM record INDEXED BY sqlite_autoindex_record_1"
+    ),
+    "sqlite_autoindex_inbox_1": "SELECT total(length(key)) FROM inbox INDEXED BY sqlite_autoindex_inbox_1",
+    "inbox_waiting": "SELECT total(stream) FROM inbox INDEXED BY inbox_waiting WHERE settled IS NULL",
+    "sqlite_autoindex_dead_letter_1": (
+        "SELECT total(inbox) FROM dead_letter INDEXED BY sqlite_autoindex_dead_letter_1"
+    ),
+}
+# Rows that their index does not have. That of names is a second copy of what is in the table: it is not
+# made anew for the sake of a row that is damaged itself.
+_ASTRAY: Final = {
+    "sqlite_autoindex_stream_1": """
+        SELECT CAST(s.name AS BLOB), CAST(t.word AS BLOB), CAST(w.word AS BLOB),
+          s.state, s.alarm, s.wake_at, s.version, s.created_at, s.seal
+        FROM stream s NOT INDEXED LEFT JOIN word t ON t.id = s.type LEFT JOIN word w ON w.id = s.status
+        WHERE NOT EXISTS (
+          SELECT 1 FROM stream n INDEXED BY sqlite_autoindex_stream_1 WHERE n.name = s.name AND n.id = s.id)
+    """,
+    "stream_due": """
+        SELECT 1 FROM stream s NOT INDEXED WHERE s.wake_at IS NOT NULL AND NOT EXISTS (
+          SELECT 1 FROM stream d INDEXED BY stream_due WHERE d.wake_at = s.wake_at AND d.id = s.id) LIMIT 1
+    """,
+    "inbox_waiting": """
+        SELECT 1 FROM inbox i NOT INDEXED WHERE i.settled IS NULL AND NOT EXISTS (
+          SELECT 1 FROM inbox w INDEXED BY inbox_waiting
+          WHERE w.stream = i.stream AND w.settled IS NULL AND w.id = i.id) LIMIT 1
+    """,
+}
+
+
+_LAST_STREAMS: Final = (
+    "SELECT ifnull(max(id), 0) FROM stream",
+    "SELECT ifnull(max(id), 0) FROM stream INDEXED BY sqlite_autoindex_stream_1 WHERE id > 0",
+)
+_LAST_SIGNALS: Final = (
+    "SELECT ifnull(max(id), 0) FROM inbox",
+    "SELECT ifnull(max(id), 0) FROM inbox INDEXED BY sqlite_autoindex_inbox_1 WHERE id > 0",
+)
+
+
+class Gap(NamedTuple):
+    """A key whose row, if there is one, cannot be read."""
+
+    key: int
+    reason: str
+
+
+class Newest(NamedTuple):
+    """The newest record of a stream, as far as it can be told, and why not."""
+
+    version: int | None
+    at: int | None
+    damage: str | None
+
+
+def chunks(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Divide the keys from `first` to `last`, so that a damaged one costs no more than its neighbours."""
+    for start in range(first, last + 1, _CHUNK):
+        yield start, min(start + _CHUNK - 1, last)
+
+
+def around(read: Callable[[int, int], list[Row]], first: int, last: int) -> Iterator[Row | Gap]:
+    """Read the rows whose keys are from `first` to `last`, with a gap for each key that cannot be read."""
+    for start, end in chunks(first, last):
+        yield from _around(read, start, end)
+
+
+def _around(read: Callable[[int, int], list[Row]], first: int, last: int) -> Iterator[Row | Gap]:
+    try:
+        found = read(first, last)
+    except apsw.CorruptError as error:
+        if first == last:
+            yield Gap(first, str(error))
+            return
+        middle = (first + last) // 2
+        yield from _around(read, first, middle)
+        yield from _around(read, middle + 1, last)
+    else:
+        yield from found
+
+
+def last_stream(connection: apsw.Connection) -> int:
+    """Return a number that no stream's number is above of."""
+    return _highest(connection, _LAST_STREAM)
+
+
+def last_position(connection: apsw.Connection) -> int:
+    """Return a position that no record is behind of."""
+    return _highest(connection, _LAST_POSITION)
+
+
+def given_out(connection: apsw.Connection) -> tuple[int, int, int]:
+    """Return the highest position, and the highest numbers of a stream and of a signal.
+
+    Raises:
+        apsw.CorruptError: they cannot be told, or no record can be written behind the last.
+    """
+    position = rows(connection, "SELECT ifnull(max(position), 0) FROM record")[0][0]
+    return position, _last(connection, _LAST_STREAMS), _last(connection, _LAST_SIGNALS)
+
+
+def _last(connection: apsw.Connection, questions: tuple[str, str]) -> int:
+    by_table, by_index = questions
+    found = _asked(connection, by_table) or rows(connection, by_index)
+    return found[0][0]
+
+
+def _highest(connection: apsw.Connection, questions: tuple[str, ...]) -> int:
+    highest = 0
+    for question in questions:
+        found = _asked(connection, question)
+        if found and isinstance(found[0][0], int):
+            highest = max(highest, found[0][0])
+    return highest
+
+
+def _asked(connection: apsw.Connection, question: str, values: Row = ()) -> list[Row] | None:
+    """Ask; None: that cannot be read."""
+    try:
+        return rows(connection, question, values)
+    except apsw.CorruptError:
+        return None
+
+
+def names(connection: apsw.Connection, first: int, last: int) -> dict[int, str]:
+    """Return the names of streams as the index of names has them; of as many as can be read."""
+    return {key: text(name) for key, name in _asked(connection, _NAMES, (first, last)) or ()}
+
+
+def key_by_table(connection: apsw.Connection, name: str) -> int | None:
+    """Look a stream up without the index of names."""
+    stored = name.encode()
+    found = around(
+        lambda first, last: rows(connection, _NAMES_BY_TABLE, (first, last)), 1, last_stream(connection)
+    )
+    return next((row[0] for row in found if not isinstance(row, Gap) and row[1] == stored), None)
+
+
+def wakes(connection: apsw.Connection) -> list[tuple[int, int]]:
+    """Return when each stream has something to do, and its number, without the index of what is due."""
+    found = around(
+        lambda first, last: rows(connection, _WAKES_BY_TABLE, (first, last)), 1, last_stream(connection)
+    )
+    return sorted((row[0], row[1]) for row in found if not isinstance(row, Gap) and isinstance(row[0], int))
+
+
+def newest(connection: apsw.Connection, key: int, *, by_table: bool) -> Newest:
+    """Look for a stream's newest record; in all of the table, if that is allowed and nothing else helps."""
+    try:
+        found = rows(connection, _NEWEST, (key,))
+    except apsw.CorruptError as error:
+        damage = f"its newest record cannot be read: {error}"
+    else:
+        return Newest(found[0][0], found[0][1], None) if found else Newest(None, None, None)
+    found = _asked(connection, _NEWEST_BY_INDEX, (key,))
+    if found is not None or not by_table:
+        return Newest(found[0][0] if found else None, None, damage)
+    found = _asked(connection, _NEWEST_BY_TABLE, (key,))
+    return Newest(None, None, damage) if found is None else Newest(found[0][0], found[0][1], None)
+
+
+def records(connection: apsw.Connection, key: int, first: int, limit: int) -> Iterator[Row | Gap]:
+    """Read a stream's records from a version on, with a gap for each that cannot be read.
+
+    The rows are version, instant, kind, chain and data; -1 stands for no limit.
+    """
+    versions = _asked(connection, _VERSIONS, (key, first, limit))
+    if versions is None:
+        yield from islice(_records_by_table(connection, key, first), None if limit < 0 else limit)
+        return
+    for (version,) in versions:
+        try:
+            yield from rows(connection, _RECORD, (key, version))
+        except apsw.CorruptError as error:
+            yield Gap(version, str(error))
+
+
+def _records_by_table(connection: apsw.Connection, key: int, first: int) -> list[Row]:
+    def read(start: int, end: int) -> list[Row]:
+        return rows(connection, _RECORDS_BY_TABLE, (key, first, start, end))
+
+    found = around(read, 1, last_position(connection))
+    return sorted(row for row in found if not isinstance(row, Gap))
+
+
+def by_either_index(connection: apsw.Connection, question: str, values: Row) -> list[Row]:
+    """Ask about the signals of a stream by the one of two indexes that can be read.
+
+    Raises:
+        apsw.CorruptError: neither can be; or the signals themselves cannot.
+    """
+    try:
+        return rows(connection, question.format("inbox_waiting"), values)
+    except apsw.CorruptError:
+        return rows(connection, question.format("sqlite_autoindex_inbox_1"), values)
+
+
+def places(connection: apsw.Connection, first: int, last: int) -> dict[int, tuple[int, int]] | None:
+    """Return of which stream, and which version, the records at positions are; None: that cannot be told."""
+    found = _asked(connection, _PLACES, (first, last))
+    return None if found is None else {position: (stream, version) for position, stream, version in found}
+
+
+def created_at(connection: apsw.Connection, key: int) -> int:
+    """Return when a stream's first record happened; 0: that cannot be told."""
+    found = _asked(connection, "SELECT at FROM record WHERE stream = ? AND version = 1", (key,))
+    return found[0][0] if found and isinstance(found[0][0], int) else 0
+
+
+def damaged_indexes(connection: apsw.Connection) -> list[str]:
+    """Return which indexes cannot be read, or do not have what is in their tables."""
+    return [
+        index
+        for index, statement in _INDEXES.items()
+        if _asked(connection, statement) is None or (index in _ASTRAY and _leads_astray(connection, index))
+    ]
+
+
+def _leads_astray(connection: apsw.Connection, index: str) -> bool:
+    found = _asked(connection, _ASTRAY[index])
+    if not found:
+        return False
+    if len(found[0]) == 1:
+        return True
+    return all(
+        sealed == header_seal(text(name), text(kind), text(status), tuple(numbers))
+        for name, kind, status, *numbers, sealed in found
+    )

@@ -1,0 +1,495 @@
+"""A page that cannot be read is the affair of those who have something on it."""
+
+from __future__ import annotations
+
+import shutil
+
+import apsw
+import pytest
+from conformance.builders import ADA, AT, accept, append, create, header, record, signal
+from persistasaurus.store import (
+    Append,
+    Appended,
+    Delivered,
+    GlobalRecord,
+    Record,
+    RecordCorrupt,
+    SqliteStore,
+    StoreReader,
+    StoreUnusable,
+    StreamState,
+    Unreadable,
+    WrongExpectedVersion,
+)
+from persistasaurus.store.salvage import damaged_indexes
+from store.damage import pages_of, root_of, spoil_pages
+
+COUNT = 400
+NAMES = [f"flow-{n:03d}" + "x" * 100 for n in range(COUNT)]
+NAME_INDEX = "sqlite_autoindex_stream_1"
+RECORD_INDEX = "sqlite_autoindex_record_1"
+INBOX_INDEX = "sqlite_autoindex_inbox_1"
+PARKED = header("parked", StreamState.HELD)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store in which each table and each index has several pages."""
+    path = tmp_path_factory.mktemp("whole") / "flows.db"
+    store = SqliteStore.open(path, now=lambda: AT)
+    accept(
+        store,
+        *[
+            create(n, record(b"1" * 200), change=header("waiting", wake_at=AT + i))
+            for i, n in enumerate(NAMES)
+        ],
+    )
+    accept(store, *[append(1, record(b"2" * 200, at=AT + i), stream=n) for i, n in enumerate(NAMES)])
+    accept(store, *[signal("k" * 100 + n, b'"%d"' % i, stream=n, at=AT + i) for i, n in enumerate(NAMES)])
+    store.close()
+    return path
+
+
+@pytest.fixture
+def path(whole, tmp_path):
+    return shutil.copy(whole, tmp_path / "flows.db")
+
+
+def at_rest(path, table, column):
+    """Return the keys of the rows that can be read, each by itself."""
+    connection = apsw.Connection(str(path))
+    try:
+        found = []
+        for key in range(1, COUNT * 2 + 1):
+            try:
+                found += connection.execute(
+                    f"SELECT {column} FROM {table} NOT INDEXED WHERE rowid = ?", (key,)
+                )
+            except apsw.CorruptError:
+                continue
+        return {key for (key,) in found}
+    finally:
+        connection.close()
+
+
+def spoil(path, name, *places, kind="leaf"):
+    pages = pages_of(path, name, kind)
+    assert len(pages) > 1 or kind != "leaf"
+    spoil_pages(path, [pages[place] for place in places] if places else pages)
+
+
+def rest_of(path, answers):
+    """Compare what is left of streams with what was there."""
+    with StoreReader.open(path) as reader:
+        return answers(reader)
+
+
+# ------------------------------------------------------------------------------------------- reading
+@pytest.mark.parametrize("name", [NAME_INDEX, "stream_due", RECORD_INDEX, INBOX_INDEX])
+@pytest.mark.parametrize("kind", ["leaf", "internal"])
+def test_an_index_that_cannot_be_read_hides_no_stream(path, whole, name, kind):
+    with StoreReader.open(whole) as reader:
+        expected = [h.stream for h in reader.headers(limit=1000)]
+    spoil(path, name, kind=kind)
+
+    with StoreReader.open(path) as reader:
+        assert [h.stream for h in reader.headers(limit=1000)] == expected == NAMES
+        assert [h.stream for h in reader.headers(limit=5, after=NAMES[3])] == NAMES[4:9]
+        assert [h.stream for h in reader.due(AT + 5)] == NAMES[:6]
+        assert [h.stream for h in reader.due(AT + 9, after=(AT + 5, NAMES[5]), limit=2)] == NAMES[6:8]
+        assert reader.next_wake_at() == AT
+        assert reader.header(NAMES[7]).stream == NAMES[7]
+        assert reader.header(NAMES[7]).is_sound
+        assert [r.version for r in reader.read(NAMES[7])] == [1, 2]
+        assert [r.version for r in reader.read(NAMES[7], after=1, limit=1)] == [2]
+        assert reader.newest_at() == AT + COUNT - 1
+
+
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_streams_whose_headers_cannot_be_read_are_listed_by_their_names(path, place):
+    spoil(path, "stream", place)
+    left = at_rest(path, "stream", "id")
+    lost = [n for i, n in enumerate(NAMES) if i + 1 not in left]
+    assert 0 < len(lost) < 100
+
+    with StoreReader.open(path) as reader:
+        found = reader.headers(limit=1000)
+        assert [h.stream for h in found] == NAMES
+        assert [h.stream for h in found if h.damage] == lost
+        assert [h.stream for h in found if not h.is_sound] == lost
+        assert [h.stream for h in reader.headers(limit=1000, status="waiting")] == [
+            n for n in NAMES if n not in lost
+        ]
+        assert [h.stream for h in reader.due(AT + COUNT)] == NAMES
+        assert [h.stream for h in _inspected(reader)] == lost
+        header = reader.header(lost[0])
+        assert (header.version, header.state, header.type, header.created_at) == (
+            2,
+            StreamState.HELD,
+            "?",
+            AT,
+        )
+        assert "cannot be read" in header.damage
+        assert [r.version for r in reader.read(lost[0])] == [1, 2]
+
+
+def _inspected(reader):
+    damaged, after = [], 0
+    while after is not None:
+        found = reader.inspect(after=after, limit=70)
+        damaged += found.damaged
+        after = found.after
+    return damaged
+
+
+def test_streams_of_which_not_even_the_name_is_left_are_listed_by_their_numbers(path):
+    spoil(path, "stream", 1)
+    spoil(path, NAME_INDEX)
+
+    with StoreReader.open(path) as reader:
+        found = reader.headers(limit=1000)
+        lost = [h for h in found if h.damage]
+        assert len(found) == COUNT
+        assert all(h.stream.startswith("stream ") and h.stream.endswith("?") for h in lost)
+        with pytest.raises(StoreUnusable, match="damaged"):
+            reader.header("nobody knows")
+
+
+def test_records_that_cannot_be_read_are_named_with_their_stream_and_version(path):
+    spoil(path, "record", 2)
+    left = at_rest(path, "record", "position")
+    lost = sorted(set(range(1, 2 * COUNT + 1)) - left)
+
+    with StoreReader.open(path) as reader:
+        found = reader.scan_all(limit=1000)
+        gaps = [one for one in found if isinstance(one, Unreadable)]
+        sound = [one for one in found if isinstance(one, GlobalRecord)]
+        assert [gap.position for gap in gaps if "malformed" in gap.reason] == lost
+        assert [gap.stream for gap in gaps[: len(lost)]] == [NAMES[n - 1] for n in lost]
+        assert {gap.version for gap in gaps[: len(lost)]} == {1}
+        # Those behind them are there, and nothing is left to check them by.
+        assert [(gap.stream, gap.version) for gap in gaps[len(lost) :]] == [(NAMES[n - 1], 2) for n in lost]
+        assert len(sound) == 2 * (COUNT - len(lost))
+        assert len(reader.scan_all(after=lost[-1], limit=7)) == 7
+        with pytest.raises(RecordCorrupt, match=NAMES[lost[0] - 1]):
+            reader.read_all(limit=1000)
+
+
+def test_a_history_goes_on_behind_a_record_that_cannot_be_read(store):
+    accept(store, create(change=header()), *[append(n, record(b"%d" % n * 1000)) for n in range(1, 20)])
+    path = store.path
+    store.close()
+    image = path.read_bytes()
+    spoil_pages(path, [image.index(b"1010101010") // 4096 + 1])
+
+    with StoreReader.open(path) as reader:
+        found = reader.scan(ADA)
+        gaps = [one.version for one in found if isinstance(one, Unreadable)]
+        assert [one.version for one in found] == list(range(1, 21))
+        assert 11 in gaps
+        assert len(gaps) < 8
+        with pytest.raises(RecordCorrupt, match=f"record {gaps[0]} "):
+            reader.read(ADA)
+        behind = reader.scan(ADA, after=gaps[-1], limit=2)
+        assert [type(one) for one in behind] == [Record, Record]
+        assert [one.version for one in reader.scan(ADA, after=gaps[0])] == list(range(gaps[0] + 1, 21))
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = SqliteStore.open(tmp_path / "one.db", now=lambda: AT)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "versions"),
+    [
+        ("DELETE FROM record WHERE version = 2", [2]),
+        ("DELETE FROM record WHERE version = 4", [4]),
+        ("UPDATE record SET data = '7' WHERE version = 2", [2]),
+    ],
+)
+def test_a_record_that_is_gone_or_altered_stands_in_its_place(store, statement, versions):
+    accept(
+        store, create(), *[append(n, record()) for n in range(1, 3)], append(3, record(), change=header("x"))
+    )
+    path = store.path
+    store.close()
+    tamper(path, statement)
+
+    with StoreReader.open(path) as reader:
+        found = reader.scan(ADA)
+        assert [one.version for one in found if isinstance(one, Unreadable)][:1] == versions
+        with pytest.raises(RecordCorrupt, match=f"record {versions[0]} "):
+            reader.read(ADA)
+
+
+def tamper(path, *statements):
+    connection = apsw.Connection(str(path))
+    for statement in statements:
+        connection.execute(statement).fetchall()
+    connection.close()
+
+
+def test_when_the_newest_cannot_be_read_the_one_before_tells_the_time(path):
+    tamper(
+        path,
+        f"UPDATE record SET at = at + 1000000 WHERE position > {2 * COUNT - 3}",
+        "UPDATE inbox SET at = 7",
+    )
+    with StoreReader.open(path) as reader:
+        assert reader.newest_at() == AT + COUNT - 4
+
+    spoil(path, "inbox", -1)
+    spoil(path, "record", -1)
+    with StoreReader.open(path) as reader:
+        assert AT + COUNT - 40 < reader.newest_at() < AT + COUNT - 3
+
+
+def test_when_nothing_can_be_read_nothing_tells_the_time(path):
+    spoil(path, "record")
+    spoil(path, "inbox")
+
+    with StoreReader.open(path) as reader:
+        assert reader.newest_at() is None
+
+
+def test_an_inbox_that_cannot_be_read_is_named(path):
+    spoil(path, "inbox", 1)
+
+    with StoreReader.open(path) as reader:
+        damaged = []
+        for name in NAMES:
+            try:
+                assert len(reader.inbox(name)) == 1
+            except RecordCorrupt as error:
+                damaged.append(error.stream)
+        assert 0 < len(damaged) < 100
+
+
+# ------------------------------------------------------------------------------------------- looking
+def test_a_header_whose_name_alone_is_damaged_is_found_by_the_index(path):
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE stream SET name = 'other' WHERE id = 5")
+    connection.close()
+    with StoreReader.open(path) as reader:
+        (found,) = _inspected(reader)
+        assert (found.stream, found.is_sound) == ("other", False)
+
+    image = bytearray(path.read_bytes())
+    pages = pages_of(path, "stream")
+    for page in pages:
+        start = (page - 1) * 4096
+        at = image.find(NAMES[10].encode(), start, start + 4096)
+        if at >= 0:
+            image[at] ^= 1
+    path.write_bytes(image)
+    with StoreReader.open(path) as reader:
+        found = next(h for h in reader.headers(limit=1000) if h.stream == NAMES[10])
+        assert found.is_sound
+        assert found.damage == "its name does not match its checksum"
+        assert reader.header(NAMES[10]).damage is None
+
+
+def test_a_stream_that_is_due_by_the_index_and_not_by_its_header_comes_when_the_index_says(path):
+    _without_index(path, "UPDATE stream SET wake_at = wake_at + 5000000 WHERE id = 3")
+
+    with StoreReader.open(path) as reader:
+        due = reader.due(AT + 5)
+        assert [h.stream for h in due] == NAMES[:6]
+        assert [h.stream for h in due if h.damage] == [NAMES[2]]
+        assert due[2].wake_at == AT + 2
+        found = reader.inspect()
+        assert found.is_index_damaged
+        assert [h.stream for h in found.damaged] == [NAMES[2]]
+    store = SqliteStore.open(path, now=lambda: AT)
+    assert store.mend() == ["stream_due"]
+    assert store.mend() == []
+    assert not store.inspect().is_index_damaged
+    store.close()
+
+
+def _without_index(path, statement):
+    """Change a table behind the back of its index."""
+    root = root_of(path, "stream_due")
+    connection = apsw.Connection(str(path))
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+    connection.pragma("writable_schema", "ON")
+    (row,) = connection.execute(
+        "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = 'stream_due'"
+    )
+    connection.execute("DELETE FROM sqlite_schema WHERE name = 'stream_due'")
+    connection.close()
+    connection = apsw.Connection(str(path))
+    connection.execute(statement)
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+    connection.pragma("writable_schema", "ON")
+    connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
+    connection.close()
+    assert root_of(path, "stream_due") == root
+
+
+# ------------------------------------------------------------------------------------------- writing
+def opened(path):
+    return SqliteStore.open(path, now=lambda: AT)
+
+
+def test_a_write_that_meets_a_damaged_page_harms_no_other(path):
+    spoil(path, "record", -4)
+    store = opened(path)
+    left = at_rest(path, "record", "position")
+    (lost,) = {NAMES[n - COUNT - 1] for n in (min(set(range(COUNT + 1, 2 * COUNT)) - left),)}
+    writes = [append(2, record(), stream=n) for n in (NAMES[0], lost, NAMES[1])]
+
+    first, refused, last = store.commit([*writes])
+
+    assert (first, last) == (Appended(3), Appended(3))
+    assert isinstance(refused, RecordCorrupt)
+    assert refused.stream == lost
+    header_only = Append(lost, 2, (), PARKED)
+    outcomes = store.commit([header_only, append(3, record(), stream=NAMES[0])])
+    assert outcomes == [Appended(2), Appended(4)]
+    assert store.header(lost).status == "parked"
+    assert store.header(lost).damage
+    store.close()
+
+
+@pytest.mark.parametrize("place", [1, -1])
+def test_a_stream_whose_header_cannot_be_read_takes_nothing_and_the_others_do(path, place):
+    spoil(path, "stream", place)
+    left = at_rest(path, "stream", "id")
+    lost = next(n for i, n in enumerate(NAMES) if i + 1 not in left)
+    store = opened(path)
+
+    for _ in range(2):
+        outcomes = store.commit(
+            [
+                Append(lost, 2, (record(),), PARKED, "signup"),
+                signal("new", stream=lost),
+                append(2, record(), stream=NAMES[100], change=header("waiting")),
+                signal("new", stream=NAMES[101]),
+            ]
+        )
+        assert [type(o) for o in outcomes[:2]] == [RecordCorrupt, RecordCorrupt]
+    assert isinstance(outcomes[2], WrongExpectedVersion)  # by the second time
+    assert isinstance(outcomes[3], Delivered)
+    store.close()
+
+
+def test_a_new_stream_is_not_begun_where_there_may_be_one_already(path):
+    spoil(path, NAME_INDEX)
+    store = opened(path)
+
+    new, old = store.commit([create("new"), append(2, record(), stream=NAMES[5])])
+
+    assert isinstance(new, RecordCorrupt)
+    assert old == Appended(3)
+    store.close()
+
+
+def test_where_no_record_can_be_written_nothing_can(path):
+    spoil(path, RECORD_INDEX, kind="internal")
+    store = opened(path)
+
+    with pytest.raises(StoreUnusable, match="put a backup in its place"):
+        store.commit([append(2, record(), stream=NAMES[0])])
+    store.close()
+
+
+def test_a_store_whose_last_record_cannot_be_read_is_refused_and_says_what_to_do(path):
+    spoil(path, "record", -1)
+
+    with pytest.raises(StoreUnusable, match="`persistasaurus export --skip-damaged`"):
+        opened(path)
+
+
+def test_numbers_are_not_given_out_again_where_the_table_cannot_tell_them(path):
+    spoil(path, "stream", -1)
+    spoil(path, "inbox", -1)
+    store = opened(path)
+
+    assert store._writer._numbers == (2 * COUNT, COUNT, COUNT)
+    store.close()
+
+
+def test_an_inbox_that_cannot_be_read_takes_nothing_and_its_stream_can_be_parked(path):
+    spoil(path, "inbox", 1)
+    store = opened(path)
+    lost = next(n for n in NAMES if _is_unreadable(store, n))
+
+    parking = append(2, record(), stream=lost, change=PARKED)
+    outcomes = store.commit([signal("new", stream=lost), parking, append(2, record(), stream=NAMES[-1])])
+
+    assert isinstance(outcomes[0], RecordCorrupt)
+    assert outcomes[1:] == [Appended(3), Appended(3)]
+    store.close()
+
+
+def _is_unreadable(store, name):
+    try:
+        store.inbox(name)
+    except RecordCorrupt:
+        return True
+    return False
+
+
+def test_a_damaged_header_is_made_anew_by_an_append_that_says_all_of_it(path):
+    tamper(path, "UPDATE stream SET wake_at = 5, created_at = 5, type = 99 WHERE id = 1")
+    store = opened(path)
+
+    refused = store.commit(
+        [
+            append(2, record(), stream=NAMES[0]),
+            append(2, record(), stream=NAMES[0], change=PARKED),
+            signal("new", stream=NAMES[0]),
+        ]
+    )
+    assert [type(outcome) for outcome in refused] == [RecordCorrupt] * 3
+    assert not store.header(NAMES[0]).is_sound
+    accept(store, Append(NAMES[0], 2, (record(),), header("waiting", wake_at=AT + 9), "signup"))
+
+    found = store.header(NAMES[0])
+    assert (found.damage, found.type, found.created_at, found.wake_at) == (None, "signup", AT, AT)
+    assert [f for f in store.verify() if f.stream == NAMES[0]] == []
+    store.close()
+
+
+# ------------------------------------------------------------------------------------------- signals
+@pytest.mark.parametrize("column", ["name", "data"])
+@pytest.mark.parametrize("damage", ["CAST(x'ff6174' AS TEXT)", "'later'"])
+def test_a_signal_that_is_sent_again_mends_what_was_damaged_of_it(path, column, damage):
+    key, data = "k" * 100 + NAMES[0], b'"0"'
+    tamper(path, f"UPDATE inbox SET {column} = {damage} WHERE id = 1")
+    store = opened(path)
+    with pytest.raises(RecordCorrupt):
+        store.inbox(NAMES[0])
+
+    conflict, again = store.commit(
+        [signal(key, b'"other"', stream=NAMES[0]), signal(key, data, stream=NAMES[0], at=AT + 5)]
+    )
+
+    assert isinstance(conflict, RecordCorrupt)
+    assert again == Delivered(1, AT, duplicate=True)
+    assert [entry.data for entry in store.inbox(NAMES[0])] == [data]
+    assert store.verify() == []
+    store.close()
+
+
+def test_indexes_that_are_whole_are_left_alone(path):
+    connection = apsw.Connection(str(path))
+    assert damaged_indexes(connection) == []
+    connection.close()
+
+
+def test_an_index_of_names_is_not_made_anew_for_a_row_that_is_damaged_itself(path):
+    image = bytearray(path.read_bytes())
+    for page in pages_of(path, "stream"):
+        start = (page - 1) * 4096
+        at = image.find(NAMES[10].encode(), start, start + 4096)
+        if at >= 0:
+            image[at] ^= 1
+    path.write_bytes(image)
+    connection = apsw.Connection(str(path))
+    assert damaged_indexes(connection) == []
+    connection.close()
