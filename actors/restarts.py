@@ -143,6 +143,7 @@ class Restarts:
         try:
             header = self._home.store.header(cell.flow_id)
         except StoreError as failure:
+            _answer(actor.in_hand, unconfirmed(cell.flow_id, failure))
             cell.phase = Phase.BACKOFF
             self.after(cell, StoreUnavailable(str(failure)))
             return

@@ -12,6 +12,7 @@ from persistasaurus import (
     FlowParked,
     FlowSystem,
     PersistasaurusError,
+    StoreUnavailable,
     SupervisorRules,
     flow,
     gather,
@@ -19,10 +20,11 @@ from persistasaurus import (
     step,
     wait_for,
 )
+from persistasaurus.actors import requests
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.actors.watchdog import Watchdog
-from persistasaurus.store import Append
-from system.doubles import DEAD_MAN_S, Gate, completions, kinds, wait_until
+from persistasaurus.store import Append, StoreHalted
+from system.doubles import DEAD_MAN_S, FaultyStore, Gate, completions, kinds, memory_store, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -418,3 +420,38 @@ def test_it_is_the_watchdog_that_parks_it(monkeypatch: pytest.MonkeyPatch) -> No
         handle = simulation.system.start(Stuck.main, 3600.0)
         assert simulation.clock.elapsed() >= 3600.0
         assert handle.result() == "back"
+
+
+@pytest.mark.parametrize("at", ["header", "commit"])
+def test_a_store_that_fails_when_the_flow_is_to_be_parked_leaves_nobody_without_an_answer(
+    make: Any, pass_time: Any, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store: Any = FaultyStore(memory_store())
+    system = make(store=store)
+    started = in_background(lambda: system.start(Blocks.at_once, flow_id="f"))
+    Blocks.gate.wait()
+
+    def fails(*_: Any) -> Any:
+        store.fail = None
+        raise StoreHalted("injected")
+
+    with monkeypatch.context() as patch:
+        if at == "header":
+            patch.setattr(store, "header", fails, raising=False)
+        else:
+            store.fail = fails
+        pass_time(6.5)
+        assert isinstance(started(), StoreUnavailable)
+    Blocks.gate.open()
+    wait_until(lambda: pass_time(1.0) or system.statistics().is_writable)
+    again = in_background(lambda: system.start(Blocks.at_once, flow_id="f"))
+    assert again().result(timeout=DEAD_MAN_S) == "went on"
+
+
+def test_a_report_of_an_actor_that_is_gone_changes_nothing(make: Any) -> None:
+    system = make()
+    handle = system.start(Good.main, flow_id="f")
+    system.supervisor.tell(requests.Blocked("f", -1, None, None))
+    system.supervisor.tell(requests.Blocked("nobody", 1, None, None))
+    handle.signal("n", 1)
+    assert handle.result(timeout=DEAD_MAN_S) == 2

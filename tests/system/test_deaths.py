@@ -8,14 +8,27 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus import Flow, FlowParked, FlowSystem, flow, step, wait_for
+from persistasaurus import (
+    Flow,
+    FlowEnded,
+    FlowNotFound,
+    FlowParked,
+    FlowSystem,
+    StoreUnavailable,
+    flow,
+    step,
+    wait_for,
+)
 from persistasaurus.actors import Postbox, requests
+from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.supervisor import Supervisor
 from persistasaurus.actors.testing.simulation import Simulation
+from persistasaurus.store import StoreHalted
 from persistasaurus.store.blackbox import BlackBox
-from system.doubles import DEAD_MAN_S, kinds, wait_until
+from system.doubles import DEAD_MAN_S, FaultyStore, kinds, memory_store, supervisor_of, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PROGRAM = """
@@ -261,3 +274,86 @@ def test_a_pause_that_is_on_record_would_come_too_late_if_flows_were_not_held_ba
         with FlowSystem(file, flows=[Runs]) as system:
             wait_until(lambda s=system: s.flow("f").status == "paused" or ran)
         assert bool(ran) is not is_held_back
+
+
+@pytest.fixture(name="held_back")
+def _held_back() -> Iterator[FlowSystem]:
+    """Open a system in which nothing may begin."""
+    with FlowSystem(store=FaultyStore(memory_store()), flows=[Waits, Steps]) as system:
+        system.start(Waits.main, flow_id="waits")
+        system.start(Waits.main, flow_id="paused").pause()
+        system.run(Steps.main, flow_id="ended")
+        supervisor = supervisor_of(system)
+        supervisor._is_held_back = True
+        for cell in list(supervisor._cells.values()):
+            cell.tell(requests.Rest())
+        wait_until(lambda: not supervisor._cells)
+        yield system
+        system.supervisor.tell(requests.Begin())
+
+
+def test_what_is_at_rest_is_paused_without_anybody_at_work(held_back: FlowSystem) -> None:
+    held_back.flow("waits").pause(by="ada")
+    held_back.flow("paused").pause()
+    assert kinds(held_back.flow("waits"))[-1] == "paused"
+    assert kinds(held_back.flow("paused")).count("paused") == 1
+    with pytest.raises(FlowEnded):
+        held_back.flow("ended").pause()
+    nobody = requests.Pause("nobody", "", "", Reply())
+    held_back.ask(nobody)
+    with pytest.raises(FlowNotFound):
+        nobody.reply.get(timeout=DEAD_MAN_S)
+
+
+def test_a_store_that_fails_pauses_nobody_and_convicts_nobody(
+    held_back: FlowSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = held_back.flow("waits")
+
+    def fails(_: Any) -> Any:
+        raise StoreHalted("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held_back.store, "header", fails, raising=False)
+        with pytest.raises(StoreUnavailable):
+            handle.pause()
+        held_back.supervisor.ask(requests.Begin(("waits",), (("waits", 3),)), block=True)
+    assert handle.status == "waiting"
+
+
+def test_a_commit_that_fails_pauses_nobody(held_back: FlowSystem) -> None:
+    store: Any = held_back.store
+    store.fail = lambda *_: lost(store)
+    with pytest.raises(StoreUnavailable):
+        held_back.flow("waits").pause()
+    assert held_back.flow("waits").status == "waiting"
+
+
+def lost(store: Any) -> None:
+    store.fail = None
+    raise StoreHalted("injected")
+
+
+def test_suspects_that_are_gone_hold_nobody_up(held_back: FlowSystem) -> None:
+    begin = requests.Begin(("nobody", "ended", "paused", "waits"), (("nobody", 3), ("ended", 3)))
+    held_back.supervisor.tell(begin)
+    held_back.flow("waits").signal("n", 1)
+    assert held_back.flow("waits").result(timeout=DEAD_MAN_S) == 1
+    assert held_back.flow("ended").status == "completed"
+
+
+def test_code_has_the_same_fingerprint_wherever_and_whenever_it_runs(path: Path) -> None:
+    show = "print(Registry([Lethal, Good, Long]).fingerprint().hex())"
+    program = (
+        "from persistasaurus.flows import Registry\n" + PROGRAM.split("with FlowSystem", maxsplit=1)[0] + show
+    )
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, env={"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    changed = program.replace("return 1", "return 2")
+    other = subprocess.run([sys.executable, "-c", changed], check=True, capture_output=True, env={}).stdout
+    assert len(prints) == 1
+    assert other not in prints
