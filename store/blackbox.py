@@ -93,17 +93,16 @@ class BlackBox:
         draft.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
         # A new file, so that a former owner who is still there writes into his own.
-        descriptor = os.open(draft, flags, 0o600)
+        self._descriptor = descriptor = os.open(draft, flags, 0o600)
         try:
             os.write(descriptor, _fresh(code))
             draft.rename(path)
             self._map = mmap.mmap(descriptor, _SIZE)
+            _marks.go_to(descriptor)
+            atexit.register(self.end)
         except BaseException:
-            os.close(descriptor)
+            self.close()
             raise
-        self._descriptor = descriptor
-        _marks.go_to(descriptor)
-        atexit.register(self.end)
 
     @property
     def is_real(self) -> bool:

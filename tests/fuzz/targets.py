@@ -86,8 +86,10 @@ def make_store(path: Path) -> None:
                 )
                 handle.result(WAIT_S)
             else:
-                handle.signal("unknown", [1, {"a": None}], signal_id="u")
                 handle.pause(by="ada", why="to look")
+                handle.signal_json(
+                    "confirm_email_address", b'{"confirmed_at":"2026-05-17T00:00:00Z"}', signal_id="u"
+                )
         system.run(HelloWorldFlow.say_hello)
 
 

@@ -66,7 +66,7 @@ class Fence:
         "version": Guard("an append names its version", Batch._append, "stream.version != write.expected"),
         "barrier": Guard("opening syncs before it answers", Writer.__init__, "_ADVANCE_EPOCH"),
         "no return": Guard(
-            "who was overtaken never returns", SqliteStore.reopen, "epoch_at_most=self._epoch"
+            "who was overtaken never returns", SqliteStore._reopen, "epoch_at_most=self._epoch"
         ),
     }
 

@@ -44,7 +44,7 @@ class SignalRace:
         "first of all": Guard(
             "duplicates are looked for before all else",
             Batch._deliver,
-            "if first is not None:\n            return first\n        self._check_room",
+            "if first is not None:\n            return first\n        if stream.damage",
         ),
         "one transaction": Guard(
             "a signal is settled with the record of it",
@@ -64,7 +64,7 @@ class SignalRace:
         "durable first": Guard(
             "an answer comes after the commit",
             Journal._commit,
-            "else:\n            _answer(entries, outcomes)",
+            "else:\n            self._patience_s = _PATIENCE_S[0]\n            _answer(entries, outcomes)",
         ),
         "due": Guard("a signal makes its flow due", Batch._deliver, "stream.wake_at = write.at"),
     }

@@ -92,7 +92,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "  # 384 becomes 385": _ELSEWHERE,
     },
     "persistasaurus.store.queries": {
-        "numbers = (version, wake_at or 0, created_at, updated_at)  # 0 becomes 1": (
+        "are_numbers = all(isinstance(number, int) for number in (version, wake_at or 0, created))"
+        "  # 0 becomes 1": (
             "only whether they are numbers is looked at"
         ),
         "return stored if isinstance(stored, int) else 0  # 0 becomes 1": (
@@ -173,7 +174,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         'run(self._connection, "BEGIN")  # the call is left out': "one transaction is faster than many",
     },
     "persistasaurus.store.writer": {
-        "run(self.connection, _KEEP_NUMBERS, row)  # the call is left out": _ELSEWHERE,
+        "run(self.connection, _KEEP_NUMBERS, (*self._numbers, self.epoch))  # the call is left out": _ELSEWHERE,
         "self._memory.streams.age()  # the call is left out": _ELSEWHERE,
         "self.log_pages = 0  # 0 becomes 1": _PAGES,
     },
