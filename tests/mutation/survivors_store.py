@@ -93,9 +93,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.store.queries": {
         "are_numbers = all(isinstance(number, int) for number in (version, wake_at or 0, created))"
-        "  # 0 becomes 1": (
-            "only whether they are numbers is looked at"
-        ),
+        "  # 0 becomes 1": ("only whether they are numbers is looked at"),
         "return stored if isinstance(stored, int) else 0  # 0 becomes 1": (
             "no number is right for one that is damaged, and the stream is held"
         ),
