@@ -74,12 +74,14 @@ Run `pytest -n 2`, or `pytest tests/a` and `python tests/b.py`; then `pytest tes
 @pytest.mark.parametrize(
     ("command", "small"),
     [
-        ("PERSISTASAURUS_IMAGES=500000 pytest tests/faults", "PERSISTASAURUS_IMAGES=100 pytest tests/faults"),
-        ("PERSISTASAURUS_SEED=4711 pytest", "PERSISTASAURUS_SEED=4711 pytest"),
+        (
+            "PERSISTASAURUS_IMAGES=500000 pytest tests/faults",
+            "PERSISTASAURUS_IMAGES=500000 pytest tests/faults --collect-only --quiet",
+        ),
         ("python tests/benchmarks/run.py", "python tests/benchmarks/run.py --rounds 1"),
     ],
 )
-def test_a_command_is_run_at_a_small_size(command: str, small: str) -> None:
+def test_a_command_is_given_little_to_do(command: str, small: str) -> None:
     assert readme["shrunk"](command) == small
 
 
