@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import sys
 from collections import deque
 from collections.abc import Awaitable
@@ -192,17 +193,23 @@ class _Undying:
         """Forget a coroutine in its context, as soon as nobody else has it, and it is asked for again."""
         self._waiting.append((context, [coroutine]))
 
-    def forget(self, others_have: int = 0) -> None:
-        """Forget those that at most so many others have."""
+    def forget(self) -> None:
+        """Forget those that nobody else has."""
         for _ in range(len(self._waiting)):
             context, held = self._waiting.popleft()
-            if sys.getrefcount(held[0]) - _OWN_REFERENCES > others_have:
+            if sys.getrefcount(held[0]) > _OWN_REFERENCES:
                 self._waiting.append((context, held))
                 continue
             self._quiet.add(id(held[0]))
             self._take_over_hook()
             context.run(held.clear)
         self._quiet.clear()
+
+    def outlive(self) -> None:
+        """Have those that others have outlive Python, which would ask them once more to end while it ends."""
+        self.forget()
+        for _, held in self._waiting:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held[0]))
 
     def _take_over_hook(self) -> None:
         before = sys.unraisablehook
@@ -218,7 +225,7 @@ class _Undying:
 # The list's, and that of the call that counts.
 _OWN_REFERENCES = 2
 _undying = _Undying()
-atexit.register(_undying.forget, others_have=sys.maxsize)
+atexit.register(_undying.outlive)
 _locations: dict[tuple[int, int], tuple[CodeType, Location]] = {}
 
 

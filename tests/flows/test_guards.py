@@ -3,8 +3,11 @@
 import asyncio
 import contextvars
 import gc
+import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
 from types import coroutine
 from typing import Never
 
@@ -324,6 +327,48 @@ def test_a_dropped_flow_that_catches_everything_does_not_spin(capfd: pytest.Capt
     body(code).machine.close()
     assert rounds < 2000
     assert capfd.readouterr().err == ""
+
+
+def test_a_process_ends_although_a_dropped_flow_catches_everything_and_keeps_itself(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text(
+        dedent(
+            """
+            from persistasaurus import Flow, flow, gather, step, wait_for
+            from persistasaurus.actors.testing import World
+
+            class Stubborn(Flow):
+                @step
+                def a(self) -> None: ...
+
+                @flow
+                async def go(self) -> None:
+                    async def for_ever() -> None:
+                        while True:
+                            try:
+                                await self.a()
+                                await wait_for("never")
+                            except:
+                                pass
+
+                    self.kept = for_ever()
+                    await gather(self.kept, for_ever())
+
+            world = World()
+            world.start(Stubborn.go)
+            world.close()
+            """
+        )
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-P", tmp_path / "stubborn.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_slots_and_dataclasses_can_be_flows() -> None:
