@@ -333,12 +333,16 @@ def test_a_process_ends_although_a_dropped_flow_catches_everything_and_keeps_its
     (tmp_path / "stubborn.py").write_text(
         dedent(
             """
-            from persistasaurus import Flow, flow, gather, step, wait_for
-            from persistasaurus.actors.testing import World
+            from threading import Semaphore
+
+            from persistasaurus import Flow, FlowSystem, flow, gather, step, wait_for
+
+            begun = Semaphore(0)
 
             class Stubborn(Flow):
                 @step
-                def a(self) -> None: ...
+                def a(self) -> None:
+                    begun.release()
 
                 @flow
                 async def go(self) -> None:
@@ -353,15 +357,17 @@ def test_a_process_ends_although_a_dropped_flow_catches_everything_and_keeps_its
                     self.kept = for_ever()
                     await gather(self.kept, for_ever())
 
-            world = World()
-            world.start(Stubborn.go)
-            world.close()
+            with FlowSystem("flows.db", flows=[Stubborn]) as system:
+                system.start(Stubborn.go)
+                assert begun.acquire(timeout=60)
+                assert begun.acquire(timeout=60)
             """
         )
     )
 
     ended = subprocess.run(
-        [sys.executable, "-P", tmp_path / "stubborn.py"],
+        [sys.executable, "-P", "stubborn.py"],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
