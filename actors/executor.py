@@ -25,6 +25,7 @@ from .steps_task import (
     RunningStep,
     StepCrashed,
     StepDone,
+    StepLost,
     StepOutcome,
     StepTask,
     StepTimeout,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from .seam import Seam
     from .steps_crew import Runner
+    from .steps_task import BlockingStep
+    from .watchdog import WatchdogRules
 
 __all__ = [
     "RemoteStepError",
@@ -43,6 +46,7 @@ __all__ = [
     "StepCrashed",
     "StepDone",
     "StepExecutor",
+    "StepLost",
     "StepOutcome",
     "StepTask",
     "StepTimeout",
@@ -63,11 +67,17 @@ class StepExecutor:
     are never more than `max_threads` threads, and `max_processes` processes (None: as many as processors);
     the loop takes all. Threads that are lost to a step that hangs do not count, up to a bound, nor do those
     that wait for a future of ours. A thread ends when idle for `idle_s`. What the machine cannot give just
-    now is waited for.
+    now is waited for. `patience` says when something is done about a step that blocks the loop.
     """
 
     def __init__(
-        self, seam: Seam, *, max_threads: int = 64, max_processes: int | None = None, idle_s: float = 30.0
+        self,
+        seam: Seam,
+        *,
+        max_threads: int = 64,
+        max_processes: int | None = None,
+        idle_s: float = 30.0,
+        patience: WatchdogRules | None = None,
     ) -> None:
         self._clock = seam.clock
         self._runs = Runs(seam.clock, seam.alarms)
@@ -79,7 +89,7 @@ class StepExecutor:
         processes = max_processes or os.cpu_count() or 1
         rules = CrewRules(processes, _IDLE_PROCESS_S, 0.0, _START_PROCESS_S)
         self._processes = Crew(f"{name}-process", seam, self._runs, self._process_runner, rules)
-        self._loop = Loop(f"{name}-loop", seam, self._runs)
+        self._loop = Loop(f"{name}-loop", seam, self._runs, patience)
         self._start_process = seam.start_process
         self._no_process = Shortage("start a process for isolated steps")
 
@@ -97,6 +107,16 @@ class StepExecutor:
     def leaked(self) -> int:
         """How many steps were given up and still run: threads cannot be stopped, tasks may refuse."""
         return self._threads.lost + self._loop.lost
+
+    @property
+    def lost_threads(self) -> int:
+        """How many threads are held by steps that were given up, or by one that blocks all async steps."""
+        return self._threads.lost + self._loop.lost_threads
+
+    @property
+    def blocking(self) -> BlockingStep | None:
+        """What has blocked the loop of async steps for so long that it was reported, and still does."""
+        return self._loop.blocking
 
     def submit(self, task: StepTask, done: StepDone) -> None:
         """Run `task` and report its outcome to `done`, once. Never waits for anything to run.

@@ -425,6 +425,10 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             return f"{self.in_hand.query!r} of flow {self.flow_id!r}"
         return f"Flow {self.flow_id!r}"
 
+    def blamed(self) -> tuple[str, str]:
+        """Tell whose code it is that runs here: the flow, and its query when it is one's."""
+        return self.flow_id, self.in_hand.query.name if isinstance(self.in_hand, requests.Ask) else ""
+
     def abandon(self) -> None:
         """Have no more of this actor, which is held by somebody's code. From another thread."""
         self.actor_stopped.set()

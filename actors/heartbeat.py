@@ -1,11 +1,13 @@
-"""The heartbeat: notes that the process lives, for as long as steps run.
+"""The heartbeat: notes that the process lives, for as long as steps run, and what keeps it from its work.
 
-Should it die, the next one can tell how long each of them had run.
+Should it die, the next one can tell how long each step had run. And others can tell what blocks.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from ..store.blackbox import Present
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +21,16 @@ _BEAT_S = 0.25
 
 
 class Heartbeat:
-    """Beats from `wake` on, until nothing runs any more."""
+    """Beats from `wake` on, until nothing runs any more, and nothing is in the way."""
 
-    def __init__(self, seam: Seam, box: BlackBox, is_needed: Callable[[], object]) -> None:
+    def __init__(
+        self, seam: Seam, box: BlackBox, is_needed: Callable[[], object], present: Callable[[], Present]
+    ) -> None:
         self._seam = seam
         self._box = box
         self._is_needed = is_needed
+        self._present = present
+        self._noted = Present()
         self._is_awake = False
 
     def wake(self) -> None:
@@ -41,7 +47,11 @@ class Heartbeat:
 
     def _beat(self) -> None:
         self._box.beat(self._seam.clock.now())
-        if self._is_needed():
+        present = self._present()
+        if present != self._noted:
+            self._noted = present
+            self._box.note(present)
+        if self._is_needed() or present != Present():
             self._beat_later()
         else:
             self._is_awake = False

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ..flows import events
     from .flow_actor import FlowActor
     from .futures import Reply
-    from .watchdog import Held
+    from .stacks import Held
 
 
 class Ring(NamedTuple):

@@ -28,3 +28,5 @@ class SystemStatistics(msgspec.Struct, frozen=True):
     """Steps that wait for a thread or a process, or for earlier runs that hang."""
     blocked_steps: int = 0
     """`def` steps that wait for another flow, or for the store. They do not count as `step_threads`."""
+    lost_threads: int = 0
+    """Threads held by code that was given up: of steps, of flows that are parked for it, of blocked loops."""

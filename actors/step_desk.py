@@ -17,11 +17,12 @@ from ..flows.ancestry import ancestry_of
 from ..flows.errors import PayloadError, PersistasaurusError, SystemClosed
 from ..flows.events import Failure
 from ..flows.failure import line_of
-from ..flows.messages import Reconciled, ReconcileFailed, StepErrored, StepSucceeded
+from ..flows.messages import Reconciled, ReconcileFailed, StepErrored, StepLost, StepSucceeded
 from ..flows.step import Done, StepContext
 from ..flows.step import enter as enter_step
 from ..flows.step import leave as leave_step
 from ..flows.text import storable
+from . import steps_task
 from .executor import RemoteStepError, StepCrashed, StepTask
 from .seam import Lock
 
@@ -48,7 +49,7 @@ class StepReport(NamedTuple):
 
     flow_id: str
     attempt: Attempt
-    message: StepSucceeded | StepErrored | Reconciled | ReconcileFailed
+    message: StepSucceeded | StepErrored | StepLost | Reconciled | ReconcileFailed
 
 
 class _Key(NamedTuple):
@@ -217,8 +218,10 @@ def _without_value(report: StepReport) -> StepReport:
     return report._replace(message=replace(message, value=None)) if type(message) is StepSucceeded else report
 
 
-def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored:
+def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored | StepLost:
     error = outcome.error
+    if isinstance(error, steps_task.StepLost):
+        return StepLost(run.number, attempt)
     if error is not None:
         return StepErrored(run.number, attempt, _failure(outcome), None, _is_final(run, error))
     if run.step.isolated:

@@ -16,7 +16,10 @@ __all__ = ["end_child"]
 
 
 def end_child(error: BaseException | None) -> NoReturn:
-    """End this process as a program of its own would have ended, with what the step has raised in it."""
+    """End this process as a program of its own would have ended, with what the step has raised in it.
+
+    `StopIteration` is how a coroutine returns.
+    """
     code = _code_of(error)
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):
@@ -25,7 +28,11 @@ def end_child(error: BaseException | None) -> NoReturn:
 
 
 def _code_of(error: BaseException | None) -> int:
-    if error is None or (isinstance(error, SystemExit) and error.code is None):
+    if (
+        error is None
+        or isinstance(error, StopIteration)
+        or (isinstance(error, SystemExit) and error.code is None)
+    ):
         return 0
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code & 0xFF

@@ -2,6 +2,7 @@
 
 StepTimeout       the step ran longer than it may; what it still does is discarded
 StepCrashed       the thread or process of the step died; only this run of it is lost
+StepLost          nothing will come of the run, which is none of its fault; how far it had come is unknown
 RemoteStepError   the step raised in another process; the exception itself stayed there
 NotBegun          there is nothing to run the step with just now; it waits, and has not begun
 """
@@ -11,18 +12,23 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from ..flows.errors import PersistasaurusError
 
+if TYPE_CHECKING:
+    from .stacks import Held
+
 __all__ = [
+    "BlockingStep",
     "NotBegun",
     "RemoteStepError",
     "RunningStep",
     "StepCrashed",
     "StepDone",
+    "StepLost",
     "StepMode",
     "StepOutcome",
     "StepTask",
@@ -59,6 +65,10 @@ class StepTimeout(PersistasaurusError, TimeoutError):
 
 class StepCrashed(PersistasaurusError):
     """Whatever ran the step died under it; how far the step had come is unknown."""
+
+
+class StepLost(PersistasaurusError):
+    """What the step ran on is held by another one, and was given up; how far the step had come is unknown."""
 
 
 class NotBegun(Exception):
@@ -136,6 +146,18 @@ class RunningStep(msgspec.Struct, frozen=True):
     key: Hashable
     name: str
     since: float
+
+
+class BlockingStep(NamedTuple):
+    """A step that blocks the loop of all async steps; `since` is in microseconds since the epoch, UTC.
+
+    Which of them it is, or where, cannot be told of each: then `key`, or `place`, is None.
+    """
+
+    key: Hashable | None
+    name: str
+    place: Held | None
+    since: int
 
 
 StepDone: TypeAlias = Callable[[StepTask, StepOutcome], None]

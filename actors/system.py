@@ -17,7 +17,7 @@ from ..flows.request import is_in_flow
 from ..flows.settings import check_count, check_type
 from ..flows.step import is_in_step
 from ..store import Durability, SqliteStore, StoreError, StreamState
-from ..store.blackbox import BlackBox, suspicions_after
+from ..store.blackbox import BlackBox, Blocking, Present, blackbox_of, suspicions_after
 from ..store.spool import Spool
 from . import requests
 from .commits import Commits
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ..store import EventStore, Header
     from .dispatcher import DeadLetterCallback, Scheduler
     from .pooled import PooledActor
-    from .watchdog import Held
+    from .stacks import Held
 
 __all__ = ["FlowSystem"]
 
@@ -149,7 +149,7 @@ class FlowSystem:
             self._box = self._black_box(registry) if blackbox is None else blackbox
             self.seam.alarms.start()
             self._executor = executor or StepExecutor(
-                self.seam, max_threads=step_threads, max_processes=step_processes
+                self.seam, max_threads=step_threads, max_processes=step_processes, patience=patience
             )
             self._desk = StepDesk(self._executor, limits.payload, self.ring)
             self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
@@ -206,7 +206,10 @@ class FlowSystem:
                 home, recovery, desk, self.seam, moments, self._arm, report, tenancy, said, self._box, heart
             )
 
-        heart = Heartbeat(self.seam, self._box, self._executor.running) if self._box.is_real else None
+        heart = None
+        if self._box.is_real:
+            heart = Heartbeat(self.seam, self._box, self._executor.running, self._present)
+            self._watchdog.on_report = heart.wake
         self.supervisor = Supervisor.start_on(
             self._control, self.seam, self._working, around, rules, is_held_back=True
         )
@@ -232,7 +235,7 @@ class FlowSystem:
         if path is None:
             return BlackBox()
         try:
-            return BlackBox(path.with_name(f"{path.name}.blackbox"), registry.fingerprint())
+            return BlackBox(blackbox_of(path), registry.fingerprint())
         except OSError as error:
             logger.warning("Nobody will know what ran when this process dies: %s", error)
             return BlackBox()
@@ -455,6 +458,7 @@ class FlowSystem:
             leaked_steps=self._executor.leaked,
             queued_steps=self._executor.queued,
             blocked_steps=self._executor.blocked,
+            lost_threads=self._lost_threads,
             is_writable=self._is_writable,
         )
 
@@ -502,6 +506,22 @@ class FlowSystem:
         return isinstance(actor, FlowActor) and tell(
             self.supervisor, requests.Blocked(actor.flow_id, actor.incarnation, actor, held)
         )
+
+    def _present(self) -> Present:
+        """Tell what keeps this process from its work, for others to read."""
+        blocking: list[Blocking] = []
+        for actor, held, since in self._watchdog.blocking():
+            stream, what = actor.blamed() if isinstance(actor, FlowActor) else ("", actor.described())
+            blocking.append(Blocking(stream, what, f"{held.line} in {held.function}()", since))
+        step = self._executor.blocking
+        if step is not None:
+            place = "" if step.place is None else f"{step.place.line} in {step.place.function}()"
+            blocking.append(Blocking(getattr(step.key, "flow_id", ""), step.name, place, step.since))
+        return Present(tuple(blocking), self._lost_threads)
+
+    @property
+    def _lost_threads(self) -> int:
+        return self._executor.lost_threads + self._watchdog.lost
 
     def _undelivered(self, recipient: str, message: Any) -> None:
         """Take back what an actor was told that had just ended."""

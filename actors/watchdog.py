@@ -18,15 +18,10 @@ that gets no processor is found in the engine's own code now and then, and neith
 from __future__ import annotations
 
 import logging
-import sys
-import sysconfig
-import traceback
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import pykka
-
-from .seam import Lock, current_thread_id
-from .steps_task import is_of_the_engine
+from .seam import MICROSECONDS, Lock, current_thread_id
+from .stacks import held_at, is_debugged, split, stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +29,9 @@ if TYPE_CHECKING:
 
     from .pooled import PooledActor
     from .seam import Seam
+    from .stacks import Held
 
-__all__ = ["Held", "Host", "Post", "Watchdog", "WatchdogRules"]
+__all__ = ["Host", "Post", "Watchdog", "WatchdogRules"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -43,8 +39,6 @@ _LOOK_S = 0.25
 # A look that comes later than that was kept from it by what may also have kept the work: nobody is to blame.
 _LATE_S = 1.5 * _LOOK_S
 _AGAIN = 10.0
-_FRAMES_MAX = 30
-_DEBUGGERS = frozenset(("bdb", "pdb", "ipdb", "pydevd", "_pydevd_bundle", "debugpy", "pudb"))
 
 
 class WatchdogRules(NamedTuple):
@@ -52,14 +46,6 @@ class WatchdogRules(NamedTuple):
 
     report_s: float = 1.0
     give_up_s: float = 5.0
-
-
-class Held(NamedTuple):
-    """The place in somebody's code at which a thread is held."""
-
-    line: str
-    function: str
-    stack: str
 
 
 class Host(Protocol):
@@ -86,6 +72,8 @@ class Post:
         "anchor",
         "blamed_s",
         "has_stand_in",
+        "held",
+        "held_since",
         "host",
         "is_given_up",
         "is_lost",
@@ -114,6 +102,9 @@ class Post:
         self.progress = progress
         self.same_s = self.blamed_s = self.reported_at_s = 0.0
         self.anchor: FrameType | None = None
+        self.held: Held | None = None
+        """Where it is held, when that has been reported; and since when, in microseconds since the epoch."""
+        self.held_since = 0
         self.is_given_up = False
 
 
@@ -130,11 +121,23 @@ class Watchdog:
         self._alarms = seam.alarms
         self._rules = rules
         self._on_held = on_held
+        self.on_report: Callable[[], None] = lambda: None
+        """Called when something has been reported, on the thread of the alarms."""
         self._posts: dict[Post, None] = {}
         self._awake = Lock()
         self._looked_at = 0.0
         self._is_closed = False
         self.is_asleep = True
+
+    @property
+    def lost(self) -> int:
+        """How many threads do work that was given up."""
+        return sum(post.is_lost for post in list(self._posts))
+
+    def blocking(self) -> list[tuple[PooledActor, Held, int]]:
+        """Tell what work was reported, and still goes on: where, and since when."""
+        found = [(post.work, post.held, post.held_since) for post in list(self._posts) if not post.is_lost]
+        return [(work, held, since) for work, held, since in found if work is not None and held is not None]
 
     def add(self, post: Post) -> None:
         """Watch a post from now on."""
@@ -210,11 +213,14 @@ class Watchdog:
         due = max(first, post.reported_at_s) * _AGAIN if post.reported_at_s else 0.0 if is_last else first
         if post.same_s >= due:
             post.reported_at_s = post.same_s
-            _report(work, _held(inward), post.same_s)
+            post.held_since = self._clock.now() - int(post.same_s * MICROSECONDS)
+            post.held = held_at(inward)
+            _report(work, post.held, post.same_s)
+            self.on_report()
         is_due = post.blamed_s >= self._rules.give_up_s and not post.is_given_up
-        if is_due and not _is_debugged(inward):
+        if is_due and not is_debugged(inward):
             post.is_given_up = True
-            if self._on_held(work, _held(inward)):
+            if self._on_held(work, held_at(inward)):
                 post.host.lose(post)
 
 
@@ -253,40 +259,11 @@ def watches(run_slice: Any) -> Any:
     return run_slice
 
 
-_LIBRARY = sysconfig.get_path("stdlib")
-_PYKKA = pykka.__file__.rpartition("/")[0]
-
-
 def _caller(thread: int, work: PooledActor) -> tuple[FrameType, list[FrameType]] | None:
     """Return the frame of ours that has called somebody's code, and the frames from there inward."""
-    inward: list[FrameType] = []
-    frame = sys._current_frames().get(thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - documented
-    while frame is not None and not (frame.f_code is _slice and frame.f_locals.get("self") is work):
-        inward.append(frame)
-        frame = frame.f_back
-    if frame is None:
-        return None
-    anchor = frame
-    while inward:
-        file = inward[-1].f_code.co_filename
-        if is_of_the_engine(file) or file.startswith(_PYKKA):
-            anchor = inward.pop()
-        elif file.startswith(("<", _LIBRARY)) and "-packages" not in file:
-            inward.pop()  # called by the engine, and on its way to somebody's code at most
-        else:
-            return anchor, inward[::-1]
+    frames = stack_of(thread)
+    for number, frame in enumerate(frames):
+        if frame.f_code is _slice and frame.f_locals.get("self") is work:
+            ours, inward = split(frames[number:])
+            return (ours[-1], inward) if inward else None
     return None
-
-
-def _held(inward: list[FrameType]) -> Held:
-    frame = inward[0]
-    name = frame.f_code.co_filename.rpartition("/")[2]
-    frames = ((f, f.f_lineno) for f in inward[:_FRAMES_MAX])
-    stack = "".join(traceback.StackSummary.extract(iter(frames)).format())
-    return Held(f"{name}:{frame.f_lineno}", frame.f_code.co_name, stack)
-
-
-def _is_debugged(inward: list[FrameType]) -> bool:
-    """Tell whether a person has stopped it, to look at it."""
-    modules = (str(frame.f_globals.get("__name__", "")) for frame in inward)
-    return any(module.partition(".")[0] in _DEBUGGERS for module in modules)

@@ -70,8 +70,8 @@ def judge(
     if not is_reconciled and run.step.on_crash == "park":
         return events.Parked(
             "in_doubt",
-            f"the process died during step {run.number} {run.step.name!r}, and it is not known whether"
-            " its effect has happened. Find out; handle.retry() runs the step again",
+            f"step {run.number} {run.step.name!r} was interrupted: its process died, or did not wait for it."
+            " It is not known whether its effect has happened. Find out; handle.retry() runs the step again",
         )
     return Verdict.RUN_ALONE if deaths >= _SUSPICIOUS else Verdict.RUN
 

@@ -80,7 +80,7 @@ class StepAttempted(Event, tag="step_attempted", frozen=True):
 
 
 class StepInterrupted(Event, tag="step_interrupted", frozen=True):
-    """An orderly shutdown did not wait for the step: it is in doubt, but has not killed the process.
+    """The step was not waited for, as by an orderly shutdown: it is in doubt, but has not killed the process.
 
     If it had not `begun`, it is not in doubt either.
     """

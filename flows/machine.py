@@ -219,12 +219,14 @@ class FlowMachine:
         self._dispatch(message, moment)
         return self._end()
 
-    def _dispatch(self, message: Message, moment: Moment) -> None:  # noqa: C901 - one line a message
+    def _dispatch(self, message: Message, moment: Moment) -> None:  # noqa: C901, PLR0912 - one line a message
         match message:
             case messages.StepSucceeded():
                 self._step_succeeded(message)
             case messages.StepErrored():
                 self._step_errored(message)
+            case messages.StepLost():
+                self._step_lost(message)
             case messages.SignalArrived():
                 self._signal_arrived(message)
             case messages.Tick():
@@ -392,6 +394,13 @@ class FlowMachine:
             self._reconcile_failed(messages.ReconcileFailed(message.step, failure_of(error)))
         else:
             self._record(events.StepCompleted(message.step, msgspec.Raw(message.data)), value)
+
+    def _step_lost(self, message: messages.StepLost) -> None:
+        """Decide about an attempt as after a death of the process, of which this one is innocent."""
+        if self.is_running(message.step, message.attempt):
+            self._execution.steps[message.step].is_live = False
+            self._record(events.StepInterrupted(message.step))
+            self._settle()
 
     def _reconcile_failed(self, message: messages.ReconcileFailed) -> None:
         execution = self._execution

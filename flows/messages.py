@@ -53,6 +53,13 @@ class StepErrored(msgspec.Struct, frozen=True):
     is_final: bool = False
 
 
+class StepLost(msgspec.Struct, frozen=True, gc=False):
+    """An attempt will have no outcome, though the process lives on: nobody knows how far it has come."""
+
+    step: int
+    attempt: int
+
+
 class Turn(msgspec.Struct, frozen=True):
     """A step that is suspected of killing the process may run now: no other suspect does."""
 
@@ -113,6 +120,7 @@ Message: TypeAlias = (
     Start
     | StepSucceeded
     | StepErrored
+    | StepLost
     | Turn
     | Reconciled
     | ReconcileFailed

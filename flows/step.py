@@ -429,8 +429,8 @@ def step(function: Any = None, /, **options: Any) -> Any:
             `retry`, a `Retry` policy (default: none, the first failure is final);
             `timeout` of one attempt (a thread cannot be killed: its late result is discarded);
             `isolated=True`, to run in a process that can be killed;
-            `on_crash`, what to do when the process died during the step: `"retry"` it (at least once)
-            or `"park"` the flow (at most once);
+            `on_crash`, what to do when the process died during the step, or did not wait for it: `"retry"` it
+            (at least once) or `"park"` the flow (at most once);
             `reconcile`, a function of the same arguments that finds out instead, and returns
             `Done(result)` if the effect has happened and None if the step is to run again.
 

@@ -5,6 +5,8 @@ back at each start, and nobody could tell which flow it was. So whoever runs som
 into a slot, and takes it away again. The file is mapped into memory and never synced: a write costs about a
 microsecond and survives the process, though not the machine. After a power cut nobody's code is to blame.
 
+Other processes may read in it, while this one lives, what keeps it from its work: `present_in`.
+
 It also says whether the process was told to end: a signal leaves a mark (`faulthandler` writes it from
 within the handler of signals, also while Python is held up, and then the signal does what it would have
 done), and so do the end of the interpreter and an orderly close. All of it is a hint, which decides who is
@@ -29,7 +31,16 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["BlackBox", "Past", "Suspicion", "suspicions_after"]
+__all__ = [
+    "BlackBox",
+    "Blocking",
+    "Past",
+    "Present",
+    "Suspicion",
+    "blackbox_of",
+    "present_in",
+    "suspicions_after",
+]
 
 _MAGIC: Final = b"psblack1"
 _HEAD: Final = struct.Struct("<8s36s32sqB3xI")
@@ -37,6 +48,7 @@ _BEAT: Final = struct.Struct("<q")
 _BEAT_AT: Final = 76
 _ENDED_AT: Final = 84
 _SUSPICIONS_AT: Final = 256
+_PRESENT_AT: Final = 48 * 1024
 _SLOTS_AT: Final = 64 * 1024
 _SLOT: Final = 1024
 _SLOTS: Final = 128
@@ -52,6 +64,26 @@ class Suspicion(msgspec.Struct, frozen=True, array_like=True):
 
     deaths: int
     version: int
+
+
+class Blocking(msgspec.Struct, frozen=True, array_like=True):
+    """Code that holds a thread of the engine: of which stream, where it is, and since when.
+
+    `what`: a step or a query by name; nothing when it is the flow's own code. `since` is in microseconds
+    since the epoch, UTC.
+    """
+
+    stream: str
+    what: str
+    place: str
+    since: int
+
+
+class Present(msgspec.Struct, frozen=True, array_like=True):
+    """What keeps a process from its work: code that blocks, and threads lost to code that was given up."""
+
+    blocking: tuple[Blocking, ...] = ()
+    lost_threads: int = 0
 
 
 class Past(NamedTuple):
@@ -142,10 +174,23 @@ class BlackBox:
     def suspect(self, suspicions: Mapping[str, Suspicion]) -> None:
         """Note who is suspected, for the process after this one."""
         data = msgspec.json.encode(suspicions)
-        if len(data) <= _SLOTS_AT - _SUSPICIONS_AT:
+        if len(data) <= _PRESENT_AT - _SUSPICIONS_AT:
             with contextlib.suppress(ValueError):
                 self._map[_SUSPICIONS_AT : _SUSPICIONS_AT + len(data)] = data
                 self._map[_ENDED_AT + 4 : _ENDED_AT + 8] = len(data).to_bytes(4, "little")
+
+    def note(self, present: Present) -> None:
+        """Note what other processes shall read; of much that blocks as many as there is room for."""
+        room = _SLOTS_AT - _PRESENT_AT - _LENGTH.size
+        data = msgspec.json.encode(present)
+        while len(data) > room:
+            present = Present(present.blocking[: len(present.blocking) // 2], present.lost_threads)
+            data = msgspec.json.encode(present)
+        with contextlib.suppress(ValueError):
+            # Whoever reads meanwhile finds nothing, rather than half of it.
+            self._map[_PRESENT_AT : _PRESENT_AT + 2] = _FREE
+            self._map[_PRESENT_AT + 2 : _PRESENT_AT + 2 + len(data)] = data
+            self._map[_PRESENT_AT : _PRESENT_AT + 2] = _LENGTH.pack(len(data))
 
     def end(self) -> None:
         """Note that the process ends in good order: nothing that still runs is to blame."""
@@ -225,6 +270,27 @@ def _past_in(data: bytes, code: bytes) -> Past:
 def _name_in(data: bytes, slot: int) -> str:
     (length,) = _LENGTH.unpack_from(data, slot)
     return data[slot + 2 : slot + 2 + min(length, _SLOT - 2)].decode(errors="replace")
+
+
+def blackbox_of(store: Path) -> Path:
+    """Return where the black box of a store is."""
+    return store.with_name(f"{store.name}.blackbox")
+
+
+def present_in(store: Path) -> Present:
+    """Read what the process that has a store open says of itself; nothing, if it says nothing."""
+    try:
+        with blackbox_of(store.resolve()).open("rb") as file:
+            data = file.read(_SLOTS_AT)
+    except OSError:
+        return Present()
+    if len(data) < _SLOTS_AT or not data.startswith(_MAGIC):
+        return Present()
+    (length,) = _LENGTH.unpack_from(data, _PRESENT_AT)
+    try:
+        return msgspec.json.decode(data[_PRESENT_AT + 2 :][:length] or b"[]", type=Present)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Present()
 
 
 def suspicions_after(past: Past, version_of: Callable[[str], int | None]) -> dict[str, Suspicion]:

@@ -32,7 +32,8 @@ class SimulatedExecutor:
     `perform` is how a task's work is done; doubles put themselves there.
     """
 
-    leaked = queued = blocked = 0
+    leaked = queued = blocked = lost_threads = 0
+    blocking = None
 
     def __init__(self, schedule: Schedule, seam: Seam) -> None:
         self._schedule = schedule

@@ -10,19 +10,24 @@ from ...actors.handle import FlowEvent, from_microseconds
 from ...flows import events
 from ...flows.history import Recorded
 from ...store import QueryFailed, RecordCorrupt, StoreUnusable, Unreadable
+from ...store.blackbox import Present, present_in
 from .diagnosis import Case
 from .options import header_of, open_reader
 from .picture import picture_of
 from .times import instant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from ...store import InboxEntry, StoreReader
+    from ...store import Header, InboxEntry, StoreReader
 
-__all__ = ["case_of", "flow_events", "history_of", "opened_at"]
+__all__ = ["blocking_now", "case_of", "flow_events", "history_of", "opened_at", "reasons_of"]
 
 
+_PARKED = """
+SELECT flow_id, error FROM flows WHERE status = 'parked' AND flow_id IN (SELECT value FROM json_each(?))
+"""
 _DEAD = "SELECT key, name, reason FROM dead_letters WHERE flow_id = ? ORDER BY id"
 
 
@@ -49,7 +54,9 @@ def case_of(store: Path, flow_id: str, now: int) -> Case:
             r for r in history if not (isinstance(r.event, events.SignalReceived) and r.event.key in dead)
         ]
         picture = picture_of(taken)
-        return Case(header, picture, inbox, opened_at(reader), now, str(store), [*dead.values()], damage)
+        blocking = [one for one in blocking_now(reader, store).blocking if one.stream == flow_id]
+        since = opened_at(reader)
+        return Case(header, picture, inbox, since, now, str(store), [*dead.values()], damage, blocking)
 
 
 def _readable(reader: StoreReader, flow_id: str) -> tuple[list[Recorded], str]:
@@ -71,6 +78,23 @@ def opened_at(reader: StoreReader) -> int | None:
     if owner is None:
         return None
     return 0 if owner.since is None else instant(owner.since)
+
+
+def blocking_now(reader: StoreReader, store: Path) -> Present:
+    """Tell what keeps the process from its work that has the store open; nothing when none has."""
+    return Present() if reader.owner() is None else present_in(store)
+
+
+def reasons_of(reader: StoreReader, headers: Sequence[Header]) -> dict[str, str]:
+    """Tell why flows are parked: of those that are, and of which that can be read, by their names."""
+    parked = [header.stream for header in headers if header.status == "parked"]
+    if not parked:
+        return {}
+    try:
+        found = reader.query(_PARKED, (msgspec.json.encode(parked).decode(),))
+    except (StoreUnusable, QueryFailed):
+        return {}
+    return {flow_id: error.partition(":")[0] for flow_id, error in found if error}
 
 
 def history_of(reader: StoreReader, flow_id: str) -> list[Recorded]:

@@ -17,6 +17,7 @@ from ...actors.postbox import Postbox
 from ...actors.seam import SystemClock
 from ...store import StoreError, StoreReader
 from ...store.location import filesystem_of
+from .casebook import blocking_now
 from .proposal import proposed
 from .sizes import counted, size
 from .times import ago, duration, instant
@@ -43,6 +44,7 @@ _ADDITIONS_SHOWN = 5
 _SHOWN = 5
 _LATE_US = 10_000_000
 _PARKED = "SELECT count(*) FROM flows WHERE status = 'parked'"
+_BLOCKED = "SELECT flow_id FROM flows WHERE status = 'parked' AND error LIKE 'blocking:%' LIMIT ?"
 _DEAD = "SELECT count(*) FROM dead_letters"
 
 
@@ -183,7 +185,7 @@ def _content(store: Path) -> Iterator[Check]:
         return
     with reader:
         yield Check("store", "ok", f"{store}, schema {reader.schema_version}")
-        for look in (_additions, _owner, _headers, _clock, _late, _parked, _dead, _requests):
+        for look in _LOOKS:
             try:
                 yield from look(reader, store)
             except StoreError as error:
@@ -255,6 +257,31 @@ def _late(reader: StoreReader, _: Path) -> Iterator[Check]:
         yield Check("timers", "warn", text, "is the engine overloaded, or the disk full? Its log says more")
 
 
+def _blocking(reader: StoreReader, store: Path) -> Iterator[Check]:
+    found, now = blocking_now(reader, store).blocking, SystemClock().now()
+    if not found:
+        yield Check("blocking", "ok", "no code holds a thread of the engine")
+    for one in found[:_SHOWN]:
+        what = f"{one.what!r} of {one.stream}" if one.what and one.stream else one.what or one.stream
+        place = f", at {one.place}" if one.place else ""
+        text = f"{what or 'a callback'} holds a thread of the engine, {text_since(one.since, now)}{place}"
+        todo = "put what takes time, or waits, into a `def` step; the engine's log has the stack"
+        yield Check("blocking", "warn", text, todo)
+
+
+def _threads(reader: StoreReader, store: Path) -> Iterator[Check]:
+    lost = blocking_now(reader, store).lost_threads
+    todo = "code that was given up and runs still holds them until it ends, or the engine is restarted"
+    yield _none("lost threads", lost, todo)
+
+
+def _blocked(reader: StoreReader, store: Path) -> Iterator[Check]:
+    found = [str(flow_id) for (flow_id,) in reader.query(_BLOCKED, (_SHOWN + 1,))]
+    if found:
+        some = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+        yield Check("parked: blocking", "warn", some, proposed("explain", found[0], store=store))
+
+
 def _parked(reader: StoreReader, store: Path) -> Iterator[Check]:
     yield _none("parked flows", _count(reader, _PARKED), proposed("list", store=store, status="parked"))
 
@@ -280,3 +307,18 @@ def _count(reader: StoreReader, statement: str) -> int:
 
 def _none(name: str, count: int, todo: str) -> Check:
     return Check(name, "warn", str(count), todo) if count else Check(name, "ok", "none")
+
+
+_LOOKS = (
+    _additions,
+    _owner,
+    _headers,
+    _clock,
+    _late,
+    _blocking,
+    _threads,
+    _parked,
+    _blocked,
+    _dead,
+    _requests,
+)

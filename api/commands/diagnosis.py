@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ...flows.events import Parked
     from ...store import Header, InboxEntry
+    from ...store.blackbox import Blocking
     from .picture import Picture, StepPicture, WaitPicture
 
 __all__ = ["Case", "Finding", "diagnose"]
@@ -70,7 +71,7 @@ class Case:
     `engine_since` says when the process opened the store that has it open now, if one has; `store` is how
     the store's path is written in the commands that are proposed. `dead` are the names of the flow's signals
     that are among the dead letters, each with the reason. `damage` says what of the flow cannot be read; the
-    picture is then of what happened before that.
+    picture is then of what happened before that. `blocking` is what of the flow holds a thread just now.
     """
 
     header: Header
@@ -81,6 +82,7 @@ class Case:
     store: str
     dead: Sequence[tuple[str, str]] = ()
     damage: str = ""
+    blocking: Sequence[Blocking] = ()
 
     def command(self, verb: str, *words: str, **options: str) -> str:
         """Return a command line for this flow."""
@@ -91,7 +93,7 @@ def diagnose(case: Case) -> list[Finding]:
     """Say how a flow stands, the most important first."""
     if case.header.state.is_over:
         return [*_damaged(case), *_end(case), *_unread(case), *_early(case), *_dead(case)]
-    found = [*_damaged(case), *_engine(case), *_parked(case), *_paused(case)]
+    found = [*_damaged(case), *_engine(case), *_blocking(case), *_parked(case), *_paused(case)]
     doing = [*_steps(case), *_sleeps(case), *_waits(case)]
     letters = [*_unread(case), *_early(case), *_dead(case)]
     if not doing and case.picture.parked is None and not case.damage:
@@ -141,6 +143,19 @@ def _engine(case: Case) -> Iterator[Finding]:
             text="No process has the store open, so nothing in it runs.",
             todo="Start the program that runs these flows, or:",
             command=proposed("run", "MODULE", store=case.store),
+        )
+
+
+def _blocking(case: Case) -> Iterator[Finding]:
+    for one in case.blocking:
+        whose = f"{one.what!r}" if one.what else "Its code"
+        yield Finding(
+            kind="blocking",
+            text=f"{whose} holds a thread of the engine, {since(one.since, case.now)}.",
+            todo="Put what takes time, or waits, into a `def` step. The log has the stack.",
+            since=utc(one.since),
+            line=one.place,
+            name=one.what,
         )
 
 
@@ -210,7 +225,7 @@ def _step_text(case: Case, step: StepPicture) -> tuple[str, str]:
         return "retrying", f"has failed {times}, and is tried again {_due(case, step.due)}. Last: {last}"
     begun = step.attempted_at or step.begun_at
     if step.state is State.INTERRUPTED:
-        return "interrupted", f"was interrupted when its engine closed, in attempt {step.attempts}."
+        return "interrupted", f"was interrupted by its engine, in attempt {step.attempts}."
     is_in_doubt = step.state is State.IN_DOUBT
     if case.engine_since is not None and begun >= case.engine_since and not is_in_doubt:
         return "running", f"runs {since(begun, case.now)}, in attempt {step.attempts}."

@@ -35,7 +35,8 @@ _NOTHING = msgspec.Raw(b"null")
 class FlowDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """A flow, as its header says. `version` counts its events; `wake_at`: when it has something to do.
 
-    `damage`: what of it cannot be read, if there is anything.
+    `damage`: what of it cannot be read, if there is anything. `reason`: why it is parked. `blocking`: where
+    code of it holds a thread of the engine just now.
     """
 
     flow_id: str
@@ -46,6 +47,8 @@ class FlowDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     updated_at: datetime
     wake_at: datetime | None
     damage: str = ""
+    reason: str = ""
+    blocking: str = ""
 
 
 class StepDocument(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ class UnreadableDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     position: int | None = None
 
 
-def flow_document(header: Header) -> FlowDocument:
+def flow_document(header: Header, reason: str = "", blocking: str = "") -> FlowDocument:
     """Tell of a flow."""
     return FlowDocument(
         header.stream,
@@ -95,6 +98,8 @@ def flow_document(header: Header) -> FlowDocument:
         utc(header.updated_at),
         None if header.wake_at is None else utc(header.wake_at),
         header.damage or "",
+        reason,
+        blocking,
     )
 
 

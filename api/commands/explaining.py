@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
-_ALARMING = {"failed", "parked", "no_engine", "suspect", "in_doubt", "retrying", "damaged"}
+_ALARMING = {"blocking", "failed", "parked", "no_engine", "suspect", "in_doubt", "retrying", "damaged"}
 
 
 class Explanation(msgspec.Struct, frozen=True):

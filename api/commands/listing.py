@@ -9,6 +9,7 @@ import click
 from ...actors.event_sourced import ACTOR_STATUS
 from ...actors.listing import STATUSES, flows_of
 from ...actors.seam import SystemClock
+from .casebook import blocking_now, reasons_of
 from .codes import DONE
 from .completion import complete_flows, complete_types
 from .documents import flow_document
@@ -78,17 +79,22 @@ def list_(  # noqa: PLR0913 - click gives them by name
     with open_reader(store) as reader:
         read = _newest if newest else flows_of
         found = read(reader, type=type_, status=status, after=after, limit=limit + 1)
-    shown, has_more = found[:limit], len(found) > limit
+        shown, has_more = found[:limit], len(found) > limit
+        reasons = reasons_of(reader, shown)
+        blocking = {one.stream: one.place for one in blocking_now(reader, store).blocking}
     if as_json:
         for header in shown:
-            screen.json(flow_document(header))
+            flow_id = header.stream
+            screen.json(flow_document(header, reasons.get(flow_id, ""), blocking.get(flow_id, "")))
         return DONE
     if shown:
         now = SystemClock().now()
-        screen.table(_COLUMNS, [_row(header, now) for header in shown])
+        screen.table(_COLUMNS, [_row(header, now, reasons.get(header.stream, "")) for header in shown])
     for header in shown:
         if header.damage is not None:
             screen.line(Cell(f"{header.stream} is damaged: {header.damage}", "bold red"))
+        if header.stream in blocking:
+            screen.line(Cell(f"{header.stream} blocks, at {blocking[header.stream]}", "bold red"))
     screen.flush()
     _tell_rest(shown, has_more=has_more)
     return DONE
@@ -110,11 +116,11 @@ def _newest(
     return [header for header in found if header is not None]
 
 
-def _row(header: Header, now: int) -> list[str | Cell]:
+def _row(header: Header, now: int, reason: str) -> list[str | Cell]:
     return [
         Cell(header.stream, "bold"),
         header.type,
-        styled(header.status),
+        styled(header.status, reason),
         str(header.version),
         ago(header.created_at, now),
         ago(header.updated_at, now),

@@ -60,9 +60,9 @@ def error_console() -> Console:
     return _Terminal(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
-def styled(status: str) -> Cell:
-    """Show a flow's status in its colour."""
-    return Cell(status, _STATUSES.get(status, ""))
+def styled(status: str, reason: str = "") -> Cell:
+    """Show a flow's status in its colour, and the reason for it if there is one."""
+    return Cell(f"{status} ({reason})" if reason else status, _STATUSES.get(status, ""))
 
 
 class Screen:

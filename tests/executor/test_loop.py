@@ -3,13 +3,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from typing import TYPE_CHECKING, Any
 
 import pytest
-from executor.doubles import Gate, MakeExecutor, Reports, Submit, step_threads
-
-if TYPE_CHECKING:
-    from persistasaurus.actors.seam import Seam
+from executor.doubles import Reports, Submit, step_threads
 
 
 def test_coroutines_run_on_one_loop_in_one_thread(submit: Submit, done: Reports) -> None:
@@ -107,34 +103,6 @@ def test_a_step_that_cancels_all_tasks_leaves_none_unreported(submit: Submit, do
 
     for key in keys[1:]:
         assert done.wait_for(key).error is not None
-
-
-def test_a_loop_that_is_blocked_is_reported_with_what_runs_on_it(
-    make_executor: MakeExecutor,
-    manual_seam: Seam,
-    submit: Submit,
-    gate: Gate,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    clock: Any = manual_seam.clock
-    executor = make_executor(manual_seam)
-
-    async def block() -> None:
-        gate.pass_through()
-
-    async def nothing() -> None:
-        return None
-
-    submit(block, mode="loop", name="computes", to=executor)
-    gate.wait_until_inside(1)
-    for _ in range(2):
-        submit(nothing, mode="loop", to=executor)
-    for _ in range(3):
-        clock.advance(10)
-
-    reports = [record.getMessage() for record in caplog.records if "has been blocked" in record.getMessage()]
-    assert reports
-    assert all("2 async steps wait" in report and "1 x 'computes'" in report for report in reports)
 
 
 def test_each_coroutine_has_a_context_of_its_own(submit: Submit, done: Reports) -> None:

@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from persistasaurus.store.blackbox import BlackBox, Past, Suspicion, suspicions_after
+from persistasaurus.store.blackbox import (
+    BlackBox,
+    Blocking,
+    Past,
+    Present,
+    Suspicion,
+    blackbox_of,
+    present_in,
+    suspicions_after,
+)
 
 CODE = b"the code"
 PROGRAM = """
@@ -149,3 +158,46 @@ def test_who_comes_no_further_from_death_to_death_is_suspected_more_each_time() 
     }
     assert suspicions_after(Past(running=("b",), suspicions=once), versions.get) == {"b": Suspicion(1, 9)}
     assert suspicions_after(Past(True, ("a",), None, once), versions.get) == once
+
+
+# ------------------------------------------------------------------------------------------ the present
+def blocking(number: int, size: int = 10) -> Blocking:
+    return Blocking(f"flow-{number}".ljust(size, "x"), "", "a.py:1 in main()", number)
+
+
+def test_what_keeps_a_process_from_its_work_can_be_read_while_it_lives(tmp_path: Path) -> None:
+    store = tmp_path / "flows.db"
+    assert present_in(store) == Present()
+    box = BlackBox(blackbox_of(store), CODE)
+    assert present_in(store) == Present()
+    for present in (Present((blocking(1), blocking(2)), 3), Present((blocking(2),), 1), Present()):
+        box.note(present)
+        assert present_in(store) == present
+    box.close()
+    box.note(Present((blocking(1),)))
+
+
+def test_it_says_nothing_of_suspicions_nor_of_who_runs(path: Path) -> None:
+    box = BlackBox(path, CODE)
+    box.begin("culprit")
+    box.suspect({"other": Suspicion(1, 2)})
+    box.note(Present((blocking(1),), 1))
+    box.close()
+    assert past(path) == Past(False, ("culprit",), None, {"other": Suspicion(1, 2)})
+
+
+def test_of_more_than_there_is_room_for_some_are_named(tmp_path: Path) -> None:
+    store = tmp_path / "flows.db"
+    box = BlackBox(blackbox_of(store), CODE)
+    box.note(Present(tuple(blocking(n, 1000) for n in range(100)), 7))
+    box.close()
+    found = present_in(store)
+    assert 5 < len(found.blocking) < 100
+    assert found.lost_threads == 7
+
+
+@pytest.mark.parametrize("rotten", [b"", b"no black box", b"psblack1".ljust(70_000, b"\xff")])
+def test_a_file_that_is_damaged_says_nothing_of_the_present(tmp_path: Path, rotten: bytes) -> None:
+    store = tmp_path / "flows.db"
+    blackbox_of(store).write_bytes(rotten)
+    assert present_in(store) == Present()

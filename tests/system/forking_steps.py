@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-from persistasaurus import Flow, FlowSystem, flow, step
+from persistasaurus import Flow, FlowSystem, flow, gather, step
 from system.doubles import DEAD_MAN_S
 
 
@@ -40,6 +42,55 @@ def fork_and(how: str) -> list[int]:
             how
         ]
     return [os.getpid(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+
+
+class ForksAndAwaits(Flow):
+    """An async step whose child awaits, in several ways, beside a step that takes note where it runs."""
+
+    child = 0
+
+    @flow(name="forks and awaits")
+    async def main(self, how: str, notes: str) -> int:
+        exit_code, _ = await gather(self.fork(how), self.note(notes))
+        return exit_code
+
+    @step(timeout=timedelta(seconds=DEAD_MAN_S))
+    async def fork(self, how: str) -> int:
+        await asyncio.sleep(0.05)  # the other one is at work by then
+        await {"itself": self._itself, "in a part": self._in_a_part, "in a callback": self._in_a_callback}[
+            how
+        ]()
+        _, status = await asyncio.to_thread(os.waitpid, ForksAndAwaits.child, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    async def _itself(self) -> None:
+        _fork()
+        await asyncio.sleep(0)
+
+    async def _in_a_part(self) -> None:
+        await asyncio.gather(self._itself(), asyncio.sleep(0))
+
+    async def _in_a_callback(self) -> None:
+        asyncio.get_running_loop().call_soon(_fork)
+        await asyncio.sleep(0.1)
+
+    @step(timeout=timedelta(seconds=DEAD_MAN_S))
+    async def note(self, notes: str) -> None:
+        for _ in range(200):
+            _take_note(Path(notes))
+            await asyncio.sleep(0.001)
+
+
+def _take_note(notes: Path) -> None:
+    with notes.open("a") as file:
+        print(os.getpid(), file=file)
+
+
+def _fork() -> None:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(DEAD_MAN_S))
+    ForksAndAwaits.child = child
 
 
 def isolated_step_of_a_daemon(path: str, answers: Any) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from persistasaurus import Flow, FlowSystem, SystemClosed, flow, step, wait_for
 from system.doubles import DEAD_MAN_S
-from system.forking_steps import Forks, isolated_step_of_a_daemon
+from system.forking_steps import Forks, ForksAndAwaits, isolated_step_of_a_daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,6 +140,18 @@ def test_a_child_that_a_step_forks_ends_with_the_step(tmp_path: Path, kind: str,
 
     assert exit_code == code
     assert (process == os.getpid()) == (kind != "isolated")
+
+
+@pytest.mark.parametrize(("how", "code"), [("itself", 1), ("in a part", 1), ("in a callback", 0)])
+def test_a_child_that_an_async_step_forks_runs_nothing_of_its_parents_loop(
+    tmp_path: Path, how: str, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "notes"
+    with FlowSystem(tmp_path / "flows.db", flows=[ForksAndAwaits]) as system:
+        assert system.run(ForksAndAwaits.main, how, str(notes)) == code
+
+    assert notes.read_text().split() == [str(os.getpid())] * 200
+    assert ("the loop is its parent's" in capfd.readouterr().err) == bool(code)
 
 
 def test_a_daemonic_child_of_multiprocessing_has_isolated_steps(tmp_path: Path) -> None:
