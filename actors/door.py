@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..flows.step import Step
     from ..store import Deliver, EventStore
 
-__all__ = ["Door", "checked_id", "outside_error"]
+__all__ = ["Door", "checked_id", "outside_error", "rejected"]
 
 _ID_LENGTH = 200
 _QUEUE_LIMIT = 100_000
@@ -171,7 +171,7 @@ class Door:
             if declared is not None and not (isinstance(signal, SignalType) and signal.step is declared):
                 declared.parameters.codec.decode(call.data)
         except PayloadError as error:
-            raise SignalRejected(f"{error}; nothing was written") from error
+            raise rejected(error) from error
         return call
 
     def _named(self, name: str, declared: Step[..., Any] | None, args: tuple[Any, ...]) -> SignalCall[Any]:
@@ -208,7 +208,7 @@ class Door:
         try:
             data = self._any_json(payload) if declared is None else self._declared_json(declared, payload)
         except PayloadError as error:
-            raise SignalRejected(f"{error}; nothing was written") from error
+            raise rejected(error) from error
         return SignalCall(name, data)
 
     def unknown_signal(self, flow_id: str, name: str) -> SignalNotFound | None:
@@ -230,6 +230,28 @@ class Door:
         except StoreError as error:
             raise outside_error(flow_id, error) from error
         return SignalNotFound(flow_id, name, definition.signal_names)
+
+    def misfit(self, flow_id: str, name: str, data: bytes) -> SignalRejected | bool:
+        """Return the error for a payload of a type that the flow's code never waits for.
+
+        True: only the flow itself can tell, by what it waits for now. False: nothing is wrong with it. The
+        types of a declared signal have been looked at before.
+        """
+        definition = self.registry.find(self._type_of(flow_id))
+        if definition is None or name in definition.signals:
+            return False
+        codecs = definition.awaited_as(name)
+        if codecs is None:
+            return True
+        reasons = [reason for codec in codecs if (reason := codec.refusal(data)) is not None]
+        if len(reasons) < len(codecs):
+            return bool(reasons)
+        try:
+            header = self._store.header(flow_id)
+        except StoreError as error:
+            raise outside_error(flow_id, error) from error
+        is_parked = header is None or header.status == "parked"
+        return False if is_parked else rejected(reasons[0])
 
     def _has_awaited(self, flow_id: str, name: str) -> bool:
         records = (r for r in self._store.read(flow_id) if r.kind == _AWAITED)
@@ -304,6 +326,11 @@ class Door:
         return header.type
 
 
+def rejected(reason: object) -> SignalRejected:
+    """Return the error for a signal that was refused before it was written."""
+    return SignalRejected(f"{reason}; nothing was written")
+
+
 def outside_error(flow_id: str, error: Exception) -> Exception:  # noqa: PLR0911 - one line an error
     """Turn an error of the store into what the caller is told."""
     match error:
@@ -312,11 +339,11 @@ def outside_error(flow_id: str, error: Exception) -> Exception:  # noqa: PLR0911
         case StreamEnded():
             return FlowEnded(flow_id, error.status)
         case SignalConflict():
-            return SignalRejected(f"{error}; nothing was written")
+            return rejected(error)
         case InboxFull():
             return Overloaded(f"{error}; nothing was written, try again later")
         case RecordTooLarge():
-            return SignalRejected(f"{error}; nothing was written")
+            return rejected(error)
         case StoreError() | msgspec.MsgspecError():
             return StoreUnavailable(str(error))
         case _:

@@ -11,7 +11,7 @@ import msgspec
 from ..flows.errors import SystemClosed
 from ..store import Deliver, Delivered, NeverDelivered, RecordCorrupt, SignalConflict
 from .dispatcher import DispatcherClosedError
-from .door import outside_error
+from .door import outside_error, rejected
 from .futures import Reply
 from .journal import Entry, tell
 from .parking import WHAT_TO_DO
@@ -53,10 +53,17 @@ def from_microseconds(at: int) -> datetime:
 def send(system: FlowSystem, deliver: Deliver) -> Reply[Receipt]:
     """Have a checked signal recorded; the reply comes when it is durable, and the flow has been rung for.
 
-    One that the flow can never take is refused, unless it came before.
+    One that the flow can never take, or not where it waits now, is refused, unless it came before. Nobody
+    waits for the flow's code, which may block.
     """
     reply: Reply[Receipt] = Reply()
-    refusal = system.door.unknown_signal(deliver.stream, deliver.name)
+    door = system.door
+    unknown = door.unknown_signal(deliver.stream, deliver.name)
+    misfit = unknown or door.misfit(deliver.stream, deliver.name, deliver.data)
+    if misfit is True:
+        reason = system.awaited.refusal(deliver.stream, deliver.name, deliver.data)
+        misfit = reason is not None and rejected(reason)
+    refusal = misfit or None
     if refusal is not None:
         deliver = msgspec.structs.replace(deliver, only_again=True)
 

@@ -9,6 +9,7 @@ from ..store.blackbox import BlackBox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .awaited import Awaited
     from .event_sourced import Home
     from .heartbeat import Heartbeat
     from .moments import Moments
@@ -37,6 +38,7 @@ class Surroundings(NamedTuple):
     """Flows with a damaged header, of which that was said: once is enough."""
     box: BlackBox = _NOWHERE
     heart: Heartbeat | None = None
+    awaited: Awaited | None = None
 
 
 class Bell:

@@ -20,6 +20,7 @@ from ..store import Durability, SqliteStore, StoreError, StreamState
 from ..store.blackbox import BlackBox, Blocking, Present, blackbox_of, suspicions_after
 from ..store.spool import Spool
 from . import requests
+from .awaited import Awaited
 from .commits import Commits
 from .door import Door, checked_id
 from .event_sourced import EventSourcedActor, Home
@@ -146,6 +147,7 @@ class FlowSystem:
                 path, now=self.seam.clock.now, durability=durability
             )
             self.door = Door(registry, self.store, limits)
+            self.awaited = Awaited(self._tenancy, self.store)
             self._box = self._black_box(registry) if blackbox is None else blackbox
             self.seam.alarms.start()
             self._executor = executor or StepExecutor(
@@ -202,8 +204,9 @@ class FlowSystem:
         def around(report: Callable[[Any], None]) -> Surroundings:
             home, desk, tenancy = self._home, self._desk, self._tenancy
             said: set[str] = set()
+            own = (self._box, heart, self.awaited)
             return Surroundings(
-                home, recovery, desk, self.seam, moments, self._arm, report, tenancy, said, self._box, heart
+                home, recovery, desk, self.seam, moments, self._arm, report, tenancy, said, *own
             )
 
         heart = None

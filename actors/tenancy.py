@@ -40,6 +40,10 @@ class Tenancy:
         """Whether an actor acts for a stream now."""
         return stream in self._tenants
 
+    def of(self, stream: str) -> Actor | None:
+        """Return who acts for a stream now."""
+        return self._tenants.get(stream)
+
     def leave(self, stream: str, actor: Actor) -> None:
         """Take note that an actor does nothing any more for a stream; also when it did not live there."""
         with self._lock:

@@ -15,11 +15,11 @@ from .annotations import result_hint
 from .decoration import check_async, check_function, check_name, check_options
 from .errors import FlowDefinitionError, NotDurableError
 from .loan import refuse_assignment
-from .payload import WIDEST_LIMITS, Codec, Parameters
+from .payload import WIDEST_LIMITS, Codec, Parameters, codec_of
 from .query import Query, QueryType
 from .request import defined_at, is_in_flow
 from .signal import Signal, SignalType
-from .signal_names import signal_names
+from .signal_names import UNKNOWN, signal_types
 from .step import Step, takes_self
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
+C_co = TypeVar("C_co", covariant=True)
+F = TypeVar("F", bound="Flow")
 
 
 class Flow:
@@ -129,22 +131,32 @@ class FlowDefinition(Generic[P, R_co]):
         return {unit.name: unit for unit, is_signal in self._units() if is_signal}
 
     @cached_property
-    def _known_names(self) -> frozenset[str] | None:
-        return signal_names(self)
+    def _known_types(self) -> dict[str, list[Any]] | None:
+        return signal_types(self)
 
     def takes_signal(self, name: str) -> bool:
         """Whether the flow can ever wait for a signal of this name, as far as its code tells."""
-        known = self._known_names
+        known = self._known_types
         if name in self.signals or known is None or name in known:
             return True
         # Before it is said of any that it cannot: what the code has got hold of may have changed.
-        known = self.__dict__["_known_names"] = signal_names(self)
+        known = self.__dict__["_known_types"] = signal_types(self)
         return known is None or name in known
+
+    def awaited_as(self, name: str) -> list[Codec] | None:
+        """Return the types that the code waits for a signal of this name with; None: it does not say so."""
+        types = (self._known_types or {}).get(name, [UNKNOWN])
+        if any(of is UNKNOWN for of in types):
+            return None
+        try:
+            return [codec_of(of, f"signal {name!r}") for of in types]
+        except FlowDefinitionError:
+            return None  # the code hears it, when it comes there
 
     @property
     def signal_names(self) -> tuple[str, ...]:
         """The names of the signals that it is known to wait for."""
-        return tuple(sorted({*self.signals, *(self._known_names or ())}))
+        return tuple(sorted({*self.signals, *(self._known_types or ())}))
 
     @cached_property
     def queries(self) -> dict[str, Query[..., Any]]:
@@ -262,39 +274,91 @@ class FlowDefinition(Generic[P, R_co]):
         return f"<flow {self.name!r}>"
 
 
-class FlowDecorator(Protocol):
-    """What `@flow(...)` with options is."""
+if TYPE_CHECKING:
 
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]:
+    class FlowMethod(FlowDefinition[..., R_co], Generic[C_co, R_co]):
+        """A flow of a class, as type checkers see it: without `self`, so that subclasses may override it.
+
+        One of a module is taken for it when its first parameter may be anything, and is called as such.
+        """
+
+        def __get__(  # pyright: ignore[reportIncompatibleMethodOverride] - `self` is gone already
+            self: FlowMethod[Callable[P, FlowCall[R]], R], instance: Any, owner: type[Any]
+        ) -> FlowDefinition[P, R]: ...
+        @overload
+        def __call__(
+            self: FlowMethod[Callable[P, FlowCall[R]], R], first: Any, /, *args: P.args, **kwargs: P.kwargs
+        ) -> FlowCall[R]: ...
+        @overload
+        def __call__(self, **kwargs: Any) -> FlowCall[R_co]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Bind the arguments of a new flow."""
+
+
+MYPY = False
+"""mypy, and nobody else, takes this for true. It needs no help with overrides, and gets lost in overloads."""
+
+if MYPY:
+
+    class FlowDecorator(Protocol):  # pyright: ignore[reportRedeclaration]
+        """What `@flow(...)` with options is."""
+
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]:
+            """Make a function a flow."""
+            ...
+
+    @overload
+    def flow(function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]: ...
+    @overload
+    def flow(*, name: str | None = None) -> FlowDecorator: ...
+    def flow(function: Any = None, /, **options: Any) -> Any:  # pyright: ignore[reportRedeclaration]
         """Make a function a flow."""
-        ...
 
+else:
 
-@overload
-def flow(function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]: ...
-@overload
-def flow(*, name: str | None = None) -> FlowDecorator: ...
-def flow(function: Any = None, /, **options: Any) -> Any:
-    """Make an `async def` method or function a durable flow.
+    class FlowDecorator(Protocol):
+        """What `@flow(...)` with options is."""
 
-    Its body is driven by the engine and not by asyncio: it awaits steps, signals and the durable
-    vocabulary, and nothing else.
+        @overload
+        def __call__(
+            self, function: Callable[Concatenate[F, P], Coroutine[Any, Any, R]], /
+        ) -> FlowMethod[Callable[P, FlowCall[R]], R]: ...
+        @overload
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]: ...
+        def __call__(self, function: Any, /) -> Any:
+            """Make a function a flow."""
+            ...
 
-    Args:
-        function: the function, when the decorator is used without options.
-        **options: `name`, under which it is stored (default: `Class.method`; give one before renaming it).
+    @overload
+    def flow(
+        function: Callable[Concatenate[F, P], Coroutine[Any, Any, R]], /
+    ) -> FlowMethod[Callable[P, FlowCall[R]], R]: ...
+    @overload
+    def flow(function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]: ...
+    @overload
+    def flow(*, name: str | None = None) -> FlowDecorator: ...
+    def flow(function: Any = None, /, **options: Any) -> Any:
+        """Make an `async def` method or function a durable flow.
 
-    Raises:
-        FlowDefinitionError: it is not `async def`, or the name cannot be stored.
-    """
-    if function is not None:
-        return FlowDefinition[..., Any](function)
-    check_options("flow", options, ("name",))
+        Its body is driven by the engine and not by asyncio: it awaits steps, signals and the durable
+        vocabulary, and nothing else.
 
-    def decorate(function: Callable[..., Coroutine[Any, Any, Any]]) -> FlowDefinition[..., Any]:
-        return FlowDefinition(function, **options)
+        Args:
+            function: the function, when the decorator is used without options.
+            **options: `name`, under which it is stored (default: `Class.method`; give one before renaming
+                it).
 
-    return decorate
+        Raises:
+            FlowDefinitionError: it is not `async def`, or the name cannot be stored.
+        """
+        if function is not None:
+            return FlowDefinition[..., Any](function)
+        check_options("flow", options, ("name",))
+
+        def decorate(function: Callable[..., Coroutine[Any, Any, Any]]) -> FlowDefinition[..., Any]:
+            return FlowDefinition(function, **options)
+
+        return decorate
 
 
 _PARTS = (FlowDefinition, Step, Signal, Query)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .copies import Shared
     from .flow import FlowDefinition
     from .messages import Message, Moment
+    from .payload import Codec
     from .query import Query
 
 __all__ = ["DEFAULT", "FlowMachine", "Limits"]
@@ -267,6 +268,15 @@ class FlowMachine:
         if instance is None or not run.step.is_method:
             return None
         return Loan(instance, run.step.name, self._shared)
+
+    def awaited(self, name: str) -> Codec | None:
+        """Return the type that it waits with for the next signal of a name. May be called from any thread."""
+        return None if self.ended is not None else self._execution.mailboxes.awaited(name)
+
+    def all_awaited(self) -> dict[str, Codec]:
+        """Return the types that it waits with, by the signals' names."""
+        found = {name: self.awaited(name) for name in self._execution.mailboxes.awaited_names}
+        return {name: codec for name, codec in found.items() if codec is not None}
 
     def is_running(self, step: int, attempt: int) -> bool:
         """Tell whether this attempt is still the one whose outcome counts."""

@@ -166,6 +166,14 @@ class Codec:
             path, reason = _split(plain(error))
             raise PayloadError(self.what, path, reason) from error
 
+    def refusal(self, data: bytes) -> str | None:
+        """Return why bytes do not fit the annotation; None when they do."""
+        try:
+            self.decode(data)
+        except PayloadError as error:
+            return str(error)
+        return None
+
 
 def _made_of(kind: type, value: Any) -> Any:
     """Make of decoded JSON what only its class can make of it."""

@@ -29,7 +29,7 @@ from .vocabulary import wait_for
 if TYPE_CHECKING:
     from .flow import FlowDefinition
 
-__all__ = ["signal_names"]
+__all__ = ["UNKNOWN", "signal_names", "signal_types"]
 
 _OURS = __name__.partition(".")[0]
 _PYTHON = dis.__file__.removesuffix("dis.py")
@@ -74,21 +74,34 @@ class _NotKnownError(Exception):
     """The flow may wait for anything."""
 
 
-def signal_names(definition: FlowDefinition[..., Any]) -> frozenset[str] | None:
-    """Return the names of all signals that the flow can ever wait for; None: it may be any."""
+UNKNOWN: Any = object()
+"""The type of a wait whose type is not written out."""
+
+
+def signal_types(definition: FlowDefinition[..., Any]) -> dict[str, list[Any]] | None:
+    """Return all signals that the flow can ever wait for, with the types that its code waits for them with.
+
+    None: they may be any.
+    """
     search = _Search()
     try:
         search.begin(definition)
     except _NotKnownError:
         return None
-    return frozenset(search.names)
+    return search.types
+
+
+def signal_names(definition: FlowDefinition[..., Any]) -> frozenset[str] | None:
+    """Return the names of all signals that the flow can ever wait for; None: it may be any."""
+    types = signal_types(definition)
+    return None if types is None else frozenset(types)
 
 
 class _Search:
     """Looks through all that some code can get hold of."""
 
     def __init__(self) -> None:
-        self.names: set[str] = set()
+        self.types: dict[str, list[Any]] = {}
         self._seen: dict[int, Any] = {}  # they are kept: an id stays its own
         self._ahead: list[Any] = []
         self._spaces: list[Mapping[str, Any]] = []
@@ -135,12 +148,12 @@ class _Search:
                 self._each((made.func, *made.args, *made.keywords.values()))
             case Signal():
                 step = cast("Signal[..., Any]", value).step
-                self.names.add(step.name)
+                self._awaited(step.name, UNKNOWN)
                 self._hints(step.function)
             case Step():
                 self._hints(cast("Step[..., Any]", value).function)
             case SignalWait():
-                self.names.add(cast("SignalWait[Any]", value).name)
+                self._awaited(cast("SignalWait[Any]", value).name, UNKNOWN)
             case Query():
                 pass  # it cannot wait
             case _ if get_origin(value) is not None:
@@ -151,6 +164,9 @@ class _Search:
                 self._add(value.__supertype__)
             case _:
                 self._object(value)
+
+    def _awaited(self, name: str, of: Any) -> None:
+        self.types.setdefault(name, []).append(of)
 
     def _each(self, values: Iterable[Any]) -> None:
         for value in values:
@@ -249,12 +265,12 @@ class _Search:
             if value is _MISSING:
                 raise _NotKnownError(name)
             if value is wait_for:
-                self.names.add(_name_given(all_, place))
+                self._awaited(*_given(all_, place, names))
             else:
                 self._add(value)
         elif instruction.opname in _ATTRIBUTE:
             if name == wait_for.__name__:
-                self.names.add(_name_given(all_, place))
+                self._awaited(*_given(all_, place, names))
             else:
                 self._attribute(name)
         elif instruction.opname == "MATCH_CLASS":
@@ -286,26 +302,61 @@ _MISSING = object()
 _Cached = type(functools.cache(signal_names))
 
 
-def _name_given(instructions: list[dis.Instruction], place: int) -> str:
-    """Return the name that a use of `wait_for` is called with at once, where it is written out.
+def _given(instructions: list[dis.Instruction], place: int, names: dict[str, Any]) -> tuple[str, Any]:
+    """Return the name and the type that a use of `wait_for` is called with at once.
+
+    The type is `UNKNOWN` where it is not written out.
 
     Raises:
-        _NotKnownError: it is not: the name is computed, or it is no call.
+        _NotKnownError: the name is not: it is computed, or it is no call.
     """
     behind = instructions[place + 1 : place + 40]
     first, *more = behind[1:] if behind[0].opname == "PUSH_NULL" else behind
     if first.opname != "LOAD_CONST" or not isinstance(first.argval, str):
         raise _NotKnownError(first)
     depth = 1  # of the arguments on the stack: the name is the lowest, as long as nothing else reaches it
-    for instruction in more:
+    for count, instruction in enumerate(more):
         if instruction.opname == "LOAD_CONST" and isinstance(instruction.argval, tuple):
             continue  # the names of arguments that are given by name
         if instruction.opname in ("PRECALL", "CALL", "CALL_KW") and instruction.arg == depth:
-            return first.argval
+            return first.argval, _type_in(more[:count], names)
         depth += dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
         if depth <= 1:
             break
     raise _NotKnownError(first)
+
+
+def _type_in(instructions: list[dis.Instruction], names: dict[str, Any]) -> Any:
+    """Return the type that instructions make of what has a name: `int`, `list[Item]`, `int | None`."""
+    stack: list[Any] = [Any]
+    try:
+        for instruction in instructions:
+            _step_on(stack, instruction, names)
+    except Exception:  # noqa: BLE001 - it is no type, or not made as types are
+        return UNKNOWN
+    return stack[-1]
+
+
+def _step_on(stack: list[Any], instruction: dis.Instruction, names: dict[str, Any]) -> None:
+    name, given = instruction.opname, instruction.argval
+    if name in _GLOBAL:
+        stack.append(names[given] if given in names else vars(builtins)[given])
+    elif name in _ATTRIBUTE:
+        stack.append(vars(stack.pop())[given])
+    elif name == "LOAD_CONST":
+        if not isinstance(given, tuple):
+            stack.append(given)
+    elif name == "BUILD_TUPLE":
+        parts = [stack.pop() for _ in range(given)]
+        stack.append(tuple(reversed(parts)))
+    elif name == "BINARY_SUBSCR" or instruction.argrepr == "[]":
+        of = stack.pop()
+        stack.append(stack.pop()[of])
+    elif instruction.argrepr == "|":
+        other = stack.pop()
+        stack.append(stack.pop() | other)
+    else:
+        raise _NotKnownError(instruction)
 
 
 def _is_ours(module: object) -> bool:

@@ -11,7 +11,7 @@ from .payload import check
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .payload import PayloadLimits
+    from .payload import Codec, PayloadLimits
     from .pending import Wait
     from .step import Step
 
@@ -73,6 +73,18 @@ class Mailboxes:
         except PayloadError as error:
             return str(error)
         return None
+
+    @property
+    def awaited_names(self) -> list[str]:
+        """The names of what is waited for."""
+        return list(self._waits)
+
+    def awaited(self, name: str) -> Codec | None:
+        """Return the type of the first wait of a name, for which nothing has come; None where it has none."""
+        try:
+            return None if self._early.get(name) else self._waits[name][0].codec
+        except LookupError:
+            return None  # there is none, or not any more
 
     def _waiting_behind(self, count: int, name: str) -> Wait | None:
         """Return whose turn it will be when the signals that came earlier are taken."""

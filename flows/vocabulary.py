@@ -158,8 +158,9 @@ def wait_for(name: str) -> Awaitable[Any]: ...
 def wait_for(name: str, of: Any = Any) -> Awaitable[Any]:
     """Wait for a signal by name and return its payload, decoded as the type `of`.
 
-    Signals that came early were kept, in order. A payload of another type goes to the dead
-    letters, and the wait goes on; one that came before anybody waited is passed over with a warning.
+    Signals that came early were kept, in order. A payload of another type is refused where it is sent, if
+    the flow waits, or the type is written out in its code. One that came before anybody could tell goes to
+    the dead letters with the reason, and the wait goes on.
 
     Raises:
         FlowDefinitionError: the name, or the type, cannot be stored.

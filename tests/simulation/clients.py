@@ -73,14 +73,20 @@ class Start(Order):
 
 
 class Send(Order):
-    """Send a signal; `wrong`: its payload, or its name, fits nothing that is declared, so it is refused."""
+    """Send a signal; `wrong`: its payload, or its name, fits nothing that is declared, so it is refused.
 
-    def __init__(self, flow_id: str, signal: Any, *args: Any, key: str, wrong: bool = False) -> None:
+    `odd`: it fits nothing that the flow waits for by a computed name: refused where it waits now.
+    """
+
+    def __init__(
+        self, flow_id: str, signal: Any, *args: Any, key: str, wrong: bool = False, odd: bool = False
+    ) -> None:
         self._flow_id = flow_id
         self._signal = signal
         self._args = args
         self._key = key
         self._wrong = wrong
+        self._odd = odd
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
         handle: FlowHandle[Any] = FlowHandle(system, self._flow_id, "")
@@ -97,7 +103,8 @@ class Send(Order):
         if isinstance(error, FlowEnded):
             run.ledger.refused(self._flow_id, self._key)
             return run.ledger.of(self._flow_id).is_completed  # one that has failed will be repaired
-        return (self._wrong and isinstance(error, SignalRejected)) or super().refused(run, error)
+        may_be = self._wrong or self._odd
+        return (may_be and isinstance(error, SignalRejected)) or super().refused(run, error)
 
 
 class Post(Send):
@@ -105,8 +112,8 @@ class Post(Send):
 
     again_s = 0.5
 
-    def __init__(self, flow_id: str, signal: Any, *args: Any, key: str) -> None:
-        super().__init__(flow_id, signal, *args, key=key)
+    def __init__(self, flow_id: str, signal: Any, *args: Any, key: str, wrong: bool = False) -> None:
+        super().__init__(flow_id, signal, *args, key=key, wrong=wrong)
         self._left_as = ""
 
     def ask(self, run: Run, system: FlowSystem) -> Any:

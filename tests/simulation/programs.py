@@ -309,7 +309,7 @@ def _signals(rng: Random, flow_id: str, name: str, count: int, *, is_posted: boo
             orders.append(
                 Send(flow_id, Programmed.confirm, 0, key=key, wrong=True)
                 if odd
-                else Send(flow_id, name, "odd", key=key)
+                else Send(flow_id, name, "odd", key=key, odd=True)
             )
         door = Post if is_posted and rng.random() < 0.5 else Send
         send = door(flow_id, Programmed.confirm if name == "confirm" else name, n, key=f"{name}-{n}")

@@ -157,6 +157,18 @@ class SpecialSignup(SignupFlow):
 
 
 class WiderSignup(SpecialSignup):
+    @flow
+    async def sign_up(self, user_name: str, email: str, age: int = 0) -> bool:
+        return bool(age)
+
+    @flow(name="wider")
+    async def sign_up_again(self, user_name: str, email: str = "", *, fast: bool = True) -> str:
+        return email
+
+    @signal
+    def confirm_email_address(self, confirmed_at: datetime | None, by: str = "") -> datetime:
+        return confirmed_at or now()
+
     @step
     def create_user_record(self, user_name: str | None, email: str, age: int = 0) -> bool:
         return bool(age)
@@ -167,6 +179,18 @@ class WiderSignup(SpecialSignup):
 
 
 class WrongSignup(SignupFlow):
+    @flow
+    async def sign_up(self, user_name: str, email: str, age: int) -> int:  # error: takes more
+        return age
+
+    @flow(name="wrong")
+    async def sign_up_again(self, user_name: str, email: str = "") -> int:  # error: returns something else
+        return 0
+
+    @signal
+    def confirm_email_address(self, confirmed_at: str) -> datetime:  # error: takes something else
+        return now()
+
     @step
     def create_user_record(self, user_name: bytes, email: str) -> int:  # error: takes something else
         return 0
@@ -182,6 +206,12 @@ class WrongSignup(SignupFlow):
     @query
     def sent(self, last: str) -> list[str]:  # error: takes something else
         return []
+
+
+class WrongSignals(SignupFlow):
+    @signal(name="approval")
+    def approve(self, by: str, granted: int) -> bool:  # error: takes less, and more
+        return bool(granted)
 
 
 class Charging:
@@ -209,6 +239,11 @@ async def shows_anything(what: Any) -> int:
     assert_type(await show_anything(what, more={}), int)
     await show_anything(what, more="")  # error: wrong argument beside one of any type
     return await show_anything(what={}, more=what)
+
+
+@flow(name="anything-else")
+async def shows_anything_else(what: Any, more: int = 0) -> int:
+    return await show_anything(what, {})
 
 
 @flow
@@ -266,9 +301,14 @@ def starting(system: FlowSystem) -> None:
     assert_type(system.flow("signup-ada"), FlowHandle[Any])
 
     assert_type(system.start(SpecialSignup.sign_up, "ada", "x"), FlowHandle[int])
+    assert_type(system.start(WiderSignup.sign_up, "ada", "x", 3), FlowHandle[bool])
+    assert_type(system.run(WiderSignup.sign_up_again("ada", fast=False)), str)
     assert_type(system.run(shows_anything, 3), int)
+    assert_type(system.run(shows_anything(what=3)), int)
+    assert_type(system.run(shows_anything_else, 3, 4), int)
     assert_type(SignupFlow.confirm_email_address.name, str)
 
+    system.start(WiderSignup.sign_up, "ada", "x", "y")  # error: wrong argument of an overridden flow
     system.start(SpecialSignup.sign_up, "ada")  # error: missing argument of an overridden flow
     system.start(SignupFlow.sign_up)  # error: missing arguments
     system.start(SignupFlow.sign_up, "ada")  # error: missing argument
@@ -362,7 +402,9 @@ def test_the_machine() -> None:
     FlowTestKit(SignupFlow.sign_up, "ada")  # error: missing argument
 
 
-with FlowSystem("flows.db", flows=[SignupFlow, SignupFlow.sign_up, order, shows_anything]) as opened:
+with FlowSystem(
+    "flows.db", flows=[SignupFlow, SignupFlow.sign_up, order, shows_anything, shows_anything_else]
+) as opened:
     starting(opened)
     talking(opened.start(SignupFlow.sign_up, "ada", "ada@example.com"))
 

@@ -85,4 +85,6 @@ CAUGHT = {
     "signals_dropped_at_failure": 10,
     "given_up_and_not_written": 2,
     "unknown_name_accepted": 0,
+    "misfit_accepted": 0,
+    "other_bytes_taken_for_another_signal": 0,
 }

@@ -308,3 +308,15 @@ def arguments_changed_on_the_way(patch: pytest.MonkeyPatch) -> None:
 def unknown_name_accepted(patch: pytest.MonkeyPatch) -> None:
     """A signal is acknowledged, though its flow can never wait for one of that name."""
     patch.setattr(Door, "unknown_signal", lambda *_: None)
+
+
+@bug
+def misfit_accepted(patch: pytest.MonkeyPatch) -> None:
+    """A signal is acknowledged, though its payload is of a type that its flow never waits for."""
+    patch.setattr(Door, "misfit", lambda *_: False)
+
+
+@bug
+def other_bytes_taken_for_another_signal(patch: pytest.MonkeyPatch) -> None:
+    """The same signal again is refused when its bytes are others, though they say the same."""
+    patch.setattr(Door, "is_same_signal", lambda *_: False)
