@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import events
@@ -42,6 +44,7 @@ class Plan(NamedTuple):
     rewound: dict[int, Rewound]
 
 
+_version = attrgetter("version")
 _NO_REPAIRS = Plan(frozenset(), {})
 
 
@@ -57,34 +60,31 @@ def plan_of(history: Sequence[Recorded]) -> Plan:
         return _NO_REPAIRS
     void: set[int] = set()
     rewound: dict[int, Rewound] = {}
+    seen = last_step = last_timer = 0
     for index, repaired in repairs:
         void.update(repaired.retried)
         if repaired.since is not None:
-            before = history[:index]
-            void |= _voided_by(before, repaired.since)
-            last = Rewound(_last(before, "step"), _last(before, "timer"))
-            rewound[repaired.since] = last
+            for _, _, event in history[seen:index]:
+                if isinstance(event, _BEGINNINGS):
+                    last_step = max(last_step, getattr(event, "step", None) or 0)
+                    last_timer = max(last_timer, getattr(event, "timer", None) or 0)
+            seen = index
+            void |= _voided_by(history, repaired.since, index)
+            rewound[repaired.since] = Rewound(last_step, last_timer)
     return Plan(frozenset(void), rewound)
 
 
-def _voided_by(before: Sequence[Recorded], since: int) -> set[int]:
+def _voided_by(history: Sequence[Recorded], since: int, end: int) -> set[int]:
     begun: set[tuple[str, int]] = set()
     void: set[int] = set()
-    for version, _, event in before:
-        if version < since:
-            continue
+    first = bisect_left(history, since, hi=end, key=_version)
+    for version, _, event in history[first:end]:
         operation = _operation(event)
         if isinstance(event, _BEGINNINGS) and operation is not None:
             begun.add(operation)
         if isinstance(event, _ECHOES) or operation in begun:
             void.add(version)
     return void
-
-
-def _last(before: Sequence[Recorded], kind: str) -> int:
-    return max(
-        (getattr(r.event, kind, None) or 0 for r in before if isinstance(r.event, _BEGINNINGS)), default=0
-    )
 
 
 def unread_signals(history: Sequence[Recorded], dead: Container[str]) -> Counter[str]:

@@ -56,6 +56,11 @@ def _read(path: Path) -> Module:
     return module(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
 
 
+def forget() -> None:
+    """Let go of what was read."""
+    _read.cache_clear()
+
+
 def tracked_files() -> list[str]:
     """Return what git keeps; where git cannot tell, everything that it is not told to ignore."""
     git = shutil.which("git")
