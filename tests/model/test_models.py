@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 import pytest
 from model.explorer import explore
 from model.fence import Fence
+from model.mailbox import Mail
 from model.mailroom import Mailroom
 from model.migration import Migration
 from model.rest import Rest
 from model.signal_race import SignalRace
+from model.stand_in import StandIn
 from model.timer import Timer
 
 if TYPE_CHECKING:
     from model.explorer import Model
 
-MODELS: list[type[Model]] = [Fence, Rest, SignalRace, Timer, Migration, Mailroom]
+MODELS: list[type[Model]] = [Fence, Rest, SignalRace, Timer, Migration, Mailroom, Mail, StandIn]
 GUARDS = [
     pytest.param(model, guard, id=f"{model.__name__}-{guard}") for model in MODELS for guard in model.guards
 ]
