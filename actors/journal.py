@@ -124,12 +124,10 @@ class Journal(BatchingActor):
         if self._refusal is not None:
             return
         try:
-            made = self._store.mend()
+            self._store.mend()
         except Exception as error:  # noqa: BLE001 - nothing was written
             self._halt(error)
             return
-        for index in made:
-            logger.warning("The index %s of the store was damaged: it was made anew from its table.", index)
         message.done()
 
     def _checkpoint(self) -> None:

@@ -7,7 +7,8 @@ is about many streams is asked once for all of them, and when that fails for sma
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import apsw
@@ -39,13 +40,14 @@ from .salvage import (
     newest,
     places,
     records,
+    records_by_table,
     wakes,
 )
 from .statements import check_order, rows, text, value
 from .streams import state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .statements import Row
     from .words import WordReader
@@ -147,6 +149,10 @@ class Queries:
 
     def __init__(self, words: WordReader) -> None:
         self._words = words
+        self.has_met_damage = False
+        """Whether a history could not be read by the index of records."""
+        self.doubts_index = True
+        """Whether that index may be to blame: it was not compared with its table."""
 
     # Headers
 
@@ -369,8 +375,13 @@ class Queries:
 
     def read(self, connection: apsw.Connection, stream: str, after: int, limit: int | None) -> list[Record]:
         """See `EventStore.read`."""
+        try:
+            return self._read(connection, stream, max(after, 0), limit)
+        except (apsw.CorruptError, RecordCorrupt):
+            return _sound(self._scanned(connection, stream, max(after, 0), limit))
+
+    def _read(self, connection: apsw.Connection, stream: str, after: int, limit: int | None) -> list[Record]:
         key, end = self._place(connection, stream) if limit is None else (self._stream(connection, stream), 0)
-        after = max(after, 0)
         wanted = _UNLIMITED if limit is None else limit
         if after == 0:
             before = first_link(stream)
@@ -378,16 +389,13 @@ class Queries:
             # One row more: each record can only be checked against the one before it.
             wanted += limit is not None
             before = b""
-        try:
-            found = rows(connection, _READ, (key, after, wanted))
-        except apsw.CorruptError:
-            return _sound(self._scanned(connection, stream, after, limit))
+        found = rows(connection, _READ, (key, after, wanted))
         if after and found:
             if found[0][0] != after:
                 raise RecordCorrupt(stream, after, _MISSING)
             before = found.pop(0)[3]
         if after + len(found) < end:
-            return _sound(self._scanned(connection, stream, after, limit))
+            raise RecordCorrupt(stream, after + len(found) + 1, _MISSING)
         return self._checked(connection, stream, found, (after, before))
 
     def _place(self, connection: apsw.Connection, stream: str) -> tuple[int, int]:
@@ -433,13 +441,33 @@ class Queries:
     def _scanned(
         self, connection: apsw.Connection, stream: str, after: int, limit: int | None
     ) -> list[Record | Unreadable]:
-        key, end = self._place(connection, stream)
-        wanted = _UNLIMITED if limit is None else limit + (after > 0)
+        """Read as much as can be read; by the table, too, as long as the index may be what is damaged."""
+        place = self._place(connection, stream)
+        question = (connection, place[0], after or 1, _UNLIMITED if limit is None else limit + (after > 0))
+        found = self._assembled(connection, stream, (after, place[1], limit), records(*question))
+        if _has_gaps(found):
+            self.has_met_damage = True
+            if self.doubts_index:
+                by_table = self._assembled(
+                    connection, stream, (after, place[1], limit), records_by_table(*question)
+                )
+                return max(found, by_table, key=_soundness)
+        return found
+
+    def _assembled(
+        self,
+        connection: apsw.Connection,
+        stream: str,
+        part: tuple[int, int, int | None],
+        stored: Iterable[Row | Gap],
+    ) -> list[Record | Unreadable]:
+        """Put together a part of a history, with what is missing; `part` is after, end and limit."""
+        after, end, limit = part
         before = None if after else first_link(stream)
         expected = after
         found: list[Record | Unreadable] = []
-        for row in records(connection, key, after or 1, wanted):
-            version: int = row[0]
+        for version, likes in groupby(stored, itemgetter(0)):
+            row = self._likeliest(connection, list(likes), before)
             if version == after:
                 before = None if isinstance(row, Gap) else row[3]
                 continue
@@ -456,6 +484,17 @@ class Queries:
         if limit is None and expected < end:
             found.append(Unreadable(None, stream, expected + 1, _MISSING))
         return found[:limit]
+
+    def _likeliest(
+        self, connection: apsw.Connection, likes: list[Row | Gap], before: bytes | None
+    ) -> Row | Gap:
+        """Choose between rows of one version: a damaged row may have become one of another stream's."""
+        for row in likes if len(likes) > 1 else ():
+            if not isinstance(row, Gap) and isinstance(
+                self._record_or_not(connection, "", row, before), Record
+            ):
+                return row
+        return likes[0]
 
     def _record_or_not(
         self, connection: apsw.Connection, stream: str, row: Row, before: bytes | None
@@ -555,6 +594,14 @@ def _sound(found: list[S | Unreadable]) -> list[S]:
             raise RecordCorrupt(one.stream or _UNKNOWN, one.version, one.reason)
         sound.append(one)
     return sound
+
+
+def _has_gaps(found: list[Record | Unreadable]) -> bool:
+    return any(isinstance(one, Unreadable) for one in found)
+
+
+def _soundness(found: list[Record | Unreadable]) -> int:
+    return sum(isinstance(one, Record) for one in found)
 
 
 def _is_sealed(row: Row, name: str, kind: str, status: str) -> bool:

@@ -6,12 +6,11 @@ streams, which streams are due, which record is where. What one of them has lost
 
 from __future__ import annotations
 
-from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
-from .checksum import header_seal
 from .statements import rows, text
 
 if TYPE_CHECKING:
@@ -59,44 +58,6 @@ _LAST_POSITION: Final = (
     "SELECT position FROM owner",
     "SELECT max(position) FROM record INDEXED BY sqlite_autoindex_record_1",
 )
-
-
-# All of an index is read, to see whether that can be done.
-_INDEXES: Final = {
-    "sqlite_autoindex_word_1": "SELECT max(word) FROM word INDEXED BY sqlite_autoindex_word_1 WHERE id > 0",
-    "sqlite_autoindex_stream_1": (
-        "SELECT total(length(name)) FROM stream INDEXED BY sqlite_autoindex_stream_1"
-    ),
-    "stream_due": "SELECT total(wake_at) FROM stream INDEXED BY stream_due WHERE wake_at IS NOT NULL",
-    "sqlite_autoindex_record_1": (
-        "SELECT total(stream + version) FROM record INDEXED BY sqlite_autoindex_record_1"
-    ),
-    "sqlite_autoindex_inbox_1": "SELECT total(length(key)) FROM inbox INDEXED BY sqlite_autoindex_inbox_1",
-    "inbox_waiting": "SELECT total(stream) FROM inbox INDEXED BY inbox_waiting WHERE settled IS NULL",
-    "sqlite_autoindex_dead_letter_1": (
-        "SELECT total(inbox) FROM dead_letter INDEXED BY sqlite_autoindex_dead_letter_1"
-    ),
-}
-# Rows that their index does not have. That of names is a second copy of what is in the table: it is not
-# made anew for the sake of a row that is damaged itself.
-_ASTRAY: Final = {
-    "sqlite_autoindex_stream_1": """
-        SELECT CAST(s.name AS BLOB), CAST(t.word AS BLOB), CAST(w.word AS BLOB),
-          s.state, s.alarm, s.wake_at, s.version, s.created_at, s.seal
-        FROM stream s NOT INDEXED LEFT JOIN word t ON t.id = s.type LEFT JOIN word w ON w.id = s.status
-        WHERE NOT EXISTS (
-          SELECT 1 FROM stream n INDEXED BY sqlite_autoindex_stream_1 WHERE n.name = s.name AND n.id = s.id)
-    """,
-    "stream_due": """
-        SELECT 1 FROM stream s NOT INDEXED WHERE s.wake_at IS NOT NULL AND NOT EXISTS (
-          SELECT 1 FROM stream d INDEXED BY stream_due WHERE d.wake_at = s.wake_at AND d.id = s.id) LIMIT 1
-    """,
-    "inbox_waiting": """
-        SELECT 1 FROM inbox i NOT INDEXED WHERE i.settled IS NULL AND NOT EXISTS (
-          SELECT 1 FROM inbox w INDEXED BY inbox_waiting
-          WHERE w.stream = i.stream AND w.settled IS NULL AND w.id = i.id) LIMIT 1
-    """,
-}
 
 
 _LAST_STREAMS: Final = (
@@ -237,21 +198,28 @@ def records(connection: apsw.Connection, key: int, first: int, limit: int) -> It
     """
     versions = _asked(connection, _VERSIONS, (key, first, limit))
     if versions is None:
-        yield from islice(_records_by_table(connection, key, first), None if limit < 0 else limit)
+        yield from records_by_table(connection, key, first, limit)
         return
     for (version,) in versions:
+        if not isinstance(version, int):
+            continue
         try:
             yield from rows(connection, _RECORD, (key, version))
         except apsw.CorruptError as error:
             yield Gap(version, str(error))
 
 
-def _records_by_table(connection: apsw.Connection, key: int, first: int) -> list[Row]:
+def records_by_table(connection: apsw.Connection, key: int, first: int, limit: int) -> list[Row]:
+    """Look for a stream's records in all of the table; see `records`."""
+
     def read(start: int, end: int) -> list[Row]:
         return rows(connection, _RECORDS_BY_TABLE, (key, first, start, end))
 
     found = around(read, 1, last_position(connection))
-    return sorted(row for row in found if not isinstance(row, Gap))
+    left = sorted(
+        (row for row in found if not isinstance(row, Gap) and isinstance(row[0], int)), key=itemgetter(0)
+    )
+    return left if limit < 0 else left[:limit]
 
 
 def by_either_index(connection: apsw.Connection, question: str, values: Row) -> list[Row]:
@@ -276,24 +244,3 @@ def created_at(connection: apsw.Connection, key: int) -> int:
     """Return when a stream's first record happened; 0: that cannot be told."""
     found = _asked(connection, "SELECT at FROM record WHERE stream = ? AND version = 1", (key,))
     return found[0][0] if found and isinstance(found[0][0], int) else 0
-
-
-def damaged_indexes(connection: apsw.Connection) -> list[str]:
-    """Return which indexes cannot be read, or do not have what is in their tables."""
-    return [
-        index
-        for index, statement in _INDEXES.items()
-        if _asked(connection, statement) is None or (index in _ASTRAY and _leads_astray(connection, index))
-    ]
-
-
-def _leads_astray(connection: apsw.Connection, index: str) -> bool:
-    found = _asked(connection, _ASTRAY[index])
-    if not found:
-        return False
-    if len(found[0]) == 1:
-        return True
-    return all(
-        sealed == header_seal(text(name), text(kind), text(status), tuple(numbers))
-        for name, kind, status, *numbers, sealed in found
-    )

@@ -25,6 +25,7 @@ from .file_locks import FileLocks
 from .forking import bury, dies_after_fork, in_sqlite
 from .location import MEMORY, FileLocation, MemoryLocation
 from .log import write_again
+from .lost_commits import save_lost_commits
 from .ownership import Ownership
 from .readers import ReaderPool
 from .reading import Reading
@@ -156,6 +157,9 @@ class SqliteStore(Reading, EventStore):
         try:
             steps = schema.ladder()
             schema.check(connection, steps)
+            if isinstance(self._location, FileLocation):
+                is_synced = self._durability is Durability.FULL
+                save_lost_commits(connection, self._location, is_synced=is_synced)
             prepare_to_write(connection, self._location)
             schema.migrate(connection, steps)
             index = self._shared_index()
@@ -172,6 +176,7 @@ class SqliteStore(Reading, EventStore):
                 epoch_at_most=epoch_at_most,
                 epoch_before=self._epoch,
                 on_stranger=self._note_stranger,
+                on_mended=self._note_mended,
             )
             if index is not None:
                 self._check_index(index)
@@ -203,6 +208,12 @@ class SqliteStore(Reading, EventStore):
                 " read anew. This is said once.",
                 self._location,
             )
+
+    def _note_mended(self, made: list[str]) -> None:
+        # What cannot be read by its index from now on is damaged itself.
+        self._queries.doubts_index = False
+        for index in made:
+            logger.warning("The index %s of the store was damaged: it was made anew from its table.", index)
 
     def _check_size(self) -> None:
         """Find out why the file has shrunk, if it has: another program may rewrite it, but not cut it.
@@ -248,6 +259,8 @@ class SqliteStore(Reading, EventStore):
             writer = self._ready()
             self._look_at_location()
             try:
+                if self._queries.has_met_damage and not writer.is_mended:
+                    writer.mend()
                 outcomes = writer.prepare(writes)
                 writer.commit()
             except BaseException as error:

@@ -6,11 +6,24 @@ from typing import Final, NamedTuple
 
 import apsw
 
-from .checksum import framed
+from .checksum import first_link, framed, header_seal, is_linked
 from .statements import rows, text, value
 
 # As bytes: a word that was damaged must not keep the store from being opened.
 _WORDS: Final = "SELECT id, CAST(word AS BLOB) FROM word NOT INDEXED"
+# A few of those that use a word, since one of them may be damaged itself.
+_STREAMS: Final = """
+SELECT CAST(s.name AS BLOB), CAST(t.word AS BLOB), CAST(w.word AS BLOB), s.type, s.status,
+  s.state, s.alarm, s.wake_at, s.version, s.created_at, s.seal
+FROM stream s NOT INDEXED
+LEFT JOIN word t NOT INDEXED ON t.id = s.type LEFT JOIN word w NOT INDEXED ON w.id = s.status
+WHERE ?1 IN (s.type, s.status) LIMIT 20
+"""
+_RECORDS: Final = """
+SELECT r.version, r.at, r.chain, CAST(r.data AS BLOB), CAST(s.name AS BLOB), b.chain
+FROM (SELECT * FROM record NOT INDEXED WHERE kind = ?1 LIMIT 20) r
+LEFT JOIN stream s ON s.id = r.stream LEFT JOIN record b ON b.stream = r.stream AND b.version = r.version - 1
+"""
 
 
 class Word(NamedTuple):
@@ -63,6 +76,39 @@ class WordReader:
         except apsw.CorruptError:  # of the index: there are few, and they can be looked through
             stored = word.encode()
             return next((key for key, found in rows(connection, _WORDS) if found == stored), None)
+
+
+def witness(connection: apsw.Connection, key: int, word: str) -> bool | None:
+    """Tell by the checksums of those that use it whether a word is what was written; None: nobody uses it.
+
+    All of the tables may be read for it.
+
+    Raises:
+        apsw.CorruptError: they cannot be.
+    """
+    verdicts = [*_told_by_streams(connection, key, word), *_told_by_records(connection, key, word)]
+    return any(verdicts) if verdicts else None
+
+
+def _told_by_streams(connection: apsw.Connection, key: int, word: str) -> list[bool]:
+    return [
+        sealed
+        == header_seal(
+            text(name),
+            word if kind == key else text(its_kind),
+            word if status == key else text(its_status),
+            tuple(numbers),
+        )
+        for name, its_kind, its_status, kind, status, *numbers, sealed in rows(connection, _STREAMS, (key,))
+    ]
+
+
+def _told_by_records(connection: apsw.Connection, key: int, word: str) -> list[bool]:
+    seen = framed(word)
+    return [
+        is_linked(chain, first_link(text(name)) if version == 1 else before or b"", (version, at, seen, data))
+        for version, at, chain, data, name, before in rows(connection, _RECORDS, (key,))
+    ]
 
 
 def _decoded(stored: bytes | None) -> tuple[str, bytes]:

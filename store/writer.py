@@ -11,7 +11,8 @@ from . import schema
 from .batch import MALFORMED, Batch, Memory, Numbers
 from .contract import Deliver
 from .errors import RecordCorrupt, StoreError, StoreFenced, StoreHalted
-from .salvage import damaged_indexes, given_out
+from .indexes import damaged_indexes, make_anew
+from .salvage import given_out
 from .statements import roll_back, rows, run, value
 from .streams import StreamCache
 from .words import WordWriter
@@ -60,12 +61,14 @@ class Writer:
         epoch_at_most: int | None,
         epoch_before: int,
         on_stranger: Callable[[], None],
+        on_mended: Callable[[list[str]], None],
     ) -> None:
         self.connection = connection
         self.log_pages = 0
         self._limits = limits
         self._now = now
         self._on_stranger = on_stranger
+        self._on_mended = on_mended
         connection.set_wal_hook(self._note_log)
         # Synced like every commit, and before anything is answered: it makes durable what a killed
         # predecessor wrote and did not sync, which we could otherwise answer from and then lose.
@@ -76,7 +79,8 @@ class Writer:
         self.epoch: int = row[0]
         self._numbers: tuple[int, int, int] = row[1:]
         self._memory = self._fresh_memory()
-        self._is_mended = False
+        self.is_mended = False
+        """Whether the indexes were compared with their tables, and made anew where they had to be."""
         self._commits_of_others = value(connection, _COMMITS_OF_OTHERS)
 
     def _fresh_memory(self, *, makes_do: bool = False) -> Memory:
@@ -141,7 +145,7 @@ class Writer:
         SQLite writes nothing more in a transaction that has met one. So all is begun anew without the write
         that is to blame, and what is to be known of streams is read before.
         """
-        if not self._is_mended:
+        if not self.is_mended:
             self.mend()
         if not self._can_grow([record for write in writes for record in _records_of(write)]):
             raise error
@@ -192,18 +196,19 @@ class Writer:
 
     def mend(self) -> list[str]:
         """Make the indexes anew that do not fit their tables, if those can be read; return which."""
-        self._is_mended = True
+        self.is_mended = True
         made: list[str] = []
         for index in damaged_indexes(self.connection):
             try:
                 self._begin()
-                run(self.connection, f"REINDEX {index}")
+                make_anew(self.connection, index)
                 run(self.connection, "COMMIT")
             except _DAMAGE:
                 roll_back(self.connection)  # the table is damaged, too
             else:
-                made.append(index)
+                made.append(index.name)
         self._memory = self._fresh_memory()
+        self._on_mended(made)
         return made
 
     def commit(self) -> None:

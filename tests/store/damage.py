@@ -63,3 +63,10 @@ def spoil_pages(path, pages):
     """Make pages unreadable."""
     for page in pages:
         edit(path, (page - 1) * PAGE, b"\xee" * 8)
+
+
+def lose_entry(path, index, entry, leaf=0):
+    """Have an index lead to the next row instead of to this one; all of its pages can still be read."""
+    page = (pages_of(path, index)[leaf] - 1) * PAGE
+    at = page + 8 + 2 * entry
+    edit(path, at, path.read_bytes()[at + 2 : at + 4])

@@ -21,8 +21,8 @@ from persistasaurus.store import (
     Unreadable,
     WrongExpectedVersion,
 )
-from persistasaurus.store.salvage import damaged_indexes
-from store.damage import pages_of, root_of, spoil_pages
+from persistasaurus.store.indexes import damaged_indexes
+from store.damage import edit, lose_entry, pages_of, root_of, spoil_pages, spoil_root
 
 COUNT = 400
 NAMES = [f"flow-{n:03d}" + "x" * 100 for n in range(COUNT)]
@@ -379,6 +379,7 @@ def test_a_stream_whose_header_cannot_be_read_takes_nothing_and_the_others_do(pa
 
 def test_a_new_stream_is_not_begun_where_there_may_be_one_already(path):
     spoil(path, NAME_INDEX)
+    spoil(path, "stream", 1)
     store = opened(path)
 
     new, old = store.commit([create("new"), append(2, record(), stream=NAMES[5])])
@@ -390,6 +391,7 @@ def test_a_new_stream_is_not_begun_where_there_may_be_one_already(path):
 
 def test_where_no_record_can_be_written_nothing_can(path):
     spoil(path, RECORD_INDEX, kind="internal")
+    spoil(path, "record", 1)
     store = opened(path)
 
     with pytest.raises(StoreUnusable, match="put a backup in its place"):
@@ -476,10 +478,166 @@ def test_a_signal_that_is_sent_again_mends_what_was_damaged_of_it(path, column, 
     store.close()
 
 
-def test_indexes_that_are_whole_are_left_alone(path):
+# ------------------------------------------------------------------------------- indexes made anew
+INDEXES = (
+    NAME_INDEX,
+    RECORD_INDEX,
+    INBOX_INDEX,
+    "stream_due",
+    "inbox_waiting",
+    "sqlite_autoindex_word_1",
+    "sqlite_autoindex_dead_letter_1",
+)
+
+
+@pytest.fixture(scope="module")
+def with_letters(whole, tmp_path_factory):
+    """The same store, with dead letters."""
+    path = shutil.copy(whole, tmp_path_factory.mktemp("letters") / "flows.db")
+    store = opened(path)
+    done = header("failed", StreamState.ENDED)
+    accept(store, *[append(2, record(), change=done, stream=name) for name in NAMES[:5]])
+    store.close()
+    return path
+
+
+@pytest.fixture
+def lettered(with_letters, tmp_path):
+    return shutil.copy(with_letters, tmp_path / "letters.db")
+
+
+def mended(path):
     connection = apsw.Connection(str(path))
-    assert damaged_indexes(connection) == []
+    try:
+        return [index.name for index in damaged_indexes(connection)]
+    finally:
+        connection.close()
+
+
+def test_indexes_that_are_whole_are_left_alone(lettered):
+    assert mended(lettered) == []
+
+
+@pytest.mark.parametrize("index", INDEXES)
+@pytest.mark.parametrize("damage", ["lost", "unreadable"])
+def test_an_index_that_does_not_fit_its_table_is_made_anew(lettered, index, damage, caplog):
+    if damage == "lost":
+        lose_entry(lettered, index, 1)
+    else:
+        spoil_root(lettered, index)
+    assert mended(lettered) == [index]
+    store = opened(lettered)
+
+    assert store.mend() == [index]
+
+    assert f"The index {index} of the store was damaged" in caplog.text
+    assert [f for f in store.verify() if "never used" not in f.reason] == []
+    accept(store, create("new"), append(2, record(), stream=NAMES[9]), signal("new", stream=NAMES[9]))
+    store.close()
+    assert mended(lettered) == []
+    with StoreReader.open(lettered) as reader:
+        assert [r.version for r in reader.read(NAMES[0])] == [1, 2, 3]
+        assert len(reader.dead_letters()) == 5
+        assert reader.header("new") is not None
+
+
+@pytest.mark.parametrize(
+    ("index", "statement"),
+    [
+        (NAME_INDEX, "UPDATE stream SET created_at = 7 WHERE id = {}"),
+        (RECORD_INDEX, "UPDATE record SET at = 7 WHERE stream = {}"),
+        (INBOX_INDEX, "UPDATE inbox SET at = 7 WHERE stream = {}"),
+        ("sqlite_autoindex_dead_letter_1", "UPDATE dead_letter SET at = 7 WHERE inbox = {}"),
+    ],
+)
+def test_an_index_is_left_alone_where_its_table_does_not_match_its_checksums(lettered, index, statement):
+    tamper(lettered, *[statement.format(stream) for stream in range(1, 8)])
+    lose_entry(lettered, index, 1)
+
+    assert mended(lettered) == []
+
+
+@pytest.mark.parametrize("word", ["waiting", "step_completed"])
+def test_the_index_of_words_is_left_alone_where_a_word_itself_is_damaged(path, word):
+    image = path.read_bytes()
+    (page,) = pages_of(path, "word")
+    at = image.index(word.encode(), (page - 1) * 4096, page * 4096)
+    edit(path, at, b"W")
+
+    assert mended(path) == []
+
+
+def test_an_index_that_is_damaged_like_its_table_is_left_alone(path):
+    spoil(path, RECORD_INDEX, 1)
+    spoil(path, "record", 1)
+    store = opened(path)
+
+    assert store.mend() == []
+
+    assert len(store.headers(limit=1000)) == COUNT
+    store.close()
+
+
+def test_of_an_index_that_lacks_nearly_everything_not_each_row_is_looked_at(path):
+    connection = apsw.Connection(str(path))
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
+        " INSERT INTO dead_letter (inbox, at, reason, seal) SELECT i, 0, '', 0 FROM n"
+    )
     connection.close()
+    (root,) = pages_of(path, "sqlite_autoindex_dead_letter_1", "internal")
+    edit(path, (root - 1) * 4096, b"\x0a\0\0\0\0\x10\0\0")  # a leaf without entries
+
+    assert mended(path) == ["sqlite_autoindex_dead_letter_1"]
+
+
+def test_records_that_their_index_has_lost_are_read_from_the_table_before_and_after_it_is_mended(path):
+    lose_entry(path, RECORD_INDEX, 2)
+    lost = NAMES[1]
+    with StoreReader.open(path) as reader:
+        assert [r.version for r in reader.read(lost)] == [1, 2]
+        assert [r.version for r in reader.scan(lost)] == [1, 2]
+
+    store = opened(path)
+    assert [r.version for r in store.read(lost)] == [1, 2]
+    accept(store, append(2, record(), stream=lost), append(2, record(), stream=NAMES[2]))
+
+    assert [r.version for r in store.read(lost)] == [1, 2, 3]
+    assert store.verify() == []
+    store.close()
+
+
+def test_of_two_rows_that_say_to_be_the_same_record_the_one_with_its_checksum_is_read(path):
+    connection = apsw.Connection(str(path))
+    row = connection.execute("SELECT * FROM record WHERE stream = 2 AND version = 1").fetchone()
+    connection.close()
+    lose_entry(path, RECORD_INDEX, 2)
+    # It becomes damaged, and was there as well behind all others.
+    _put(path, "UPDATE record SET at = 7 WHERE position = ?", row[:1])
+    _put(path, "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", (2 * COUNT + 1, *row[1:]))
+    lose_entry(path, RECORD_INDEX, 2)
+
+    with StoreReader.open(path) as reader:
+        assert [r.at for r in reader.read(NAMES[1])] == [row[3], AT + 1]
+
+
+def _put(path, statement, values):
+    connection = apsw.Connection(str(path))
+    connection.execute(statement, values).fetchall()
+    connection.close()
+
+
+def test_a_history_that_is_damaged_itself_is_compared_with_its_table_once(path):
+    tamper(path, "UPDATE record SET data = '7' WHERE stream = 2 AND version = 1")
+    store = opened(path)
+    with pytest.raises(RecordCorrupt):
+        store.read(NAMES[1])
+    accept(store, append(2, record(), stream=NAMES[0]))
+
+    with pytest.raises(RecordCorrupt, match="record 1 of"):
+        store.read(NAMES[1])
+    assert not store._queries.doubts_index
+    store.close()
 
 
 def test_an_index_of_names_is_not_made_anew_for_a_row_that_is_damaged_itself(path):
@@ -490,6 +648,4 @@ def test_an_index_of_names_is_not_made_anew_for_a_row_that_is_damaged_itself(pat
         if at >= 0:
             image[at] ^= 1
     path.write_bytes(image)
-    connection = apsw.Connection(str(path))
-    assert damaged_indexes(connection) == []
-    connection.close()
+    assert mended(path) == []

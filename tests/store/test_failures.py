@@ -17,7 +17,7 @@ from persistasaurus.store import (
     StoreUnusable,
 )
 from persistasaurus.store.sqlite import PAGE_SIZE
-from store.damage import spoil_root
+from store.damage import pages_of, spoil_pages, spoil_root
 
 BIG = b"x" * 100_000
 
@@ -362,9 +362,10 @@ def test_a_file_that_another_connection_keeps_locked_halts_the_store(store, path
 
 
 def test_damage_that_a_commit_meets_halts_the_store(store, path, open_store):
-    accept(store, create())
+    accept(store, create(), *[append(n, record(b"1" * 3000)) for n in range(1, 4)])
     store.close()
     spoil_root(path, "sqlite_autoindex_record_1")
+    spoil_pages(path, pages_of(path, "record")[:1])  # so it cannot be made anew
     damaged = open_store()
 
     with pytest.raises(StoreUnusable, match="the file is damaged, nothing was written"):
