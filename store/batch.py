@@ -61,7 +61,12 @@ _INSERT_DEAD_LETTER: Final = Insert("dead_letter", "inbox", "at", "reason", "sea
 _FIND_SIGNAL: Final = """
 SELECT id, at, CAST(name AS BLOB), CAST(data AS BLOB), seal FROM inbox WHERE stream = ? AND key = ?
 """
+_SIGNALS: Final = """
+SELECT id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB), seal FROM inbox
+WHERE stream = ? ORDER BY id DESC LIMIT 1000
+"""
 _REWRITE_SIGNAL: Final = "UPDATE inbox SET (name, data) = (?, ?) WHERE id = ?"
+_REWRITE_KEY: Final = "UPDATE inbox SET key = ? WHERE id = ?"
 _FIND_TAKEN: Final = """
 SELECT id FROM inbox
 WHERE stream = ? AND key = ? AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE inbox = inbox.id)
@@ -122,6 +127,7 @@ class Batch:
         self._records: list[Row] = []
         self._signals: dict[tuple[int, str], tuple[InboxEntry, int]] = {}
         self._rewritten: list[Row] = []
+        self._rekeyed: list[Row] = []
         self._settled: list[Row] = []
         self._dead: list[Row] = []
 
@@ -153,6 +159,8 @@ class Batch:
         _INSERT_SIGNAL.run(connection, signals)
         if self._rewritten:
             run_for_each(connection, _REWRITE_SIGNAL, self._rewritten)
+        if self._rekeyed:
+            run_for_each(connection, _REWRITE_KEY, self._rekeyed)
         if self._settled:
             run_for_each(connection, _SETTLE, self._settled)
         _INSERT_DEAD_LETTER.run(connection, self._dead)
@@ -316,7 +324,30 @@ class Batch:
                 raise SignalConflict(write.stream, write.key, first)
             return Delivered(first.id, first.at, duplicate=True)
         found = rows(self._connection, _FIND_SIGNAL, (stream.id, write.key))
-        return self._recorded_delivery(stream, write, found[0]) if found else None
+        return self._recorded_delivery(stream, write, found[0]) if found else self._misread(stream, write)
+
+    def _misread(self, stream: Stream, write: Deliver) -> Delivered | None:
+        """Look whether it came before, and its key is damaged since: nothing else would find it.
+
+        It is looked once, when a stream that was not written to for a while gets a signal.
+        """
+        if stream.misread is None:
+            stream.misread = [
+                row
+                for row in rows(self._connection, _SIGNALS, (stream.id,))
+                if row[5]
+                != signal_seal(stream.id, InboxEntry(row[0], row[1], text(row[2]), text(row[3]), row[4]))
+            ]
+        for number, at, name, _, data, sealed in stream.misread:
+            sent = InboxEntry(number, at, write.name, write.key, write.data)
+            if sealed == signal_seal(stream.id, sent):
+                self._rewritten.append((write.name, _readable(write.data), number))
+                self._rekeyed.append((write.key, number))
+                return Delivered(number, at, duplicate=True)
+            stored = InboxEntry(number, at, text(name), write.key, data)
+            if sealed == signal_seal(stream.id, stored):
+                raise SignalConflict(write.stream, write.key, stored)
+        return None
 
     def _recorded_delivery(self, stream: Stream, write: Deliver, row: Row) -> Delivered:
         number, at, name, data, sealed = row

@@ -19,7 +19,7 @@ from .checksum import first_link, framed, header_seal, is_linked
 from .contract import InboxEntry
 from .salvage import chunks, last_position
 from .statements import rows, run, text
-from .words import witness
+from .words import may_be_right
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -138,7 +138,7 @@ def _is_sound(connection: apsw.Connection, name: str, strays: list[Row]) -> bool
 
 
 def _are_words_sound(connection: apsw.Connection, found: list[Row]) -> bool:
-    return all(witness(connection, key, text(word)) is not False for key, word in found)
+    return may_be_right(connection, [(key, text(word)) for key, word in found])
 
 
 def _needs_no_proof(_connection: apsw.Connection, _found: list[Row]) -> bool:

@@ -17,7 +17,6 @@ from msgspec import structs
 from .batch import signal_seal
 from .checksum import first_link, header_seal, is_linked
 from .contract import (
-    DeadLetter,
     GlobalRecord,
     Header,
     InboxEntry,
@@ -116,22 +115,6 @@ FROM inbox INDEXED BY {} WHERE stream = ? AND settled IS NULL ORDER BY id LIMIT 
 _NEWEST_SIGNAL: Final = """
 SELECT stream, seal, id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB) FROM inbox
 WHERE id <= ? ORDER BY id DESC LIMIT 1
-"""
-_DEAD_LETTERS: Final = """
-SELECT d.id, d.at, CAST(s.name AS BLOB), CAST(i.name AS BLOB), CAST(i.key AS BLOB),
-  CAST(i.data AS BLOB), CAST(d.reason AS BLOB)
-FROM dead_letter d
-LEFT JOIN inbox i ON i.id = d.inbox
-LEFT JOIN stream s ON s.id = i.stream
-WHERE d.id > ? ORDER BY d.id LIMIT ?
-"""
-_DEAD_LETTERS_OF: Final = """
-SELECT d.id, d.at, CAST(s.name AS BLOB), CAST(i.name AS BLOB), CAST(i.key AS BLOB),
-  CAST(i.data AS BLOB), CAST(d.reason AS BLOB)
-FROM stream s
-JOIN inbox i ON i.stream = s.id
-JOIN dead_letter d ON d.inbox = i.id
-WHERE s.name = ? AND d.id > ? ORDER BY d.id LIMIT ?
 """
 
 _BEFORE_ALL: Final = -(2**63)
@@ -569,19 +552,6 @@ class Queries:
                 raise RecordCorrupt(stream, None, f"signal {number} in its inbox does not match its checksum")
             entries.append(entry)
         return entries
-
-    def dead_letters(
-        self, connection: apsw.Connection, of: str | None, after: int, limit: int
-    ) -> list[DeadLetter]:
-        """See `EventStore.dead_letters`."""
-        if of is None:
-            found = rows(connection, _DEAD_LETTERS, (after, limit))
-        else:
-            found = rows(connection, _DEAD_LETTERS_OF, (of, after, limit))
-        return [
-            DeadLetter(number, at, text(stream), text(name), text(key), data or b"", text(reason))
-            for number, at, stream, name, key, data, reason in found
-        ]
 
 
 S = TypeVar("S", Record, GlobalRecord)

@@ -16,11 +16,14 @@ from .failures import read_failure
 from .file_locks import close_what_is_done_with
 from .forking import bury, dies_after_fork, in_sqlite
 from .holder import Owner, owner_of
+from .leftovers import Leftovers
 from .location import FileLocation
+from .lost_commits import kept_logs
 from .readers import ReaderPool
 from .reading import Reading
 from .rows import Rows
 from .statements import run, value
+from .words import damaged_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -125,6 +128,20 @@ class StoreReader(Reading):
             lambda connection: schema.additions(connection, steps, connection.pragma("user_version"))
         )
 
+    def damaged_words(self) -> list[str]:
+        """Name the types, statuses and kinds of events that are not what was written; all of it is read.
+
+        A word is kept once, for all that use it: the headers and histories of these are damaged with it.
+
+        Raises:
+            StoreUnusable: so much is damaged that it cannot be told.
+        """
+        return self._asked(damaged_words)
+
+    def kept_logs(self) -> list[Path]:
+        """Return the copies of damaged write-ahead logs that an engine has kept beside the store."""
+        return kept_logs(self.path)
+
     # Looking
 
     def data_version(self) -> int:
@@ -183,6 +200,9 @@ class StoreReader(Reading):
         stable (`store/schema_2.sql`, `store/schema_3.sql`); in a store that no engine has brought up to date
         yet they are there as well. What the statement reads is the store as of one commit.
 
+        Where it meets damage, it is put to a copy of all rows that can be read, and `Rows.damage` says so.
+        That takes as long as to read the whole store. An answer of more than 1,000 rows may meet it later on.
+
         Raises:
             QueryFailed: it cannot be run, is more than one, or does anything but read.
             QueryInterrupted: `interrupt` or `close` was called.
@@ -190,17 +210,36 @@ class StoreReader(Reading):
         """
         with in_sqlite:
             sight = self._looked()
-            connection = sight.connect()
-            answer = Rows(connection, lambda: self._confirm(sight))
-            with self._answers_lock:
-                self._answers.add(answer)
+            try:
+                return self._answered(sight, None, statement, values)
+            except StoreUnusable as error:
+                if not isinstance(error.__cause__, apsw.CorruptError):
+                    raise
+            return self._answered(sight, self._left(sight), statement, values)
+
+    def _answered(self, sight: _Sight, left: Leftovers | None, statement: str, values: Sequence[Any]) -> Rows:
+        connection = sight.connect() if left is None else left.connection
+        answer = Rows(connection, lambda: self._confirm(sight))
+        with self._answers_lock:
+            self._answers.add(answer)
+        if left is not None:
+            answer.damage = left.damage
+        else:
             try:
                 let_query(connection, schema.ladder())
             except BaseException:
                 answer.close()
                 raise
-            answer.ask(statement, values)
-            return answer
+        answer.ask(statement, values)
+        return answer
+
+    def _left(self, sight: _Sight) -> Leftovers:
+        connection = sight.connect()
+        try:
+            run(connection, "BEGIN")
+            return Leftovers(connection, schema.ladder())
+        finally:
+            connection.close()
 
     def interrupt(self) -> None:
         """Stop all statements that run, and end all answers that were not read to their end."""

@@ -9,6 +9,7 @@ import apsw
 
 from .contract import EventReader
 from .failures import read_failure
+from .letters import dead_letters
 from .queries import Queries
 from .verify import Verification
 from .words import WordReader
@@ -103,7 +104,7 @@ class Reading(EventReader):
         self, *, stream: str | None = None, after: int = 0, limit: int = 100
     ) -> list[DeadLetter]:
         """See `EventReader.dead_letters`."""
-        return self._asked(lambda connection: self._queries.dead_letters(connection, stream, after, limit))
+        return self._asked(lambda connection: dead_letters(connection, stream, after, limit))
 
     def inspect(self, *, after: int = 0, limit: int = 1000) -> Inspection:
         """See `EventReader.inspect`."""

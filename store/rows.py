@@ -53,6 +53,8 @@ class Rows(Iterator[tuple[Any, ...]]):
 
     def __init__(self, connection: apsw.Connection, confirm: Callable[[], None]) -> None:
         self.columns: tuple[str, ...] = ()
+        self.damage: str | None = None
+        """What is left out, since the store is damaged; None: nothing."""
         self._connection = connection
         self._confirm = confirm
         self._ahead: Iterator[Row] = iter(())

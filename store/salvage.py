@@ -113,12 +113,12 @@ def _around(read: Callable[[int, int], list[Row]], first: int, last: int) -> Ite
 
 def last_stream(connection: apsw.Connection) -> int:
     """Return a number that no stream's number is above of."""
-    return _highest(connection, _LAST_STREAM)
+    return highest(connection, _LAST_STREAM)
 
 
 def last_position(connection: apsw.Connection) -> int:
     """Return a position that no record is behind of."""
-    return _highest(connection, _LAST_POSITION)
+    return highest(connection, _LAST_POSITION)
 
 
 def given_out(connection: apsw.Connection) -> tuple[int, int, int]:
@@ -133,20 +133,21 @@ def given_out(connection: apsw.Connection) -> tuple[int, int, int]:
 
 def _last(connection: apsw.Connection, questions: tuple[str, str]) -> int:
     by_table, by_index = questions
-    found = _asked(connection, by_table) or rows(connection, by_index)
+    found = asked(connection, by_table) or rows(connection, by_index)
     return found[0][0]
 
 
-def _highest(connection: apsw.Connection, questions: tuple[str, ...]) -> int:
-    highest = 0
+def highest(connection: apsw.Connection, questions: tuple[str, ...]) -> int:
+    """Ask each question for a highest number, and return the highest of those that were answered."""
+    number = 0
     for question in questions:
-        found = _asked(connection, question)
+        found = asked(connection, question)
         if found and isinstance(found[0][0], int):
-            highest = max(highest, found[0][0])
-    return highest
+            number = max(number, found[0][0])
+    return number
 
 
-def _asked(connection: apsw.Connection, question: str, values: Row = ()) -> list[Row] | None:
+def asked(connection: apsw.Connection, question: str, values: Row = ()) -> list[Row] | None:
     """Ask; None: that cannot be read."""
     try:
         return rows(connection, question, values)
@@ -156,7 +157,7 @@ def _asked(connection: apsw.Connection, question: str, values: Row = ()) -> list
 
 def names(connection: apsw.Connection, first: int, last: int) -> dict[int, str]:
     """Return the names of streams as the index of names has them; of as many as can be read."""
-    return {key: text(name) for key, name in _asked(connection, _NAMES, (first, last)) or ()}
+    return {key: text(name) for key, name in asked(connection, _NAMES, (first, last)) or ()}
 
 
 def key_by_table(connection: apsw.Connection, name: str) -> int | None:
@@ -184,10 +185,10 @@ def newest(connection: apsw.Connection, key: int, *, by_table: bool) -> Newest:
         damage = f"its newest record cannot be read: {error}"
     else:
         return Newest(found[0][0], found[0][1], None) if found else Newest(None, None, None)
-    found = _asked(connection, _NEWEST_BY_INDEX, (key,))
+    found = asked(connection, _NEWEST_BY_INDEX, (key,))
     if found is not None or not by_table:
         return Newest(found[0][0] if found else None, None, damage)
-    found = _asked(connection, _NEWEST_BY_TABLE, (key,))
+    found = asked(connection, _NEWEST_BY_TABLE, (key,))
     return Newest(None, None, damage) if found is None else Newest(found[0][0], found[0][1], None)
 
 
@@ -196,7 +197,7 @@ def records(connection: apsw.Connection, key: int, first: int, limit: int) -> It
 
     The rows are version, instant, kind, chain and data; -1 stands for no limit.
     """
-    versions = _asked(connection, _VERSIONS, (key, first, limit))
+    versions = asked(connection, _VERSIONS, (key, first, limit))
     if versions is None:
         yield from records_by_table(connection, key, first, limit)
         return
@@ -236,11 +237,11 @@ def by_either_index(connection: apsw.Connection, question: str, values: Row) -> 
 
 def places(connection: apsw.Connection, first: int, last: int) -> dict[int, tuple[int, int]] | None:
     """Return of which stream, and which version, the records at positions are; None: that cannot be told."""
-    found = _asked(connection, _PLACES, (first, last))
+    found = asked(connection, _PLACES, (first, last))
     return None if found is None else {position: (stream, version) for position, stream, version in found}
 
 
 def created_at(connection: apsw.Connection, key: int) -> int:
     """Return when a stream's first record happened; 0: that cannot be told."""
-    found = _asked(connection, "SELECT at FROM record WHERE stream = ? AND version = 1", (key,))
+    found = asked(connection, "SELECT at FROM record WHERE stream = ? AND version = 1", (key,))
     return found[0][0] if found and isinstance(found[0][0], int) else 0

@@ -37,6 +37,7 @@ class Stream:
         "damage",
         "id",
         "inbox_damage",
+        "misread",
         "name",
         "state",
         "status",
@@ -61,6 +62,8 @@ class Stream:
         self.damage = ""
         """What is wrong with its header, until it is made anew."""
         self.inbox_damage = ""
+        self.misread: list[Row] | None = None
+        """Signals that are not what was written, waiting or not; None: nobody has looked."""
         self.waiting: dict[int, int] = {}
         """Id and instant of each signal that is neither consumed nor rejected, in order of arrival."""
 

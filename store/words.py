@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
 from .checksum import first_link, framed, header_seal, is_linked
 from .statements import rows, text, value
 
+if TYPE_CHECKING:
+    from .statements import Row
+
 # As bytes: a word that was damaged must not keep the store from being opened.
 _WORDS: Final = "SELECT id, CAST(word AS BLOB) FROM word NOT INDEXED"
+_BY_INDEX: Final = "SELECT id, CAST(word AS BLOB) FROM word INDEXED BY sqlite_autoindex_word_1"
 # A few of those that use a word, since one of them may be damaged itself.
 _STREAMS: Final = """
 SELECT CAST(s.name AS BLOB), CAST(t.word AS BLOB), CAST(w.word AS BLOB), s.type, s.status,
@@ -21,8 +25,14 @@ WHERE ?1 IN (s.type, s.status) LIMIT 20
 """
 _RECORDS: Final = """
 SELECT r.version, r.at, r.chain, CAST(r.data AS BLOB), CAST(s.name AS BLOB), b.chain
-FROM (SELECT * FROM record NOT INDEXED WHERE kind = ?1 LIMIT 20) r
+FROM record r NOT INDEXED
 LEFT JOIN stream s ON s.id = r.stream LEFT JOIN record b ON b.stream = r.stream AND b.version = r.version - 1
+WHERE r.position IN (?, ?, ?)
+"""
+# Of each kind the first record, the last one, and one more.
+_WITNESSES: Final = """
+SELECT kind, min(position), max(position), max(CASE position % 7 WHEN 3 THEN position END)
+FROM record NOT INDEXED GROUP BY kind
 """
 
 
@@ -78,36 +88,57 @@ class WordReader:
             return next((key for key, found in rows(connection, _WORDS) if found == stored), None)
 
 
-def witness(connection: apsw.Connection, key: int, word: str) -> bool | None:
-    """Tell by the checksums of those that use it whether a word is what was written; None: nobody uses it.
-
-    All of the tables may be read for it.
+def damaged_words(connection: apsw.Connection) -> list[str]:
+    """Return the words that are not what was written, as whoever uses them has it; all tables are read.
 
     Raises:
-        apsw.CorruptError: they cannot be.
+        apsw.CorruptError: they cannot be read.
     """
-    verdicts = [*_told_by_streams(connection, key, word), *_told_by_records(connection, key, word)]
-    return any(verdicts) if verdicts else None
+    words = {key: text(stored) for key, stored in rows(connection, _WORDS)}
+    by_index = {key: text(stored) for key, stored in rows(connection, _BY_INDEX)}
+    witnesses = _witnesses(connection)
+    damaged = [f"word {kind}?" for kind in witnesses if kind not in words]
+    for key, word in words.items():
+        verdicts = _verdicts(connection, (key, word), witnesses)
+        # One alone that uses it may be damaged itself.
+        is_doubtful = len(verdicts) > 1 or by_index.get(key, word) != word
+        if is_doubtful and not any(verdicts):
+            damaged.append(word)
+    return damaged
+
+
+def may_be_right(connection: apsw.Connection, words: list[tuple[int, str]]) -> bool:
+    """Tell whether nothing speaks against any of these words; see `damaged_words`."""
+    witnesses = _witnesses(connection)
+    verdicts = [_verdicts(connection, word, witnesses) for word in words]
+    return all(any(told) for told in verdicts if told)
+
+
+def _witnesses(connection: apsw.Connection) -> dict[int, Row]:
+    return {kind: tuple(positions) for kind, *positions in rows(connection, _WITNESSES)}
+
+
+def _verdicts(connection: apsw.Connection, word: tuple[int, str], witnesses: dict[int, Row]) -> list[bool]:
+    """Ask the checksums of some that use a word whether it was that."""
+    found = _told_by_streams(connection, *word)
+    if word[0] in witnesses:
+        found += _told_by_records(connection, word[1], witnesses[word[0]])
+    return found
 
 
 def _told_by_streams(connection: apsw.Connection, key: int, word: str) -> list[bool]:
-    return [
-        sealed
-        == header_seal(
-            text(name),
-            word if kind == key else text(its_kind),
-            word if status == key else text(its_status),
-            tuple(numbers),
-        )
-        for name, its_kind, its_status, kind, status, *numbers, sealed in rows(connection, _STREAMS, (key,))
-    ]
+    verdicts: list[bool] = []
+    for name, its_kind, its_status, kind, status, *numbers, sealed in rows(connection, _STREAMS, (key,)):
+        words = word if kind == key else text(its_kind), word if status == key else text(its_status)
+        verdicts.append(sealed == header_seal(text(name), *words, tuple(numbers)))
+    return verdicts
 
 
-def _told_by_records(connection: apsw.Connection, key: int, word: str) -> list[bool]:
+def _told_by_records(connection: apsw.Connection, word: str, positions: Row) -> list[bool]:
     seen = framed(word)
     return [
         is_linked(chain, first_link(text(name)) if version == 1 else before or b"", (version, at, seen, data))
-        for version, at, chain, data, name, before in rows(connection, _RECORDS, (key,))
+        for version, at, chain, data, name, before in rows(connection, _RECORDS, positions)
     ]
 
 

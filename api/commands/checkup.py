@@ -235,6 +235,25 @@ def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:
         yield Check("headers", "ok", "as they were written")
 
 
+def _words(reader: StoreReader, store: Path) -> Iterator[Check]:
+    damaged = reader.damaged_words()
+    if damaged:
+        some = ", ".join(map(repr, damaged[:_SHOWN])) + (", ..." if len(damaged) > _SHOWN else "")
+        text = f"damaged, and with them whatever is of that type, status or kind of event: {some}"
+        yield Check("words", "bad", text, f"put a backup in its place; {proposed('verify', store=store)}")
+    else:
+        yield Check("words", "ok", "as they were written")
+
+
+def _log(reader: StoreReader, _: Path) -> Iterator[Check]:
+    kept = reader.kept_logs()
+    if kept:
+        text = f"commits behind a damaged place of it could not be read; it is kept as {kept[-1].name}"
+        more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+        todo = "see whether the disk is sound, and what flows lack; then delete the copy"
+        yield Check("log", "bad", f"{text}{more}", todo)
+
+
 def _clock(reader: StoreReader, _: Path) -> Iterator[Check]:
     newest = next(
         iter(reader.query("SELECT max(at) FROM (SELECT at FROM record ORDER BY position DESC LIMIT 1)").rows)
@@ -313,6 +332,8 @@ _LOOKS = (
     _additions,
     _owner,
     _headers,
+    _words,
+    _log,
     _clock,
     _late,
     _blocking,

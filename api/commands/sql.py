@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .codes import DONE
+from .codes import DONE, FAILED
 from .options import command, json_option, open_reader, store_option
 from .outcome import tell, telling_errors
 from .printable import cut, printable
+from .proposal import proposed
 from .screen import Cell, Column, Screen, width_of
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> i
     """Ask a store in SQL; nothing can be written. Without a STATEMENT, tell what there is to be asked.
 
     The views flows, steps, signals, timers and dead_letters are documented and stable. As a table, at most
-    1,000 rows are shown, a value a line where the terminal is too narrow; --json and --csv give all.
+    1,000 rows are shown, a value a line where the terminal is too narrow; --json and --csv give all. Of a
+    damaged store what can be read is asked, and the exit code is 1.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
@@ -51,7 +53,10 @@ def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> i
             _write_json(found)
         else:
             _show(found)
-    return DONE
+    if found.damage is None:
+        return DONE
+    tell(f"{found.damage}; {proposed('verify', store=store)}")
+    return FAILED
 
 
 def _write_csv(found: Rows) -> None:

@@ -12,8 +12,10 @@ from persistasaurus.store import (
     Appended,
     Delivered,
     GlobalRecord,
+    QueryFailed,
     Record,
     RecordCorrupt,
+    SignalConflict,
     SqliteStore,
     StoreReader,
     StoreUnusable,
@@ -22,6 +24,7 @@ from persistasaurus.store import (
     WrongExpectedVersion,
 )
 from persistasaurus.store.indexes import damaged_indexes
+from persistasaurus.store.leftovers import Leftovers
 from store.damage import edit, lose_entry, pages_of, root_of, spoil_pages, spoil_root
 
 COUNT = 400
@@ -649,3 +652,157 @@ def test_an_index_of_names_is_not_made_anew_for_a_row_that_is_damaged_itself(pat
             image[at] ^= 1
     path.write_bytes(image)
     assert mended(path) == []
+
+
+# -------------------------------------------------------------------------- letters, words, statements
+def test_dead_letters_that_cannot_be_read_are_told_beside_the_others(lettered):
+    expected = StoreReader.open(lettered).dead_letters()
+    assert len(expected) == 5
+    spoil(lettered, "inbox", 0)
+
+    with StoreReader.open(lettered) as reader:
+        found = reader.dead_letters()
+        assert [(one.id, one.stream, one.key, one.at) for one in found] == [
+            (one.id, one.stream, one.key, one.at) for one in expected
+        ]
+        assert all("its signal cannot be read" in one.reason for one in found)
+        assert reader.dead_letters(stream=NAMES[2], limit=1)[0].stream == NAMES[2]
+        assert [one.id for one in reader.dead_letters(after=expected[2].id)] == [4, 5]
+
+
+def test_dead_letters_themselves_that_cannot_be_read_are_known_by_their_index(lettered):
+    spoil_root(lettered, "dead_letter")
+    with StoreReader.open(lettered) as reader:
+        found = reader.dead_letters()
+        assert [one.id for one in found] == [1, 2, 3, 4, 5]
+        assert {one.stream for one in found} == set(NAMES[:5])
+        assert all("it cannot be read" in one.reason for one in found)
+
+
+def test_without_an_index_each_number_may_have_been_a_dead_letter(lettered):
+    tamper(lettered, "DELETE FROM dead_letter WHERE id = 3")
+    spoil_root(lettered, "dead_letter")
+    with StoreReader.open(lettered) as reader:
+        assert [one.id for one in reader.dead_letters()] == [1, 2, 4, 5]
+
+    spoil_root(lettered, "sqlite_autoindex_dead_letter_1")
+    with StoreReader.open(lettered) as reader:
+        assert reader.dead_letters() == []
+
+
+def test_a_dead_letter_beside_a_damaged_index_is_told_all_the_same(lettered):
+    spoil_root(lettered, "sqlite_autoindex_dead_letter_1")
+    spoil(lettered, "inbox", 0)
+    with StoreReader.open(lettered) as reader:
+        assert [one.stream for one in reader.dead_letters()] == NAMES[:5]
+
+
+def test_statements_that_meet_a_damaged_page_are_answered_from_what_is_left(lettered):
+    statement = "SELECT count(*) FROM flows"
+    with StoreReader.open(lettered) as reader:
+        answer = reader.query(statement)
+        assert answer.damage is None
+        (everything,) = next(answer)
+    spoil(lettered, "record", 3)
+    spoil(lettered, "inbox", 2)
+    tamper(lettered, "UPDATE word SET word = CAST(x'ff6174' AS TEXT) WHERE word = 'signup'")
+
+    with StoreReader.open(lettered) as reader:
+        records = reader.query("SELECT sum(length(data)), count(*) FROM record")
+        assert "of record" in records.damage
+        assert "of inbox" in records.damage
+        ((_, count),) = list(records)
+        assert 2 * COUNT - 60 < count < 2 * COUNT + 5
+        assert list(reader.query("SELECT sum(length(data)) > 0 FROM record, word WHERE word.id = ?", (1,)))
+        assert next(reader.query("SELECT count(*), sum(length(args)) FROM flows"))[0] == everything
+
+
+def test_a_row_with_another_ones_key_is_left_out_of_what_is_left(path):
+    lose_entry(path, RECORD_INDEX, 2)
+    _put(path, "INSERT INTO record VALUES (?, 2, 1, 0, 0, x'', '{}')", (2 * COUNT + 1,))
+    spoil(path, "record", 5)
+
+    with StoreReader.open(path) as reader:
+        found = list(reader.query("SELECT at FROM record NOT INDEXED WHERE stream = 2"))
+        assert found == [(AT,), (AT + 1,)]
+
+
+def test_what_a_statement_itself_is_to_blame_for_is_told_of_a_damaged_store_as_well(path):
+    spoil(path, "record", 3)
+    with StoreReader.open(path) as reader, pytest.raises(QueryFailed):
+        reader.query("SELECT nothing FROM nowhere")
+
+
+def test_where_nothing_can_be_copied_a_statement_fails(path, monkeypatch):
+    spoil(path, "record", 3)
+    monkeypatch.setattr(Leftovers, "_copy", lambda *_: 1 / 0)
+    with StoreReader.open(path) as reader, pytest.raises(ZeroDivisionError):
+        reader.query("SELECT sum(length(data)) FROM record")
+
+
+def words_of(path):
+    with StoreReader.open(path) as reader:
+        return reader.damaged_words()
+
+
+def test_words_that_are_damaged_are_told_by_whoever_uses_them(path):
+    assert words_of(path) == []
+    tamper(path, "UPDATE word SET word = 'waitinh' WHERE word = 'waiting'")
+    found = words_of(path)
+    assert "waitinh" in found
+    tamper(path, "UPDATE word SET word = 'waiting' WHERE word = 'waitinh'")
+    assert words_of(path) == []
+
+    tamper(path, "UPDATE word SET word = 'Step' WHERE word = 'step_completed'")
+    assert words_of(path) == ["Step"]
+    tamper(path, "DELETE FROM word WHERE word = 'Step'")
+    (missing,) = words_of(path)
+    assert missing.startswith("word ")
+
+
+def test_a_word_that_one_damaged_header_alone_uses_is_not_suspected(store):
+    accept(store, create())
+    path = store.path
+    store.close()
+    tamper(path, "UPDATE stream SET created_at = 7")
+    assert words_of(path) == []
+
+    (page,) = pages_of(path, "word")
+    edit(path, path.read_bytes().index(b"signup", (page - 1) * 4096), b"S")
+    assert words_of(path) == ["Signup"]
+
+
+# ----------------------------------------------------------------------- signals whose key is damaged
+def test_a_signal_whose_key_is_damaged_is_known_again_when_it_is_resent(path):
+    key, other = "k" * 100 + NAMES[0], "k" * 100 + NAMES[1]
+    store = opened(path)
+    entry = store.inbox(NAMES[0])[0]
+    accept(store, append(2, record(), stream=NAMES[0], consumed=(entry.id,)))
+    store.close()
+    tamper(path, "UPDATE inbox SET key = 'other' WHERE id IN (1, 2)")
+    store = opened(path)
+
+    settled, waiting, new = store.commit(
+        [
+            signal(key, b'"0"', stream=NAMES[0]),
+            signal(other, b'"1"', stream=NAMES[1]),
+            signal("new", b'"0"', stream=NAMES[0]),
+        ]
+    )
+
+    assert settled == Delivered(1, AT, duplicate=True)
+    assert waiting == Delivered(2, AT + 1, duplicate=True)
+    assert not new.duplicate
+    assert [one.key for one in store.inbox(NAMES[1])] == [other]
+    assert store.verify() == []
+    store.close()
+
+
+def test_another_signal_under_a_key_that_is_damaged_is_a_conflict(path):
+    tamper(path, "UPDATE inbox SET key = 'other' WHERE id = 1")
+    store = opened(path)
+
+    (outcome,) = store.commit([signal("k" * 100 + NAMES[0], b'"9"', stream=NAMES[0])])
+
+    assert isinstance(outcome, SignalConflict)
+    store.close()
