@@ -7,6 +7,7 @@ and taken away, and whether that was synced. The rest is up to a policy.
 from __future__ import annotations
 
 import copy
+import os
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def lay_out(image: Image, path: Path, shared: bytes = b"") -> None:
         file = path.with_name(path.name + suffix)
         if name in image:
             file.write_bytes(image[name])
+            os.utime(file, (1, 1))  # the machine has started since
         else:
             file.unlink(missing_ok=True)
     memory = path.with_name(path.name + "-shm")

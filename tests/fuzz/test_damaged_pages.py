@@ -19,17 +19,22 @@ from fuzz.targets import closing_stores
 from persistasaurus import Flow, flow, sleep, step, wait_for
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.errors import PersistasaurusError
-from persistasaurus.store import StoreError, StoreReader
+from persistasaurus.store import StoreError, StoreReader, writer
+from persistasaurus.store.indexes import damaged_indexes
+from persistasaurus.store.queries import Queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from persistasaurus.store.indexes import DamagedIndex
 
 FILES = int(os.environ.get("PERSISTASAURUS_INPUTS", "2500")) // 50
 SEED = int(os.environ.get("PERSISTASAURUS_SEED", "1"))
 FLOWS = 40
 PAGE = 4096
 MINUTE_S = 60
+EXPECTED = {f"flow-{n:02d}": n if n % 2 else n + 1 for n in range(FLOWS)}
 ROWS = {
     "stream": "id",
     "record": "position",
@@ -207,40 +212,97 @@ def told(ask: Callable[[], Any]) -> Any:
         return error
 
 
+class Verdict(NamedTuple):
+    """What has become of the flows of a damaged file."""
+
+    harmed: str | None
+    """Who was harmed, and how; None: nobody who should not have been."""
+    is_refused: bool
+    is_for_all: bool
+    """Whether the damage concerns everybody."""
+    named: int
+    """How many flows have not gone on, and were named."""
+
+
+def judged(original: Original, path: Path, number: int, caplog: pytest.LogCaptureFixture) -> Verdict:
+    """Damage a copy of the file, let an engine run on it, and look what has become of its flows."""
+    rng = Random(f"{SEED}-{number}")
+    shutil.copy(original.path, path)
+    page = rng.choice([*original.pages])
+    again = f"{spoilt(path, page, rng)} in page {page}: file {number} of PERSISTASAURUS_SEED={SEED}"
+    # All that is in an index is in its table.
+    victims = set[str]() if original.pages[page] else touched(original, path, page)
+    caplog.clear()
+    try:
+        with StoreReader.open(path) as reader:
+            reader.headers(limit=1000)
+        found = run_on(path)
+    except StoreError:
+        return Verdict(None, is_refused=True, is_for_all=False, named=0)
+    except BaseException as error:
+        error.add_note(again)
+        raise
+    if victims is None:
+        return Verdict(None, is_refused=False, is_for_all=True, named=0)
+    named = 0
+    for name, result in EXPECTED.items():
+        if found[name] == result:
+            continue
+        named += 1
+        # Of one that had ended before, whoever asks is told.
+        is_told = name in caplog.text or (int(name[-2:]) % 10 == 0 and name in str(found[name]))
+        if name not in victims or not is_told:
+            harm = "nobody is told of it" if name in victims else f"it has not gone on: {found[name]!r}"
+            return Verdict(f"{name}: {harm}, {again}", is_refused=False, is_for_all=False, named=named)
+    return Verdict(None, is_refused=False, is_for_all=False, named=named)
+
+
 @pytest.mark.timeout(0 if FILES > 1000 else 240)
 def test_flows_that_have_nothing_on_a_damaged_page_go_on_and_the_others_are_named(
     original: Original, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    expected = {f"flow-{n:02d}": n if n % 2 else n + 1 for n in range(FLOWS)}
     named = refused = halted = 0
     for number in range(FILES):
-        rng, path = Random(f"{SEED}-{number}"), tmp_path / f"{number}.db"
-        shutil.copy(original.path, path)
-        page = rng.choice([*original.pages])
-        again = f"{spoilt(path, page, rng)} in page {page}: file {number} of PERSISTASAURUS_SEED={SEED}"
-        # All that is in an index is in its table.
-        victims = set[str]() if original.pages[page] else touched(original, path, page)
-        caplog.clear()
-        try:
-            with StoreReader.open(path) as reader:
-                reader.headers(limit=1000)
-            found = run_on(path)
-        except StoreError:
-            refused += 1
-            continue
-        except BaseException as error:
-            error.add_note(again)
-            raise
-        halted += victims is None
-        for name, result in expected.items() if victims is not None else ():
-            if name not in victims:
-                assert found[name] == result, f"{name} has not gone on, {again}"
-            elif found[name] != result:
-                named += 1
-                # Of one that had ended before, whoever asks is told.
-                is_told = name in caplog.text or (int(name[-2:]) % 10 == 0 and name in str(found[name]))
-                assert is_told, f"nobody is told of {name}, {again}"
+        verdict = judged(original, tmp_path / f"{number}.db", number, caplog)
+        assert verdict.harmed is None
+        named += verdict.named
+        refused += verdict.is_refused
+        halted += verdict.is_for_all
     assert named, "hardly anything was hit"
     assert refused < FILES // 3
     assert halted < FILES // 3
+
+
+def cleared_by_sqlite(connection: apsw.Connection, index: DamagedIndex) -> None:
+    connection.execute(f"REINDEX {index.name}").fetchall()
+
+
+# Each with the file of the first seed that shows it.
+BUGS: dict[str, tuple[str, Any, int]] = {
+    "indexes are not compared with their tables": ("damaged_indexes", lambda _: [], 65),
+    "indexes that can be read are taken for whole": (
+        "damaged_indexes",
+        lambda connection: [one for one in damaged_indexes(connection) if not one.is_readable],
+        65,
+    ),
+    "SQLite is to clear indexes that it cannot read": ("make_anew", cleared_by_sqlite, 97),
+}
+
+
+@pytest.mark.skipif("PERSISTASAURUS_SEED" in os.environ, reason="the files are those of the first seed")
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_seen(
+    bug: str,
+    original: Original,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, change, number = BUGS[bug]
+    monkeypatch.setattr(writer, name, change)
+    monkeypatch.setattr(Queries, "doubts_index", property(lambda _: False, lambda *_: None), raising=False)
+
+    assert judged(original, tmp_path / "flows.db", number, caplog).harmed is not None, (
+        f"nobody sees that {bug}"
+    )

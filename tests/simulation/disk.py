@@ -12,6 +12,7 @@ next one opens an image of what the disk may hold then: everything that was sync
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -187,12 +188,14 @@ class Disk(apsw.VFS):
             policy = self.policy
             images = {kind: c.after_power_loss(policy, self._rng) for kind, c in self.contents.items()}
             self.contents = {kind: Content(image) for kind, image in images.items()}
-        self._is_on = True
+        is_cut, self._is_on = not self._is_on, True
         self._lives += 1
         path = self._root / f"{self.vfs_name}-{self._lives}.db"
         for kind, image in images.items():
             if image or not kind:
                 path.with_name(path.name + kind).write_bytes(image)
+                if is_cut:
+                    os.utime(path.with_name(path.name + kind), (1, 1))  # the machine has started since
         try:
             self._store = store = SqliteStore.open(path, now=clock.now, vfs=self.vfs_name)
         except StoreError as error:
