@@ -12,6 +12,7 @@ from cli.terminal import Running
 from persistasaurus.actors.seam import SystemClock
 from persistasaurus.api.commands import checkup
 from persistasaurus.store import SqliteStore
+from store.damage import pages_of, spoil_pages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,3 +164,47 @@ def test_a_flow_is_late_when_an_engine_has_had_time_for_it_and_not_as_soon_as_on
             assert ("timers" in checks(ask)) is is_late
     finally:
         owner.close()
+
+
+def test_damaged_words_and_logs_that_were_kept_are_named(ask: Ask, store: Path) -> None:
+    found = checks(ask)
+    assert found["words"]["state"] == "ok"
+    assert "log" not in found
+    connection = apsw.Connection(str(store))
+    connection.execute("UPDATE word SET word = 'step_sturted' WHERE word = 'step_started'")
+    connection.close()
+    for salt in ("01", "02"):
+        store.with_name(f"{store.name}-wal.damaged-{salt}").touch()
+
+    found = checks(ask)
+
+    assert found["words"]["state"] == found["log"]["state"] == "bad"
+    assert "'step_sturted'" in found["words"]["text"]
+    assert f"{store.name}-wal.damaged-02 and 1 more" in found["log"]["text"]
+
+
+def test_what_is_left_of_a_damaged_store_is_counted(ask: Ask, store: Path) -> None:
+    _spoil_newest_record(store)
+
+    found = checks(ask)
+
+    assert {"parked flows", "dead letters", "clock"} & {
+        name for name, c in found.items() if c["state"] == "bad"
+    } == set()
+
+
+def test_a_statement_about_a_damaged_store_is_answered_and_says_so(ask: Ask, store: Path) -> None:
+    whole = ask("sql", "SELECT count(*) FROM flows", "--json")
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    _spoil_newest_record(store)
+
+    told = ask("sql", "SELECT count(*), sum(length(args)) FROM flows", "--json")
+
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["count(*)"] == json.loads(whole.stdout)["count(*)"]
+    assert "the store is damaged" in told.stderr
+    assert "persistasaurus verify" in told.stderr
+
+
+def _spoil_newest_record(store: Path) -> None:
+    spoil_pages(store, pages_of(store, "record")[-1:])
