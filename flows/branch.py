@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
+import gc
 import sys
 from collections import deque
 from collections.abc import Awaitable
@@ -209,7 +209,9 @@ class _Undying:
         """Have those that others have outlive Python, which would ask them once more to end while it ends."""
         self.forget()
         for _, held in self._waiting:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held[0]))
+            held.append(held)  # no longer forgotten when nobody has it, and as of now not collected either
+        if self._waiting:
+            gc.freeze()
 
     def _take_over_hook(self) -> None:
         before = sys.unraisablehook
