@@ -57,6 +57,11 @@ class _Key(NamedTuple):
     step: int
     attempt: int
 
+    def __str__(self) -> str:
+        """Say it in words; a negative attempt is the look at how that one ended."""
+        what = "attempt" if self.attempt >= 0 else "reconciling attempt"
+        return f"step {self.step} of flow {self.flow_id!r}, {what} {abs(self.attempt)}"
+
 
 class StepDesk:
     """Hands steps to the executor, and their outcomes to whichever actor the flow has then.

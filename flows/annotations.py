@@ -7,7 +7,8 @@ import collections.abc
 import re
 from copy import copy
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Never, NoReturn, cast, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Never, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import inspect
@@ -133,9 +134,34 @@ def refuse_unstorable(annotation: Any, what: str) -> None:
         reason = f"it names {error.name!r}, which is not known at run time (imported for type checking only?)"
     except Exception as error:  # noqa: BLE001 - msgspec does not take it, or the user's types raise
         cause = error
-        reason = f"{_shown(annotation)} cannot be stored: {plain(error)}"
+        reason = _of_union(annotation) or f"{_shown(annotation)} cannot be stored: {plain(error)}"
     if reason is not None:
         raise FlowDefinitionError(f"{what}: {reason}") from cause
+
+
+def _of_union(annotation: Any) -> str | None:
+    """Say of a union whose members can be stored, and not be told apart, what to write instead."""
+    ahead = [annotation]
+    while ahead:
+        part = ahead.pop()
+        members = get_args(part)
+        ahead += members
+        if get_origin(part) not in (Union, UnionType):
+            continue
+        try:
+            for member in members:
+                inspect.type_info(member)
+        except Exception:  # noqa: BLE001, S112 - the member is to blame, and not the union
+            continue
+        shown = " | ".join(map(_shown, members))
+        if any(map(is_model, members)):
+            instead = "make a model that has it as a field, with a discriminator, and annotate that"
+        else:
+            instead = (
+                "make its members of msgspec.Struct, each with tag=True; of lists and sets, annotate one"
+            )
+        return f"{shown} cannot be stored, as its members cannot be told apart in JSON: {instead}"
+    return None
 
 
 def _reasons(info: inspect.Type, field: str, seen: set[int]) -> Iterator[str]:

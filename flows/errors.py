@@ -227,3 +227,11 @@ class StoreUnavailable(PersistasaurusError):
 
 class SystemClosed(PersistasaurusError):
     """The system is closed, or closing, and takes no more work."""
+
+
+class NotDurableWarning(UserWarning):
+    """A flow's body calls something that a replay would do again, or that answers it differently.
+
+    To silence it: `warnings.filterwarnings("ignore", category=NotDurableWarning)`, with `module=` for some
+    modules only.
+    """

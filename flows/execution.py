@@ -17,18 +17,18 @@ from .errors import PayloadError, StepError
 from .failure import failure_of
 from .foreign import NoLoop, advice_on
 from .pending import Due, Ending, Phase, StepRun, Timer, Wait
-from .request import defined_at, enter, text_of
+from .request import Location, defined_at, enter, text_of
 from .signals import Mailboxes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from .echo import Echoes
     from .flow import FlowDefinition
     from .history import Rewound
     from .payload import Codec, PayloadLimits
     from .pending import Doing
-    from .request import Location, Request, Waiter
+    from .request import Request, Waiter
     from .step import Step
 
 __all__ = ["Execution", "failure_of"]
@@ -87,6 +87,14 @@ class Execution:
 
     def _driven(self, code: Callable[..., Any], *args: Any) -> Any:
         """Run some of the flow's code, with asyncio refused."""
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(finalizer=self._left)
+        try:
+            return self._without_loop(code, *args)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _without_loop(self, code: Callable[..., Any], *args: Any) -> Any:
         # The documented hooks for implementors of loops. Nobody imports asyncio for this: it takes its time.
         asyncio: Any = sys.modules.get("asyncio.events")
         if asyncio is None or not hasattr(asyncio, "_set_running_loop"):
@@ -97,6 +105,23 @@ class Execution:
             return code(*args)
         finally:
             asyncio._set_running_loop(loop)  # noqa: SLF001
+
+    def _left(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Close an async generator that the code has left before its end, and that nobody awaits any more."""
+        left: Any = generator
+        closing = left.aclose()
+        try:
+            closing.send(None)
+        except StopIteration:
+            return  # it had nothing to await
+        closing.close()
+        if not self.is_over:
+            place = Location(left.ag_code.co_filename, left.ag_code.co_firstlineno)
+            self.echoes.warn(
+                f"flow {self.flow_id!r}: the body has left {left.__name__}(), an async generator at {place},"
+                " before its end, and what its `finally` awaits does not happen: write `async with"
+                " contextlib.aclosing(...)` around its `async for`"
+            )
 
     def close(self) -> None:
         """Drop the code. Nothing that it awaits begins any more, so that it can do nothing durable.

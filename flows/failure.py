@@ -29,6 +29,8 @@ def failure_of(error: BaseException, advice: str = "") -> events.Failure:
 def line_of(error: BaseException) -> str:
     """Return the line of the user's code that an error comes from, as it is stored; "" if there is none."""
     place = origin_of(error)
+    if place is NOWHERE and error.__cause__ is not None:
+        place = origin_of(error.__cause__)  # Python makes a RuntimeError of a StopIteration, where nobody is
     return "" if place is NOWHERE else text_of(place)
 
 

@@ -14,6 +14,7 @@ import msgspec
 from .annotations import result_hint
 from .decoration import check_async, check_function, check_name, check_options
 from .errors import FlowDefinitionError, NotDurableError
+from .impure import warn_of
 from .loan import refuse_assignment
 from .payload import WIDEST_LIMITS, Codec, Parameters, codec_of
 from .query import Query, QueryType
@@ -100,6 +101,7 @@ class FlowDefinition(Generic[P, R_co]):
         self.owner = owner
         self._chosen = name
         self._of: dict[type, FlowDefinition[..., R_co]] = {}
+        self._is_prepared = False
         self.__doc__ = function.__doc__
         check_function("flow", function)
         check_async(function)
@@ -190,6 +192,9 @@ class FlowDefinition(Generic[P, R_co]):
         self.parameters.prepare()
         _ = self.result
         self._check_parts()
+        if not self._is_prepared:
+            self._is_prepared = True
+            warn_of(f"flow {self.name!r}", self.function, self.owner)
         seen: dict[str, Step[..., Any]] = {}
         for step, _ in self._units():
             step.prepare()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 3
+_OTHER_WORDS = frozenset(("$ref", "allOf", "anyOf", "const", "enum", "oneOf"))
+"""By these a schema says what something is, other than by its type."""
 
 
 def is_model(kind: object) -> bool:
@@ -25,7 +27,15 @@ def is_old_model(kind: object) -> bool:
 
 def encoded(model: Any) -> msgspec.Raw:
     """Return a model's own JSON, of the kind that it reads again."""
-    text: str = model.model_dump_json(by_alias=True, round_trip=True, warnings=False)
+    try:
+        text: str = model.model_dump_json(by_alias=True, round_trip=True, warnings=False)
+    except Exception as error:
+        if "utf-8" not in str(error):
+            raise
+        raise ValueError(
+            f"{type(model).__name__} has bytes that are not UTF-8: give it model_config ="
+            ' ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")'
+        ) from error
     return msgspec.Raw(text.encode())
 
 
@@ -61,6 +71,11 @@ def refusal(kind: Any) -> str | None:
     try:
         if not getattr(kind, "__pydantic_complete__", True):
             kind.model_rebuild()
+        field = next(
+            (reason for name, about in kind.model_fields.items() if (reason := _odd(name, about))), None
+        )
+        if field is not None:
+            return f"{kind.__name__}.{field}"
         written = kind.model_json_schema(mode="serialization")
     except Exception as error:  # noqa: BLE001 - pydantic's, or of the user's own hooks
         reason = str(error).partition("\n")[0]
@@ -72,6 +87,19 @@ def refusal(kind: Any) -> str | None:
     return _loss(kind.__name__, _objects(kind.__name__, written), _objects(kind.__name__, read))
 
 
+def _odd(name: str, field: Any) -> str | None:
+    """Return what is wrong with a model's field that no schema says."""
+    if hasattr(field.validation_alias, "path"):
+        return f"{name} is read by an AliasPath, and not written so: give it a plain alias, or none"
+    ahead = [field.annotation]
+    while ahead:
+        part = ahead.pop()
+        ahead += get_args(part)
+        if get_origin(part) is dict and get_origin(get_args(part)[0]) in (tuple, frozenset):
+            return f"{name} is a dict whose keys JSON does not have: make it a list of pairs"
+    return None
+
+
 def _objects(name: str, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the properties of each object that a schema describes, by the object's name."""
     objects: dict[str, Any] = {**schema.get("$defs", {}), name: schema}
@@ -80,7 +108,7 @@ def _objects(name: str, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _loss(model: str, written: dict[str, dict[str, Any]], read: dict[str, dict[str, Any]]) -> str | None:
     """Return what a model reads and does not write, or the other way round."""
-    for name in written.keys() & read.keys():
+    for name in sorted(written.keys() & read.keys()):
         out = {field for field, about in written[name].items() if not about.get("readOnly")}
         secret = next((field for field, about in read[name].items() if about.get("writeOnly")), None)
         if secret is not None:
@@ -91,4 +119,12 @@ def _loss(model: str, written: dict[str, dict[str, Any]], read: dict[str, dict[s
                 f"{name} does not read what it writes (model {model}): {odd}. Give each field one alias, or"
                 " none, and exclude none"
             )
+        for field, about in written[name].items():
+            kinds = about.get("type"), read[name][field].get("type")
+            if kinds[0] != kinds[1] and kinds[1] is not None and not _OTHER_WORDS & about.keys():
+                how = f"as {kinds[0]}" if kinds[0] else "in a way that its serializer does not annotate"
+                return (
+                    f"the field {field!r} of {name} is written {how}, and read as {kinds[1]} (model {model}):"
+                    " have its serializer write, and its validator read, the same"
+                )
     return None

@@ -218,6 +218,15 @@ class Request(Generic[T_co]):
                 raise AttributeError(name)
             raise self._not_awaited(f"has no {name!r}", AttributeError)
 
+        def _refuse_operator(self, *_: object) -> None:
+            raise self._not_awaited("is not a value yet")
+
+        __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __len__ = _refuse_operator
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse_operator
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _refuse_operator
+        __neg__ = __abs__ = __round__ = __int__ = __float__ = __index__ = _refuse_operator
+        __or__ = __ror__ = __and__ = __rand__ = _refuse_operator
+
     def _not_awaited(self, lacks: str, kind: type[Exception] = TypeError) -> Exception:
         return kind(f"{self!r} {lacks}: write `(await ...)` around the call, and use what comes of it")
 

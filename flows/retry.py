@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from datetime import timedelta
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, cast
 
@@ -14,7 +15,28 @@ from msgspec.structs import force_setattr
 from .errors import FlowDefinitionError
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
+class _Written(type(msgspec.Struct)):  # pyright: ignore[reportUntypedBaseClass]
+    """Says what to write where options are given that a policy does not have."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        """Make a policy."""
+        known: tuple[str, ...] = cls.__struct_fields__
+        if args:
+            meant = f"max_attempts={args[0]!r}" if type(args[0]) is int else f"{known[0]}=..."
+            raise FlowDefinitionError(
+                f"Retry({args[0]!r}): options are given by name: write Retry({meant}). They are"
+                f" {', '.join(known)}"
+            )
+        odd = next((option for option in options if option not in known), None)
+        if odd is not None:
+            near = next((name for name in known if odd in name or name in odd), None)
+            meant = near or next(iter(get_close_matches(odd, known, 1)), None)
+            write = f": write Retry({meant}={options[odd]!r})" if meant else ""
+            raise FlowDefinitionError(f"Retry has no option {odd!r}{write}. It takes {', '.join(known)}")
+        return super().__call__(**options)
+
+
+class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Written):
     """A step's retry policy: exponential backoff with jitter, counted in failed attempts.
 
     `max_attempts` includes the first one. Waits start at `initial`, grow by `factor` and end at

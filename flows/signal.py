@@ -91,6 +91,44 @@ class SignalStep(Step[P, R_co]):
     kind = "signal"
 
 
+class BoundSignal(Generic[R_co]):
+    """A signal of a flow, as `self.signal` in its body."""
+
+    __slots__ = ("_step",)
+
+    no_value = "call it, and await the call"
+
+    def __init__(self, step: Step[..., R_co]) -> None:
+        self._step = step
+
+    def __call__(self, *args: Any, **kwargs: Any) -> SignalWait[R_co]:
+        """Make the wait, to be awaited.
+
+        Raises:
+            TypeError: it was given arguments.
+        """
+        step = self._step
+        if args or kwargs:
+            raise TypeError(
+                f"signal {step.name!r} is awaited without arguments: await {self._written}. What it returns"
+                " is made of what is sent with handle.signal(...)"
+            )
+        return SignalWait(step.name, step, None)
+
+    @property
+    def _written(self) -> str:
+        return f"self.{self._step.function.__name__}()"
+
+    # Type checkers know that it cannot be awaited; who has none hears it here.
+    if not TYPE_CHECKING:
+
+        def __await__(self) -> None:
+            raise TypeError(f"{self!r} was awaited without being called: write `await {self._written}`")
+
+    def __repr__(self) -> str:
+        return f"<signal {self._step.name!r} of a flow; call it, and await that>"
+
+
 class Signal(Generic[P, R_co]):
     """The definition of a signal, as `@signal` makes it: a wait, then a step with the signal's values."""
 
@@ -125,18 +163,7 @@ class Signal(Generic[P, R_co]):
         """On the class: the signal to be sent. On a flow: what it awaits, without arguments."""
         if instance is None:
             return self.type
-        step = self.step
-
-        def wait(*args: Any, **kwargs: Any) -> SignalWait[R_co]:
-            if args or kwargs:
-                raise TypeError(
-                    f"signal {step.name!r} is awaited without arguments: await"
-                    f" self.{step.function.__name__}(). What it returns is made of what is sent with"
-                    " handle.signal(...)"
-                )
-            return SignalWait(step.name, step, None)
-
-        return wait
+        return BoundSignal(self.step)
 
 
 if TYPE_CHECKING:
