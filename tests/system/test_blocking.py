@@ -249,6 +249,27 @@ def test_signals_and_steps_of_the_unfinished_decision_are_kept(make: Any, pass_t
     assert set(completions(handle).values()) == {1}
 
 
+def test_the_first_of_two_signals_is_kept_when_the_second_makes_the_code_block(
+    make: Any, pass_time: Any, path: Path
+) -> None:
+    with FlowSystem(path, flows=[Blocks]) as before:
+        before.start(Blocks.beside, flow_id="f")
+    with FlowSystem(path, flows=[]) as without:
+        for number in (1, 2):
+            without.flow("f").signal("n", number)
+    Blocks.gate.open()
+    Blocks.gate = Gate()
+    system = make(path=path)
+    Blocks.gate.wait()
+    pass_time(6.5)
+    handle = system.flow("f")
+    wait_until(lambda: kinds(handle)[-1] == "parked")
+    assert "signal_received" in kinds(handle)
+    Blocks.gate.open()
+    handle.retry()
+    assert handle.result(timeout=DEAD_MAN_S) == (1, 2)
+
+
 def test_a_retry_that_blocks_again_is_answered_and_the_flow_stays_parked(make: Any, pass_time: Any) -> None:
     system = make()
     started = in_background(lambda: system.start(Blocks.at_once))

@@ -27,7 +27,16 @@ from persistasaurus.actors.flow_actor import FlowActor
 from persistasaurus.actors.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.events import Failure, FlowFailed
-from persistasaurus.store import Append, CommitUnknown, RecordCorrupt, StoreFenced, StoreFull, StoreHalted
+from persistasaurus.store import (
+    Append,
+    CommitUnknown,
+    Header,
+    Inspection,
+    RecordCorrupt,
+    StoreFenced,
+    StoreFull,
+    StoreHalted,
+)
 from system.doubles import FaultyStore, kinds, live_flows, losing_records, memory_store, supervisor_of
 from system.test_rest import crashing
 
@@ -777,3 +786,146 @@ def test_a_flow_that_crashes_while_the_system_closes_holds_nobody_up(
     assert len(crashes) == 1
     assert simulation.clock.elapsed() == began
     assert supervisor._activating == 0
+
+
+# -------------------------------------------------------------------------------------- damaged headers
+def looks_of(store: FaultyStore, pages: list[Any]) -> list[int]:
+    """Have looks at headers find what is on these pages, one after the other; returns where they began."""
+    begun: list[int] = []
+
+    def inspect(*, after: int = 0, limit: int = 0) -> Inspection:
+        begun.append(after)
+        page = pages.pop(0) if pages else Inspection([], False, None)
+        if isinstance(page, Exception):
+            raise page
+        return page
+
+    store.__dict__["inspect"] = inspect
+    return begun
+
+
+def damaged(store: FaultyStore, flow_id: str, *, is_sound: bool) -> Header:
+    header = store.header(flow_id)
+    assert header is not None
+    return msgspec.structs.replace(header, damage="it has rotted", is_sound=is_sound)
+
+
+def test_each_page_of_headers_is_looked_at_and_damaged_flows_are_looked_after(
+    simulation: Simulation, store: FaultyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "other"):
+        simulation.system.start(Counts.main, flow_id=name)
+    rest(simulation)
+    pages = [
+        Inspection([damaged(store, "one", is_sound=True)], False, 7),
+        Inspection([damaged(store, "other", is_sound=False)], False, None),
+    ]
+    begun = looks_of(store, pages)
+
+    simulation.system.supervisor.tell(requests.LookAtHeaders())
+    simulation.run_until_idle()
+
+    assert begun == [0, 7]
+    assert sorted(live_flows(simulation.system)) == ["one", "other"]
+    assert "Flow 'one' is damaged: it has rotted" in caplog.text
+    assert "Flow 'other' is damaged" not in caplog.text
+
+
+def test_a_damaged_index_is_mended_once_and_headers_are_looked_at_again(
+    simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation.system.start(Counts.main, flow_id="one")
+    rest(simulation)
+    mended = ["stream_due"]
+    monkeypatch.setitem(store.__dict__, "mend", lambda: [mended.pop()])
+    begun = looks_of(store, [Inspection([], True, 3), Inspection([], True, 3)])
+
+    simulation.system.supervisor.tell(requests.LookAtHeaders())
+    simulation.run_until_idle()
+
+    assert mended == []
+    assert begun == [0, 0, 3]
+
+
+def test_headers_that_cannot_be_looked_at_keep_nobody_from_running(
+    simulation: Simulation, store: FaultyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = simulation.system.start(Counts.main)
+    looks_of(store, [StoreHalted("injected")])
+
+    simulation.system.supervisor.tell(requests.LookAtHeaders())
+    handle.signal("n", 1)
+    simulation.run_until_idle()
+
+    assert "Headers could not be looked at: injected" in caplog.text
+    assert handle.result(timeout=0) == 1
+
+
+def test_a_system_that_closes_looks_at_no_more_headers(simulation: Simulation, store: FaultyStore) -> None:
+    simulation.run_until_idle()
+    begun = looks_of(store, [])
+    simulation.system.supervisor.tell(requests.Drain(Reply()))
+    simulation.system.supervisor.tell(requests.LookAtHeaders())
+    simulation.run_until_idle()
+
+    assert begun == []
+
+
+def test_a_parked_flow_with_a_damaged_header_stays_parked_and_its_header_says_so_again(
+    simulation: Simulation,
+    store: FaultyStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handle, crashes = parked_by_crashes(simulation, monkeypatch)
+    crashes[:] = [-1]
+    rest(simulation)
+    found = damaged(store, "bad", is_sound=False)
+    lying = msgspec.structs.replace(found, status="waiting")
+    store.__dict__["header"] = lambda name: lying if name == "bad" else store.inner.header(name)
+
+    for _ in range(2):
+        simulation.system.ring("bad")
+        rest(simulation)
+
+    del store.__dict__["header"]
+    assert handle.status == "parked"
+    assert caplog.text.count("The header of flow 'bad' is damaged") == 1
+    assert isinstance(store.writes[0], Append)
+    assert (store.writes[0].stream, store.writes[0].records) == ("bad", ())
+
+
+def test_a_damaged_flow_that_cannot_be_looked_up_is_named_once(
+    simulation: Simulation, store: FaultyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulation.run_until_idle()
+
+    def header(_: str) -> Header:
+        raise RecordCorrupt("rotten", None, "its page is damaged")
+
+    store.__dict__["header"] = header
+    for _ in range(3):
+        simulation.system.ring("rotten")
+        simulation.run_until_idle()
+
+    assert caplog.text.count("Flow 'rotten' could not be looked up") == 1
+
+
+def test_a_suspect_that_somebody_waits_for_already_begins_by_itself(simulation: Simulation) -> None:
+    for name in ("suspect", "other"):
+        simulation.system.start(Counts.main, flow_id=name)
+    rest(simulation)
+    supervisor_of(simulation.system)._is_held_back = True
+    for name in ("other", "suspect"):
+        simulation.system.ring(name)
+    simulation.run_until_idle()
+    assert {cell(simulation.system, name).phase for name in ("other", "suspect")} == {Phase.QUEUED}
+
+    simulation.system.supervisor.tell(requests.Begin(("suspect",), ()))
+    begun: list[set[str]] = []
+    while simulation.schedule.run_one():
+        live = {n for n in ("other", "suspect") if cell(simulation.system, n).phase is Phase.LIVE}
+        begun.append(live)
+
+    assert next(filter(None, begun)) == {"suspect"}
+    assert begun[-1] == {"other", "suspect"}

@@ -216,6 +216,32 @@ def test_a_look_into_the_store_that_fails_is_made_again(
     store.inner.close()
 
 
+def test_that_what_is_due_cannot_be_looked_up_is_said_once_until_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store: Any = FaultyStore(memory_store())
+    fails = 3
+
+    def due(*args: Any, **options: Any) -> Any:
+        nonlocal fails
+        if fails:
+            fails -= 1
+            raise StoreHalted("injected")
+        return store.inner.due(*args, **options)
+
+    rules = SupervisorRules(horizon_s=10)
+    with Simulation([Sleeps], store=lambda _: cast("Any", store), rules=rules) as simulation:
+        handle = simulation.system.start(Sleeps.main, 100.0)
+        simulation.advance(50)
+        store.due = due
+        simulation.advance(51)
+
+        assert not fails
+        assert handle.status == "completed"
+        assert caplog.text.count("What is due could not be looked up") == 1
+    store.inner.close()
+
+
 def test_more_flows_than_are_read_at_once_are_all_woken_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("persistasaurus.actors.timers._PAGE", 3)
     with Simulation([Sleeps], rules=SupervisorRules(idle_s=1, horizon_s=30)) as simulation:
