@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from persistasaurus import Flow, FlowDefinitionError, FlowFailed, FlowSystem, Retry, flow, signal, sleep, step
 from persistasaurus.actors.step_desk import _Key
+from persistasaurus.actors.testing import FlowTestKit
 from persistasaurus.flows.annotations import refuse_unstorable
 from persistasaurus.flows.models import refusal
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, field_serializer
@@ -109,7 +110,9 @@ class Leaving(Flow):
 
     @flow(name="leaving")
     async def main(self, kind: str) -> str:
-        async for _ in self.durable() if kind == "durable" else self.plain():
+        async for _ in self.plain() if kind == "plain" else self.durable():
+            if kind == "held":
+                await sleep(1000)
             break
         await sleep(0)
         return "went on"
@@ -146,6 +149,17 @@ def test_one_whose_finally_awaits_nothing_is_closed_and_nothing_is_told(
         assert system.run(Leaving.main, "plain") == "went on"
 
     assert Leaving.ended
+    assert not caplog.messages
+
+
+def test_one_that_its_flow_still_has_when_it_is_dropped_is_closed_and_nothing_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kit = FlowTestKit(Leaving.main, "held")
+    assert kit.decided.kinds == ["flow_started", "timer_set"]
+    with caplog.at_level(logging.WARNING):
+        kit.restart()
+
     assert not caplog.messages
 
 
