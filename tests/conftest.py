@@ -9,6 +9,7 @@ Each size has a variable of its own, too, which wins.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     changing = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if changing:
         raise pytest.UsageError("These tests are named after an address in memory: " + ", ".join(changing))
+
+
+def pytest_collection_finish() -> None:
+    """Have collections of garbage, which some tests ask for, pass over what the session has imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

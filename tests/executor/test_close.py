@@ -10,6 +10,7 @@ import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
 from persistasaurus.actors.executor import StepExecutor, StepTask
 from persistasaurus.flows.errors import SystemClosed
+from system.doubles import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,15 +128,12 @@ def test_a_coroutine_that_refuses_to_be_cancelled_does_not_hold_up_closing(
     submit: Submit, executor: StepExecutor, seam: Seam, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun = threading.Event()
-    ended: list[bool] = []
 
     async def stubborn() -> None:
         begun.set()
-        while not ended:
-            try:
-                await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                continue
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
 
     key = submit(stubborn, mode="loop")
     assert begun.wait(DEAD_MAN_S)
@@ -143,7 +141,6 @@ def test_a_coroutine_that_refuses_to_be_cancelled_does_not_hold_up_closing(
     assert executor.close(seam.clock.elapsed()) == (key,)
 
     assert step_threads() == []
-    ended.append(True)
 
 
 def test_stuck_processes_are_killed_by_the_deadline(
@@ -151,9 +148,7 @@ def test_stuck_processes_are_killed_by_the_deadline(
 ) -> None:
     told = tmp_path / "told"
     key = submit(mode="process", target=("executor.isolated_targets", "LoopForEver"), payload=bytes(told))
-    waiting = threading.Event()
-    while not told.exists():
-        waiting.wait(0.01)
+    wait_until(told.exists)
 
     assert executor.close(seam.clock.elapsed()) == (key,)
 

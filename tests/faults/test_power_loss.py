@@ -16,12 +16,12 @@ from faults.sweep import campaign, processes, sweep, told
 from faults.workloads import Acknowledged, record_workload
 from persistasaurus.store import Durability, connection, schema, sqlite, writer
 
-IMAGES = int(os.environ.get("PERSISTASAURUS_IMAGES", "20000"))
+IMAGES = int(os.environ.get("PERSISTASAURUS_IMAGES", "8000"))
 SEED = int(os.environ.get("PERSISTASAURUS_SEED", "1"))
-PARTS = 5
+PARTS = 2
 A_DAY_S = 86_400
 
-pytestmark = pytest.mark.timeout(A_DAY_S if IMAGES > 20_000 else 120)
+pytestmark = pytest.mark.timeout(A_DAY_S if IMAGES > 8_000 else 120)
 
 
 @pytest.fixture(scope="module")

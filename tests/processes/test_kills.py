@@ -19,7 +19,7 @@ from persistasaurus.store import StoreReader
 from processes.served import Customers, Insisting, Served, pause
 from processes.server import result_of
 
-KILLS = int(os.environ.get("PERSISTASAURUS_KILLS", "15"))
+KILLS = int(os.environ.get("PERSISTASAURUS_KILLS", "8"))
 SEED = int(os.environ.get("PERSISTASAURUS_SEED", "1"))
 SOAK_S = float(os.environ.get("PERSISTASAURUS_SOAK", "4"))
 STEPS = {"reserve", "pack", "bill", "ship"}

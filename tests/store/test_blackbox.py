@@ -21,7 +21,7 @@ from persistasaurus.store.blackbox import (
 
 CODE = b"the code"
 PROGRAM = """
-import os, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 from persistasaurus.store.blackbox import BlackBox
 box = BlackBox(Path(sys.argv[1]), b"the code")
@@ -31,12 +31,12 @@ if sys.argv[2] == "handled":
     signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
 if sys.argv[2] in ("term", "handled"):
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(30)
+    signal.pause()
 if sys.argv[2] == "fork":
     child = os.fork()
     if not child:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(30)
+        signal.pause()
     os.waitpid(child, 0)
 if sys.argv[2] == "exit":
     sys.exit()

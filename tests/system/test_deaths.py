@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM = """
-import os, sys, time
+import os, sys, threading, time
 from persistasaurus import Flow, FlowSystem, flow, sleep, step
 
 class Lethal(Flow):
@@ -58,16 +58,18 @@ class Long(Flow):
     @step
     def work(self) -> str:
         print("running", flush=True)
-        time.sleep(float(sys.argv[3]))
+        threading.Event().wait(float(sys.argv[3]))
         return "done"
 
 with FlowSystem(sys.argv[1], flows=[Lethal, Good, Long]) as system:
     if sys.argv[2] == "lethal":
         system.start(Good.main, flow_id="good")
-        system.start(Lethal.main, flow_id="culprit")
-        time.sleep(0.3)
+        culprit = system.start(Lethal.main, flow_id="culprit")
         system.flow("good").result(timeout=20)
-        print(system.flow("culprit").status, flush=True)
+        deadline = time.monotonic() + 20
+        while culprit.status in ("running", "waiting") and time.monotonic() < deadline:
+            threading.Event().wait(0.002)
+        print(culprit.status, flush=True)
     else:
         print(system.start(Long.main, flow_id="long").result(timeout=20), flush=True)
 """
