@@ -17,7 +17,7 @@ from .errors import PayloadError, StepError
 from .failure import failure_of
 from .foreign import NoLoop, advice_on
 from .pending import Due, Ending, Phase, StepRun, Timer, Wait
-from .request import Location, defined_at, enter, text_of
+from .request import Location, defined_at, enter, is_in_flow, text_of
 from .signals import Mailboxes
 
 if TYPE_CHECKING:
@@ -114,6 +114,10 @@ class Execution:
             closing.send(None)
         except StopIteration:
             return  # it had nothing to await
+        except BaseException:
+            if is_in_flow():
+                raise
+            return  # user code, in a flow that is no longer there
         closing.close()
         if not self.is_over:
             place = Location(left.ag_code.co_filename, left.ag_code.co_firstlineno)

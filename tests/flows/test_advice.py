@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -110,7 +112,7 @@ class Leaving(Flow):
 
     @flow(name="leaving")
     async def main(self, kind: str) -> str:
-        async for _ in self.plain() if kind == "plain" else self.durable():
+        async for _ in {"plain": self.plain, "raises": self.raising}.get(kind, self.durable)():
             if kind == "held":
                 await sleep(1000)
             break
@@ -122,6 +124,12 @@ class Leaving(Flow):
             yield 1
         finally:
             await sleep(1)
+
+    async def raising(self) -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise ConnectionError
 
     async def plain(self) -> AsyncIterator[int]:
         try:
@@ -160,7 +168,21 @@ def test_one_that_its_flow_still_has_when_it_is_dropped_is_closed_and_nothing_is
     with caplog.at_level(logging.WARNING):
         kit.restart()
 
+        del kit  # what is collected is not driven any more
+        gc.collect()
+
     assert not caplog.messages
+
+
+def test_what_a_finally_raises_in_an_async_generator_is_told_as_python_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+    with FlowSystem(":memory:", flows=[Leaving]) as system:
+        assert system.run(Leaving.main, "raises") == "went on"
+
+    assert told == [ConnectionError]
 
 
 def test_an_attempt_is_shown_in_words() -> None:
