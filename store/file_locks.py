@@ -130,6 +130,10 @@ class FileLocks:
         page_size, pages = _FILE_HEAD.unpack(head)
         return size, (page_size if page_size > 1 else 1 << 16) * pages
 
+    def page(self, number: int, size: int) -> bytes:
+        """Return a page as it is in the file, whatever the log says; empty: it cannot be told."""
+        return b"" if self._file is None or number < 1 else os.pread(self._file, size, (number - 1) * size)
+
     def let_go(self) -> None:
         """Hold no more what connections share, since there are none: the log may be another one then."""
         if self._file is not None:

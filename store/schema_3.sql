@@ -4,6 +4,10 @@
 -- lets it go on. Older code would take such a stream for one that takes signals.
 --
 -- The views `steps`, `timers` and `signals` tell of it. What is due after the year 9999 is told as due at its end.
+--
+-- The word 0 is the name of the store: by it a log is known that belongs to another one.
+
+INSERT INTO word VALUES (0, 'store ' || lower(hex(randomblob(16))));
 
 DROP VIEW flows;
 DROP VIEW steps;

@@ -22,6 +22,7 @@ from .contract import Durability, EventStore, StoreLimits
 from .errors import CommitUnknown, StoreError, StoreFenced, StoreHalted, StoreUnusable
 from .failures import commit_failure, open_failure, reopen_failure
 from .file_locks import FileLocks
+from .foreign_log import check_log
 from .forking import bury, dies_after_fork, in_sqlite
 from .location import MEMORY, FileLocation, MemoryLocation
 from .log import write_again
@@ -156,8 +157,9 @@ class SqliteStore(Reading, EventStore):
         connection = connect_writer(self._location, self._vfs)
         try:
             steps = schema.ladder()
-            schema.check(connection, steps)
-            if isinstance(self._location, FileLocation):
+            is_new = schema.check(connection, steps) == 0
+            if isinstance(self._location, FileLocation) and self._locks is not None and not is_new:
+                check_log(connection, self._location, self._locks)
                 is_synced = self._durability is Durability.FULL
                 save_lost_commits(connection, self._location, is_synced=is_synced)
             prepare_to_write(connection, self._location)
