@@ -360,8 +360,11 @@ class Queries:
         """See `EventStore.read`."""
         try:
             return self._read(connection, stream, max(after, 0), limit)
-        except (apsw.CorruptError, RecordCorrupt):
-            return _sound(self._scanned(connection, stream, max(after, 0), limit))
+        except (apsw.CorruptError, RecordCorrupt) as error:
+            found = self._scanned(connection, stream, max(after, 0), limit)
+            if isinstance(error, RecordCorrupt) and error.version == after and _has_gaps(found):
+                raise  # the one before them is missing
+            return _sound(found)
 
     def _read(self, connection: apsw.Connection, stream: str, after: int, limit: int | None) -> list[Record]:
         key, end = self._place(connection, stream) if limit is None else (self._stream(connection, stream), 0)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 # What is not listed does not count: the numbers of the owner, which each opening advances.
 _TABLES = (
-    "SELECT id, word FROM word ORDER BY id",
+    "SELECT id, word FROM word WHERE id > 0 ORDER BY id",
     "SELECT id, name, type, status, state, alarm, wake_at, version, created_at, seal FROM stream ORDER BY id",
     "SELECT position, stream, version, at, kind, chain, data FROM record ORDER BY position",
     "SELECT id, stream, name, key, at, settled, seal, data FROM inbox ORDER BY id",
