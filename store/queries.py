@@ -271,7 +271,7 @@ class Queries:
             type=_UNKNOWN,
             status=_UNKNOWN,
             state=StreamState.HELD,
-            version=last.version or 0,
+            version=_number(last.version),
             wake_at=None,
             created_at=began,
             updated_at=_number(last.at) or began,
@@ -284,6 +284,8 @@ class Queries:
     ) -> Header:
         key, stored_name, _, _, state, _, wake_at, version, created, _, last, last_at = row
         seen = text(stored_name) if name is None else name
+        if not isinstance(last, int):  # where an index is damaged, it may tell anything
+            last = None
         words = self._words_of(connection, row)
         is_sound = _is_sealed(row, seen, *words)
         if not is_sound:

@@ -205,9 +205,12 @@ def records(connection: apsw.Connection, key: int, first: int, limit: int) -> It
         if not isinstance(version, int):
             continue
         try:
-            yield from rows(connection, _RECORD, (key, version))
+            found = rows(connection, _RECORD, (key, version))
         except apsw.CorruptError as error:
             yield Gap(version, str(error))
+        else:
+            # A damaged entry of the index may come for its neighbour.
+            yield from (row for row in found if row[0] == version)
 
 
 def records_by_table(connection: apsw.Connection, key: int, first: int, limit: int) -> list[Row]:

@@ -241,6 +241,8 @@ class Verification:
     def _chain(self, name: str, records: Iterable[Row]) -> int:
         expected, before = 0, first_link(name)
         for _, version, at, kind, chain, data in records:
+            if not isinstance(version, int):
+                raise apsw.CorruptError("the index of records tells what is no number")
             expected += 1
             if version != expected:
                 self._find(name, expected, "the record is missing")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import struct
 
 import apsw
 import pytest
-from conformance.builders import ADA, AT, accept, append, create, header, record, signal
+from conformance.builders import ADA, AT, BOB, accept, append, create, header, record, signal
 from persistasaurus.store import (
     Append,
     Appended,
@@ -19,6 +20,7 @@ from persistasaurus.store import (
     SqliteStore,
     StoreReader,
     StoreUnusable,
+    StreamNotFound,
     StreamState,
     Unreadable,
     WrongExpectedVersion,
@@ -156,6 +158,36 @@ def test_streams_of_which_not_even_the_name_is_left_are_listed_by_their_numbers(
         assert all(h.stream.startswith("stream ") and h.stream.endswith("?") for h in lost)
         with pytest.raises(StoreUnusable, match="damaged"):
             reader.header("nobody knows")
+
+
+def test_numbers_that_were_given_out_for_nothing_are_no_streams_and_no_records(path):
+    tamper(path, "DELETE FROM stream WHERE id = 10", "DELETE FROM record WHERE stream = 10")
+    spoil(path, "stream", 0)
+    spoil(path, "record", 0)
+    for table, column in (("stream", "id"), ("record", "position")):
+        assert not {9, 11} & at_rest(path, table, column)
+
+    with StoreReader.open(path) as reader:
+        assert [h.stream for h in reader.headers(limit=1000)] == [n for n in NAMES if n != NAMES[9]]
+        found = {one.position for one in reader.scan_all(limit=1000)}
+        assert found == {*range(1, 2 * COUNT + 1)} - {10, COUNT + 10}
+
+
+def test_a_stream_that_is_due_and_has_no_header_any_more_is_told_by_its_name(path):
+    _without_index(path, "DELETE FROM stream WHERE id = 3")
+
+    with StoreReader.open(path) as reader:
+        due = reader.due(AT + 5)
+        assert [h.wake_at for h in due] == [AT + n for n in range(6)]
+        assert [h.stream for h in due if h.damage] == ["stream 3?"]
+
+
+def test_where_the_index_of_words_cannot_be_read_streams_are_found_by_their_status(path):
+    spoil_root(path, "sqlite_autoindex_word_1")
+
+    with StoreReader.open(path) as reader:
+        assert [h.stream for h in reader.headers(status="waiting", limit=1000)] == NAMES
+        assert reader.headers(status="never so") == []
 
 
 def test_records_that_cannot_be_read_are_named_with_their_stream_and_version(path):
@@ -570,6 +602,13 @@ def test_the_index_of_words_is_left_alone_where_a_word_itself_is_damaged(path, w
     assert mended(path) == []
 
 
+def test_the_index_of_words_is_left_alone_where_those_who_use_them_cannot_be_read(path):
+    lose_entry(path, "sqlite_autoindex_word_1", 0)
+    spoil(path, "record", 1)
+
+    assert mended(path) == []
+
+
 def test_an_index_that_is_damaged_like_its_table_is_left_alone(path):
     spoil(path, RECORD_INDEX, 1)
     spoil(path, "record", 1)
@@ -606,6 +645,74 @@ def test_records_that_their_index_has_lost_are_read_from_the_table_before_and_af
     accept(store, append(2, record(), stream=lost), append(2, record(), stream=NAMES[2]))
 
     assert [r.version for r in store.read(lost)] == [1, 2, 3]
+    assert store.verify() == []
+    store.close()
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("name", INDEXES)
+def test_whatever_bit_flips_in_an_entry_of_an_index_nobody_is_told_what_is_not_an_answer(
+    store, tmp_path, name, place
+):
+    streams = [ADA, BOB]
+    changes = [header("waiting", wake_at=AT), header("failed", StreamState.ENDED)]
+    accept(store, *[create(n, record()) for n in streams], *[signal("k", stream=n) for n in streams])
+    accept(store, create("once", record()))
+    accept(store, *[append(1, record(), stream=n, change=c) for n, c in zip(streams, changes, strict=True)])
+    store.close()
+    path = store.path.with_name("flipped.db")
+    image = store.path.read_bytes()
+    (page,) = pages_of(store.path, name)
+    start = (page - 1) * 4096
+    (count,) = struct.unpack_from(">H", image, start + 3)
+    pointers = struct.unpack_from(f">{count}H", image, start + 8)
+    at = start + pointers[place]
+
+    for byte in range(at, at + 1 + image[at]):
+        for bit in range(8):
+            flipped = bytearray(image)
+            flipped[byte] ^= 1 << bit
+            path.write_bytes(flipped)
+            with StoreReader.open(path) as reader:
+                for found in _answers(reader, streams):
+                    assert isinstance(found, list)
+
+
+def _answers(reader, streams):
+    def numbers(headers):
+        assert all(type(h.version) is int for h in headers)
+        return headers
+
+    yield numbers(reader.headers())
+    yield numbers(reader.due(AT + 9))
+    yield reader.scan_all()
+    yield reader.verify()
+    yield reader.dead_letters()
+    for stream in streams:
+        for ask in (reader.header, reader.scan, reader.read, reader.inbox):
+            try:
+                ask(stream)
+            except (RecordCorrupt, StreamNotFound, StoreUnusable):
+                continue
+
+
+@pytest.mark.parametrize("version", [2, 11, 20])
+def test_a_record_whose_number_is_damaged_in_the_index_is_read_from_the_table(store, version):
+    accept(store, create(change=header()), *[append(n, record()) for n in range(1, 20)])
+    path = store.path
+    store.close()
+    (page,) = pages_of(path, RECORD_INDEX)
+    # The head of an entry, and in it the types of stream, version and position; then version and position.
+    entry = bytes([4, 9, 1, 1, version, version])
+    at = path.read_bytes().index(entry, (page - 1) * 4096, page * 4096)
+    edit(path, at + 2, bytes([15]))  # a text, which is behind all numbers
+
+    with StoreReader.open(path) as reader:
+        assert [one.version for one in reader.read(ADA)] == list(range(1, 21))
+        assert reader.header(ADA).version == 20
+        assert reader.verify() != []
+    store = opened(path)
+    assert store.mend() == [RECORD_INDEX]
     assert store.verify() == []
     store.close()
 
