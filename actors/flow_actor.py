@@ -91,8 +91,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def on_start(self) -> None:
         """Recover, or find that the flow is new, has ended or is parked."""
         self.around.tenancy.enter(self.flow_id, self)
-        if self.around.awaited is not None:
-            self.around.awaited.begin(self.flow_id)
+        self.around.awaited.begin(self.flow_id)
         header = self._header = self._home.store.header(self.flow_id)
         if header is not None:
             self._take(header)
@@ -250,7 +249,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if self._bell.is_rung or not self._is_idle():
             self.report(requests.Busy(self.flow_id, self.incarnation))
             return
-        if self.machine is not None and self.around.awaited is not None:
+        if self.machine is not None:
             self.around.awaited.rest(self.flow_id, self.machine.all_awaited())
         self._leave(requests.Left(self.flow_id, self.incarnation))
 

@@ -36,9 +36,9 @@ class Surroundings(NamedTuple):
     tenancy: Tenancy
     damaged: set[str]
     """Flows with a damaged header, of which that was said: once is enough."""
+    awaited: Awaited
     box: BlackBox = _NOWHERE
     heart: Heartbeat | None = None
-    awaited: Awaited | None = None
 
 
 class Bell:

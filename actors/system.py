@@ -204,7 +204,7 @@ class FlowSystem:
         def around(report: Callable[[Any], None]) -> Surroundings:
             home, desk, tenancy = self._home, self._desk, self._tenancy
             said: set[str] = set()
-            own = (self._box, heart, self.awaited)
+            own = (self.awaited, self._box, heart)
             return Surroundings(
                 home, recovery, desk, self.seam, moments, self._arm, report, tenancy, said, *own
             )

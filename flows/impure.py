@@ -190,7 +190,7 @@ def _imported(instructions: list[dis.Instruction], place: int) -> Iterator[tuple
     """Yield the names that an import gives to what it imports, with the full names of that."""
     module, wanted = instructions[place].argval, instructions[place - 1].argval
     part = None
-    for instruction in instructions[place + 1 :]:
+    for instruction in instructions[place + 1 :]:  # pragma: no branch - a return ends all code
         if instruction.opname == "IMPORT_FROM":
             part = instruction.argval
         elif instruction.opname in _STORES:

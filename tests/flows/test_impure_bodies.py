@@ -58,6 +58,8 @@ async def imports_itself() -> Any:
     import secrets
     import socket
     import urllib.request
+    import urllib.request as web
+    import xml.dom.minidom as pages
     from subprocess import run
     from time import monotonic
     from time import sleep as rest
@@ -66,6 +68,8 @@ async def imports_itself() -> Any:
     dom.getDOMImplementation()
     rest(1)
     socket.socket()
+    web.urlopen("x")
+    pages.parseString("x")
     return (
         urllib.request.urlopen("x"),
         secrets.token_hex(),
@@ -103,7 +107,7 @@ async def is_fine(datetime: Any, random: Any) -> Any:
         (
             imports_itself,
             [
-                *("time.sleep", "socket.socket", "urllib.request.urlopen"),
+                *("time.sleep", "socket.socket", "urllib.request.urlopen", "urllib.request.urlopen"),
                 *("secrets.token_hex", "subprocess.run", "time.monotonic"),
             ],
         ),

@@ -1,5 +1,6 @@
 """What the machine does at its edges: messages that are too late, or for nothing, and ends in mid-way."""
 
+import gc
 import sys
 from contextlib import suppress
 from contextvars import Context
@@ -13,7 +14,7 @@ from persistasaurus.flows.branch import Branch, Ended, RunQueue
 from persistasaurus.flows.errors import NondeterminismError, NotDurableError, StepError
 from persistasaurus.flows.events import Failure
 from persistasaurus.flows.foreign import NoLoop
-from persistasaurus.flows.messages import Moment, Pause, Reconciled, ReconcileFailed, Resume, Turn
+from persistasaurus.flows.messages import Moment, Pause, Reconciled, ReconcileFailed, Resume, StepLost, Turn
 from persistasaurus.flows.payload import Codec
 from persistasaurus.flows.pending import Due
 from stories import EPOCH, SECOND, Story
@@ -301,6 +302,8 @@ def test_messages_about_what_is_not_under_way_decide_nothing() -> None:
     assert story.tell(Turn(9)) == []
     assert story.tell(Reconciled(1, None)) == []
     assert story.tell(ReconcileFailed(9, failure)) == []
+    assert story.tell(StepLost(9, 1)) == []
+    assert story.tell(StepLost(1, 2)) == []
 
 
 def test_the_second_step_that_nobody_could_find_out_about_does_not_park_the_flow_again() -> None:
@@ -426,6 +429,64 @@ def test_a_flow_that_awaits_whatever_is_done_to_it_is_dropped_in_the_end(
     of_somebody_else = SimpleNamespace(object=None)
     sys.unraisablehook(of_somebody_else)
     assert said == [of_somebody_else]
+
+
+@coroutine
+def once():
+    yield
+
+
+def test_code_that_others_have_when_python_ends_is_not_asked_once_more_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    asked = []
+
+    async def stubborn() -> None:
+        while True:
+            try:
+                await once()
+            except GeneratorExit:
+                asked.append("to end")
+
+    waiting = stubborn()
+    waiting.send(None)
+    undying = branch._Undying()
+    undying.add(waiting, Context())
+    undying.outlive()
+    try:
+        del waiting, undying
+        gc.collect()
+        assert asked == []
+    finally:
+        gc.unfreeze()
+    gc.collect()
+    assert asked == ["to end"]
+
+
+def test_where_no_code_is_left_over_python_ends_as_ever() -> None:
+    before = gc.get_freeze_count()
+    branch._Undying().outlive()
+    assert gc.get_freeze_count() == before
+
+
+def test_what_a_finally_raises_when_its_flow_is_dropped_is_not_raised_to_whoever_drops_it() -> None:
+    @coroutine
+    def breaks():
+        try:
+            yield
+        finally:
+            raise SystemExit
+
+    async def code() -> None:
+        await breaks()
+
+    waiting, ends = code(), []
+    waiting.send(None)
+    Branch(waiting, RunQueue(None), Ended(ends.append, ends.append), Context()).close()
+
+    assert waiting.cr_frame is None
+    assert ends == []
 
 
 def test_what_nobody_waits_for_in_this_run_comes_by_the_calendar() -> None:

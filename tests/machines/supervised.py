@@ -72,7 +72,9 @@ class Supervised(RuleBasedStateMachine):
         desk: Any = SimpleNamespace(unrecorded=lambda flow_id: {flow_id} & self.unrecorded)
         home: Any = Home(self.store, self.journal, self.clock)
         nobody: Any = None
-        return lambda report: Surroundings(home, nobody, desk, seam, nobody, nobody, report, nobody, set())
+        return lambda report: Surroundings(
+            home, nobody, desk, seam, nobody, nobody, report, nobody, set(), nobody
+        )
 
     # ------------------------------------------------------------------------ what is around it
     def _note(self, text: str, *values: Any, **_: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal as signals
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from persistasaurus.store import backup as module
 from persistasaurus.store.backup import backup
 from persistasaurus.store.connection import connect_reader
 from persistasaurus.store.ownership import Ownership
-from store.damage import PAGE, edit, root_of, spoil_page_with, spoil_root
+from store.damage import PAGE, edit, pages_of, root_of, spoil_page_with, spoil_root
 from store.test_reader_query import ENDLESS
 
 BODY = b'{"body":"%s"}' % (b"x" * 500)
@@ -421,6 +422,32 @@ def test_a_file_whose_pages_do_not_fit_together_is_not_copied(filled, path, targ
     path.write_bytes(image)
 
     with pytest.raises(StoreUnusable, match=r"damaged|cannot be read"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
+def test_a_store_with_a_row_that_has_no_beginning_and_no_end_is_not_copied(filled, path, target):
+    filled.close()
+    page = (pages_of(path, "record")[0] - 1) * PAGE
+    (at,) = struct.unpack_from(">H", path.read_bytes(), page + 8)
+    row = path.read_bytes()[page + at :]
+    behind_length_and_key = 1 + (row[0] >> 7) + 1
+    edit(path, page + at + behind_length_and_key, b"\x7f")  # its head is longer than all of it
+
+    with pytest.raises(StoreUnusable, match=r"the copy was thrown away: .*malformed"):
+        backup(path, target)
+
+    assert listing(target.parent) == {}
+
+
+def test_a_copy_that_cannot_be_looked_at_is_thrown_away(filled, path, target, monkeypatch):
+    def fail(_):
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(module, "_damaged_records", fail)
+
+    with pytest.raises(StoreUnusable, match=r"the copy was thrown away: disk I/O error"):
         backup(path, target)
 
     assert listing(target.parent) == {}

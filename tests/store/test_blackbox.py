@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from persistasaurus.store import blackbox
 from persistasaurus.store.blackbox import (
     BlackBox,
     Blocking,
@@ -135,6 +137,44 @@ def test_without_a_file_nothing_is_kept() -> None:
     box.beat(1)
     box.end()
     box.close()
+
+
+def test_who_is_through_after_it_was_closed_is_told_nowhere(path: Path) -> None:
+    box = BlackBox(path, CODE)
+    slot = box.begin("at work")
+    box.close()
+    box.finish(slot)
+    assert box.begin("too late") == 0
+    assert past(path).running == ("at work",)
+
+
+def test_where_the_system_does_not_say_when_it_was_started_whoever_ran_may_be_to_blame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blackbox, "_BOOT", Path("/nowhere/boot_id"))
+    memory = bytearray()
+    BlackBox(code=CODE, memory=memory).begin("culprit")
+    assert BlackBox(code=CODE, memory=memory).past == Past(False, ("culprit",), None, {})
+
+
+def test_the_signals_of_a_forked_child_leave_no_mark_in_its_parents_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[int] = []
+    monkeypatch.setattr(blackbox.faulthandler, "register", lambda _, file, **__: files.append(file))
+    marks = blackbox._Marks()
+    marks.forget()
+    assert files == []
+
+    with path.open("wb") as file:
+        marks.go_to(file.fileno())
+        assert set(files) == {file.fileno()}
+        files.clear()
+        marks.forget()
+        (nowhere,) = set(files)
+        os.write(nowhere, b"mark")
+        assert os.fstat(file.fileno()).st_size == 0
+    os.close(nowhere)
 
 
 def test_no_descriptor_is_left_when_it_cannot_be_made(tmp_path: Path) -> None:

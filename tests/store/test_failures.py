@@ -17,7 +17,7 @@ from persistasaurus.store import (
     StoreUnusable,
 )
 from persistasaurus.store.sqlite import PAGE_SIZE
-from store.damage import pages_of, spoil_pages, spoil_root
+from store.damage import lose_entry, pages_of, spoil_pages, spoil_root
 
 BIG = b"x" * 100_000
 
@@ -385,6 +385,31 @@ def test_an_exception_that_is_none_of_ours_rolls_back_and_halts(store, monkeypat
     assert not store._writer.connection.in_transaction
     store.reopen()
     assert store.resolve([append(1, record())]) == [None]
+
+
+@pytest.mark.parametrize(("error", "told"), [(ZeroDivisionError, CommitUnknown), (KeyboardInterrupt, None)])
+def test_indexes_whose_mending_fails_are_left_as_they_were_and_halt_the_store(
+    path, open_store, monkeypatch, error, told
+):
+    def fail(*_):
+        raise error
+
+    store = open_store()
+    accept(store, create())
+    store.close()
+    lose_entry(path, "sqlite_autoindex_record_1", 0)
+    store = open_store()
+    monkeypatch.setattr("persistasaurus.store.writer.make_anew", fail)
+
+    with pytest.raises(told or error):
+        store.mend()
+    monkeypatch.undo()
+
+    assert not store._writer.connection.in_transaction
+    with pytest.raises(StoreHalted):
+        store.mend()
+    store.reopen()
+    assert store.mend() == ["sqlite_autoindex_record_1"]
 
 
 def test_an_interrupt_rolls_back_halts_and_goes_on(store, monkeypatch):

@@ -181,3 +181,4 @@ def test_a_log_that_cannot_be_kept_is_not_written_over(path, monkeypatch):
     assert len(kept_logs(path)) == 1
     with StoreReader.open(path) as reader:
         assert len(reader.read(ADA)) == COMMITS - 3
+        assert reader.kept_logs() == kept_logs(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from persistasaurus import EventSourcedActor, FlowSystem, StoreUnavailable
+from persistasaurus.actors.journal import Mend
 from persistasaurus.store import Appended, CommitUnknown, StoreFenced, StoreHalted
 from pykka import ActorDeadError
 from system.doubles import DEAD_MAN_S, wait_until
@@ -62,6 +63,27 @@ def test_a_journal_that_finds_another_owner_when_it_reopens_gives_up(bench) -> N
     assert bench.health[1] is unknown
     bench.clock.advance(3600)
     assert bench.outcome(append("ada")) is unknown
+
+
+def test_indexes_that_cannot_be_made_anew_halt_the_store_and_leave_what_is_there(bench) -> None:
+    def fail() -> None:
+        raise StoreHalted("the disk is full")
+
+    mended: list[str] = []
+    bench.store.mend = fail
+    bench.ref.tell(Mend(lambda: mended.append("in vain")))
+    wait_until(lambda: bench.health == [False])
+    del bench.store.mend
+    assert isinstance(bench.outcome(append("ada")), StoreUnavailable)
+
+    bench.ref.tell(Mend(lambda: mended.append("while it is halted")))
+    bench.clock.advance(60)
+    wait_until(lambda: bench.health == [False, True])
+    assert isinstance(bench.outcome(append("ada")), Appended)
+    assert mended == []
+
+    bench.ref.tell(Mend(lambda: mended.append("at last")))
+    wait_until(lambda: mended == ["at last"])
 
 
 class Noted(msgspec.Struct, tag="noted"):
