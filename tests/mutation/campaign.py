@@ -88,7 +88,8 @@ def modules() -> list[str]:
     root = TESTS.parent
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = settings["tool"]["coverage"]["run"]["include"]
-    paths = sorted(path for pattern in patterns for path in root.glob(pattern) if path.suffix == ".py")
+    found = (path for pattern in patterns for path in root.glob(pattern.removeprefix("*/")))
+    paths = sorted(path for path in found if path.suffix == ".py")
     names = [".".join(path.relative_to(root).with_suffix("").parts) for path in paths]
     return [f"persistasaurus.{name}" for name in names if not name.endswith("__init__")]
 

@@ -34,8 +34,6 @@ _FLOWS: dict[str, dict[str, str]] = {
         "self.timers.clear()  # the call is left out": "a flow that has ended is not asked for its timers",
     },
     "persistasaurus.flows.history": {
-        "(getattr(r.event, kind, None) or 0 for r in before if isinstance(r.event, _BEGINNINGS)), default=0"
-        "  # 0 becomes 1, at place 2": _NUMBER,
         "fatal = [r.version for r in final if r.version < ended.version and _fails(r.event, ended.event.step)][-1:]"
         "  # Lt becomes LtE": _OTHER,
         "late = [r.version for r in final if r.version > ended.version]  # Gt becomes GtE": _OTHER,
