@@ -49,7 +49,7 @@ class Reopen(NamedTuple):
 
 
 class Mend(NamedTuple):
-    """Make the store's indexes anew where they are damaged, and call back."""
+    """Make the store's indexes anew where they are damaged, if that can be done now, and call back."""
 
     done: Callable[[], None]
 
@@ -121,14 +121,12 @@ class Journal(BatchingActor):
             self._on_commit()
 
     def _mend(self, message: Mend) -> None:
-        if self._refusal is not None:
-            return
-        try:
-            self._store.mend()
-        except Exception as error:  # noqa: BLE001 - nothing was written
-            self._halt(error)
-            return
-        message.done()
+        if self._refusal is None:
+            try:
+                self._store.mend()
+            except Exception as error:  # noqa: BLE001 - nothing was written
+                self._halt(error)
+        message.done()  # whoever asked goes on with the indexes as they are
 
     def _checkpoint(self) -> None:
         try:

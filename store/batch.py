@@ -10,7 +10,7 @@ import struct
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from .checksum import LINK_SIZE, first_link, seal
+from .checksum import LINK_SIZE, dead_letter_seal, first_link, signal_seal
 from .contract import Append, Appended, Deliver, Delivered, InboxEntry, StreamState
 from .errors import (
     InboxFull,
@@ -24,7 +24,7 @@ from .errors import (
     WrongExpectedVersion,
 )
 from .statements import Insert, rows, run_for_each, text
-from .streams import Stream
+from .streams import SIGNALS_LOOKED_AT, Stream, misread_of, signals_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,10 +60,6 @@ _SETTLE: Final = "UPDATE inbox SET settled = ? WHERE id = ?"
 _INSERT_DEAD_LETTER: Final = Insert("dead_letter", "inbox", "at", "reason", "seal")
 _FIND_SIGNAL: Final = """
 SELECT id, at, CAST(name AS BLOB), CAST(data AS BLOB), seal FROM inbox WHERE stream = ? AND key = ?
-"""
-_SIGNALS: Final = """
-SELECT id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB), seal FROM inbox
-WHERE stream = ? ORDER BY id DESC LIMIT 1000
 """
 _REWRITE_SIGNAL: Final = "UPDATE inbox SET (name, data) = (?, ?) WHERE id = ?"
 _REWRITE_KEY: Final = "UPDATE inbox SET key = ? WHERE id = ?"
@@ -323,22 +319,26 @@ class Batch:
             if (first.name, first.data) != (write.name, write.data):
                 raise SignalConflict(write.stream, write.key, first)
             return Delivered(first.id, first.at, duplicate=True)
-        found = rows(self._connection, _FIND_SIGNAL, (stream.id, write.key))
-        return self._recorded_delivery(stream, write, found[0]) if found else self._misread(stream, write)
-
-    def _misread(self, stream: Stream, write: Deliver) -> Delivered | None:
-        """Look whether it came before, and its key is damaged since: nothing else would find it.
-
-        It is looked once, when a stream that was not written to for a while gets a signal.
-        """
         if stream.misread is None:
-            stream.misread = [
-                row
-                for row in rows(self._connection, _SIGNALS, (stream.id,))
-                if row[5]
-                != signal_seal(stream.id, InboxEntry(row[0], row[1], text(row[2]), text(row[3]), row[4]))
-            ]
-        for number, at, name, _, data, sealed in stream.misread:
+            known = signals_of(self._connection, stream.id)
+            stream.misread = misread_of(stream.id, known)
+            if not stream.misread and len(known) < SIGNALS_LOOKED_AT:
+                # All of them are what was written, so no index needs to be asked.
+                key = write.key.encode()
+                found = [
+                    (number, at, name, data, sealed)
+                    for number, at, name, k, data, sealed in known
+                    if k == key
+                ]
+                return self._recorded_delivery(stream, write, found[0]) if found else None
+        found = rows(self._connection, _FIND_SIGNAL, (stream.id, write.key))
+        if found:
+            return self._recorded_delivery(stream, write, found[0])
+        return self._misread(stream, write, stream.misread)
+
+    def _misread(self, stream: Stream, write: Deliver, misread: list[Row]) -> Delivered | None:
+        """Look whether it came before, and its key is damaged since: nothing else would find it."""
+        for number, at, name, _, data, sealed in misread:
             sent = InboxEntry(number, at, write.name, write.key, write.data)
             if sealed == signal_seal(stream.id, sent):
                 self._rewritten.append((write.name, _readable(write.data), number))
@@ -418,18 +418,8 @@ def _check_past(write: Restore, limit: int) -> None:
             _instant(signal.dead[0])
 
 
-def signal_seal(stream: int, entry: InboxEntry) -> int:
-    """The checksum of a signal's row; `stream` is the number of its stream."""
-    return seal(f"{stream}\0{entry.id}\0{entry.at}\0{entry.name}\0{entry.key}", entry.data)
-
-
 def _signal_row(stream: int, entry: InboxEntry, sealed: int) -> Row:
     return (entry.id, stream, entry.name, entry.key, entry.at, sealed, _readable(entry.data))
-
-
-def dead_letter_seal(signal: int, at: int, reason: str) -> int:
-    """The checksum of a dead letter's row; the signal itself has its own."""
-    return seal(f"{signal}\0{at}\0{reason}")
 
 
 def _check_waiting(stream: Stream, reasons: dict[int, str | None]) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from .contract import InboxEntry
 
 LINK_SIZE: Final = 8
 
@@ -60,3 +63,13 @@ def seal(fields: str, data: bytes | None = b"") -> int:
 def header_seal(name: str, kind: str, status: str, numbers: tuple[int | None, ...]) -> int:
     """The checksum of a stream's row; words count by what they say, not by their number."""
     return seal(f"{name}\0{kind}\0{status}\0{numbers}")
+
+
+def signal_seal(stream: int, entry: InboxEntry) -> int:
+    """The checksum of a signal's row; `stream` is the number of its stream."""
+    return seal(f"{stream}\0{entry.id}\0{entry.at}\0{entry.name}\0{entry.key}", entry.data)
+
+
+def dead_letter_seal(signal: int, at: int, reason: str) -> int:
+    """The checksum of a dead letter's row; the signal itself has its own."""
+    return seal(f"{signal}\0{at}\0{reason}")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 import msgspec
 
-from .batch import dead_letter_seal, signal_seal
-from .checksum import first_link, header_seal, is_linked
+from .checksum import dead_letter_seal, first_link, header_seal, is_linked, signal_seal
 from .contract import HeaderChange, InboxEntry, NewRecord, PastSignal, Restore, StreamState
 from .errors import RecordCorrupt, StreamNotFound
 from .statements import check_order, rows, text, value

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
-from .batch import dead_letter_seal, signal_seal
-from .checksum import first_link, framed, header_seal, is_linked
+from .checksum import dead_letter_seal, first_link, framed, header_seal, is_linked, signal_seal
 from .contract import InboxEntry
 from .salvage import chunks, last_position
 from .statements import rows, run, text

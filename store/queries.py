@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import apsw
 from msgspec import structs
 
-from .batch import signal_seal
-from .checksum import first_link, header_seal, is_linked
+from .checksum import first_link, header_seal, is_linked, signal_seal
 from .contract import (
     GlobalRecord,
     Header,

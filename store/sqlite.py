@@ -157,11 +157,8 @@ class SqliteStore(Reading, EventStore):
         connection = connect_writer(self._location, self._vfs)
         try:
             steps = schema.ladder()
-            is_new = schema.check(connection, steps) == 0
-            if isinstance(self._location, FileLocation) and self._locks is not None and not is_new:
-                check_log(connection, self._location, self._locks)
-                is_synced = self._durability is Durability.FULL
-                save_lost_commits(connection, self._location, is_synced=is_synced)
+            if schema.check(connection, steps):
+                self._look_at_log(connection)
             prepare_to_write(connection, self._location)
             schema.migrate(connection, steps)
             index = self._shared_index()
@@ -189,6 +186,13 @@ class SqliteStore(Reading, EventStore):
             connection.close()
             raise
         self._writer, self._epoch, self._sure_pages, self._attempts = writer, writer.epoch, None, 0
+
+    def _look_at_log(self, connection: apsw.Connection) -> None:
+        """Look at what was left in the log, before anything is written over it."""
+        if isinstance(self._location, FileLocation) and self._locks is not None:
+            check_log(connection, self._location, self._locks)
+            is_synced = self._durability is Durability.FULL
+            save_lost_commits(connection, self._location, is_synced=is_synced)
 
     def _shared_index(self) -> bytes | None:
         """Hold on to what all connections share, and return the index's head: each commit changes it."""
@@ -386,15 +390,16 @@ class SqliteStore(Reading, EventStore):
 
     def mend(self) -> list[str]:
         """See `EventStore.mend`."""
-        writer = self._ready()
-        self._look_at_location()
-        try:
-            return writer.mend()
-        except BaseException as error:
-            reason = self._halt(writer, error)
-            if isinstance(error, Exception):
-                raise reason from error
-            raise
+        with in_sqlite:
+            writer = self._ready()
+            self._look_at_location()
+            try:
+                return writer.mend()
+            except BaseException as error:
+                reason = self._halt(writer, error)
+                if isinstance(error, Exception):
+                    raise reason from error
+                raise
 
     def checkpoint(self, *, idle: bool) -> None:
         """See `EventStore.checkpoint`."""

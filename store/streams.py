@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from .checksum import header_seal
-from .contract import StreamState
+from .checksum import header_seal, signal_seal
+from .contract import InboxEntry, StreamState
 from .salvage import by_either_index, key_by_table
-from .statements import rows, value
+from .statements import rows, text, value
 
 if TYPE_CHECKING:
     from .statements import Row
     from .words import WordWriter
+
+SIGNALS_LOOKED_AT: Final = 1_000
+"""So many of a stream's signals are compared with their checksums before it takes a new one."""
 
 _LOAD: Final = """
 SELECT id, type, status, state, alarm, wake_at, version, created_at, seal FROM stream WHERE
@@ -25,6 +28,10 @@ _LOAD_WAITING: Final = """
 SELECT id, at FROM inbox INDEXED BY {} WHERE stream = ? AND settled IS NULL ORDER BY id
 """
 _LOAD_STRICTLY: Final = _LOAD_WAITING.format("inbox_waiting")
+_SIGNALS: Final = """
+SELECT id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB), seal
+FROM inbox INDEXED BY sqlite_autoindex_inbox_1 WHERE stream = ? LIMIT ?
+"""
 
 
 class Stream:
@@ -145,6 +152,8 @@ class StreamCache:
             version = 0
         self._load_last(stream, version)
         self._load_waiting(stream)
+        if self.makes_do:
+            self._load_misread(stream)
         return stream
 
     def _row(self, name: str) -> list[Row]:
@@ -176,3 +185,24 @@ class StreamCache:
             stream.waiting = dict(by_either_index(self._connection, _LOAD_WAITING, (stream.id,)))
         except apsw.CorruptError as error:
             stream.inbox_damage = f"its inbox cannot be read: {error}"
+
+    def _load_misread(self, stream: Stream) -> None:
+        """Look at its signals before the transaction, in which nothing is written once one is unreadable."""
+        try:
+            stream.misread = misread_of(stream.id, signals_of(self._connection, stream.id))
+        except apsw.CorruptError:
+            stream.misread = []  # their keys are in an index as well
+
+
+def signals_of(connection: apsw.Connection, stream: int) -> list[Row]:
+    """Return signals of a stream, waiting or not: all that it has, unless they are very many."""
+    return rows(connection, _SIGNALS, (stream, SIGNALS_LOOKED_AT))
+
+
+def misread_of(stream: int, signals: list[Row]) -> list[Row]:
+    """Return those of the signals that are not what was written."""
+    return [
+        row
+        for row in signals
+        if row[5] != signal_seal(stream, InboxEntry(row[0], row[1], text(row[2]), text(row[3]), row[4]))
+    ]

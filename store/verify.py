@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import apsw
 
-from .batch import dead_letter_seal, signal_seal
-from .checksum import first_link, header_seal, is_linked
+from .checksum import dead_letter_seal, first_link, header_seal, is_linked, signal_seal
 from .contract import Corruption, InboxEntry
 from .failures import read_failure
 from .forking import resting

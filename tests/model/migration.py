@@ -46,7 +46,7 @@ class Migration:
         "check first": Guard(
             "nothing is written before the check",
             SqliteStore._connect,
-            "schema.check(connection, steps)\n            prepare_to_write",
+            "schema.check(connection, steps):\n                self._look_at_log(connection)\n",
         ),
         "from where it stands": Guard(
             "steps that were taken are not taken again",

@@ -13,6 +13,7 @@ from persistasaurus.store import (
     Appended,
     Delivered,
     GlobalRecord,
+    InboxFull,
     QueryFailed,
     Record,
     RecordCorrupt,
@@ -912,4 +913,33 @@ def test_another_signal_under_a_key_that_is_damaged_is_a_conflict(path):
     (outcome,) = store.commit([signal("k" * 100 + NAMES[0], b'"9"', stream=NAMES[0])])
 
     assert isinstance(outcome, SignalConflict)
+    store.close()
+
+
+def test_of_very_many_signals_some_are_looked_at_and_the_index_tells_of_the_others(store):
+    accept(store, create(), *[signal(f"key-{number:04d}", b"1") for number in range(1000)])
+    path = store.path
+    store.close()
+    store = opened(path)
+
+    again, conflict, new = store.commit(
+        [signal("key-0007", b"1"), signal("key-0008", b"2"), signal("key-1000", b"1")]
+    )
+
+    assert again.duplicate
+    assert isinstance(conflict, SignalConflict)
+    assert isinstance(new, InboxFull | Delivered)
+    store.close()
+
+
+def test_a_signal_is_new_where_the_ones_before_it_cannot_be_read_and_their_index_can(path):
+    store = opened(path)
+    accept(store, *[append(2, record(), stream=n, consumed=(i + 1,)) for i, n in enumerate(NAMES)])
+    store.close()
+    spoil(path, "inbox", 1)
+    store = opened(path)
+
+    outcomes = store.commit([signal("new", stream=name) for name in NAMES])
+
+    assert all(isinstance(outcome, Delivered) and not outcome.duplicate for outcome in outcomes)
     store.close()
