@@ -9,15 +9,16 @@ import sys
 from zipfile import ZipFile
 
 LAYERS = ("actors/", "api/", "flows/", "store/")
-PLUGIN = "tests/pytest_plugin/"
+PLUGIN = "api/pytest_plugin/"
 PACKAGE_DATA = (".mmd", ".py", ".sql", "py.typed")
 
 
 def expected(files: list[str]) -> set[str]:
     """Tell what of the repository belongs into the wheel."""
     names = [name.removeprefix("./") for name in files]
-    inside = [name for name in names if name.startswith(LAYERS) or name in {"__init__.py", "py.typed"}]
     plugin = [name.removeprefix(PLUGIN) for name in names if name.startswith(PLUGIN)]
+    names = [name for name in names if not name.startswith(PLUGIN)]
+    inside = [name for name in names if name.startswith(LAYERS) or name in {"__init__.py", "py.typed"}]
     found = {f"persistasaurus/{name}" for name in inside if name.endswith(PACKAGE_DATA)}
     return found | {f"persistasaurus_pytest/{name}" for name in plugin if name.endswith(".py")}
 
@@ -33,7 +34,7 @@ def problems(contents: list[str], files: list[str]) -> list[str]:
         for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")
         if name not in metadata
     ]
-    must_have = {"persistasaurus/py.typed", "persistasaurus/store/schema_1.sql"}
+    must_have = {"persistasaurus/py.typed", "persistasaurus/store/sqlite/schema_1.sql"}
     lacks += [f"lacks {name}" for name in sorted(must_have - packaged - wanted)]
     return lacks + [f"has {name}" for name in sorted(packaged - wanted)]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .event_sourced import EventSourcedActor
+from .flows.supervisor import SupervisorRules
 from .handle import FlowEvent, FlowHandle, Receipt
-from .orders import Answered
-from .postbox import Postbox, Posted, Undelivered
+from .persistence.event_sourced import EventSourcedActor
+from .remote.client import Postbox, Posted, Undelivered
+from .remote.protocol import Answered
 from .statistics import SystemStatistics
-from .supervisor import SupervisorRules
 from .system import FlowSystem
 
 __all__ = [

@@ -8,17 +8,17 @@ import msgspec
 import pykka
 
 from ..flows import QueryCall, events
+from ..flows.authoring.query import QueryType
 from ..flows.errors import DeadlockError, FlowNotFound
-from ..flows.query import QueryType
-from ..flows.settings import check_timeout
+from ..flows.values.settings import check_timeout
 from ..store import Deliver, StoreError
-from . import requests
-from .door import checked_id, is_text, outside_error
-from .event_sourced import ACTOR_STATUS
-from .futures import Reply, waiting
-from .journal import tell
-from .sending import Receipt, from_microseconds, send
-from .watchers import tell_if_over
+from .flows import requests
+from .flows.admission import checked_id, is_text, outside_error
+from .flows.delivery import Receipt, from_microseconds, send
+from .flows.result_waiters import tell_if_over
+from .persistence.event_sourced import ACTOR_STATUS
+from .persistence.journal import tell
+from .runtime.futures import Reply, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

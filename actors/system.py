@@ -11,38 +11,38 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast, o
 from pykka import Timeout
 
 from ..flows import FlowCall, Limits, Registry
-from ..flows.doubt import Evidence
+from ..flows.authoring.request import is_in_flow
+from ..flows.authoring.step import is_in_step
 from ..flows.errors import NotInFlowError, SystemClosed
-from ..flows.request import is_in_flow
-from ..flows.settings import check_count, check_type
-from ..flows.step import is_in_step
+from ..flows.machine.in_doubt import Evidence
+from ..flows.values.settings import check_count, check_type
 from ..store import Durability, SqliteStore, StoreError, StreamState
-from ..store.blackbox import BlackBox, Blocking, Present, blackbox_of, suspicions_after
-from ..store.spool import Spool
-from . import requests
-from .awaited import Awaited
-from .commits import Commits
-from .door import Door, checked_id
-from .event_sourced import EventSourcedActor, Home
-from .executor import StepExecutor
-from .flow_actor import FlowActor
-from .futures import Reply, waiting
-from .guests import Guests
+from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, suspicions_after
+from ..store.files.spool import Spool
+from .flows import requests
+from .flows.actor_context import Surroundings
+from .flows.admission import Door, checked_id
+from .flows.awaited import Awaited
+from .flows.clock import Moments
+from .flows.flow_actor import FlowActor
+from .flows.heartbeat import Heartbeat
+from .flows.listing import STATUSES, flows_of
+from .flows.recovery import Recovery
+from .flows.supervisor import Supervisor, SupervisorRules
+from .flows.timers import Arm, Look, Timers
 from .handle import FlowHandle, refuse_on_step_loop
-from .heartbeat import Heartbeat
-from .intake import Intake, LookIn
-from .journal import Entry, Journal, tell
-from .listing import STATUSES, flows_of
-from .moments import Moments
-from .recovery import Recovery
-from .seam import RLock, Seam, start_thread
+from .persistence.commits import Commits
+from .persistence.event_sourced import EventSourcedActor, Home
+from .persistence.journal import Entry, Journal, tell
+from .persistence.single_actor_guard import Tenancy
+from .remote.poller import Intake, LookIn
+from .runtime.futures import Reply, waiting
+from .runtime.seam import RLock, Seam, start_thread
+from .runtime.watchdog import Watchdog, WatchdogRules
 from .statistics import SystemStatistics
-from .step_desk import StepDesk, StepReport
-from .supervisor import Supervisor, SupervisorRules
-from .surroundings import Surroundings
-from .tenancy import Tenancy
-from .timers import Arm, Look, Timers
-from .watchdog import Watchdog, WatchdogRules
+from .steps.attempts import StepDesk, StepReport
+from .steps.executor import StepExecutor
+from .user_actors import Guests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 
     from ..flows import Flow, FlowDefinition
     from ..store import EventStore, Header
-    from .dispatcher import DeadLetterCallback, Scheduler
-    from .pooled import PooledActor
-    from .stacks import Held
+    from .runtime.actor import PooledActor
+    from .runtime.dispatcher import DeadLetterCallback, Scheduler
+    from .runtime.stacks import Held
 
 __all__ = ["FlowSystem"]
 

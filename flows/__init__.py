@@ -6,15 +6,15 @@ and recorded events; what is to be recorded and done comes out as a decision.
 
 from __future__ import annotations
 
-from .current import FlowContext, current_flow
-from .flow import Flow, FlowCall, FlowDefinition, Registry, flow
-from .machine import FlowMachine, Limits
-from .payload import PayloadLimits
-from .query import QueryCall, QueryType, query
-from .retry import Retry
-from .signal import SignalCall, SignalType, signal
-from .step import Done, Step, StepCall, StepContext, current_step, step
-from .vocabulary import gather, now, random, sleep, sleep_until, uuid4, wait_for
+from .authoring.context import FlowContext, current_flow
+from .authoring.flow import Flow, FlowCall, FlowDefinition, Registry, flow
+from .authoring.query import QueryCall, QueryType, query
+from .authoring.retry import Retry
+from .authoring.signal import SignalCall, SignalType, signal
+from .authoring.step import Done, Step, StepCall, StepContext, current_step, step
+from .authoring.vocabulary import gather, now, random, sleep, sleep_until, uuid4, wait_for
+from .machine.machine import FlowMachine, Limits
+from .values.codec import PayloadLimits
 
 __all__ = [
     "Done",

@@ -28,11 +28,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .ancestry import is_recorded_as
+from .values.ancestry import is_recorded_as
 
 if TYPE_CHECKING:
+    from .authoring.request import Location
     from .events import Failure
-    from .request import Location
 
 
 class PersistasaurusError(Exception):

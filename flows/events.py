@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from .depth import DEPTH_MAX, depth
+from .values.depth import DEPTH_MAX, depth
 
 ParkReason: TypeAlias = Literal[
     "poisoned",

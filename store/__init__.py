@@ -55,11 +55,11 @@ from .errors import (
     StreamNotFound,
     WrongExpectedVersion,
 )
-from .holder import Owner
-from .reader import StoreReader
-from .rows import Rows
-from .spool import Spool, SpoolFull
-from .sqlite import SqliteStore
+from .files.owner import Owner
+from .files.spool import Spool, SpoolFull
+from .sqlite.query_rows import Rows
+from .sqlite.reader import StoreReader
+from .sqlite.store import SqliteStore
 
 __all__ = [
     "Append",

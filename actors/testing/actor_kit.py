@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from ..event_sourced import EventSourcedActor
+from ..persistence.event_sourced import EventSourcedActor
 from .simulation import Simulation
 
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
+from ...flows.authoring.signal import SignalType
+from ...flows.authoring.step import Step, enter, leave
 from ...flows.errors import PayloadError
-from ...flows.signal import SignalType
-from ...flows.step import Step, enter, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
     from ...flows import StepContext
-    from ...flows.payload import PayloadLimits
-    from ...flows.pending import StepRun
+    from ...flows.machine.pending import StepRun
+    from ...flows.values.codec import PayloadLimits
 
 __all__ = ["DoubleCall", "StepDouble", "step_of"]
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, cast
 
 import msgspec
 
-from ...flows import FlowMachine, Limits, events, messages
-from ...flows.commands import AskTurn, Decision, Reconcile, RunStep, Warn
+from ...flows import FlowMachine, Limits, events
 from ...flows.errors import SignalNotFound
-from ...flows.failure import failure_of
-from ...flows.history import Recorded
-from ..seam import ManualClock
-from ..sending import from_microseconds
+from ...flows.machine import messages
+from ...flows.machine.commands import AskTurn, Decision, Reconcile, RunStep, Warn
+from ...flows.machine.failure import failure_of
+from ...flows.machine.history import Recorded
+from ..flows.delivery import from_microseconds
+from ..runtime.seam import ManualClock
 from .doubles import step_of
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ...flows import FlowCall, SignalCall
-    from ...flows.pending import StepRun
+    from ...flows.machine.pending import StepRun
 
 __all__ = ["Decided", "Effect", "FlowTestKit"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ...store.errors import NotAnExport
-from ...store.transcript_reader import read_export
-from ..event_sourced import ACTOR_STATUS
-from ..replay import Diverges, check_history, recorded
+from ...store.tools.transcript_reader import read_export
+from ..flows.replay import Diverges, check_history, recorded
+from ..persistence.event_sourced import ACTOR_STATUS
 from .crash_points import CommitLog
 from .world import World
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..serial import Turns
+from ..runtime.serial import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from ..seam import AlarmService, ManualClock
+    from ..runtime.seam import AlarmService, ManualClock
 
 __all__ = ["Crashed", "Pace", "Schedule"]
 

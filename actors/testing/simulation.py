@@ -15,9 +15,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ...store import Durability, SqliteStore
-from ..alarms import ManualAlarms
-from ..cell import SupervisorRules
-from ..seam import ManualClock, Seam
+from ..flows.active_flow import SupervisorRules
+from ..runtime.alarms import ManualAlarms
+from ..runtime.seam import ManualClock, Seam
 from ..system import FlowSystem
 from .mortal import Death, MortalStore
 from .schedule import PROMPT, Crashed, Schedule
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ...flows import Flow, FlowDefinition
     from ...store import EventStore
     from ...store.contract import Outcome, Write
-    from ..steps_task import StepTask
+    from ..steps.task import StepTask
     from .schedule import Pace
 
 __all__ = ["Simulation"]

@@ -6,8 +6,8 @@ from reprlib import Repr
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...flows.request import Location, text_of
-from ...flows.sameness import Comparison, Pair, attributes, by_name
+from ...flows.authoring.request import Location, text_of
+from ...flows.values.sameness import Comparison, Pair, attributes, by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

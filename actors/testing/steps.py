@@ -9,16 +9,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...flows.errors import SystemClosed
-from ..isolated import find, remote_error
-from ..steps_task import RunningStep, StepOutcome, StepTimeout
+from ..steps.task import RunningStep, StepOutcome, StepTimeout
+from ..steps.worker import find, remote_error
 from .schedule import Crashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
     from ...flows import Step
-    from ..seam import Seam
-    from ..steps_task import StepDone, StepTask
+    from ..runtime.seam import Seam
+    from ..steps.task import StepDone, StepTask
     from .schedule import Schedule
 
 __all__ = ["SimulatedExecutor", "VirtualLoop"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...flows import events
-from ...flows.history import plan_of
-from ..sending import from_microseconds
+from ...flows.machine.history import plan_of
+from ..flows.delivery import from_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...flows.history import Recorded
+    from ...flows.machine.history import Recorded
 
 __all__ = ["Awaited", "open_waits", "waits_in_words"]
 

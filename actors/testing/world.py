@@ -7,12 +7,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 from ...flows import FlowCall, events
+from ...flows.authoring.signal import SignalType
 from ...flows.errors import NondeterminismError
-from ...flows.signal import SignalType
 from ...store import Append
-from ..event_sourced import ACTOR_STATUS
-from ..replay import Diverges, rebuild, recorded
-from ..sending import from_microseconds
+from ..flows.delivery import from_microseconds
+from ..flows.replay import Diverges, rebuild, recorded
+from ..persistence.event_sourced import ACTOR_STATUS
 from .doubles import StepDouble, step_of
 from .handle import SimulatedHandle
 from .schedule import PROMPT
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from ...flows import Flow, FlowDefinition, SignalCall, Step, StepCall
-    from ...flows.history import Recorded
+    from ...flows.machine.history import Recorded
     from ...store.contract import Outcome, Write
-    from ..steps_task import StepTask
+    from ..steps.task import StepTask
     from ..system import FlowSystem
     from .mortal import Death
     from .schedule import Pace

@@ -27,7 +27,7 @@ from litestar.plugins import InitPlugin, ReceiveRoutePlugin
 from litestar.routes import HTTPRoute
 
 from .asgi import ASGIScope
-from .exchange import Entrance, exchange_of
+from .middleware.exchange import Entrance, exchange_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

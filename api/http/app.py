@@ -11,21 +11,21 @@ from litestar.datastructures import State
 from litestar.enums import MediaType
 
 from ...flows.examples import HelloWorldFlow, SignupFlow
+from ..links.links import link_routes
 from .access import Guarding, Scope
-from .commands import COMMAND_ROUTES
+from .commit_notifier import Tidings
 from .contract import Contract, promise
-from .flows import FLOW_ROUTES
-from .follow import FOLLOW_ROUTES
-from .health import HEALTH_ROUTES
-from .hello_world import HELLO_ROUTES
-from .links import link_routes
-from .methods import AllowedMethods
-from .mounted import Mounted, link
+from .middleware.methods import AllowedMethods
+from .middleware.mounted import Mounted, link
+from .middleware.protection import Protected, protected
 from .openapi import document
 from .problems import HANDLERS
-from .protection import Protected, protected
-from .signups import SIGNUP_ROUTES
-from .tidings import Tidings
+from .routes.commands import COMMAND_ROUTES
+from .routes.flows import FLOW_ROUTES
+from .routes.follow import FOLLOW_ROUTES
+from .routes.health import HEALTH_ROUTES
+from .routes.hello_world import HELLO_ROUTES
+from .routes.signups import SIGNUP_ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     from ...actors import FlowSystem
     from ...flows import Flow
+    from ..links.links import Links
     from .access import AccessCheck
     from .asgi import ASGIApp
-    from .hosts import Hosts
-    from .limits import ServerLimits
-    from .links import Links
+    from .middleware.hosts import Hosts
+    from .middleware.limits import ServerLimits
 
 __all__ = ["asgi_app"]
 

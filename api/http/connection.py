@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .answer import DEFAULTS
-from .gate import network
-from .refusals import PROBLEM, problem
+from .middleware.answer import DEFAULTS
+from .middleware.gate import network
+from .middleware.refusals import PROBLEM, problem
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
-    from .limits import ServerLimits
+    from .middleware.limits import ServerLimits
 
 # For so long a client may go on sending what nobody reads: closing at once would reset the connection,
 # and take from it the answer that says why.

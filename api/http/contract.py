@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from .shapes import Shape
+from .models import Shape
 
 if TYPE_CHECKING:
     from .access import Scope

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from ...actors.door import outside_error
-from ...actors.event_sourced import ACTOR_STATUS
+from ...actors.flows.admission import outside_error
+from ...actors.persistence.event_sourced import ACTOR_STATUS
 from ...store import StoreError, Unreadable
-from .histories import header_of, read_events
-from .shapes import End, FollowedEvent
-from .told import event_view, shown_event, unreadable
+from .models import End, FollowedEvent
+from .routes.histories import header_of, read_events
+from .views import event_view, shown_event, unreadable
 
 if TYPE_CHECKING:
     from ...actors import FlowSystem

@@ -11,9 +11,9 @@ from litestar.routes import HTTPRoute
 
 from .access import declared
 from .contract import ANY_ROUTE, Contract, contract_of
-from .refusals import PROBLEM
+from .middleware.refusals import PROBLEM
+from .models import End, Problem
 from .schemas import Schemas
-from .shapes import End, Problem
 
 if TYPE_CHECKING:
     from litestar import Litestar

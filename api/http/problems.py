@@ -41,8 +41,8 @@ from ...flows.errors import (
     SystemClosed,
 )
 from ...store import StoreError
-from .refusals import PROBLEM
-from .shapes import Culprit, Problem
+from .middleware.refusals import PROBLEM
+from .models import Culprit, Problem
 
 if TYPE_CHECKING:
     from litestar import Request

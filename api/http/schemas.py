@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ...flows.annotations import parameter_hints
 from ...flows.errors import FlowDefinitionError
-from .shapes import End, NewFlow, Problem
+from ...flows.values.annotations import parameter_hints
+from .models import End, NewFlow, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ...flows import FlowDefinition, Registry
     from .contract import Contract
-    from .shapes import Shape
+    from .models import Shape
 
 __all__ = ["Schemas"]
 

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from ...actors.seam import new_id
+from ...actors.runtime.seam import new_id
+from ..private_file import create_once, read_private
 from .access import EVERYTHING, Access, Scope
 from .asgi import headers
-from .private_file import create_once, read_private
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import events
-from ..history import ECHOES
+from ..machine.history import ECHOES
 from . import wording
 from .history import Happened, happened, written
 from .items import Activation, Block, Branch, Item, Message, Note, Remark

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..flow import Flow, flow
-from ..step import step
+from ..authoring.flow import Flow, flow
+from ..authoring.step import step
 
 
 class HelloWorldFlow(Flow):

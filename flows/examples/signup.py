@@ -6,9 +6,9 @@ import inspect
 import random
 from datetime import datetime, timedelta
 
-from ..flow import Flow, flow
-from ..signal import signal
-from ..step import step
+from ..authoring.flow import Flow, flow
+from ..authoring.signal import signal
+from ..authoring.step import step
 
 
 class SignupFlow(Flow):

@@ -119,20 +119,20 @@ def test_the_front_door_only_hands_on() -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("flows/step.py", "from ..store import EventStore"),
-        ("flows/step.py", "from ..actors.seam import Seam"),
+        ("flows/authoring/step.py", "from ...store import EventStore"),
+        ("flows/authoring/step.py", "from ...actors.runtime.seam import Seam"),
         ("flows/examples/hello.py", "from ...actors import FlowSystem"),
-        ("flows/step.py", "def f():\n    from .. import store"),
-        ("flows/step.py", "from .. import FlowSystem"),
+        ("flows/authoring/step.py", "def f():\n    from ... import store"),
+        ("flows/authoring/step.py", "from ... import FlowSystem"),
         ("store/__init__.py", "from ..flows import Flow"),
         (
-            "store/sqlite.py",
-            "from __future__ import annotations\nif TYPE_CHECKING:\n    from ..actors import x",
+            "store/sqlite/store.py",
+            "from __future__ import annotations\nif TYPE_CHECKING:\n    from ...actors import x",
         ),
         ("actors/system.py", "from ..api.cli import main"),
         ("actors/system.py", "from .. import Flow"),
         ("__init__.py", "from .api import main"),
-        ("flows/step.py", "from ...elsewhere import x"),
+        ("flows/authoring/step.py", "from ....elsewhere import x"),
     ],
 )
 def test_an_import_against_the_arrows_is_reported(path: str, text: str) -> None:
@@ -142,12 +142,12 @@ def test_an_import_against_the_arrows_is_reported(path: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("flows/step.py", "from .errors import FlowStateError"),
+        ("flows/authoring/step.py", "from ..errors import FlowStateError"),
         ("flows/examples/hello.py", "from .. import Flow"),
-        ("flows/examples/hello.py", "from ..step import step"),
+        ("flows/examples/hello.py", "from ..authoring.step import step"),
         ("actors/system.py", "from ..store.contract import EventStore"),
         ("actors/system.py", "from .. import store"),
-        ("api/cli.py", "from ..actors import FlowSystem"),
+        ("api/cli/main.py", "from ...actors import FlowSystem"),
         ("__init__.py", "from .flows import flow"),
     ],
 )

@@ -49,7 +49,7 @@ def test_a_name_that_says_nothing_is_reported(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["flows/history.py", "actors/commonly.py", "tests/conftest.py", "__init__.py"]
+    "path", ["flows/machine/history.py", "actors/commonly.py", "tests/conftest.py", "__init__.py"]
 )
 def test_a_name_that_says_something_is_fine(path: str) -> None:
     assert not says_nothing(path)

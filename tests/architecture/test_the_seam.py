@@ -1,4 +1,4 @@
-"""Time, threads, queues and chance come through `actors/seam.py`, and from nowhere else."""
+"""Time, threads, queues and chance come through `actors/runtime/seam.py`, and from nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 import pytest
 from architecture.sources import Module, Names, module, package_modules, walk_at_run_time
 
-SEAM = "actors/seam.py"
+SEAM = "actors/runtime/seam.py"
 
 # Modules of which nothing may be used, and single names of others.
 MODULES = {
@@ -47,25 +47,25 @@ SERVED = "requests are served on the server's own loop, and end by its clock"
 
 # (module, name or what it begins with) -> why. Nothing else is excused.
 ALLOWED = {
-    ("flows/execution.py", "random.Random"): "seeded from the flow's history, so a replay repeats it",
-    ("actors/restarts.py", "random.Random"): "seeded by the seam, so a simulation repeats it",
+    ("flows/machine/execution.py", "random.Random"): "seeded from the flow's history, so a replay repeats it",
+    ("actors/flows/restarts.py", "random.Random"): "seeded by the seam, so a simulation repeats it",
     ("flows/examples/signup.py", "random.randrange"): "in a step, which is user code and is recorded",
-    ("actors/steps_loop.py", "asyncio"): ASYNC_STEPS,
-    ("actors/steps_processes.py", "multiprocessing"): PROCESSES,
-    ("actors/isolated.py", "multiprocessing"): PROCESSES,
-    ("api/demos/crash.py", "subprocess"): "the demo starts a process in order to kill it",
-    ("api/http/body.py", "asyncio"): SERVED,
-    ("api/http/follow.py", "asyncio"): SERVED,
-    ("api/http/protection.py", "asyncio"): SERVED,
-    ("api/http/rates.py", "asyncio"): SERVED,
-    ("api/http/serving.py", "asyncio.run"): SERVED,
-    ("api/http/tidings.py", "asyncio"): SERVED,
-    ("store/forking.py", "threading"): "a fork waits for threads of the host, which no simulation has",
-    ("store/reader.py", "threading.Lock"): "threads share a reader, outside of any engine",
+    ("actors/steps/loop.py", "asyncio"): ASYNC_STEPS,
+    ("actors/steps/processes.py", "multiprocessing"): PROCESSES,
+    ("actors/steps/worker.py", "multiprocessing"): PROCESSES,
+    ("api/demo/crash.py", "subprocess"): "the demo starts a process in order to kill it",
+    ("api/http/middleware/body.py", "asyncio"): SERVED,
+    ("api/http/routes/follow.py", "asyncio"): SERVED,
+    ("api/http/middleware/protection.py", "asyncio"): SERVED,
+    ("api/http/middleware/rates.py", "asyncio"): SERVED,
+    ("api/http/server.py", "asyncio.run"): SERVED,
+    ("api/http/commit_notifier.py", "asyncio"): SERVED,
+    ("store/files/forking.py", "threading"): "a fork waits for threads of the host, which no simulation has",
+    ("store/sqlite/reader.py", "threading.Lock"): "threads share a reader, outside of any engine",
     ("actors/testing/doubles.py", "asyncio.sleep"): SIMULATED,
     ("actors/testing/simulation.py", "random.Random"): "seeded: all chance of a simulation comes from it",
     ("actors/testing/steps.py", "asyncio"): SIMULATED,
-    ("actors/futures.py", "asyncio"): AWAITED,
+    ("actors/runtime/futures.py", "asyncio"): AWAITED,
     ("actors/handle.py", "asyncio"): AWAITED,
 }
 
@@ -172,12 +172,14 @@ def test_what_does_not_touch_the_outside_is_fine(text: str) -> None:
 def test_an_excuse_holds_for_its_module_and_its_name_only() -> None:
     text = "import random\nrandom.Random(1)\nrandom.random()"
 
-    excused = [line for line in unexcused([module("flows/execution.py", text)]) if "no excuse" not in line]
+    excused = [
+        line for line in unexcused([module("flows/machine/execution.py", text)]) if "no excuse" not in line
+    ]
     elsewhere = [line for line in unexcused([module("flows/other.py", text)]) if "no excuse" not in line]
 
-    assert excused == ["flows/execution.py:3: random.random"]
+    assert excused == ["flows/machine/execution.py:3: random.random"]
     assert elsewhere == ["flows/other.py:2: random.Random", "flows/other.py:3: random.random"]
 
 
 def test_an_excuse_that_nothing_needs_is_reported() -> None:
-    assert "actors/steps_loop.py: needs no excuse for asyncio" in unexcused([])
+    assert "actors/steps/loop.py: needs no excuse for asyncio" in unexcused([])

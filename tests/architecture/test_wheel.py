@@ -12,17 +12,17 @@ problems = runpy.run_path(str(ROOT / ".ci" / "check_wheel.py"))["problems"]
 FILES = [
     "__init__.py",
     "py.typed",
-    "flows/step.py",
-    "tests/pytest_plugin/__init__.py",
-    "store/schema_1.sql",
+    "flows/authoring/step.py",
+    "api/pytest_plugin/__init__.py",
+    "store/sqlite/schema_1.sql",
     "tests/test_x.py",
     "README.md",
 ]
 WHEEL = [
     "persistasaurus/__init__.py",
     "persistasaurus/py.typed",
-    "persistasaurus/flows/step.py",
-    "persistasaurus/store/schema_1.sql",
+    "persistasaurus/flows/authoring/step.py",
+    "persistasaurus/store/sqlite/schema_1.sql",
     "persistasaurus_pytest/__init__.py",
     "persistasaurus-0.1.0.dist-info/METADATA",
     "persistasaurus-0.1.0.dist-info/entry_points.txt",
@@ -47,7 +47,7 @@ def test_whatever_does_not_belong_there_is_reported(name: str) -> None:
     assert problems([*WHEEL, name], FILES) == [f"has {name}"]
 
 
-@pytest.mark.parametrize("name", ["py.typed", "store/schema_1.sql"])
+@pytest.mark.parametrize("name", ["py.typed", "store/sqlite/schema_1.sql"])
 def test_what_users_need_must_be_there_even_if_the_repository_forgot_it(name: str) -> None:
     wheel = [other for other in WHEEL if other != f"persistasaurus/{name}"]
     files = [other for other in FILES if other != name]

@@ -21,8 +21,8 @@ from disk import limit, mean
 from persistasaurus import FlowSystem
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.serving import serve
+from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.server import serve
 from persistasaurus.flows.examples import SignupFlow, signup_flow
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from cli import shop
 from cli.terminal import Running
 from click.testing import CliRunner
 from persistasaurus import FlowSystem
-from persistasaurus.api.commands.program import persistasaurus
+from persistasaurus.api.cli.program import persistasaurus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-P", "-m", "persistasaurus.api.cli"]
+COMMAND = [sys.executable, "-P", "-m", "persistasaurus.api.cli.main"]
 PATIENCE_S = 30.0
 CHATTER_MAX = 50_000
 

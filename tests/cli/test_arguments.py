@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli.terminal import run
-from persistasaurus.api.commands import codes
-from persistasaurus.api.commands.program import COMMANDS
+from persistasaurus.api.cli.output import exit_codes as codes
+from persistasaurus.api.cli.program import COMMANDS
 
 if TYPE_CHECKING:
     from pathlib import Path

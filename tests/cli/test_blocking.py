@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cli.test_doctor import checks
 from persistasaurus import Flow, FlowSystem, SupervisorRules, flow, query, step, wait_for
-from persistasaurus.store.blackbox import present_in
+from persistasaurus.store.files.black_box import present_in
 from system.doubles import Gate, wait_until
 
 if TYPE_CHECKING:

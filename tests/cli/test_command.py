@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cli.terminal import COMMAND, run
 from click.testing import CliRunner
-from persistasaurus.api.commands.program import COMMANDS, persistasaurus
+from persistasaurus.api.cli.program import COMMANDS, persistasaurus
 from persistasaurus.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def test_a_command_is_where_the_table_says(name: str) -> None:
 def test_telling_of_all_commands_loads_none_of_them() -> None:
     program = (
         "import sys; from click.testing import CliRunner\n"
-        "from persistasaurus.api.commands.program import COMMANDS, persistasaurus\n"
+        "from persistasaurus.api.cli.program import COMMANDS, persistasaurus\n"
         "assert CliRunner().invoke(persistasaurus, ['--help']).exit_code == 0\n"
-        "modules = [f'persistasaurus.api.commands.{entry.module}' for entry in COMMANDS.values()]\n"
+        "modules = [f'persistasaurus.api.cli.commands.{entry.module}' for entry in COMMANDS.values()]\n"
         "print(*(module for module in modules if module in sys.modules))\n"
         "print(*({'litestar', 'uvicorn', 'asyncio', 'subprocess'} & sys.modules.keys()))"
     )
@@ -98,7 +98,9 @@ def test_a_store_that_somebody_owns_is_exit_code_3_and_the_owner_is_named(name: 
 
 @pytest.mark.parametrize("missing", ["click", "rich", "rich_click"])
 def test_without_the_extra_it_tells_in_one_line_what_to_install(missing: str) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from persistasaurus.api.cli import main; main()"
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; from persistasaurus.api.cli.main import main; main()"
+    )
 
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
@@ -108,7 +110,9 @@ def test_without_the_extra_it_tells_in_one_line_what_to_install(missing: str) ->
 
 
 def test_another_module_that_is_missing_is_no_matter_of_the_extra() -> None:
-    program = "import sys; sys.modules['msgspec'] = None; from persistasaurus.api.cli import main; main()"
+    program = (
+        "import sys; sys.modules['msgspec'] = None; from persistasaurus.api.cli.main import main; main()"
+    )
 
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 

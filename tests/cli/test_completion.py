@@ -12,7 +12,7 @@ from cli.shop import SumFlow
 from cli.terminal import COMMAND
 from click.shell_completion import ShellComplete
 from persistasaurus import FlowSystem
-from persistasaurus.api.commands.program import COMMANDS, persistasaurus
+from persistasaurus.api.cli.program import COMMANDS, persistasaurus
 from persistasaurus.store import Durability
 
 if TYPE_CHECKING:

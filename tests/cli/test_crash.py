@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli.terminal import run
-from persistasaurus.actors.seam import SystemClock
-from persistasaurus.api.demos.crash import DEATHS
+from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.api.demo.crash import DEATHS
 from persistasaurus.flows import events
 from persistasaurus.store import SqliteStore
 

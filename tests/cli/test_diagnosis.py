@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from persistasaurus.api.commands.diagnosis import Case, Finding, diagnose
-from persistasaurus.api.commands.picture import State, picture_of
+from persistasaurus.api.cli.reports.diagnosis import Case, Finding, diagnose
+from persistasaurus.api.cli.reports.picture import State, picture_of
 from persistasaurus.flows import events
-from persistasaurus.flows.history import Recorded
+from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.store import Header, InboxEntry, StreamState
 
 SECOND = 1_000_000

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cli.terminal import run
 from click.testing import CliRunner
-from persistasaurus.api.commands.program import persistasaurus
+from persistasaurus.api.cli.program import persistasaurus
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -261,14 +261,14 @@ def test_flows_with_another_history_stay_as_they_are(ask: Ask, filled: Path, tmp
 )
 def test_ctrl_c_leaves_nothing_of_it(words: list[str], store: Path, tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys; from persistasaurus.api.commands import progress as p\n"
+        "import os, signal, sys; from persistasaurus.api.cli.output import progress as p\n"
         "from contextlib import contextmanager\n"
-        "from persistasaurus.api.commands import keeping, transfers\n"
+        "from persistasaurus.api.cli.commands import transfer, verify\n"
         "@contextmanager\n"
         "def interrupted(what):\n"
         "    yield lambda done, total: os.kill(os.getpid(), signal.SIGINT)\n"
-        "keeping.progress = transfers.progress = interrupted\n"
-        "from persistasaurus.api.cli import main; main()"
+        "verify.progress = transfer.progress = interrupted\n"
+        "from persistasaurus.api.cli.main import main; main()"
     )
     before = sorted(path.name for path in tmp_path.iterdir())
     command = [COMMAND[0], "-P", "-c", program, *words, "--store", str(store)]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from persistasaurus import Flow, FlowFailed, FlowSystem, flow, step, wait_for
-from persistasaurus.store import SqliteStore, schema
+from persistasaurus.store import SqliteStore
+from persistasaurus.store.sqlite import schema
 from system.doubles import wait_until
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from persistasaurus import FlowSystem
-from persistasaurus.api.commands.options import Command
-from persistasaurus.api.commands.program import COMMANDS
-from persistasaurus.api.commands.proposal import option, proposed
+from persistasaurus.api.cli.options import Command
+from persistasaurus.api.cli.output.proposal import option, proposed
+from persistasaurus.api.cli.program import COMMANDS
 from routes.flows import Anything
 from system.doubles import wait_until
 

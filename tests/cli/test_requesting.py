@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cli.terminal import Running
 from click.testing import CliRunner
-from persistasaurus.actors.seam import SystemClock
-from persistasaurus.api.commands.program import persistasaurus
+from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.api.cli.program import persistasaurus
 from persistasaurus.store import StoreReader
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli.terminal import COMMAND, run
-from persistasaurus.api.commands.flow_modules import ModuleUnusable, flows_of
+from persistasaurus.api.cli.flow_modules import ModuleUnusable, flows_of
 from persistasaurus.flows.errors import FlowDefinitionError
 from persistasaurus.store import StoreReader
 

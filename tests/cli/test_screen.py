@@ -8,10 +8,10 @@ import re
 import unicodedata
 
 import pytest
-from persistasaurus.api.commands.printable import cut, json_line, printable, printable_lines
-from persistasaurus.api.commands.screen import Cell, Column, Screen, width_of
-from persistasaurus.api.commands.sizes import counted, size
-from persistasaurus.api.commands.times import ago, duration, local_clock, utc
+from persistasaurus.api.cli.output.printable import cut, json_line, printable, printable_lines
+from persistasaurus.api.cli.output.screen import Cell, Column, Screen, width_of
+from persistasaurus.api.cli.output.sizes import counted, size
+from persistasaurus.api.cli.output.times import ago, duration, local_clock, utc
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND

@@ -105,7 +105,9 @@ def test_where_it_may_not_listen_it_says_what_to_do_and_lets_go_of_the_store(tmp
 
 
 def test_without_the_extra_it_tells_in_one_line_what_to_install(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['litestar'] = None; from persistasaurus.api.cli import main; main()"
+    program = (
+        "import sys; sys.modules['litestar'] = None; from persistasaurus.api.cli.main import main; main()"
+    )
     command = [sys.executable, "-c", program, "serve", "--store", str(tmp_path / "flows.db")]
 
     told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -11,7 +11,7 @@ from msgspec import Raw
 from persistasaurus.flows import Flow, Retry, events, flow, gather, sleep, sleep_until, step
 from persistasaurus.flows.diagrams import LEVELS, draw
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
-from persistasaurus.flows.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
 from stories import Story
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from diagrams.wandering import SHAPES, wander
 from hypothesis import given, settings
 from persistasaurus.flows import events
 from persistasaurus.flows.diagrams import LEVELS, draw, mismatch
-from persistasaurus.flows.history import Recorded
+from persistasaurus.flows.machine.history import Recorded
 
 SEEDS = range(5)
 FINAL = (events.StepCompleted, events.StepFailed, events.TimerFired, events.FlowCompleted, events.FlowFailed)

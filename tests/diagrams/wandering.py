@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from persistasaurus.flows import Flow, Retry, flow, gather, random, signal, sleep, step, wait_for
 from persistasaurus.flows.errors import FlowEnded, StepError
-from persistasaurus.flows.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
 from stories import Story
 
 if TYPE_CHECKING:

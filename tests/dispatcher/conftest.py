@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus.actors.dispatcher import Dispatcher
+from persistasaurus.actors.runtime.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,14 +7,14 @@ import threading
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
-from persistasaurus.actors.mailbox import Batch
-from persistasaurus.actors.pooled import BatchingActor
+from persistasaurus.actors.runtime.actor import BatchingActor
+from persistasaurus.actors.runtime.mailbox import Batch
 from pykka import ActorDeadError, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from persistasaurus.actors.dispatcher import Dispatcher
+    from persistasaurus.actors.runtime.dispatcher import Dispatcher
 
 SILENT = "silent"
 

@@ -7,14 +7,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus.actors.futures import PooledFuture
-from persistasaurus.actors.pooled import PooledActor
+from persistasaurus.actors.runtime.actor import PooledActor
+from persistasaurus.actors.runtime.futures import PooledFuture
 from pykka import ActorDeadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.dispatcher import Dispatcher
+    from persistasaurus.actors.runtime.dispatcher import Dispatcher
 
 
 class Nested(PooledActor):

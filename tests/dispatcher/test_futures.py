@@ -10,12 +10,12 @@ import threading
 from typing import TYPE_CHECKING, Any, Never
 
 import pytest
-from persistasaurus.actors.futures import Deferred, PooledFuture
-from persistasaurus.actors.pooled import PooledActor
+from persistasaurus.actors.runtime.actor import PooledActor
+from persistasaurus.actors.runtime.futures import Deferred, PooledFuture
 from pykka import ActorDeadError, ActorRef, Timeout
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.dispatcher import Dispatcher
+    from persistasaurus.actors.runtime.dispatcher import Dispatcher
 
 
 class Postponing(PooledActor):

@@ -11,8 +11,8 @@ import persistasaurus
 import pykka
 import pytest
 from persistasaurus import Flow, FlowSystem, flow, query, step, wait_for
-from persistasaurus.actors.dispatcher import Dispatcher
-from persistasaurus.actors.pooled import PooledActor, StopFlag
+from persistasaurus.actors.runtime.actor import PooledActor, StopFlag
+from persistasaurus.actors.runtime.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from persistasaurus.actors.futures import PooledFuture
-from persistasaurus.actors.mailbox import ActorStop, BatchMailbox, Letter, Mailbox, Park
-from persistasaurus.actors.pooled import PooledActor
+from persistasaurus.actors.runtime.actor import PooledActor
+from persistasaurus.actors.runtime.futures import PooledFuture
+from persistasaurus.actors.runtime.mailbox import ActorStop, BatchMailbox, Letter, Mailbox, Park
 from pykka import ActorDeadError
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Never
 
 import pykka
 import pytest
-from persistasaurus.actors.dispatcher import Dispatcher, DispatcherClosedError
-from persistasaurus.actors.mailbox import MailboxFullError
-from persistasaurus.actors.pooled import EscapedError, PooledActor
+from persistasaurus.actors.runtime.actor import EscapedError, PooledActor
+from persistasaurus.actors.runtime.dispatcher import Dispatcher, DispatcherClosedError
+from persistasaurus.actors.runtime.mailbox import MailboxFullError
 from pykka import ActorDeadError, ActorRef, ActorRegistry
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pykka
 import pytest
-from persistasaurus.actors.mailbox import Letter, Park
-from persistasaurus.actors.pooled import PooledActor, PooledRef
+from persistasaurus.actors.runtime.actor import PooledActor, PooledRef
+from persistasaurus.actors.runtime.mailbox import Letter, Park
 from pykka import Actor, ThreadingActor
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop

@@ -21,8 +21,8 @@ import pytest
 # Appended to their conftest, where the later definition of a fixture replaces the earlier one.
 RUNTIME = """
 
-from persistasaurus.actors.futures import PooledFuture
-from persistasaurus.actors.pooled import PooledActor
+from persistasaurus.actors.runtime.futures import PooledFuture
+from persistasaurus.actors.runtime.actor import PooledActor
 
 
 @pytest.fixture(scope="session", params=["pooled"])

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from persistasaurus.actors import seam
-from persistasaurus.actors.pooled import PooledActor
-from persistasaurus.actors.seam import Clock, ManualClock, Seam, SystemClock, start_thread
+from persistasaurus.actors.runtime import seam
+from persistasaurus.actors.runtime.actor import PooledActor
+from persistasaurus.actors.runtime.seam import Clock, ManualClock, Seam, SystemClock, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persistasaurus.actors.dispatcher import Dispatcher
+    from persistasaurus.actors.runtime.dispatcher import Dispatcher
 
 
 @pytest.fixture(name="_small_stacks")

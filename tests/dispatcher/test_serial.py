@@ -7,11 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.futures import PooledFuture, waiting
-from persistasaurus.actors.pooled import BatchingActor, PooledActor
-from persistasaurus.actors.seam import ManualClock, Seam
-from persistasaurus.actors.serial import DeadlockError, Turns
+from persistasaurus.actors.runtime.actor import BatchingActor, PooledActor
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.futures import PooledFuture, waiting
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.serial import DeadlockError, Turns
 from pykka import Timeout
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Faults, Gate, Reports, step_threads
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.executor import StepExecutor, StepTask
-from persistasaurus.actors.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.steps.executor import StepExecutor, StepTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from persistasaurus.actors.executor import StepExecutor, StepOutcome, StepTask
+from persistasaurus.actors.steps.executor import StepExecutor, StepOutcome, StepTask
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.seam import Seam
+    from persistasaurus.actors.runtime.seam import Seam
 
 DEAD_MAN_S = 20.0
 

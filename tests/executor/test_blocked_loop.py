@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors import steps_crew, steps_loop
-from persistasaurus.actors.executor import StepLost, StepTimeout
-from persistasaurus.actors.seam import Lock
+from persistasaurus.actors.runtime.seam import Lock
+from persistasaurus.actors.steps import loop as steps_loop
+from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps.executor import StepLost, StepTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.executor import StepExecutor
-    from persistasaurus.actors.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.seam import ManualClock, Seam
+    from persistasaurus.actors.steps.executor import StepExecutor
 
 LOOK_S = 0.25
 

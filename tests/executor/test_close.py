@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors.executor import StepExecutor, StepTask
+from persistasaurus.actors.steps.executor import StepExecutor, StepTask
 from persistasaurus.flows.errors import SystemClosed
 from system.doubles import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from persistasaurus.actors.seam import Seam
-    from persistasaurus.actors.steps_task import StepMode
+    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.steps.task import StepMode
 
 
 def test_nothing_is_left_of_an_idle_executor(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from executor.doubles import DEAD_MAN_S, step_threads
-from persistasaurus.actors.executor import StepExecutor, StepTask
+from persistasaurus.actors.steps.executor import StepExecutor, StepTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable

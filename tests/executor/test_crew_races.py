@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from executor.doubles import DEAD_MAN_S, step_threads
-from persistasaurus.actors import steps_crew, steps_runs
+from persistasaurus.actors.steps import runs as steps_runs
+from persistasaurus.actors.steps import thread_pool as steps_crew
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors import steps_crew
-from persistasaurus.actors.executor import StepTimeout
+from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps.executor import StepTimeout
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.executor import StepExecutor
-    from persistasaurus.actors.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.seam import ManualClock, Seam
+    from persistasaurus.actors.steps.executor import StepExecutor
 
 LIMIT = steps_crew.LOST_PER_STEP
 

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from persistasaurus.actors.executor import StepExecutor, StepTask
-from persistasaurus.actors.steps_task import TRACEBACK_BYTES_MAX, StepOutcome, traceback_text
+from persistasaurus.actors.steps.executor import StepExecutor, StepTask
+from persistasaurus.actors.steps.task import TRACEBACK_BYTES_MAX, StepOutcome, traceback_text
 from persistasaurus.flows.errors import SystemClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.doubles import Reports, Submit
-    from persistasaurus.actors.seam import Seam
+    from persistasaurus.actors.runtime.seam import Seam
 
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:

@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from executor.doubles import DEAD_MAN_S, MakeExecutor, Reports, Submit
-from persistasaurus.actors import steps_processes
-from persistasaurus.actors.executor import RemoteStepError, StepCrashed, StepExecutor, StepTask, StepTimeout
+from persistasaurus.actors.steps import processes as steps_processes
+from persistasaurus.actors.steps.executor import (
+    RemoteStepError,
+    StepCrashed,
+    StepExecutor,
+    StepTask,
+    StepTimeout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.seam import Seam
+    from persistasaurus.actors.runtime.seam import Seam
 
 
 @pytest.fixture
@@ -238,8 +244,8 @@ def test_a_worker_that_was_killed_too_late_for_its_step_does_not_fail_the_next(
 
 PROGRAM = """
     import os, sys, threading
-    from persistasaurus.actors.executor import StepExecutor, StepTask
-    from persistasaurus.actors.seam import Seam
+    from persistasaurus.actors.steps.executor import StepExecutor, StepTask
+    from persistasaurus.actors.runtime.seam import Seam
 
     class Double:
         class Inner:

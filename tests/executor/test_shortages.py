@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Faults, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors import steps_processes
+from persistasaurus.actors.steps import processes as steps_processes
 from persistasaurus.flows.errors import SystemClosed
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.executor import StepExecutor
-    from persistasaurus.actors.seam import Seam
+    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.steps.executor import StepExecutor
 
 
 @pytest.fixture

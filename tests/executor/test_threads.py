@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Faults, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors import steps_crew
-from persistasaurus.actors.executor import StepCrashed, StepExecutor, StepTask
+from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps.executor import StepCrashed, StepExecutor, StepTask
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.seam import Seam
+    from persistasaurus.actors.runtime.seam import Seam
 
 
 def test_what_the_call_returns_is_reported_once_on_a_thread_of_the_executor(
@@ -34,7 +34,7 @@ def test_no_thread_is_started_before_the_first_step(executor: StepExecutor) -> N
 
 def test_importing_the_executor_loads_neither_asyncio_nor_multiprocessing() -> None:
     program = (
-        "import sys, persistasaurus.actors.executor\n"
+        "import sys, persistasaurus.actors.steps.executor\n"
         "print([m for m in ('asyncio', 'multiprocessing', 'concurrent.futures') if m in sys.modules])"
     )
 

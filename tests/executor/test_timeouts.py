@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors.executor import StepExecutor, StepTask, StepTimeout
+from persistasaurus.actors.steps.executor import StepExecutor, StepTask, StepTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persistasaurus.actors.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.seam import ManualClock, Seam
 
 
 @pytest.fixture

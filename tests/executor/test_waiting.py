@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors import steps_crew
-from persistasaurus.actors.executor import StepTimeout
-from persistasaurus.actors.futures import PooledFuture, Reply
+from persistasaurus.actors.runtime.futures import PooledFuture, Reply
+from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps.executor import StepTimeout
 from pykka import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.executor import StepExecutor
-    from persistasaurus.actors.seam import Seam
+    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.steps.executor import StepExecutor
 
 THREADS = 2
 

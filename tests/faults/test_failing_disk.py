@@ -12,8 +12,8 @@ import pytest
 from conformance.recorder import Recorder, full, sync_error, write_error
 from faults.workloads import short_logs
 from persistasaurus import FlowSystem, StoreUnavailable, SupervisorRules
-from persistasaurus.actors.cell import RestartRules
-from persistasaurus.actors.seam import SystemClock
+from persistasaurus.actors.flows.active_flow import RestartRules
+from persistasaurus.actors.runtime.seam import SystemClock
 from persistasaurus.store import SqliteStore, StoreReader
 from system.reference import Reference, check, drive, insist
 

@@ -14,7 +14,9 @@ import pytest
 from faults.second_cut import cut_after_restart, cut_migration, cut_recoveries
 from faults.sweep import campaign, processes, sweep, told
 from faults.workloads import Acknowledged, record_workload
-from persistasaurus.store import Durability, connection, schema, sqlite, writer
+from persistasaurus.store import Durability
+from persistasaurus.store.sqlite import connection, schema, writer
+from persistasaurus.store.sqlite import store as sqlite
 
 IMAGES = int(os.environ.get("PERSISTASAURUS_IMAGES", "8000"))
 SEED = int(os.environ.get("PERSISTASAURUS_SEED", "1"))

@@ -20,7 +20,7 @@ from persistasaurus.store import (
     StreamState,
     sqlite,
 )
-from persistasaurus.store.connection import connect_reader
+from persistasaurus.store.sqlite.connection import connect_reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import msgspec
 from persistasaurus.flows import FlowMachine, Limits, events
-from persistasaurus.flows.commands import AskTurn, Reconcile, RunStep, Warn
-from persistasaurus.flows.doubt import Evidence
-from persistasaurus.flows.execution import failure_of
-from persistasaurus.flows.history import Recorded
-from persistasaurus.flows.messages import (
+from persistasaurus.flows.machine.commands import AskTurn, Reconcile, RunStep, Warn
+from persistasaurus.flows.machine.execution import failure_of
+from persistasaurus.flows.machine.history import Recorded
+from persistasaurus.flows.machine.in_doubt import Evidence
+from persistasaurus.flows.machine.messages import (
     Moment,
     Reconciled,
     ReconcileFailed,

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from persistasaurus import Flow, FlowDefinitionError, FlowFailed, FlowSystem, Retry, flow, signal, sleep, step
-from persistasaurus.actors.step_desk import _Key
+from persistasaurus.actors.steps.attempts import _Key
 from persistasaurus.actors.testing import FlowTestKit
-from persistasaurus.flows.annotations import refuse_unstorable
-from persistasaurus.flows.models import refusal
+from persistasaurus.flows.values.annotations import refuse_unstorable
+from persistasaurus.flows.values.models import refusal
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, field_serializer
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from persistasaurus.flows import Flow, events, flow, sleep, step, wait_for
 from persistasaurus.flows.errors import NondeterminismError
-from persistasaurus.flows.history import Recorded
+from persistasaurus.flows.machine.history import Recorded
 from stories import Story
 
 

@@ -26,8 +26,8 @@ from uuid import UUID
 import msgspec
 import pytest
 from persistasaurus import step
-from persistasaurus.flows.copies import Copier, copied
-from persistasaurus.flows.sameness import Comparison, Pair
+from persistasaurus.flows.values.copies import Copier, copied
+from persistasaurus.flows.values.sameness import Comparison, Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

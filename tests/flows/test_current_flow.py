@@ -4,8 +4,8 @@ import logging
 
 import pytest
 from persistasaurus.flows import Flow, current_flow, flow, gather, query, signal, sleep, step
+from persistasaurus.flows.authoring.step import StepContext, enter, leave
 from persistasaurus.flows.errors import NotInFlowError
-from persistasaurus.flows.step import StepContext, enter, leave
 from stories import Story
 
 

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 from persistasaurus.flows import Done, Flow, Limits, Retry, events, flow, gather, step
-from persistasaurus.flows.doubt import NONE, Evidence
 from persistasaurus.flows.errors import FlowEnded
-from persistasaurus.flows.messages import Interrupt, Pause, Reconciled, Resume, StepSucceeded, Turn
+from persistasaurus.flows.machine.in_doubt import NONE, Evidence
+from persistasaurus.flows.machine.messages import Interrupt, Pause, Reconciled, Resume, StepSucceeded, Turn
 from stories import SECOND, Story
 
 FOUND: dict[str, object] = {}

@@ -12,7 +12,7 @@ import pytest
 from persistasaurus.flows import Flow, flow, gather, query, signal, step, wait_for
 from persistasaurus.flows.errors import FlowFailed, StepError
 from persistasaurus.flows.events import Failure
-from persistasaurus.flows.origin import use_of_library
+from persistasaurus.flows.values.origin import use_of_library
 from stories import Story
 
 HERE = "test_error_messages.py"

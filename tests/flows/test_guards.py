@@ -14,7 +14,7 @@ from typing import Never
 import pytest
 from persistasaurus.flows import Flow, flow, gather, now, query, sleep, step, wait_for
 from persistasaurus.flows.errors import FlowStateError, NotInFlowError, PayloadError, StepError
-from persistasaurus.flows.messages import Pause, Resume, Start, StepSucceeded
+from persistasaurus.flows.machine.messages import Pause, Resume, Start, StepSucceeded
 from stories import Story
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="nothing")

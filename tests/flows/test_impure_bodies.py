@@ -22,7 +22,7 @@ import persistasaurus
 import pytest
 from persistasaurus import Flow, NotDurableWarning, flow, now, query, sleep, step, uuid4
 from persistasaurus.flows import Registry
-from persistasaurus.flows.impure import impurities
+from persistasaurus.flows.authoring.impure import impurities
 
 if TYPE_CHECKING:
     from collections.abc import Callable

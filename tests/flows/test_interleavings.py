@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from persistasaurus.flows import Flow, Retry, flow, gather, now, random, signal, sleep, step, uuid4, wait_for
 from persistasaurus.flows.errors import StepError
-from persistasaurus.flows.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
 from stories import Story
 
 FAILURES = Counter()

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from persistasaurus.flows import Flow, PayloadLimits, flow, query
-from persistasaurus.flows.duplicates import refuse_duplicates
 from persistasaurus.flows.errors import PayloadError
-from persistasaurus.flows.loan import Loan
-from persistasaurus.flows.payload import Parameters
+from persistasaurus.flows.values.codec import Parameters
+from persistasaurus.flows.values.duplicates import refuse_duplicates
+from persistasaurus.flows.values.loan import Loan
 
 LIMITS = PayloadLimits()
 

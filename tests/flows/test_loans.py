@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from persistasaurus.flows import Done, Flow, flow, gather, query, signal, sleep, step
 from persistasaurus.flows.errors import FlowStateError
-from persistasaurus.flows.loan import Loan
+from persistasaurus.flows.values.loan import Loan
 from stories import Story
 
 if TYPE_CHECKING:

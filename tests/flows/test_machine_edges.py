@@ -9,14 +9,23 @@ from types import SimpleNamespace, coroutine
 from typing import Any
 
 import pytest
-from persistasaurus.flows import Done, Flow, branch, events, flow, gather, signal, sleep, step, wait_for
-from persistasaurus.flows.branch import Branch, Ended, RunQueue
+from persistasaurus.flows import Done, Flow, events, flow, gather, signal, sleep, step, wait_for
+from persistasaurus.flows.authoring.foreign import NoLoop
 from persistasaurus.flows.errors import NondeterminismError, NotDurableError, StepError
 from persistasaurus.flows.events import Failure
-from persistasaurus.flows.foreign import NoLoop
-from persistasaurus.flows.messages import Moment, Pause, Reconciled, ReconcileFailed, Resume, StepLost, Turn
-from persistasaurus.flows.payload import Codec
-from persistasaurus.flows.pending import Due
+from persistasaurus.flows.machine import branch
+from persistasaurus.flows.machine.branch import Branch, Ended, RunQueue
+from persistasaurus.flows.machine.messages import (
+    Moment,
+    Pause,
+    Reconciled,
+    ReconcileFailed,
+    Resume,
+    StepLost,
+    Turn,
+)
+from persistasaurus.flows.machine.pending import Due
+from persistasaurus.flows.values.codec import Codec
 from stories import EPOCH, SECOND, Story
 
 BROKEN: set[str] = set()

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from persistasaurus.flows import PayloadLimits
 from persistasaurus.flows.errors import PayloadError
-from persistasaurus.flows.payload import Codec, check, codec_of
+from persistasaurus.flows.values.codec import Codec, check, codec_of
 
 
 class Colour(enum.Enum):

@@ -13,7 +13,7 @@ import pydantic.v1
 import pytest
 from persistasaurus.flows import Flow, Registry, flow, gather, signal, step, wait_for
 from persistasaurus.flows.errors import FlowDefinitionError, PayloadError
-from persistasaurus.flows.payload import Codec
+from persistasaurus.flows.values.codec import Codec
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, computed_field
 from stories import Story, same_at_every_prefix
 

@@ -31,8 +31,8 @@ from persistasaurus import (
 )
 from persistasaurus import wait_for as wait_for_it
 from persistasaurus.actors.testing import FlowTestKit
+from persistasaurus.flows.authoring.signal_names import signal_names
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
-from persistasaurus.flows.signal_names import signal_names
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -335,7 +335,7 @@ def test_so_does_a_flow_that_is_given_what_can_wait_inside_of_what_a_step_return
 
 
 def test_so_does_a_flow_that_uses_a_whole_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistasaurus.flows.signal_names, "_MOST", 5)
+    monkeypatch.setattr(persistasaurus.flows.authoring.signal_names, "_MOST", 5)
 
     assert signal_names(Known.main) is None
     assert signal_names(plain) == {"plain"}

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import msgspec
 from persistasaurus.flows import Flow, events, flow, gather, signal, wait_for
-from persistasaurus.flows.history import Recorded, unread_signals
-from persistasaurus.flows.messages import Pause, Resume, SignalArrived
+from persistasaurus.flows.machine.history import Recorded, unread_signals
+from persistasaurus.flows.machine.messages import Pause, Resume, SignalArrived
 from stories import Story, same_at_every_prefix
 
 

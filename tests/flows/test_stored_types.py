@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from persistasaurus.flows import Flow, Registry, flow, gather, signal, step, wait_for
 from persistasaurus.flows.errors import FlowDefinitionError, PayloadError
-from persistasaurus.flows.payload import Codec
+from persistasaurus.flows.values.codec import Codec
 from stories import Story
 
 

@@ -16,7 +16,7 @@ from persistasaurus.flows import (
     step,
     uuid4,
 )
-from persistasaurus.flows.pending import Due
+from persistasaurus.flows.machine.pending import Due
 from stories import EPOCH, SECOND, Story, same_at_every_prefix
 
 LATER = datetime.fromtimestamp(EPOCH / SECOND, UTC) + timedelta(hours=1)

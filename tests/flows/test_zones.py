@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from persistasaurus.flows.errors import PayloadError
-from persistasaurus.flows.payload import Codec
+from persistasaurus.flows.values.codec import Codec
 
 BERLIN = ZoneInfo("Europe/Berlin")
 TWICE = datetime(2024, 10, 27, 2, 30, tzinfo=BERLIN)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from persistasaurus.actors.orders import (
+from persistasaurus.actors.remote.protocol import (
     PauseOrder,
     RetryOrder,
     SignalOrder,
@@ -19,24 +19,24 @@ from persistasaurus.actors.orders import (
     encode,
 )
 from persistasaurus.actors.testing.simulation import Simulation
-from persistasaurus.api.http.keys import KeyRing
-from persistasaurus.api.http.links import Action, Links
+from persistasaurus.api.links.keys import KeyRing
+from persistasaurus.api.links.links import Action, Links
 from persistasaurus.flows import Limits, examples
 from persistasaurus.flows import events as flow_events
 from persistasaurus.flows.diagrams.grammar import DiagramError
 from persistasaurus.flows.diagrams.parser import parse
 from persistasaurus.flows.errors import PayloadError
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow, signup_flow
-from persistasaurus.flows.payload import Codec, check
+from persistasaurus.flows.values.codec import Codec, check
 from persistasaurus.store import Durability, NotAnExport, SqliteStore
-from persistasaurus.store.export import export
-from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader
+from persistasaurus.store.tools.export import export
+from persistasaurus.store.tools.transcript_reader import DEFAULT_LIMITS, TranscriptReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from persistasaurus import FlowSystem
-    from persistasaurus.actors.seam import ManualClock
+    from persistasaurus.actors.runtime.seam import ManualClock
 
 WAIT_S = 20.0
 SIGNUP = signup_flow(timedelta(0))

@@ -19,15 +19,16 @@ from fuzz.targets import closing_stores
 from persistasaurus import Flow, flow, sleep, step, wait_for
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.errors import PersistasaurusError
-from persistasaurus.store import StoreError, StoreReader, writer
-from persistasaurus.store.indexes import damaged_indexes
-from persistasaurus.store.queries import Queries
+from persistasaurus.store import StoreError, StoreReader
+from persistasaurus.store.sqlite import writer
+from persistasaurus.store.sqlite.indexes import damaged_indexes
+from persistasaurus.store.sqlite.queries import Queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from persistasaurus.store.indexes import DamagedIndex
+    from persistasaurus.store.sqlite.indexes import DamagedIndex
 
 FILES = int(os.environ.get("PERSISTASAURUS_INPUTS", "2500")) // 50
 SEED = int(os.environ.get("PERSISTASAURUS_SEED", "1"))

@@ -15,8 +15,8 @@ import apsw
 import pytest
 from click.testing import CliRunner
 from fuzz.mutation import mutated
-from persistasaurus.api.commands.codes import DONE, FAILED, UNUSABLE
-from persistasaurus.api.commands.program import persistasaurus
+from persistasaurus.api.cli.output.exit_codes import DONE, FAILED, UNUSABLE
+from persistasaurus.api.cli.program import persistasaurus
 from persistasaurus.flows import events
 from persistasaurus.store import (
     Append,

@@ -26,9 +26,9 @@ from persistasaurus.store import (
     StreamState,
     sqlite,
 )
-from persistasaurus.store.backup import backup
-from persistasaurus.store.export import export
-from persistasaurus.store.lost_commits import kept_logs
+from persistasaurus.store.sqlite.lost_commits import kept_logs
+from persistasaurus.store.tools.backup import backup
+from persistasaurus.store.tools.export import export
 from store.damage import edit
 
 if TYPE_CHECKING:

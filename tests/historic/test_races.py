@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from historic.flows import DEAD_MAN_S, Errand, Stubborn, Two, effects, finish_errand
 from persistasaurus import FlowSystem
-from persistasaurus.actors.postbox import Postbox
+from persistasaurus.actors.remote.client import Postbox
 from persistasaurus.actors.testing.mortal import Death
 from persistasaurus.actors.testing.schedule import Pace
 from persistasaurus.actors.testing.simulation import Simulation

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from histories.kinds import KindsFlow
-from persistasaurus.actors.replay import Compatible, Diverges, check_history, recorded
+from persistasaurus.actors.flows.replay import Compatible, Diverges, check_history, recorded
 from persistasaurus.actors.testing import FlowTestKit
 from persistasaurus.flows import Registry, events
 from persistasaurus.store import HeaderChange, NewRecord, SqliteStore, StreamState
 from persistasaurus.store.contract import Restore
-from persistasaurus.store.export import export_file
-from persistasaurus.store.transcript_reader import read_export
+from persistasaurus.store.tools.export import export_file
+from persistasaurus.store.tools.transcript_reader import read_export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 from litestar import Litestar, asgi, get
 from litestar.exceptions import ImproperlyConfiguredException
 from persistasaurus.api.http.access import Access, Guarding, OpenToAll, Scope, access_of, guard
-from persistasaurus.api.http.protection import protected
+from persistasaurus.api.http.middleware.protection import protected
 from serving.doubles import BEARER, Effects, application, asked, protected_application, tokens
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 from persistasaurus import FlowSystem
 from persistasaurus.api.http.access import Access, OpenToAll, Scope
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.serving import Server
+from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.server import Server
 from persistasaurus.api.http.tokens import Tokens, token_path
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
 from serving.doubles import BEARER, TOKEN, Effects, Wire, asked, protected_application, request, tokens
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from persistasaurus.api.http.protection import Protected
+    from persistasaurus.api.http.middleware.protection import Protected
 
 SECRETS = [TOKEN, "pst_" + "7" * 60, "v1.linklinklinklink", "hunter2hunter2"]
 

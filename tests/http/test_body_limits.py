@@ -8,8 +8,8 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.serving import Server
+from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.server import Server
 from serving.doubles import BEARER, Effects, Wire, asked, protected_application, request, scope_of
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.serving import Server
+from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.server import Server
 from serving.doubles import BEARER, PATIENCE, Effects, Wire, asked, protected_application, request
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from persistasaurus import FlowSystem
 from persistasaurus.api.http.app import asgi_app
+from persistasaurus.api.http.commit_notifier import Tidings
 from persistasaurus.api.http.feeds import OneFlow
-from persistasaurus.api.http.follow import _Follower
-from persistasaurus.api.http.tidings import Tidings
+from persistasaurus.api.http.routes.follow import _Follower
 from persistasaurus.store import StoreError
 from routes.client import TOKENS, Client, Frame, stream
 from routes.flows import Anything, Questions
@@ -373,8 +373,8 @@ def test_who_follows_one_flow_does_not_look_when_something_else_happens(system: 
 def test_who_reads_slowly_catches_up_with_what_is_not_kept_any_more(
     client: Client, system: FlowSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistasaurus.api.http.tidings._KEPT_BYTES", 1)
-    monkeypatch.setattr("persistasaurus.api.http.tidings._PACE_S", 0)
+    monkeypatch.setattr("persistasaurus.api.http.commit_notifier._KEPT_BYTES", 1)
+    monkeypatch.setattr("persistasaurus.api.http.commit_notifier._PACE_S", 0)
 
     async def scenario() -> list[int]:
         async with stream(client, "/follow?after=0") as slow, stream(client, "/follow?after=0") as fast:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.hosts import Hosts
-from persistasaurus.api.http.refusals import Refusal
-from persistasaurus.api.http.serving import Server
+from persistasaurus.api.http.middleware.hosts import Hosts
+from persistasaurus.api.http.middleware.refusals import Refusal
+from persistasaurus.api.http.server import Server
 from serving.doubles import BEARER, Effects, Wire, asked, protected_application, scope_of, tokens
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from litestar.routes import HTTPRoute
 from persistasaurus import Flow, FlowSystem, flow
 from persistasaurus.api.http.access import Access, Scope, declared
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.keys import KeyRing
-from persistasaurus.api.http.links import Action, Links
 from persistasaurus.api.http.tokens import Tokens
+from persistasaurus.api.links.keys import KeyRing
+from persistasaurus.api.links.links import Action, Links
 from persistasaurus.flows.examples import SignupFlow, signup_flow
 from routes.client import TOKEN, Client
 from routes.flows import Questions

@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus.api.http.exchange import exchange_of
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.protection import protected
+from persistasaurus.api.http.middleware.exchange import exchange_of
+from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.middleware.protection import protected
 from serving.doubles import BEARER, Effects, ask, asked, protected_application, scope_of, tokens
 
 if TYPE_CHECKING:

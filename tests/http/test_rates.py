@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from links.people import Post
-from persistasaurus.actors.seam import ManualClock
+from persistasaurus.actors.runtime.seam import ManualClock
 from persistasaurus.api.http.access import EVERYTHING, Access
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.rates import Rates, Streams, Underway
-from persistasaurus.api.http.refusals import Refusal
+from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.middleware.rates import Rates, Streams, Underway
+from persistasaurus.api.http.middleware.refusals import Refusal
 from persistasaurus.api.http.tokens import Tokens
 from serving.doubles import BEARER, TOKEN, Effects, ask, asked, protected_application, scope_of
 

@@ -13,7 +13,7 @@ import pytest
 import schemathesis
 from persistasaurus import FlowSystem
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.limits import ServerLimits
+from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.flows.examples import HelloWorldFlow, signup_flow
 from routes.client import BEARER, TOKENS
 from routes.flows import Anything, Questions

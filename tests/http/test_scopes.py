@@ -12,17 +12,17 @@ from litestar.routes import HTTPRoute
 from persistasaurus import FlowSystem
 from persistasaurus.api.http.access import Access, Guarding, Scope
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.keys import KeyRing
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.links import Action, Links
+from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.api.http.tokens import Tokens
+from persistasaurus.api.links.keys import KeyRing
+from persistasaurus.api.links.links import Action, Links
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
 from serving.doubles import asked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persistasaurus.api.http.protection import Protected
+    from persistasaurus.api.http.middleware.protection import Protected
 
 NOBODY, WRONG = "nobody", "wrong token"
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import h11
 import pytest
 import uvicorn
-from persistasaurus.api.http.serving import Server
+from persistasaurus.api.http.server import Server
 from serving.doubles import Wire, protected_application, request
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 

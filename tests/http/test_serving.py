@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from persistasaurus.api.http import serving
+from persistasaurus.api.http import server as serving
 from persistasaurus.api.http.access import Access, OpenToAll
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.hosts import Hosts
 from persistasaurus.api.http.listener import TcpListener, UnixListener
-from persistasaurus.api.http.serving import CannotServe, Server, serve
+from persistasaurus.api.http.middleware.hosts import Hosts
+from persistasaurus.api.http.server import CannotServe, Server, serve
 from persistasaurus.api.http.tokens import Tokens
 from routes.flows import Anything
 from serving.doubles import (

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from persistasaurus.api.http import tokens as tokens_module
 from persistasaurus.api.http.access import Access, Scope
-from persistasaurus.api.http.private_file import create_once
 from persistasaurus.api.http.tokens import Tokens, TokensUnusable, new_token, token_path
+from persistasaurus.api.private_file import create_once
 from serving.doubles import TOKEN, scope_of, tokens
 
 if TYPE_CHECKING:

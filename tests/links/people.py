@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from litestar import Litestar
 from litestar.testing import TestClient
 from persistasaurus import Flow, FlowSystem, current_step, flow, signal, step
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.seam import ManualClock, Seam
-from persistasaurus.api.http.keys import KeyFile, KeyRing
-from persistasaurus.api.http.links import Action, Links, link_routes
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.api.links.keys import KeyFile, KeyRing
+from persistasaurus.api.links.links import Action, Links, link_routes
 from persistasaurus.flows import events
 from persistasaurus.flows.examples import SignupFlow
 from persistasaurus.store import Durability

@@ -9,8 +9,8 @@ import string
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from persistasaurus.api.http.capability import LENGTH_MAX, Claim, Done, seal, unseal
-from persistasaurus.api.http.keys import Key, KeyRing
+from persistasaurus.api.links.keys import Key, KeyRing
+from persistasaurus.api.links.signed_text import LENGTH_MAX, Claim, Done, seal, unseal
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 RING = KeyRing(NEW, OLD)

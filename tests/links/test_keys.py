@@ -10,7 +10,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
-from persistasaurus.api.http.keys import Key, KeyFile, KeyRing, KeysUnusable
+from persistasaurus.api.links.keys import Key, KeyFile, KeyRing, KeysUnusable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import pytest
 from links.browser import DEAD_MAN_S, NARROWEST, PHONE, browser, complaints, needed, resize
 from links.people import Post, signals
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.serving import Server
+from persistasaurus.api.http.server import Server
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By

@@ -16,12 +16,12 @@ from links.people import ACTIONS, BASE, DEAD_MAN_S, Post, signals, token_of
 from persistasaurus import EventSourcedActor
 from persistasaurus.api.http.access import Access
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.capability import Claim, Done
-from persistasaurus.api.http.hosts import Hosts
-from persistasaurus.api.http.keys import KeyRing
-from persistasaurus.api.http.link_desk import handlers
-from persistasaurus.api.http.links import Links
-from persistasaurus.api.http.pages import Wording, ask_page, done_page, later_page, refused_page
+from persistasaurus.api.http.middleware.hosts import Hosts
+from persistasaurus.api.links.keys import KeyRing
+from persistasaurus.api.links.links import Links
+from persistasaurus.api.links.pages import Wording, ask_page, done_page, later_page, refused_page
+from persistasaurus.api.links.routes import handlers
+from persistasaurus.api.links.signed_text import Claim, Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from links.people import DEAD_MAN_S, Post, token_of, until
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.link_desk import HidesLinks
+from persistasaurus.api.links.routes import HidesLinks
 from persistasaurus.flows import events
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def test_nobody_reads_a_link_anywhere(
             call(url, "GET", path[:-1]),
         ]
         with monkeypatch.context() as broken:
-            broken.setattr("persistasaurus.api.http.link_desk.refused_page", lambda *_: 1 / 0)
+            broken.setattr("persistasaurus.api.links.routes.refused_page", lambda *_: 1 / 0)
             answered.append(call(url, "GET", path))
     handle.result(DEAD_MAN_S)
     history = b"".join(events.encode(recorded.event) for recorded in handle.events())

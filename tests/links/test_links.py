@@ -10,8 +10,8 @@ import httpx
 import pytest
 from links.people import ACTIONS, BASE, DEAD_MAN_S, DecisionFlow, Post, press, signals, token_of, until
 from persistasaurus import SignalRejected
-from persistasaurus.api.http.keys import KeyFile, KeyRing
-from persistasaurus.api.http.links import Action, Links, link_signal_id
+from persistasaurus.api.links.keys import KeyFile, KeyRing
+from persistasaurus.api.links.links import Action, Links, link_signal_id
 from persistasaurus.flows.errors import StoreUnavailable
 from persistasaurus.flows.examples import SignupFlow
 from persistasaurus.store import InboxEntry
@@ -369,7 +369,7 @@ def test_what_fails_unexpectedly_is_logged_without_the_link(
 ) -> None:
     post.start()
     token = token_of(post.outbox[0])
-    monkeypatch.setattr("persistasaurus.api.http.link_desk.ask_page", lambda *_: 1 / 0)
+    monkeypatch.setattr("persistasaurus.api.links.routes.ask_page", lambda *_: 1 / 0)
 
     assert look(post, token) == 503
     ours = [record for record in caplog.records if record.name.startswith("persistasaurus")]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from links.people import ACTIONS, BASE, WEEK, DecisionFlow, Post, press, token_of, until
-from persistasaurus.api.http.keys import KeyRing
-from persistasaurus.api.http.links import Action, Links
+from persistasaurus.api.links.keys import KeyRing
+from persistasaurus.api.links.links import Action, Links
 from persistasaurus.flows.errors import PayloadError
 from persistasaurus.flows.examples import SignupFlow
 

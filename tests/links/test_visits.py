@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from persistasaurus.actors.seam import ManualClock
-from persistasaurus.api.http.visits import Visits
+from persistasaurus.actors.runtime.seam import ManualClock
+from persistasaurus.api.links.visits import Visits
 
 
 class Counter:

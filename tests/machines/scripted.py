@@ -7,8 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from persistasaurus.actors import requests
-from persistasaurus.actors.futures import Reply
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.flows import events
 from persistasaurus.flows.errors import PersistasaurusError, StoreUnavailable
 from persistasaurus.store import Appended, Header, Record, StoreHalted, StreamState
@@ -17,8 +17,8 @@ from pykka import ActorDeadError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.journal import Entry
-    from persistasaurus.actors.surroundings import Bell
+    from persistasaurus.actors.flows.actor_context import Bell
+    from persistasaurus.actors.persistence.journal import Entry
 
 STATES = {
     "failed": StreamState.FAILED,

@@ -9,22 +9,22 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine
 from machines.scripted import OVER, Around, CountedReply, HeaderStore, ScriptedActor, SlowJournal, Stage
 from machines.supervisor_model import SOON, ModelSupervisor
-from persistasaurus.actors import requests
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.cell import RestartRules, SupervisorRules
-from persistasaurus.actors.event_sourced import Home
-from persistasaurus.actors.parking import PARK
-from persistasaurus.actors.seam import ManualClock, Seam
-from persistasaurus.actors.serial import Turns
-from persistasaurus.actors.supervisor import Supervisor
-from persistasaurus.actors.surroundings import Surroundings
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.flows.active_flow import RestartRules, SupervisorRules
+from persistasaurus.actors.flows.actor_context import Surroundings
+from persistasaurus.actors.flows.parking import PARK
+from persistasaurus.actors.flows.supervisor import Supervisor
+from persistasaurus.actors.persistence.event_sourced import Home
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.serial import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 RESTART = RestartRules(initial_s=1.0, factor=2.0, maximum_s=6.0, jitter=0.2, max_restarts=3, period_s=60.0)
 IDLE_S, SWEEP_S, TRUST_S = 2.0, 1.0, 10.0
-SUPERVISOR = "persistasaurus.actors.supervisor"
+SUPERVISOR = "persistasaurus.actors.flows.supervisor"
 
 
 def is_to_rest(actor: ScriptedActor) -> bool:

@@ -6,14 +6,14 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from persistasaurus.actors.event_sourced import StaleWriterError
+from persistasaurus.actors.persistence.event_sourced import StaleWriterError
 from persistasaurus.flows.errors import StoreUnavailable
 from persistasaurus.store import RecordCorrupt, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.cell import RestartRules
+    from persistasaurus.actors.flows.active_flow import RestartRules
 
 SOON = 1e-6
 """Seconds that sums of floats may be off by."""

@@ -17,8 +17,8 @@ from machines.passing import pass_time
 from machines.scripted import OVER, WORDS, CountedReply, ScriptedActor, Stage
 from machines.size import seeded, size
 from machines.supervised import RESTART, Supervised
-from persistasaurus.actors import requests
-from persistasaurus.actors.futures import Reply
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.flows.errors import StoreUnavailable
 from persistasaurus.store import RecordCorrupt, StoreHalted
 

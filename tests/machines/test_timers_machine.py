@@ -10,11 +10,11 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from machines.passing import pass_time
 from machines.size import seeded, size
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.moments import Moments
-from persistasaurus.actors.seam import MICROSECONDS, ManualClock, Seam
-from persistasaurus.actors.serial import Turns
-from persistasaurus.actors.timers import Arm, Look, Timers
+from persistasaurus.actors.flows.clock import Moments
+from persistasaurus.actors.flows.timers import Arm, Look, Timers
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import MICROSECONDS, ManualClock, Seam
+from persistasaurus.actors.runtime.serial import Turns
 from persistasaurus.store import Append, Durability, HeaderChange, NewRecord, SqliteStore, StreamState
 
 if TYPE_CHECKING:

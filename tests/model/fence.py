@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.store.batch import Batch
-from persistasaurus.store.file_locks import FileLocks
-from persistasaurus.store.ownership import Ownership
-from persistasaurus.store.sqlite import SqliteStore
-from persistasaurus.store.writer import Writer
+from persistasaurus.store.files.file_locks import FileLocks
+from persistasaurus.store.files.ownership import Ownership
+from persistasaurus.store.sqlite.batch import Batch
+from persistasaurus.store.sqlite.store import SqliteStore
+from persistasaurus.store.sqlite.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

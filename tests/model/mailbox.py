@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.actors.mailbox import Mailbox
-from persistasaurus.actors.pooled import PooledActor
+from persistasaurus.actors.runtime.actor import PooledActor
+from persistasaurus.actors.runtime.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

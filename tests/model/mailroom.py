@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.actors.intake import Intake
-from persistasaurus.store import folder
-from persistasaurus.store.batch import Batch
-from persistasaurus.store.spool import Spool
+from persistasaurus.actors.remote.poller import Intake
+from persistasaurus.store.files import private_folder as folder
+from persistasaurus.store.files.spool import Spool
+from persistasaurus.store.sqlite.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

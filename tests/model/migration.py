@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.store import schema
-from persistasaurus.store.sqlite import SqliteStore
+from persistasaurus.store.sqlite import schema
+from persistasaurus.store.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.supervisor import Supervisor
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.journal import Journal
-from persistasaurus.store.batch import Batch
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.persistence.journal import Journal
+from persistasaurus.store.sqlite.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

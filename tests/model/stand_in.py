@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.actors.dispatcher import Dispatcher
-from persistasaurus.actors.watchdog import Watchdog
+from persistasaurus.actors.runtime.dispatcher import Dispatcher
+from persistasaurus.actors.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
-from persistasaurus.actors.flow_actor import FlowActor
+from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.system import FlowSystem
-from persistasaurus.flows.machine import FlowMachine
-from persistasaurus.flows.pending import Timer as FlowTimer
+from persistasaurus.flows.machine.machine import FlowMachine
+from persistasaurus.flows.machine.pending import Timer as FlowTimer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Has the tests judge mutants of what must not be wrong: those that nobody notices are told.
 
     python tests/mutation/campaign.py                                # all modules that coverage looks at
-    python tests/mutation/campaign.py persistasaurus.flows.doubt     # one of them
+    python tests/mutation/campaign.py persistasaurus.flows.machine.in_doubt     # one of them
     PERSISTASAURUS_RUNS=200 python tests/mutation/campaign.py        # so many, chosen by PERSISTASAURUS_SEED
     PERSISTASAURUS_JUDGES=flows python tests/mutation/campaign.py    # by the tests of a folder only
 

@@ -13,13 +13,13 @@ _NUMBER = "a number has to be unused, and need not be the next one"
 _LIVE = "whoever has an attempt made, or recovers, says right behind it whether it is being made"
 
 _FLOWS: dict[str, dict[str, str]] = {
-    "persistasaurus.flows.echo": {
+    "persistasaurus.flows.machine.replay_check": {
         "self._position = 0  # 0 becomes 1": "the first event, which no code has asked for, sets it",
         "if data is not None and self._is_recorded(data):  # IsNot becomes Is": (
             "a short-cut: what is recorded comes back, and is looked at in vain"
         ),
     },
-    "persistasaurus.flows.execution": {
+    "persistasaurus.flows.machine.execution": {
         "self._seed = 0  # 0 becomes 1": "the first event brings the seed",
         "self.at = 0  # 0 becomes 1": "the first event brings the instant",
         "self.is_over = True  # True becomes False": (
@@ -33,12 +33,12 @@ _FLOWS: dict[str, dict[str, str]] = {
         "return False  # False becomes True, at place 2": "a short-cut: nothing is the first of nothing, too",
         "self.timers.clear()  # the call is left out": "a flow that has ended is not asked for its timers",
     },
-    "persistasaurus.flows.history": {
+    "persistasaurus.flows.machine.history": {
         "fatal = [r.version for r in final if r.version < ended.version and _fails(r.event, ended.event.step)][-1:]"
         "  # Lt becomes LtE": _OTHER,
         "late = [r.version for r in final if r.version > ended.version]  # Gt becomes GtE": _OTHER,
     },
-    "persistasaurus.flows.machine": {
+    "persistasaurus.flows.machine.machine": {
         "_START = messages.Moment(0, 0.0)  # 0 becomes 1": "the moment of a machine that has decided nothing yet",
         "if execution.parked is not None and execution.version >= self.limits.events:  # GtE becomes Gt": (
             "one event more of those that a history may have"
@@ -49,7 +49,7 @@ _FLOWS: dict[str, dict[str, str]] = {
             "a machine that repairs is new: its decision is empty, and all that waits is armed behind this"
         ),
     },
-    "persistasaurus.flows.pending": {
+    "persistasaurus.flows.machine.pending": {
         "jumped, end = jumped + by, at - min(by, 0)  # 0 becomes 1": _INEXACT,
         "return jumped, began - _INEXACT <= since <= end + _INEXACT  # Sub becomes Add": (
             "nothing can have begun in the seconds before the process did"
@@ -63,7 +63,7 @@ _FLOWS: dict[str, dict[str, str]] = {
         "  # 200 becomes 201": "the length of a text for people",
         "self.approved = False  # False becomes True": "the first attempt, before any doubt, takes it back",
     },
-    "persistasaurus.flows.repair": {
+    "persistasaurus.flows.machine.repair": {
         "if since is None or since.version is None or since.version > failed_at:  # Gt becomes GtE": (
             "at the failure itself both ways come to the same event"
         ),

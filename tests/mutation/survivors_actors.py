@@ -12,7 +12,7 @@ _SPOOL = "a second net: the spool takes no order that is larger"
 _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
 
 EXPLAINED: dict[str, dict[str, str]] = {
-    "persistasaurus.actors.alarms": {
+    "persistasaurus.actors.runtime.alarms": {
         "_CANCELLED_MIN = 64  # 64 becomes 65": _SIZE,
         "if len(self._entries) >= self._sweep_at:  # the condition is turned round": (
             "swept each time instead, which is slower and nothing else"
@@ -20,7 +20,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if len(self._entries) >= self._sweep_at:  # GtE becomes Gt": _CANCELLED,
         "self._sweep_at = max(_CANCELLED_MIN, 2 * len(self._entries))  # 2 becomes 3": _CANCELLED,
     },
-    "persistasaurus.actors.cell": {
+    "persistasaurus.actors.flows.active_flow": {
         "_EXPONENT = 64  # 64 becomes 65": "the longest wait is reached long before",
         "if self.is_rung and self.phase is Phase.LIVE:  # And becomes Or": (
             "an actor that is rung for nothing finds nothing, and one that begins looks by itself"
@@ -31,7 +31,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         ),
         "self.is_rung = False  # False becomes True": "rung for once more when it has recovered, and finds nothing",
     },
-    "persistasaurus.actors.intake": {
+    "persistasaurus.actors.remote.poller": {
         "if self._signals >= _SIGNALS_MAX:  # GtE becomes Gt": "one signal more of those under way",
         "value = heard.future.get(timeout=0)  # 0 becomes 1": "it is done when it is heard of",
         "if self._is_full and self._signals < _SIGNALS_MAX:  # Lt becomes LtE": "it looks again that it is full",
@@ -52,21 +52,21 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "the one that was missed is not among them"
         ),
     },
-    "persistasaurus.actors.journal": {
+    "persistasaurus.actors.persistence.journal": {
         "self._forget_reminder()  # the call is left out": _REMINDER,
         "self._forget_reminder()  # the call is left out, at place 2": _REMINDER,
         "self._forget_reminder()  # the call is left out, at place 3": _REMINDER,
         "self._forget_reminder()  # the call is left out, at place 4": _REMINDER,
         "reminder.cancel()  # the call is left out": _REMINDER,
     },
-    "persistasaurus.actors.mailbox": {
+    "persistasaurus.actors.runtime.mailbox": {
         "self._budget = 0  # 0 becomes 1": "each slice begins with a budget of its own",
     },
-    "persistasaurus.actors.postbox": {
+    "persistasaurus.actors.remote.client": {
         "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 16 becomes 17": _SPOOL,
         "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 20 becomes 21": _SPOOL,
     },
-    "persistasaurus.actors.supervisor": {
+    "persistasaurus.actors.flows.supervisor": {
         "_PAGE = 100  # 100 becomes 101": _SIZE,
         "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": _TWICE,
         "cell.is_rung = True  # True becomes False, at place 2": _BEGINS,
@@ -75,7 +75,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "a second net: whoever recovers when the system finishes has been told so then"
         ),
     },
-    "persistasaurus.actors.timers": {
+    "persistasaurus.actors.flows.timers": {
         "_PAGE = 1000  # 1000 becomes 1001": _SIZE,
         "self._ahead = max((self._store.newest_at() or 0) - now, 0)  # 0 becomes 1": (
             "a store with nothing in it is behind any calendar"
@@ -104,12 +104,12 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "the alarm is set anew for the very same instant"
         ),
     },
-    "persistasaurus.actors.event_sourced": {
+    "persistasaurus.actors.persistence.event_sourced": {
         "stale.__cause__ = outcome if isinstance(outcome, Exception) else None  # the condition is turned round": (
             "the text says it as well"
         ),
     },
-    "persistasaurus.actors.flow_actor": {
+    "persistasaurus.actors.flows.flow_actor": {
         "_INBOX_PAGE = 1000  # 1000 becomes 1001": _SIZE,
         "_UNKNOWN = -1  # 1 becomes 2": "any instant that no alarm has",
         "self._knows_alarm = True  # True becomes False": _HEADER,

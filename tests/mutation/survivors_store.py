@@ -15,7 +15,7 @@ _TOLD = "each commit tells anew how long the log is"
 _PAGES = "one page of a thousand"
 
 EXPLAINED: dict[str, dict[str, str]] = {
-    "persistasaurus.store.backup": {
+    "persistasaurus.store.tools.backup": {
         "_CHECKED_AT_ONCE: Final = 1_000  # 1000 becomes 1001": _SIZE,
         "_CHECKED_RECORDS: Final = 10_000  # 10000 becomes 10001": _SIZE,
         "_INSTRUCTIONS: Final = 100_000  # 100000 becomes 100001": _SIZE,
@@ -28,11 +28,11 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "they save work: what is synced and what is removed is the draft's to look after"
         ),
     },
-    "persistasaurus.store.batch": {
+    "persistasaurus.store.sqlite.batch": {
         "if stream.state == StreamState.OPEN and (stream.wake_at is None or write.at < stream.wake_at):"
         "  # Lt becomes LtE": "the same instant is written once more",
     },
-    "persistasaurus.store.connection": {
+    "persistasaurus.store.sqlite.connection": {
         "connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)  # 1 becomes 2": "any number above 0 turns it on",
         'connection.pragma("query_only", "ON")  # the call is left out': (
             "one of several defences: the file is open for reading alone, and writes are not authorized"
@@ -41,16 +41,16 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "connection.enable_load_extension(False)  # the call is left out": "a second net: one of the switches is for that",
         "if version < OLDEST_SQLITE or version[:2] == _WITHDRAWN:  # Lt becomes LtE": _ELSEWHERE,
     },
-    "persistasaurus.store.draft": {
+    "persistasaurus.store.files.atomic_file": {
         "if size > free:  # Gt becomes GtE": "a disk with room for just as many bytes as are needed",
     },
-    "persistasaurus.store.folder": {
+    "persistasaurus.store.files.private_folder": {
         "data = file.read(limit + 1)  # 1 becomes 2": "one byte too many is seen as well as two",
     },
-    "persistasaurus.store.forking": {
+    "persistasaurus.store.files.forking": {
         "_mortals.add(mortal)  # the call is left out": _ELSEWHERE,
     },
-    "persistasaurus.store.importer": {
+    "persistasaurus.store.tools.importer": {
         "_BATCH_BYTES: Final = 4 << 20  # 4 becomes 5": _BATCH,
         "_BATCH_BYTES: Final = 4 << 20  # 20 becomes 21": _BATCH,
         "_BATCH_FLOWS: Final = 1000  # 1000 becomes 1001": _BATCH,
@@ -67,17 +67,17 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._bytes += sum(len(record.data) for record in flow.records)  # Add becomes Sub": _BATCH,
         "if reader.bytes - reported >= _REPORTED:  # Sub becomes Add": "progress is told of more often",
     },
-    "persistasaurus.store.location": {
+    "persistasaurus.store.files.location": {
         "best, found = -1, None  # 1 becomes 2": "any number below the length of a path does",
         "self._size = 0  # 0 becomes 1": "whoever checks has claimed the file before, which sets it",
     },
-    "persistasaurus.store.log": {
+    "persistasaurus.store.sqlite.log": {
         "if start >= end:  # GtE becomes Gt": "a part without a byte is synced for nothing",
         "log.xClose()  # the call is left out": _GONE,
         'log = apsw.VFSFile(vfs or "", str(path), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])'
         "  # 0 becomes 1": "the second number is written by SQLite, and not read",
     },
-    "persistasaurus.store.ownership": {
+    "persistasaurus.store.files.ownership": {
         "fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))  # 0 becomes 1": (
             _MARK
         ),
@@ -91,14 +91,14 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)"
         "  # 384 becomes 385": _ELSEWHERE,
     },
-    "persistasaurus.store.queries": {
+    "persistasaurus.store.sqlite.queries": {
         "are_numbers = all(isinstance(number, int) for number in (version, wake_at or 0, created))"
         "  # 0 becomes 1": ("only whether they are numbers is looked at"),
         "return stored if isinstance(stored, int) else 0  # 0 becomes 1": (
             "no number is right for one that is damaged, and the stream is held"
         ),
     },
-    "persistasaurus.store.reader": {
+    "persistasaurus.store.sqlite.reader": {
         "watch[1].close(force=True)  # True becomes False": "each answer on it was read to its end",
         "self._data_version += 1  # Add becomes Sub": "any other number tells that it is another one",
         "self._drop_watch()  # the call is left out, at place 2": (
@@ -108,18 +108,18 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._data_version = 0  # 0 becomes 1": "it has to be another number later, whatever it is at first",
         "self._data_version += 1  # 1 becomes 2": "it has to be another number, and need not be the next one",
     },
-    "persistasaurus.store.rows": {
+    "persistasaurus.store.sqlite.query_rows": {
         "_INSTRUCTIONS: Final = 20_000  # 20000 becomes 20001": _SIZE,
         "if len(found) < _AT_ONCE:  # Lt becomes LtE": "looked at once more; a long answer is so at its end",
     },
-    "persistasaurus.store.schema": {
+    "persistasaurus.store.sqlite.schema": {
         "reference.close()  # the call is left out": "the last reference goes with the function",
         "roll_back(connection)  # the call is left out": "a connection that could not migrate is closed",
     },
-    "persistasaurus.store.snapshot": {
+    "persistasaurus.store.tools.snapshot": {
         "connection.close()  # the call is left out": "there is nothing that this one could open",
     },
-    "persistasaurus.store.spool": {
+    "persistasaurus.store.files.spool": {
         "data = read_own(self._refused / name, 2 * _SIZE_MAX)  # 2 becomes 3": "a bound on memory",
         "if self._now() - (folder / name).lstat().st_mtime_ns // 1000 > _LEFT_OVER_US:  # Gt becomes GtE": (
             "a microsecond of an hour"
@@ -130,7 +130,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "  # 1 becomes 2, at place 2": _ENOUGH,
         "self._last = min(max(self._now(), self._last + 1), _LAST)  # 1 becomes 2": _ENOUGH,
     },
-    "persistasaurus.store.sqlite": {
+    "persistasaurus.store.sqlite.store": {
         "if moved == pages:  # Eq becomes NotEq": _TOLD,
         "if moved == pages:  # the condition is turned round": _TOLD,
         "connection.set_busy_timeout(0)  # 0 becomes 1": "a millisecond",
@@ -146,15 +146,15 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "dies_after_fork(self)  # the call is left out": _ELSEWHERE,
         "writer.keep_numbers()  # the call is left out": _ELSEWHERE,
     },
-    "persistasaurus.store.statements": {
+    "persistasaurus.store.sqlite.statements": {
         'self._statements = [(size, head + ", ".join([row] * size)) for size in _SIZES]  # Add becomes Sub': (
             "it fails when the module is imported, which is before the mutant is put in"
         ),
     },
-    "persistasaurus.store.streams": {
+    "persistasaurus.store.sqlite.streams": {
         "self._generation_size = size // 2  # 2 becomes 3": _KEPT,
     },
-    "persistasaurus.store.transcript": {
+    "persistasaurus.store.tools.transcript": {
         "Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # 1 becomes 2": _LAST,
         "Instant = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # 1 becomes 2": _LAST,
         "_SPACE: Final = 0x20  # 32 becomes 33": "no JSON begins or ends with an exclamation mark",
@@ -162,7 +162,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "a short-cut: so few brackets cannot be nested more deeply"
         ),
     },
-    "persistasaurus.store.transcript_reader": {
+    "persistasaurus.store.tools.transcript_reader": {
         "_ESCAPED: Final = 6  # 6 becomes 7": _LINE,
         "_AROUND: Final = 64 * 1024  # 64 becomes 65": _LINE,
         "_AROUND: Final = 64 * 1024  # 1024 becomes 1025": _LINE,
@@ -171,12 +171,12 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._connection.close()  # the call is left out": _GONE,
         'run(self._connection, "BEGIN")  # the call is left out': "one transaction is faster than many",
     },
-    "persistasaurus.store.writer": {
+    "persistasaurus.store.sqlite.writer": {
         "run(self.connection, _KEEP_NUMBERS, (*self._numbers, self.epoch))  # the call is left out": _ELSEWHERE,
         "self._memory.streams.age()  # the call is left out": _ELSEWHERE,
         "self.log_pages = 0  # 0 becomes 1": _PAGES,
     },
-    "persistasaurus.store.verify": {
+    "persistasaurus.store.sqlite.verify": {
         "_PAGE: Final = 1000  # 1000 becomes 1001": _SIZE,
         "_ROWS_MEANWHILE: Final = 2_000  # 2000 becomes 2001": _SIZE,
         "_INSTRUCTIONS: Final = 50_000  # 50000 becomes 50001": _SIZE,
@@ -184,12 +184,12 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_NOTHING: Final[tuple[int, tuple[Row, ...]]] = (2**63, ())  # 63 becomes 64": "above all keys",
         "self._rows_in_all = 0  # 0 becomes 1": "the first part of a pass counts them",
     },
-    "persistasaurus.store.export": {
+    "persistasaurus.store.tools.export": {
         "_REPORTED: Final = 1000  # 1000 becomes 1001": _SIZE,
         "_CHUNK: Final = 1 << 20  # 20 becomes 21": _SIZE,
         "_CHUNK: Final = 1 << 20  # 1 becomes 2": _SIZE,
     },
-    "persistasaurus.store.holdings": {
+    "persistasaurus.store.sqlite.stream_dump": {
         "_PAGE: Final = 1000  # 1000 becomes 1001": _SIZE,
     },
 }

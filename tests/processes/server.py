@@ -10,7 +10,7 @@ from pathlib import Path
 from persistasaurus import Flow, FlowSystem, Retry, current_step, flow, gather, signal, sleep, step
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.serving import serve
+from persistasaurus.api.http.server import serve
 
 SHORT = timedelta(milliseconds=20)
 effects: list[Path] = []

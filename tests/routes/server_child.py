@@ -8,7 +8,7 @@ from datetime import timedelta
 from persistasaurus import FlowSystem
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.serving import serve
+from persistasaurus.api.http.server import serve
 from persistasaurus.flows.examples import HelloWorldFlow, signup_flow
 
 

@@ -6,8 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from persistasaurus import FlowSystem
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
 from persistasaurus.flows import events
 from persistasaurus.flows.examples import HelloWorldFlow
 from persistasaurus.store import SqliteStore, StreamState

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from persistasaurus.api.http.limits import ServerLimits
-from persistasaurus.api.http.serving import serve
+from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.server import serve
 from serving.doubles import protected_application
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from litestar import Litestar, get, post
 from litestar.params import FromPath, JSONBody  # noqa: TC002 - Litestar reads it
 from litestar.response import ServerSentEvent
 from persistasaurus.api.http.access import EVERYTHING, Access, Guarding, Scope
-from persistasaurus.api.http.protection import Protected, protected
+from persistasaurus.api.http.middleware.protection import Protected, protected
 from persistasaurus.api.http.tokens import Tokens
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from unittest import mock
 
 from persistasaurus.actors import SupervisorRules
 from persistasaurus.actors.testing.schedule import PROMPT, Pace
-from persistasaurus.store import sqlite
+from persistasaurus.store.sqlite import store as sqlite
 from simulation.disk import POLICIES, Disk, remove, scratch
 from simulation.disturbance import plan_of
 from simulation.programs import program_of

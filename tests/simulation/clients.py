@@ -22,10 +22,10 @@ from persistasaurus import (
     StoreUnavailable,
     SystemClosed,
 )
-from persistasaurus.actors import requests
-from persistasaurus.actors.futures import Reply
+from persistasaurus.actors.flows import requests
 from persistasaurus.actors.handle import FlowHandle
-from persistasaurus.actors.orders import SignalOrder, decode_answer, encode
+from persistasaurus.actors.remote.protocol import SignalOrder, decode_answer, encode
+from persistasaurus.actors.runtime.futures import Reply
 from pykka import ActorDeadError
 from simulation.outside import world
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import msgspec
 from persistasaurus.flows import Registry, events
-from persistasaurus.flows.history import Recorded
-from persistasaurus.flows.machine import FlowMachine
+from persistasaurus.flows.machine.history import Recorded
+from persistasaurus.flows.machine.machine import FlowMachine
 
 if TYPE_CHECKING:
     from persistasaurus.store import EventStore, Header

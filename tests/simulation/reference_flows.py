@@ -29,7 +29,7 @@ from persistasaurus import (
 from simulation.outside import world
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.event_sourced import Home
+    from persistasaurus.actors.persistence.event_sourced import Home
 
 SOON = timedelta(seconds=1)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from persistasaurus.actors.serial import DeadlockError
+from persistasaurus.actors.runtime.serial import DeadlockError
 from persistasaurus.actors.testing.schedule import PROMPT, Crashed
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import Durability, SqliteStore
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from persistasaurus import FlowSystem
-    from persistasaurus.actors.seam import ManualClock
+    from persistasaurus.actors.runtime.seam import ManualClock
     from persistasaurus.actors.testing.mortal import Death
     from persistasaurus.actors.testing.schedule import Pace
     from persistasaurus.store import EventStore

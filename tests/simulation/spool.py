@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from unittest import mock
 
-from persistasaurus.actors import intake
-from persistasaurus.actors.intake import Intake, LookIn
+from persistasaurus.actors.remote import poller as intake
+from persistasaurus.actors.remote.poller import Intake, LookIn
 from persistasaurus.store import StoreUnusable
 
 if TYPE_CHECKING:

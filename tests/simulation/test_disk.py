@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from persistasaurus.actors.testing.schedule import Pace
-from persistasaurus.store import SqliteStore, sqlite
+from persistasaurus.store import SqliteStore
+from persistasaurus.store.sqlite import store as sqlite
 from simulation.disk import POLICIES, Disk, remove, scratch
 from simulation.references import references
 from simulation.run import Run, Violation

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.journal import Journal
-from persistasaurus.actors.supervisor import Supervisor
-from persistasaurus.actors.timers import Timers
-from persistasaurus.flows.execution import Execution
-from persistasaurus.flows.pending import Due
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.supervisor import Supervisor
+from persistasaurus.actors.flows.timers import Timers
+from persistasaurus.actors.persistence.journal import Journal
+from persistasaurus.flows.machine.execution import Execution
+from persistasaurus.flows.machine.pending import Due
 from persistasaurus.store import Append, Appended, CommitUnknown, Deliver, Delivered, StoreError
 from simulation.campaign import run_campaign
 

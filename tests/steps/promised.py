@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from persistasaurus import Done, Flow, Retry, StepError, current_step, flow, now, step
-from persistasaurus.flows.step import Step
+from persistasaurus.flows.authoring.step import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from persistasaurus import Flow, FlowDefinitionError, FlowFailed, FlowSystem, flow, step
 from persistasaurus.flows.errors import FlowStateError
-from persistasaurus.flows.remote_state import RemoteState, is_found
+from persistasaurus.flows.values.remote_state import RemoteState, is_found
 from steps.kept import SYSTEMS, Kept
 
 Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - that it works, too

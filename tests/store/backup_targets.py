@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from persistasaurus.store.backup import backup
+from persistasaurus.store.tools.backup import backup
 
 SOURCE, TARGET, LIVES = sys.argv[1], sys.argv[2], int(sys.argv[3])
 WATCHED = {"open", "os.rename", "os.remove", "os.truncate"}

@@ -29,7 +29,7 @@ for line in sys.stdin:
 BUSY = """
 import select, sys
 from persistasaurus.store import *
-from persistasaurus.store import sqlite
+from persistasaurus.store.sqlite import store as sqlite
 sqlite.LOG_PAGES_WHEN_IDLE, sqlite.LOG_PAGES_AT_MOST = 50, 200
 store = SqliteStore.open(sys.argv[1], now=lambda: 0, durability=Durability.MAY_LOSE_LAST_COMMITS)
 running = HeaderChange("running", StreamState.OPEN, None)

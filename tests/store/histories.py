@@ -8,7 +8,7 @@ from datetime import timedelta
 from flows.stories import Story
 from persistasaurus.flows import Flow, Retry, events, flow, gather, signal, sleep, step, wait_for
 from persistasaurus.flows.errors import StepError
-from persistasaurus.flows.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
 
 LETTERS = "ssdrtppzwc"
 

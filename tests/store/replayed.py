@@ -8,8 +8,8 @@ from typing import NamedTuple
 import msgspec
 from persistasaurus.flows import FlowMachine, events
 from persistasaurus.flows.errors import NondeterminismError
-from persistasaurus.flows.history import plan_of
-from persistasaurus.flows.pending import Phase
+from persistasaurus.flows.machine.history import plan_of
+from persistasaurus.flows.machine.pending import Phase
 from store.histories import Anything, Chance
 
 BEGINNINGS = (events.SignalAwaited, events.StepScheduled, events.StepStarted)

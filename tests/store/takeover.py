@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from persistasaurus.store import file_locks
-from persistasaurus.store.location import FileLocation
+from persistasaurus.store.files import file_locks
+from persistasaurus.store.files.location import FileLocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

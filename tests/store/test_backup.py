@@ -15,11 +15,12 @@ import apsw
 import pytest
 from conformance.builders import ADA, BOB, accept, append, create, record, signal, write_one
 from conformance.recorder import Platter, full, sync_error, write_error
-from persistasaurus.store import Appended, NotWritten, StoreHalted, StoreOwned, StoreUnusable, snapshot
-from persistasaurus.store import backup as module
-from persistasaurus.store.backup import backup
-from persistasaurus.store.connection import connect_reader
-from persistasaurus.store.ownership import Ownership
+from persistasaurus.store import Appended, NotWritten, StoreHalted, StoreOwned, StoreUnusable
+from persistasaurus.store.files.ownership import Ownership
+from persistasaurus.store.sqlite.connection import connect_reader
+from persistasaurus.store.tools import backup as module
+from persistasaurus.store.tools import snapshot
+from persistasaurus.store.tools.backup import backup
 from store.damage import PAGE, edit, pages_of, root_of, spoil_page_with, spoil_root
 from store.test_reader_query import ENDLESS
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from persistasaurus.store import blackbox
-from persistasaurus.store.blackbox import (
+from persistasaurus.store.files import black_box as blackbox
+from persistasaurus.store.files.black_box import (
     BlackBox,
     Blocking,
     Past,
@@ -25,7 +25,7 @@ CODE = b"the code"
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from persistasaurus.store.blackbox import BlackBox
+from persistasaurus.store.files.black_box import BlackBox
 box = BlackBox(Path(sys.argv[1]), b"the code")
 box.begin("culprit")
 box.beat(1234)

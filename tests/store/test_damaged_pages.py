@@ -26,8 +26,8 @@ from persistasaurus.store import (
     Unreadable,
     WrongExpectedVersion,
 )
-from persistasaurus.store.indexes import damaged_indexes
-from persistasaurus.store.leftovers import Leftovers
+from persistasaurus.store.sqlite.indexes import damaged_indexes
+from persistasaurus.store.sqlite.leftovers import Leftovers
 from store.damage import edit, lose_entry, pages_of, root_of, spoil_pages, spoil_root
 
 COUNT = 400

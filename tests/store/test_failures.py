@@ -16,7 +16,7 @@ from persistasaurus.store import (
     StoreHalted,
     StoreUnusable,
 )
-from persistasaurus.store.sqlite import PAGE_SIZE
+from persistasaurus.store.sqlite.store import PAGE_SIZE
 from store.damage import lose_entry, pages_of, spoil_pages, spoil_root
 
 BIG = b"x" * 100_000
@@ -299,7 +299,7 @@ def test_a_reader_that_holds_the_log_keeps_a_suspect_store_halted(recorded, reco
 
 
 def test_a_failed_checkpoint_halts_the_store_and_loses_nothing(recorded, recorder, monkeypatch):
-    monkeypatch.setattr("persistasaurus.store.sqlite.LOG_PAGES_WHEN_IDLE", 0)
+    monkeypatch.setattr("persistasaurus.store.sqlite.store.LOG_PAGES_WHEN_IDLE", 0)
     accept(recorded, create())
     recorder.fail("db", "sync", sync_error)
 
@@ -316,7 +316,7 @@ def test_a_failed_checkpoint_halts_the_store_and_loses_nothing(recorded, recorde
 def test_without_a_sync_at_each_commit_all_of_the_log_is_suspect_when_a_checkpoint_fails(
     open_store, recorder, monkeypatch
 ):
-    monkeypatch.setattr("persistasaurus.store.sqlite.LOG_PAGES_WHEN_IDLE", 0)
+    monkeypatch.setattr("persistasaurus.store.sqlite.store.LOG_PAGES_WHEN_IDLE", 0)
     store = open_store(vfs=recorder.vfs_name, durability=Durability.MAY_LOSE_LAST_COMMITS)
     accept(store, create())
     recorder.fail("wal", "sync", sync_error)
@@ -376,7 +376,7 @@ def test_damage_that_a_commit_meets_halts_the_store(store, path, open_store):
 
 def test_an_exception_that_is_none_of_ours_rolls_back_and_halts(store, monkeypatch):
     accept(store, create())
-    monkeypatch.setattr("persistasaurus.store.batch.Batch.write", lambda self: 1 / 0)
+    monkeypatch.setattr("persistasaurus.store.sqlite.batch.Batch.write", lambda self: 1 / 0)
 
     with pytest.raises(CommitUnknown, match="ZeroDivisionError"):
         store.commit([append(1, record())])
@@ -399,7 +399,7 @@ def test_indexes_whose_mending_fails_are_left_as_they_were_and_halt_the_store(
     store.close()
     lose_entry(path, "sqlite_autoindex_record_1", 0)
     store = open_store()
-    monkeypatch.setattr("persistasaurus.store.writer.make_anew", fail)
+    monkeypatch.setattr("persistasaurus.store.sqlite.writer.make_anew", fail)
 
     with pytest.raises(told or error):
         store.mend()
@@ -417,7 +417,7 @@ def test_an_interrupt_rolls_back_halts_and_goes_on(store, monkeypatch):
         raise KeyboardInterrupt
 
     accept(store, create())
-    monkeypatch.setattr("persistasaurus.store.batch.Batch.write", interrupt)
+    monkeypatch.setattr("persistasaurus.store.sqlite.batch.Batch.write", interrupt)
 
     with pytest.raises(KeyboardInterrupt):
         store.commit([append(1, record())])

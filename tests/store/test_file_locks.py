@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 from conformance.builders import accept, append, create, record
-from persistasaurus.store import StoreHalted, StoreOwned, StoreReader, StoreUnusable, file_locks
-from persistasaurus.store.file_locks import FileLocks
-from persistasaurus.store.location import FileLocation
+from persistasaurus.store import StoreHalted, StoreOwned, StoreReader, StoreUnusable
+from persistasaurus.store.files import file_locks
+from persistasaurus.store.files.file_locks import FileLocks
+from persistasaurus.store.files.location import FileLocation
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="they are Linux's")
 

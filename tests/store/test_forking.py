@@ -18,7 +18,7 @@ from persistasaurus.store import (
     forking,
     schema,
 )
-from persistasaurus.store.holder import owner_of
+from persistasaurus.store.files.owner import owner_of
 
 DEAD_MAN_S = 30
 

@@ -28,7 +28,7 @@ from persistasaurus.store import (
     file_locks,
     location,
 )
-from persistasaurus.store.backup import backup
+from persistasaurus.store.tools.backup import backup
 from store.test_opening import tamper
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the locks that this is about are Linux's")

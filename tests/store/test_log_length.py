@@ -8,9 +8,9 @@ from time import monotonic
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record
-from persistasaurus.store import sqlite
-from persistasaurus.store.connection import BUSY_TIMEOUT_MS
-from persistasaurus.store.sqlite import LOG_PAGES_AT_MOST, LOG_PAGES_WHEN_IDLE, PAGE_SIZE
+from persistasaurus.store.sqlite import store as sqlite
+from persistasaurus.store.sqlite.connection import BUSY_TIMEOUT_MS
+from persistasaurus.store.sqlite.store import LOG_PAGES_AT_MOST, LOG_PAGES_WHEN_IDLE, PAGE_SIZE
 
 BODY = b"x" * 900
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import apsw
 import pytest
 from conformance.builders import ADA, AT, accept, append, create, record
-from persistasaurus.store import Durability, SqliteStore, StoreReader, StoreUnusable, lost_commits
-from persistasaurus.store.lost_commits import kept_logs
+from persistasaurus.store import Durability, SqliteStore, StoreReader, StoreUnusable
+from persistasaurus.store.sqlite import lost_commits
+from persistasaurus.store.sqlite.lost_commits import kept_logs
 from store.damage import edit
 
 COMMITS = 6

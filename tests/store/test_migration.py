@@ -5,7 +5,8 @@ from __future__ import annotations
 import apsw
 import pytest
 from conformance.builders import ADA, BOB, ENDED, accept, append, create, record, signal, write_one
-from persistasaurus.store import Appended, StoreReader, StoreUnusable, schema
+from persistasaurus.store import Appended, StoreReader, StoreUnusable
+from persistasaurus.store.sqlite import schema
 from store.test_opening import contents, tamper
 
 

@@ -13,7 +13,7 @@ from persistasaurus.store import (
     connection,
     schema,
 )
-from persistasaurus.store.backup import backup
+from persistasaurus.store.tools.backup import backup
 from store.test_spool import note_syncs
 
 NEWER = len(schema.ladder()) + 1

@@ -368,7 +368,7 @@ def test_a_directory_is_no_store(tmp_path, open_store):
 
 
 def test_a_network_filesystem_is_refused(path, monkeypatch):
-    monkeypatch.setattr("persistasaurus.store.location.filesystem_of", lambda directory: "nfs4")
+    monkeypatch.setattr("persistasaurus.store.files.location.filesystem_of", lambda directory: "nfs4")
 
     with pytest.raises(StoreUnusable, match="nfs4"):
         SqliteStore.open(path, now=lambda: 0)

@@ -13,7 +13,8 @@ import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, header, record, signal, write_one
 from conformance.recorder import Platter, Recorder, lay_out
-from persistasaurus.store import Appended, Durability, SqliteStore, StoreUnusable, sqlite
+from persistasaurus.store import Appended, Durability, SqliteStore, StoreUnusable
+from persistasaurus.store.sqlite import store as sqlite
 
 COMMITS = 60
 

@@ -366,7 +366,7 @@ def test_a_store_with_another_schema_is_refused(store, path, open_reader, statem
 
 def test_a_network_filesystem_and_an_old_sqlite_are_refused(store, open_reader, monkeypatch):
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("persistasaurus.store.location.filesystem_of", lambda directory: "nfs4")
+        elsewhere.setattr("persistasaurus.store.files.location.filesystem_of", lambda directory: "nfs4")
         with pytest.raises(StoreUnusable, match="nfs4"):
             open_reader()
     monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.40.1")

@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pytest
 from conformance.builders import ADA, accept, append, create, record
-from persistasaurus.store import Owner, StoreReader, StoreUnusable, holder, ownership, schema, sqlite
+from persistasaurus.store import Owner, StoreReader, StoreUnusable
+from persistasaurus.store.files import owner as holder
+from persistasaurus.store.files import ownership
+from persistasaurus.store.sqlite import schema
+from persistasaurus.store.sqlite import store as sqlite
 from store.engines import BUSY, HOLDING, TOLD, Other
 from store.test_forking import in_forked_child
 
@@ -146,7 +150,7 @@ def test_an_owner_is_found_in_either_way(open_store, path, monkeypatch, blind, t
     if blind == "no mark":  # as the first release has it
         monkeypatch.setattr(ownership, "_set_mark", lambda *_: None)
     else:
-        monkeypatch.setattr("persistasaurus.store.holder._LOCKS", tmp_path / "none")
+        monkeypatch.setattr("persistasaurus.store.files.owner._LOCKS", tmp_path / "none")
     store = open_store()
 
     assert owner_of(path).pid == os.getpid()

@@ -23,7 +23,7 @@ from persistasaurus.store import (
     rows,
     schema,
 )
-from persistasaurus.store import reader as module
+from persistasaurus.store.sqlite import reader as module
 from store.damage import spoil_page_with
 from store.engines import Other
 from store.test_opening import NEWER, tamper

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus.store import RecordTooLarge, StoreFull, StoreUnusable, folder
-from persistasaurus.store.folder import NotAFileError
-from persistasaurus.store.spool import Spool, SpoolFull
+from persistasaurus.store import RecordTooLarge, StoreFull, StoreUnusable
+from persistasaurus.store.files import private_folder as folder
+from persistasaurus.store.files.private_folder import NotAFileError
+from persistasaurus.store.files.spool import Spool, SpoolFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,8 +127,8 @@ def test_only_the_user_of_the_store_can_reach_what_is_in_it(spool: Spool) -> Non
 SYNCS = """
 import os, sys
 from pathlib import Path
-from persistasaurus.store import folder
-from persistasaurus.store.spool import Spool
+from persistasaurus.store.files import private_folder as folder
+from persistasaurus.store.files.spool import Spool
 spool = Spool(sys.argv[1], lambda: 5)
 spool.put(b"first", "a")
 real = os.fsync
@@ -261,8 +262,8 @@ def test_a_request_that_somebody_has_removed_is_answered_all_the_same(spool: Spo
 
 DIES = """
 import os, signal, sys
-from persistasaurus.store import folder
-from persistasaurus.store.spool import Spool
+from persistasaurus.store.files import private_folder as folder
+from persistasaurus.store.files.spool import Spool
 spool = Spool(sys.argv[1], lambda: 5)
 spool.put(b"first", f"a{os.getpid()}")
 calls = 0
@@ -311,7 +312,7 @@ def test_a_request_that_is_too_large_is_refused_where_it_is_left(spool: Spool) -
 
 
 def test_a_request_that_is_just_small_enough_is_read(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persistasaurus.store.spool._SIZE_MAX", 100)
+    monkeypatch.setattr("persistasaurus.store.files.spool._SIZE_MAX", 100)
 
     assert spool.read(put(spool, b"x" * 100)) == b"x" * 100
 
@@ -319,7 +320,7 @@ def test_a_request_that_is_just_small_enough_is_read(spool: Spool, monkeypatch: 
 def test_more_requests_than_anybody_will_take_are_refused(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistasaurus.store.spool._PENDING_MAX", 3)
+    monkeypatch.setattr("persistasaurus.store.files.spool._PENDING_MAX", 3)
     names = [put(spool, b"x") for _ in range(3)]
     with pytest.raises(SpoolFull, match=r"3 requests wait in .*; nothing was written"):
         put(spool, b"x")
@@ -329,7 +330,7 @@ def test_more_requests_than_anybody_will_take_are_refused(
 def test_what_nobody_comes_back_for_is_swept_after_an_hour_and_the_newest_refusals_stay(
     spool: Spool, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistasaurus.store.spool._REFUSED_MAX", 2)
+    monkeypatch.setattr("persistasaurus.store.files.spool._REFUSED_MAX", 2)
     waiting = put(spool, b"x")
     refused = [put(spool, b"r") for _ in range(4)]
     for name in refused:
@@ -357,8 +358,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, number: int, call: str = "fsync") -
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(f"persistasaurus.store.folder.os.{call}", fail)
-    return lambda: monkeypatch.setattr(f"persistasaurus.store.folder.os.{call}", real)
+    monkeypatch.setattr(f"persistasaurus.store.files.private_folder.os.{call}", fail)
+    return lambda: monkeypatch.setattr(f"persistasaurus.store.files.private_folder.os.{call}", real)
 
 
 def test_a_full_disk_refuses_a_request_and_leaves_nothing_behind(

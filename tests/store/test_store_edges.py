@@ -18,8 +18,8 @@ from persistasaurus.store import (
     forking,
     ownership,
 )
-from persistasaurus.store.location import FileLocation
-from persistasaurus.store.ownership import Ownership
+from persistasaurus.store.files.location import FileLocation
+from persistasaurus.store.files.ownership import Ownership
 
 HEADER = HeaderChange("running", StreamState.OPEN, None)
 BEGUN = Append("ada", 0, (NewRecord(1, "begun", b"1"),), HEADER, "flow")

@@ -24,10 +24,10 @@ from persistasaurus.store import (
     StoreLimits,
     StreamState,
 )
-from persistasaurus.store.export import export
-from persistasaurus.store.importer import import_
-from persistasaurus.store.transcript import RecordLine, encode, form, is_too_deep
-from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
+from persistasaurus.store.tools.export import export
+from persistasaurus.store.tools.importer import import_
+from persistasaurus.store.tools.transcript import RecordLine, encode, form, is_too_deep
+from persistasaurus.store.tools.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
 
 INSTANTS = st.integers(-(2**63), 2**63 - 1)
 NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)

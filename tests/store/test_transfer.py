@@ -45,9 +45,9 @@ from persistasaurus.store import (
     importer,
     sqlite,
 )
-from persistasaurus.store.export import export, export_file
-from persistasaurus.store.importer import import_
-from persistasaurus.store.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
+from persistasaurus.store.tools.export import export, export_file
+from persistasaurus.store.tools.importer import import_
+from persistasaurus.store.tools.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
 from store.damage import room_for, spoil_page_with, spoil_root
 
 BODIES = [
@@ -100,7 +100,7 @@ def batches_of_one(monkeypatch):
 
 @pytest.fixture
 def telling_all(monkeypatch):
-    monkeypatch.setattr("persistasaurus.store.export._REPORTED", 1)
+    monkeypatch.setattr("persistasaurus.store.tools.export._REPORTED", 1)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import threading
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record
-from persistasaurus.store import SqliteStore, StoreReader, forking
-from persistasaurus.store.backup import backup
-from persistasaurus.store.export import export
-from persistasaurus.store.forking import Turnstile
+from persistasaurus.store import SqliteStore, StoreReader
+from persistasaurus.store.files import forking
+from persistasaurus.store.files.forking import Turnstile
+from persistasaurus.store.tools.backup import backup
+from persistasaurus.store.tools.export import export
 from store.test_forking import in_forked_child
 
 DEAD_MAN_S = 30

@@ -5,7 +5,8 @@ from __future__ import annotations
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record, signal
-from persistasaurus.store import SqliteStore, StoreHalted, StoreReader, verify
+from persistasaurus.store import SqliteStore, StoreHalted, StoreReader
+from persistasaurus.store.sqlite import verify
 
 
 class Stop(Exception):

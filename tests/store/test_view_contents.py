@@ -23,7 +23,7 @@ from persistasaurus import (
 )
 from persistasaurus.flows import events
 from persistasaurus.store import Deliver, HeaderChange, SqliteStore, StoreReader, StreamState
-from persistasaurus.store.backup import backup
+from persistasaurus.store.tools.backup import backup
 from system.doubles import wait_until
 
 encode = msgspec.json.encode

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import FlowSystem, SupervisorRules
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.cell import RestartRules
-from persistasaurus.actors.seam import ManualClock, Seam
+from persistasaurus.actors.flows.active_flow import RestartRules
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
 from persistasaurus.store import Durability
 from system.doubles import Gate, wait_until
 

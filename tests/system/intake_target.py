@@ -10,9 +10,9 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus import FlowSystem
-from persistasaurus.actors.door import Door
+from persistasaurus.actors.flows.admission import Door
 from persistasaurus.store import SqliteStore
-from persistasaurus.store.spool import Spool
+from persistasaurus.store.files.spool import Spool
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from system.spooling import FLOWS

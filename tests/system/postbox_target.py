@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from persistasaurus.actors.postbox import Postbox
+from persistasaurus.actors.remote.client import Postbox
 
 if __name__ == "__main__":
     path, count, flows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

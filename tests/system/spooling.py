@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from persistasaurus import Flow, flow, query, signal, step, wait_for
-from persistasaurus.actors.orders import SignalOrder, decode_answer, encode
-from persistasaurus.actors.seam import SystemClock, new_id
-from persistasaurus.store.spool import Spool
+from persistasaurus.actors.remote.protocol import SignalOrder, decode_answer, encode
+from persistasaurus.actors.runtime.seam import SystemClock, new_id
+from persistasaurus.store.files.spool import Spool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from persistasaurus.actors.orders import Answered, Order
+    from persistasaurus.actors.remote.protocol import Answered, Order
 
 
 class Hears(Flow):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from persistasaurus.actors.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.seam import ManualClock, Seam
 
 LOOK_S = 0.25
 

@@ -20,9 +20,9 @@ from persistasaurus import (
     step,
     wait_for,
 )
-from persistasaurus.actors import requests
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.runtime.watchdog import Watchdog
 from persistasaurus.actors.testing.simulation import Simulation
-from persistasaurus.actors.watchdog import Watchdog
 from persistasaurus.store import Append, StoreHalted
 from system.doubles import DEAD_MAN_S, FaultyStore, Gate, completions, kinds, memory_store, wait_until
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from persistasaurus.actors.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.seam import ManualClock, Seam
 
 LOOK_S = 0.25
 

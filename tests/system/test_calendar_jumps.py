@@ -6,11 +6,11 @@ from datetime import datetime  # noqa: TC003 - flows read their annotations
 
 import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step, wait_for
-from persistasaurus.actors.moments import Moments
-from persistasaurus.actors.seam import MICROSECONDS, ManualClock
-from persistasaurus.actors.sending import from_microseconds
+from persistasaurus.actors.flows.clock import Moments
+from persistasaurus.actors.flows.delivery import from_microseconds
+from persistasaurus.actors.runtime.seam import MICROSECONDS, ManualClock
 from persistasaurus.actors.testing.simulation import Simulation
-from persistasaurus.flows.pending import Due
+from persistasaurus.flows.machine.pending import Due
 
 
 class Nap(Flow):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from persistasaurus import SupervisorRules
-from persistasaurus.actors.cell import Cell, RestartRules
+from persistasaurus.actors.flows.active_flow import Cell, RestartRules
 
 
 def test_flows_are_kept_by_rules_that_do_not_change_by_accident() -> None:

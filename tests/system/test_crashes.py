@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import SupervisorRules
-from persistasaurus.actors.cell import RestartRules
-from persistasaurus.actors.event_sourced import EventSourcedActor
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.recovery import Recovery
-from persistasaurus.flows.machine import FlowMachine
+from persistasaurus.actors.flows.active_flow import RestartRules
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.recovery import Recovery
+from persistasaurus.actors.persistence.event_sourced import EventSourcedActor
+from persistasaurus.flows.machine.machine import FlowMachine
 from system.reference import Reference, check, drive
 
 if TYPE_CHECKING:

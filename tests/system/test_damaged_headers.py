@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import pytest
 from persistasaurus import Flow, FlowFailed, PersistasaurusError, StoreUnavailable, flow, wait_for
-from persistasaurus.actors.supervisor import Supervisor
+from persistasaurus.actors.flows.supervisor import Supervisor
 from persistasaurus.store import Header, StoreReader, StreamState
 from system.doubles import DEAD_MAN_S, wait_until
 

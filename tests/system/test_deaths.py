@@ -19,12 +19,13 @@ from persistasaurus import (
     step,
     wait_for,
 )
-from persistasaurus.actors import Postbox, requests
-from persistasaurus.actors.futures import Reply
-from persistasaurus.actors.supervisor import Supervisor
+from persistasaurus.actors import Postbox
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.flows.supervisor import Supervisor
+from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import StoreHalted
-from persistasaurus.store.blackbox import BlackBox
+from persistasaurus.store.files.black_box import BlackBox
 from system.doubles import DEAD_MAN_S, FaultyStore, kinds, memory_store, supervisor_of, wait_until
 
 if TYPE_CHECKING:

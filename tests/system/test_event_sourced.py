@@ -7,7 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import persistasaurus.actors.event_sourced as module
+import persistasaurus.actors.persistence.event_sourced as module
 import pytest
 from persistasaurus import EventSourcedActor, Flow, FlowNotFound, StoreUnavailable, SystemClosed, flow
 from persistasaurus.store import Append, StoreFull

@@ -27,15 +27,15 @@ from persistasaurus import (
     step,
     wait_for,
 )
-from persistasaurus.actors import requests
-from persistasaurus.actors.cell import Phase
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.futures import Reply
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.flows.active_flow import Phase
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows import Limits, events
-from persistasaurus.flows.commands import Decision
-from persistasaurus.flows.machine import FlowMachine
-from persistasaurus.flows.messages import SignalArrived
+from persistasaurus.flows.machine.commands import Decision
+from persistasaurus.flows.machine.machine import FlowMachine
+from persistasaurus.flows.machine.messages import SignalArrived
 from persistasaurus.store import Deliver
 from system.doubles import (
     FaultyStore,
@@ -233,7 +233,7 @@ def test_a_flow_that_takes_no_signals_now_does_not_look_for_them_again_and_again
         is_full = isinstance(message, SignalArrived)  # as one whose history is as long as it may become
         return Decision() if is_full else original(self, message, moment)
 
-    monkeypatch.setattr("persistasaurus.actors.flow_actor._INBOX_PAGE", 3)
+    monkeypatch.setattr("persistasaurus.actors.flows.flow_actor._INBOX_PAGE", 3)
     monkeypatch.setattr(FlowMachine, "handle", handle)
     simulation.system.start(Works.waits, flow_id="flow")
     simulation.run_until_idle()
@@ -415,7 +415,7 @@ def test_a_flow_whose_history_has_become_too_long_as_the_system_closes_is_parked
 def test_a_flow_that_has_more_signals_to_look_at_does_not_go_to_rest_before(
     simulation: Simulation, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistasaurus.actors.flow_actor._INBOX_PAGE", 3)
+    monkeypatch.setattr("persistasaurus.actors.flows.flow_actor._INBOX_PAGE", 3)
     handle = simulation.system.start(Works.waits, flow_id="flow")
     simulation.run_until_idle()
     payloads = [b'"text"'] * 3 + [b"1"]

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import FlowSystem, StoreUnavailable
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.orders import PauseOrder, ResumeOrder, RetryOrder
-from persistasaurus.actors.seam import ManualClock, Seam
-from persistasaurus.actors.serial import Turns
+from persistasaurus.actors.remote.protocol import PauseOrder, ResumeOrder, RetryOrder
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.serial import Turns
 from persistasaurus.store import CommitUnknown, SqliteStore, StoreFenced, StoreFull
-from persistasaurus.store.spool import Spool
+from persistasaurus.store.files.spool import Spool
 from system.doubles import FaultyStore, kinds, wait_until
 from system.spooling import FLOWS, Declares, Fails, Hears, answer, leave, spool_of, word
 
@@ -170,7 +170,7 @@ def test_a_flow_hears_in_order_also_when_the_first_is_put_off(path: Path, clock:
 def test_more_orders_than_are_worked_on_at_once_come_through_each_flow_in_its_order(
     make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("persistasaurus.actors.intake._SIGNALS_MAX", at_once)
+    monkeypatch.setattr("persistasaurus.actors.remote.poller._SIGNALS_MAX", at_once)
     with make() as system:
         names = [system.start(Hears.main, 3, flow_id=f"hears-{n}").id for n in range(60)]
     leave(path, *(word(name, [name, n]) for n in range(3) for name in names))
@@ -258,7 +258,7 @@ def test_a_full_disk_delays_the_answer_and_nothing_is_done_twice(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     pausing = leave(path, PauseOrder("hears", "ada", ""))[0]
-    monkeypatch.setattr("persistasaurus.store.folder.os.fdopen", full)
+    monkeypatch.setattr("persistasaurus.store.files.private_folder.os.fdopen", full)
     wait_until(advanced(clock, lambda: len(tries) >= 3))
     assert handle.status == "paused"
     assert spool_of(path).pending() == [pausing]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from persistasaurus import FlowSystem, StoreUnavailable
-from persistasaurus.actors.intake import Intake
-from persistasaurus.actors.orders import PauseOrder, ResumeOrder
-from persistasaurus.actors.seam import SystemClock
+from persistasaurus.actors.remote.poller import Intake
+from persistasaurus.actors.remote.protocol import PauseOrder, ResumeOrder
+from persistasaurus.actors.runtime.seam import SystemClock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import SqliteStore, StoreFull
-from persistasaurus.store.folder import names_in
-from persistasaurus.store.spool import Spool
+from persistasaurus.store.files.private_folder import names_in
+from persistasaurus.store.files.spool import Spool
 from system.doubles import kinds
 from system.spooling import FLOWS, Hears, answer, leave, spool_of, word
 
@@ -98,7 +98,7 @@ def test_an_error_in_answering_delays_that_order_and_makes_nobody_look_more_ofte
 def test_an_intake_that_had_more_than_it_can_work_on_at_once_looks_no_more_often_afterwards(
     simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistasaurus.actors.intake._SIGNALS_MAX", 1)
+    monkeypatch.setattr("persistasaurus.actors.remote.poller._SIGNALS_MAX", 1)
     names = [simulation.system.start(Hears.main, 2, flow_id=f"hears-{n}").id for n in range(4)]
     steps: list[int] = []  # up by each order that is handed on, down by each that is heard of
     for method, step in (("_hand_on", 1), ("_conclude", -1)):
@@ -266,7 +266,7 @@ def test_a_flow_hears_in_order_also_when_a_look_misses_an_order_that_was_left_me
         looks.append(folder)
         return [name for name in names_in(folder) if name != missed or len(looks) > 1]
 
-    monkeypatch.setattr("persistasaurus.store.spool.names_in", part_by_part)
+    monkeypatch.setattr("persistasaurus.store.files.spool.names_in", part_by_part)
 
     assert handle.result(1) == [0, 1, 2, 3]
 

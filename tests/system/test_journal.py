@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import StoreUnavailable
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.dispatcher import Dispatcher
-from persistasaurus.actors.futures import Reply
-from persistasaurus.actors.journal import Entry, Journal
-from persistasaurus.actors.seam import ManualClock, Seam
+from persistasaurus.actors.persistence.journal import Entry, Journal
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.dispatcher import Dispatcher
+from persistasaurus.actors.runtime.futures import Reply
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
 from persistasaurus.store import (
     Append,
     Appended,

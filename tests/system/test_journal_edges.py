@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from persistasaurus import EventSourcedActor, FlowSystem, StoreUnavailable
-from persistasaurus.actors.journal import Mend
+from persistasaurus.actors.persistence.journal import Mend
 from persistasaurus.store import Appended, CommitUnknown, StoreFenced, StoreHalted
 from pykka import ActorDeadError
 from system.doubles import DEAD_MAN_S, wait_until

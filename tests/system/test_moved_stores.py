@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from persistasaurus import Flow, FlowSystem, flow, sleep, step, wait_for
-from persistasaurus.actors.seam import SystemClock
+from persistasaurus.actors.runtime.seam import SystemClock
 from persistasaurus.store import StoreReader
-from persistasaurus.store.backup import backup
-from persistasaurus.store.export import export, export_file
-from persistasaurus.store.importer import import_
-from persistasaurus.store.transcript_reader import read_export
+from persistasaurus.store.tools.backup import backup
+from persistasaurus.store.tools.export import export, export_file
+from persistasaurus.store.tools.importer import import_
+from persistasaurus.store.tools.transcript_reader import read_export
 from system.moving_targets import Account, Sums, expected
 
 BACKUPS = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from persistasaurus import Flow, flow, wait_for
-from persistasaurus.actors.cell import Cell
+from persistasaurus.actors.flows.active_flow import Cell
 from persistasaurus.actors.testing.simulation import Simulation
 from system.doubles import supervisor_of
 

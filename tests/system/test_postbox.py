@@ -25,11 +25,11 @@ from persistasaurus import (
     SignalRejected,
     StoreUnavailable,
 )
-from persistasaurus.actors.orders import PauseOrder, RetryOrder, SignalOrder, answered_with
-from persistasaurus.actors.postbox import Postbox
-from persistasaurus.actors.seam import ManualClock, SystemClock
+from persistasaurus.actors.remote.client import Postbox
+from persistasaurus.actors.remote.protocol import PauseOrder, RetryOrder, SignalOrder, answered_with
+from persistasaurus.actors.runtime.seam import ManualClock, SystemClock
 from persistasaurus.store import SqliteStore, StoreError, StoreLimits, StoreUnusable
-from persistasaurus.store.spool import Spool
+from persistasaurus.store.files.spool import Spool
 from system.doubles import DEAD_MAN_S, kinds, wait_until
 from system.spooling import FLOWS, Declares, Fails, Hears, leave, spool_of, word
 
@@ -277,7 +277,7 @@ def test_what_can_not_come_true_is_refused_where_it_is_posted(postbox: Postbox, 
 def test_too_many_orders_for_an_engine_that_is_down_are_refused(
     postbox: Postbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistasaurus.store.spool._PENDING_MAX", 2)
+    monkeypatch.setattr("persistasaurus.store.files.spool._PENDING_MAX", 2)
     postbox.pause("hears")
     postbox.resume("hears")
     refused(lambda: postbox.pause("hears"), Overloaded, "2 requests wait")
@@ -416,7 +416,7 @@ def test_a_spool_that_can_not_be_looked_into_says_so(
     def worn_out(_: Path) -> list[str]:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("persistasaurus.store.spool.names_in", worn_out)
+    monkeypatch.setattr("persistasaurus.store.files.spool.names_in", worn_out)
 
     for look in (postbox.waiting, postbox.undelivered):
         refused(look, StoreUnavailable, "the spool cannot be read: Input/output error")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import Flow, FlowParked, SupervisorRules, flow, query, step, wait_for
-from persistasaurus.actors import flow_actor as module
-from persistasaurus.actors import requests
-from persistasaurus.actors.cell import Phase, RestartRules
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.recovery import Recovery
-from persistasaurus.flows.machine import FlowMachine
+from persistasaurus.actors.flows import flow_actor as module
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.flows.active_flow import Phase, RestartRules
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.recovery import Recovery
+from persistasaurus.flows.machine.machine import FlowMachine
 from persistasaurus.store import Deliver, Delivered, SqliteStore
 from system.doubles import DEAD_MAN_S, kinds, live_flows, supervisor_of, wait_until
 

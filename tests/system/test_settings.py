@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from persistasaurus import Durability, Flow, FlowSystem, Limits, PayloadLimits, SupervisorRules, flow
-from persistasaurus.actors.cell import RestartRules
+from persistasaurus.actors.flows.active_flow import RestartRules
 
 if TYPE_CHECKING:
     from pathlib import Path

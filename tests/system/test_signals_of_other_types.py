@@ -18,8 +18,8 @@ from persistasaurus import (
     step,
     wait_for,
 )
-from persistasaurus.actors.postbox import Postbox
-from persistasaurus.flows.payload import Codec
+from persistasaurus.actors.remote.client import Postbox
+from persistasaurus.flows.values.codec import Codec
 from persistasaurus.store import StoreError, StoreReader
 from system.doubles import DEAD_MAN_S, kinds, wait_until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from persistasaurus.actors.orders import decode_answer
+from persistasaurus.actors.remote.protocol import decode_answer
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"kind":"\xbe"}', b'{"a":' * 5000, b'{"kind":1}'])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import Flow, StoreUnavailable, SupervisorRules, flow, step, wait_for
-from persistasaurus.actors.cell import RestartRules
+from persistasaurus.actors.flows.active_flow import RestartRules
 from persistasaurus.store import CommitUnknown, StoreFenced, StoreFull, StoreHalted
 from system.doubles import DEAD_MAN_S, FaultyStore, completions, live_flows, memory_store, wait_until
 from system.reference import Reference, check, drive, insist

@@ -20,11 +20,11 @@ from persistasaurus import (
     query,
     wait_for,
 )
-from persistasaurus.actors import requests
-from persistasaurus.actors import supervisor as module
-from persistasaurus.actors.cell import Phase, RestartRules
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.futures import Reply
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.flows import supervisor as module
+from persistasaurus.actors.flows.active_flow import Phase, RestartRules
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.events import Failure, FlowFailed
 from persistasaurus.store import (

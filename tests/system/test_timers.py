@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step
-from persistasaurus.actors.alarms import ManualAlarms
-from persistasaurus.actors.moments import Moments, steady
-from persistasaurus.actors.seam import ManualClock, Seam
+from persistasaurus.actors.flows.clock import Moments, steady
+from persistasaurus.actors.flows.timers import Look
+from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.seam import ManualClock, Seam
 from persistasaurus.actors.testing.simulation import Simulation
-from persistasaurus.actors.timers import Look
 from persistasaurus.store import StoreHalted
 from system.doubles import FaultyStore, kinds, live_flows, memory_store, supervisor_of, wait_until
 
@@ -243,7 +243,7 @@ def test_that_what_is_due_cannot_be_looked_up_is_said_once_until_it_can(
 
 
 def test_more_flows_than_are_read_at_once_are_all_woken_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persistasaurus.actors.timers._PAGE", 3)
+    monkeypatch.setattr("persistasaurus.actors.flows.timers._PAGE", 3)
     with Simulation([Sleeps], rules=SupervisorRules(idle_s=1, horizon_s=30)) as simulation:
         handles = [simulation.system.start(Sleeps.main, 100.0) for _ in range(10)]
         simulation.advance(99)

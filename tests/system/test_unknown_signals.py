@@ -20,7 +20,7 @@ from persistasaurus import (
     signal,
     wait_for,
 )
-from persistasaurus.actors.postbox import Postbox
+from persistasaurus.actors.remote.client import Postbox
 from system.doubles import DEAD_MAN_S, kinds, wait_until
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from persistasaurus import Flow, FlowSystem, flow, step
-from persistasaurus.actors.replay import Compatible, Diverges, check_history
+from persistasaurus.actors.flows.replay import Compatible, Diverges, check_history
 from persistasaurus.actors.testing import FlowTestKit
-from persistasaurus.api.commands.program import persistasaurus
+from persistasaurus.api.cli.program import persistasaurus
 from testing.shop import LotteryFlow, OrderFlow
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from persistasaurus import FlowSystem
-from persistasaurus.store.export import export_file
+from persistasaurus.store.tools.export import export_file
 from testing.shop import LotteryFlow, OrderFlow
 
 pytest_plugins = ["pytester"]

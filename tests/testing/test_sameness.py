@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from persistasaurus.flows.sameness import Comparison, Pair
+from persistasaurus.flows.values.sameness import Comparison, Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

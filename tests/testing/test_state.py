@@ -35,7 +35,7 @@ from persistasaurus import (
     uuid4,
     wait_for,
 )
-from persistasaurus.actors.replay import rebuild
+from persistasaurus.actors.flows.replay import rebuild
 from persistasaurus.actors.testing import FlowTestKit, World
 from persistasaurus.actors.testing.mortal import Death
 from persistasaurus.actors.testing.state import first_difference

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from persistasaurus.actors import requests
-from persistasaurus.actors.answers import Answers
-from persistasaurus.actors.cell import Cell, Phase
-from persistasaurus.actors.door import Door
-from persistasaurus.actors.event_sourced import EventSourcedActor
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.recovery import Recovery
-from persistasaurus.actors.restarts import Restarts
-from persistasaurus.actors.step_desk import StepDesk, StepReport
-from persistasaurus.actors.supervisor import Supervisor
-from persistasaurus.actors.timers import Timers
-from persistasaurus.actors.watchers import Watchers
-from persistasaurus.flows import commands, events
+from persistasaurus.actors.flows import requests
+from persistasaurus.actors.flows.active_flow import Cell, Phase
+from persistasaurus.actors.flows.admission import Door
+from persistasaurus.actors.flows.answers import Answers
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.recovery import Recovery
+from persistasaurus.actors.flows.restarts import Restarts
+from persistasaurus.actors.flows.result_waiters import Watchers
+from persistasaurus.actors.flows.supervisor import Supervisor
+from persistasaurus.actors.flows.timers import Timers
+from persistasaurus.actors.persistence.event_sourced import EventSourcedActor
+from persistasaurus.actors.steps.attempts import StepDesk, StepReport
+from persistasaurus.flows import events
+from persistasaurus.flows.machine import commands
 from simulation.planted.planting import bug, wrap
 
 if TYPE_CHECKING:

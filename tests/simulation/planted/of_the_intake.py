@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from persistasaurus.actors import intake
-from persistasaurus.actors.intake import Intake, Lane
-from persistasaurus.actors.orders import Answered, encode
+from persistasaurus.actors.remote import poller as intake
+from persistasaurus.actors.remote.poller import Intake, Lane
+from persistasaurus.actors.remote.protocol import Answered, encode
 from persistasaurus.flows.errors import StoreUnavailable
 from simulation.planted.planting import bug, wrap
 

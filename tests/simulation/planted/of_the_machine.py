@@ -8,18 +8,19 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from persistasaurus.actors import step_desk
-from persistasaurus.flows import events, machine
-from persistasaurus.flows.branch import Branch, Gathered
-from persistasaurus.flows.copies import Made
-from persistasaurus.flows.doubt import Verdict
-from persistasaurus.flows.execution import Execution
-from persistasaurus.flows.machine import FlowMachine
-from persistasaurus.flows.pending import Due, Phase, StepRun
-from persistasaurus.flows.remote_state import RemoteState
-from persistasaurus.flows.retry import Retry
-from persistasaurus.flows.signals import Mailboxes
-from persistasaurus.flows.step import Step, StepContext
+from persistasaurus.actors.steps import attempts as step_desk
+from persistasaurus.flows import events
+from persistasaurus.flows.authoring.retry import Retry
+from persistasaurus.flows.authoring.step import Step, StepContext
+from persistasaurus.flows.machine import machine
+from persistasaurus.flows.machine.branch import Branch, Gathered
+from persistasaurus.flows.machine.execution import Execution
+from persistasaurus.flows.machine.in_doubt import Verdict
+from persistasaurus.flows.machine.inbox import Mailboxes
+from persistasaurus.flows.machine.machine import FlowMachine
+from persistasaurus.flows.machine.pending import Due, Phase, StepRun
+from persistasaurus.flows.values.copies import Made
+from persistasaurus.flows.values.remote_state import RemoteState
 from simulation.planted.planting import bug, wrap
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ def timers_run_while_paused(patch: pytest.MonkeyPatch) -> None:
 @bug
 def changed_code_not_noticed(patch: pytest.MonkeyPatch) -> None:
     """A history that the code does not follow is followed by what the code does."""
-    patch.setattr("persistasaurus.flows.pending.Timer.matches", lambda *_: True)
+    patch.setattr("persistasaurus.flows.machine.pending.Timer.matches", lambda *_: True)
     patch.setattr(StepRun, "matches", lambda *_: True)
 
 

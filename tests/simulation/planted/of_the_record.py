@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from persistasaurus.actors import journal
-from persistasaurus.actors.journal import Entry, Journal
-from persistasaurus.store import Append, Appended, Delivered, SqliteStore, StreamState, resolve, sqlite
-from persistasaurus.store.batch import Batch
-from persistasaurus.store.streams import Stream
-from persistasaurus.store.writer import Writer
+from persistasaurus.actors.persistence import journal
+from persistasaurus.actors.persistence.journal import Entry, Journal
+from persistasaurus.store import Append, Appended, Delivered, SqliteStore, StreamState
+from persistasaurus.store.sqlite import resolve
+from persistasaurus.store.sqlite import store as sqlite
+from persistasaurus.store.sqlite.batch import Batch
+from persistasaurus.store.sqlite.streams import Stream
+from persistasaurus.store.sqlite.writer import Writer
 from simulation.planted.planting import bug, wrap
 
 if TYPE_CHECKING:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from persistasaurus.actors import restarts, system, watchdog
-from persistasaurus.actors.flow_actor import FlowActor
-from persistasaurus.actors.restarts import Restarts
-from persistasaurus.actors.supervisor import Supervisor
+from persistasaurus.actors import system
+from persistasaurus.actors.flows import restarts
+from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.restarts import Restarts
+from persistasaurus.actors.flows.supervisor import Supervisor
+from persistasaurus.actors.runtime import watchdog
+from persistasaurus.actors.runtime.watchdog import Watchdog
 from persistasaurus.actors.system import FlowSystem
-from persistasaurus.actors.watchdog import Watchdog
-from persistasaurus.flows.commands import Decision
 from persistasaurus.flows.errors import PersistasaurusError
-from persistasaurus.flows.machine import FlowMachine
-from persistasaurus.store import blackbox
-from persistasaurus.store.blackbox import BlackBox, Past
+from persistasaurus.flows.machine.commands import Decision
+from persistasaurus.flows.machine.machine import FlowMachine
+from persistasaurus.store.files import black_box as blackbox
+from persistasaurus.store.files.black_box import BlackBox, Past
 from simulation.planted import holdups
 from simulation.planted.planting import Bug, wrap
 

@@ -1,0 +1,50 @@
+"""Surroundings: what a flow actor finds when it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...store.files.black_box import BlackBox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..persistence.event_sourced import Home
+    from ..persistence.single_actor_guard import Tenancy
+    from ..runtime.seam import Seam
+    from ..steps.attempts import StepDesk
+    from .awaited import Awaited
+    from .clock import Moments
+    from .heartbeat import Heartbeat
+    from .recovery import Recovery
+
+__all__ = ["Bell", "Surroundings"]
+
+_NOWHERE = BlackBox()
+
+
+class Surroundings(NamedTuple):
+    """What all flow actors of a system share."""
+
+    home: Home
+    recovery: Recovery
+    desk: StepDesk
+    seam: Seam
+    moments: Moments
+    arm: Callable[[str, float], None]
+    report: Callable[[Any], None]
+    tenancy: Tenancy
+    damaged: set[str]
+    """Flows with a damaged header, of which that was said: once is enough."""
+    awaited: Awaited
+    box: BlackBox = _NOWHERE
+    heart: Heartbeat | None = None
+
+
+class Bell:
+    """Whether the flow has been rung for and has not looked yet. Many rings are one."""
+
+    __slots__ = ("is_rung",)
+
+    def __init__(self) -> None:
+        self.is_rung = False

@@ -1,0 +1,496 @@
+"""The flow actor: one flow at work. Decide, record, act.
+
+1. Decide: a message goes into the flow machine, which is pure, and answers with a decision.
+2. Record: the decision's events go to the journal as one append.
+3. Act: when that is durable, and not before, the decision's commands are carried out: steps run,
+   alarms are set, whoever asked is answered.
+
+An error anywhere ends the actor. The next incarnation recovers from the log by the same machine;
+what the log shows as owed is derived anew, and outcomes of steps are kept by the desk until they
+are recorded. So a message only says "look", and losing one loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, assert_never, cast
+
+from ...flows import events
+from ...flows.errors import FlowNotFound
+from ...flows.machine import commands, messages
+from ...flows.machine.commands import Decision
+from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState
+from ..persistence.event_sourced import ACTOR_STATUS, EventSourcedActor
+from ..persistence.journal import tell
+from ..steps.attempts import StepReport
+from . import requests
+from .answers import Answers, unconfirmed
+from .parking import PARK, UNREPLAYABLE, is_flow, parked_for, type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...flows.machine.machine import FlowMachine
+    from ...flows.machine.pending import Due
+    from ...store import Header
+    from ..runtime.futures import Reply
+    from .actor_context import Bell, Surroundings
+    from .parking import LastWord
+
+__all__ = ["FlowActor"]
+
+logger = logging.getLogger("persistasaurus")
+
+_STATES = {
+    "completed": StreamState.ENDED,
+    "failed": StreamState.FAILED,
+    "parked": StreamState.HELD,
+    "paused": StreamState.HELD,
+}
+_INBOX_PAGE = 1000
+_UNKNOWN = -1
+"""No alarm of any flow."""
+
+
+class FlowActor(EventSourcedActor[events.AnyEvent]):
+    """One incarnation of one flow. Without a machine it has ended, or is parked, and only answers."""
+
+    events = events.AnyEvent
+
+    def __init__(self, flow_id: str, incarnation: int, bell: Bell, around: Surroundings) -> None:
+        super().__init__(flow_id, around.home)
+        self.flow_id = flow_id
+        self.incarnation = incarnation
+        self.around = around
+        self.status = ""
+        self.machine: FlowMachine | None = None
+        self.replica: FlowMachine | None = None  # of a flow that is over, to be looked at
+        self._bell = bell
+        self._header: Header | None = None
+        self._wake_at: int | None = None
+        self._knows_alarm = True
+        self._armed: Due | None = None
+        self._announced: LastWord | None = None
+        self._is_draining = False
+        self._suspect: int | None = None
+        self._unrecorded: list[StepReport] = []
+        self._reply: Reply[None] | None = None
+        self._so_far: Decision | None = None
+        self.in_hand: Any = None
+        """The message that it is at, or was last."""
+
+    def _run_slice(self) -> None:
+        """As any actor; should the process die of it, the next one can tell whose code ran."""
+        box = self.around.box
+        slot = box.begin(self.flow_id)
+        try:
+            super()._run_slice()
+        finally:
+            box.finish(slot)
+
+    # ------------------------------------------------------------------------------------- recovery
+    def on_start(self) -> None:
+        """Recover, or find that the flow is new, has ended or is parked."""
+        self.around.tenancy.enter(self.flow_id, self)
+        self.around.awaited.begin(self.flow_id)
+        header = self._header = self._home.store.header(self.flow_id)
+        if header is not None:
+            self._take(header)
+        is_over = self.machine is None and self._writing is None
+        self.report(requests.Recovered(self.flow_id, self.incarnation, is_over))
+        if header is not None:  # else it is about to be started
+            self.idle_or_not()
+
+    def _take(self, header: Header) -> None:
+        """Take over what exists."""
+        self.version, self.status, self._wake_at = header.version, header.status, header.wake_at
+        self._knows_alarm = False
+        if not is_flow(self._home.store, header):
+            self.status = ACTOR_STATUS
+        elif not header.is_sound:
+            self._say_once(header)
+            self.status = ""  # whatever it says, it is written
+            self._recover(header)
+        elif not header.state.is_over:
+            self._recover(header)
+
+    def _say_once(self, header: Header) -> None:
+        if self.flow_id not in self.around.damaged:
+            self.around.damaged.add(self.flow_id)
+            logger.warning(
+                "The header of flow %r is damaged (%s). It is made anew from the flow's history.",
+                self.flow_id,
+                header.damage,
+            )
+
+    def _recover(self, header: Header) -> None:
+        try:
+            found = self.around.recovery.recover(header, self.around.moments.now())
+        except UNREPLAYABLE as error:
+            self._park(error)
+            return
+        if found is None:
+            self._stay_parked(header)
+            return
+        self.adopt(*found)
+
+    def _stay_parked(self, header: Header) -> None:
+        self.status = "parked"
+        if not header.is_sound:
+            self.write(self._parking(header, ()), self.idle_or_not)
+
+    def _parking(self, header: Header, records: tuple[NewRecord, ...]) -> Append:
+        return Append(self.flow_id, self.version, records, PARK, type_of(self._home.store, header))
+
+    def adopt(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
+        """Go on with another machine, made from the log, and with what has come in the meantime."""
+        self._drop_machine()
+        self.machine = machine
+        self._announced = None
+        self._look(machine, decision, reply)
+
+    @property
+    def header(self) -> Header:
+        """A header of the flow, for what never changes in it.
+
+        Raises:
+            FlowNotFound: it does not exist.
+        """
+        header = self._header = self._header or self._home.store.header(self.flow_id)
+        if header is None:
+            raise FlowNotFound(self.flow_id)
+        return header
+
+    # -------------------------------------------------------------------------------------- messages
+    def on_command(self, message: Any) -> None:
+        """Take one message. The frequent ones come first."""
+        self.in_hand = message
+        kind = cast("type[object]", type(message))
+        if kind is StepReport:
+            self._on_report(message)
+        elif kind is requests.Ring:
+            self._on_ring()
+        elif kind is requests.Rest:
+            self._on_rest()
+        elif kind is requests.StepTurn:
+            self._on_turn(message.step)
+        elif kind is requests.StandStill:
+            self._stand_still()
+        elif kind is requests.GiveUp:
+            self.decide(messages.Interrupt(self.around.desk.not_begun(self.flow_id)))
+        elif kind is requests.Leave:
+            self._leave(requests.Left(self.flow_id, self.incarnation))
+        else:
+            Answers(self).answer(message)
+
+    def _hold(self, message: Any) -> None:
+        self._stash.append((message, None))
+
+    def _on_report(self, report: StepReport) -> None:
+        if self.machine is None:
+            return  # the desk keeps it
+        self._unrecorded.append(report)
+        if report.message.step == self._suspect:
+            self._suspect = None
+            self.report(requests.TurnOver(self.flow_id))
+        self.decide(report.message)
+
+    def _on_ring(self) -> None:
+        self._bell.is_rung = False
+        if self.machine is None:
+            self.idle_or_not()
+        else:
+            self._look(self.machine, Decision())
+
+    def _look(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
+        """Look at outcomes nobody has heard, at the clock and into the inbox, and decide about it all."""
+        moment = self.around.moments.now()
+        self._so_far = decision
+        for report in self.around.desk.unrecorded(self.flow_id):
+            self._unrecorded.append(report)
+            decision.merge(machine.handle(report.message, moment))
+        if not self._is_draining and machine.ended is None:
+            self._armed = None
+            try:
+                inbox = self._home.store.inbox(self.flow_id, limit=_INBOX_PAGE)
+            except RecordCorrupt as error:
+                self._park(error, reply)
+                return
+            self._note_alarm(has_mail=bool(inbox))
+            decision.merge(machine.handle(messages.Tick(), moment))
+            for entry in inbox:
+                arrived = messages.SignalArrived(entry.id, entry.name, entry.key, entry.data)
+                decision.merge(machine.handle(arrived, moment))
+            if len(inbox) == _INBOX_PAGE and (decision.consumed or decision.rejected):
+                self._look_again()
+        self._go_on(decision, reply)
+
+    def _note_alarm(self, *, has_mail: bool) -> None:
+        """Take note, at the first look, that the header may have told of a signal, and not of an alarm.
+
+        With the signal that goes as well, also when the next alarm is at the very same instant.
+        """
+        if has_mail and not self._knows_alarm:
+            self._wake_at = _UNKNOWN
+        self._knows_alarm = True
+
+    def _look_again(self) -> None:
+        self._bell.is_rung = True
+        self.actor_ref.tell(requests.Ring(self.flow_id))
+
+    def _on_turn(self, step: int) -> None:
+        self._suspect = step
+        self.decide(messages.Turn(step))
+        if self.machine is None or not self.machine.is_busy:
+            self._suspect = None
+            self.report(requests.TurnOver(self.flow_id))
+
+    def _on_rest(self) -> None:
+        """Stop, unless something is going on, or about to."""
+        if self._bell.is_rung or not self._is_idle():
+            self.report(requests.Busy(self.flow_id, self.incarnation))
+            return
+        if self.machine is not None:
+            self.around.awaited.rest(self.flow_id, self.machine.all_awaited())
+        self._leave(requests.Left(self.flow_id, self.incarnation))
+
+    def _stand_still(self) -> None:
+        self._is_draining = True
+        if self.machine is not None:
+            self.machine.drain()
+
+    # ------------------------------------------------------------------------- decide, record, act
+    def decide(self, message: messages.Message, reply: Reply[None] | None = None) -> None:
+        """Decide about a message, record that, and then act on it; `reply` hears when it is durable."""
+        if self.machine is not None:
+            self._go_on(self.machine.handle(message, self.around.moments.now()), reply)
+
+    def _go_on(self, decision: Decision, reply: Reply[None] | None = None) -> None:
+        """Record a decision, then act on it; at once when there is nothing to record."""
+        self._so_far = None
+        if self.actor_stopped.is_set():
+            return  # given up, when it came back too late
+        machine = self.machine
+        assert machine is not None
+        self._reply = reply
+        change = self._header_change(machine, has_news=bool(decision.events))
+        if not (decision.events or decision.has_settled or change):
+            self._act(decision)
+            return
+        append = Append(
+            self.flow_id,
+            self.version,
+            self._records(decision.events, machine),
+            change,
+            machine.definition.name if self._owes_type else None,
+            tuple(decision.consumed),
+            tuple(decision.rejected),
+            tuple(decision.given_up),
+        )
+        self.write(append, lambda: self._act(decision))
+
+    @property
+    def _owes_type(self) -> bool:
+        return self._header is None or not self._header.is_sound
+
+    def _records(self, decided: Sequence[events.AnyEvent], machine: FlowMachine) -> tuple[NewRecord, ...]:
+        at = machine.at
+        records: list[NewRecord] = []
+        for event in decided:
+            data = events.encode(event)
+            machine.history_bytes += len(data)
+            records.append(NewRecord(at, events.kind(event), data))
+        return tuple(records)
+
+    def _header_change(self, machine: FlowMachine, *, has_news: bool) -> HeaderChange | None:
+        """Return what the header must say from now on, or None when it says so already."""
+        status = machine.status
+        if self._is_draining and status == "waiting":
+            if self.status == "waiting" and not has_news:
+                return None  # it waits for what it has waited for, and is woken by that
+            status = "running"  # its code stands still, and has to be looked after at the next start
+        if status == self.status == "running":
+            return None
+        if status == "running":
+            wake_at = machine.at  # owed from now on: a restart looks after it at once
+        else:
+            alarm = machine.alarm
+            wake_at = None if alarm is None else alarm.wall
+        if status == self.status and wake_at == self._wake_at:
+            return None
+        self.status, self._wake_at = status, wake_at
+        return HeaderChange(status, _STATES.get(status, StreamState.OPEN), wake_at)
+
+    def _act(self, decision: Decision) -> None:
+        for report in self._unrecorded:
+            self.around.desk.settle(report)
+        self._unrecorded.clear()
+        for command in decision.commands:
+            self._carry_out(command)
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.resolve(None)
+        machine = self.machine
+        assert machine is not None
+        over = machine.ended or machine.parked
+        if over is not None:
+            self._over(over, is_busy=machine.is_busy)
+            return
+        self._arm(machine.alarm)
+        if machine.is_too_long and not self._is_draining:
+            self._look_again()  # how long a history is, is known when it is recorded
+        self.idle_or_not()
+
+    def _carry_out(self, command: commands.Command) -> None:
+        assert self.machine is not None
+        match command:
+            case commands.RunStep(run, attempt):
+                if self.around.heart is not None:
+                    self.around.heart.wake()
+                self.around.desk.run(self.flow_id, run, attempt, self.machine.lend(run), self._step_reports)
+            case commands.Reconcile(run):
+                self.around.desk.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
+            case commands.AskTurn(step):
+                self.report(requests.AskTurn(self.flow_id, step))
+            case commands.Warn(text):
+                logger.warning("%s", text)
+            case _:
+                assert_never(command)
+
+    def _step_reports(self, message: StepReport) -> bool:
+        return tell(self.actor_ref, message)
+
+    def _arm(self, alarm: Due | None) -> None:
+        if alarm is not None and alarm is not self._armed:
+            self._armed = alarm
+            self.around.arm(self.flow_id, alarm.instant(self.around.moments.now()))
+
+    # -------------------------------------------------------------------------------- rest and end
+    def _is_idle(self) -> bool:
+        return self._writing is None and (self.machine is None or not self.machine.is_busy)
+
+    def idle_or_not(self) -> None:
+        """Report that there is nothing to do, each time that it becomes so."""
+        if self._is_idle() and not self._bell.is_rung and not self._stash:
+            self.report(requests.Idle(self.flow_id, self.incarnation))
+
+    def _over(self, event: LastWord, *, is_busy: bool) -> None:
+        """Announce the end, once; stay until the steps that still run have been heard."""
+        if event is not self._announced:
+            self._announced = event
+            if isinstance(event, events.FlowCompleted):
+                self.around.desk.forget(self.flow_id)
+            ended = requests.Ended(self.flow_id, self.incarnation, event, has_left=not is_busy)
+            if is_busy:
+                self.report(ended)
+            else:
+                self._leave(ended)
+        elif not is_busy:
+            self._leave(requests.Left(self.flow_id, self.incarnation))
+
+    def _park(self, error: Exception, reply: Reply[None] | None = None) -> None:
+        """Park the flow for an error that will come back until the code, or the log, is another."""
+        self._drop_machine()
+        if reply is not None:
+            reply.fail(unconfirmed(self.flow_id, error))
+        if self.status == "parked":
+            self.idle_or_not()
+            return
+        parked = parked_for(error)
+        self.status, self._wake_at = "parked", None
+        at = self.around.seam.clock.now()
+        record = NewRecord(at, events.kind(parked), events.encode(parked))
+        # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
+        records = (record,) if self.header.damage is None else ()
+        self.write(self._parking(self.header, records), lambda: self._over(parked, is_busy=False))
+
+    def _leave(self, report: Any) -> None:
+        """End now. What is still queued goes back to where it came from."""
+        self.around.tenancy.leave(self.flow_id, self)
+        self.report(report)
+        self._stop()
+
+    def _end(self) -> None:
+        self.around.tenancy.leave(self.flow_id, self)
+        super()._end()
+
+    def on_stop(self) -> None:
+        """Hand back what was not begun; whoever waits for a record hears that it may not come."""
+        self._drop_machine()
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.fail(unconfirmed(self.flow_id, "the system was closed"))
+        self._hand_back()
+
+    # -------------------------------------------------------------------------------------- given up
+    def described(self) -> str:
+        """Say who this is, and what it is at."""
+        if isinstance(self.in_hand, requests.Ask):
+            return f"{self.in_hand.query!r} of flow {self.flow_id!r}"
+        return f"Flow {self.flow_id!r}"
+
+    def blamed(self) -> tuple[str, str]:
+        """Tell whose code it is that runs here: the flow, and its query when it is one's."""
+        return self.flow_id, self.in_hand.query.name if isinstance(self.in_hand, requests.Ask) else ""
+
+    def abandon(self) -> None:
+        """Have no more of this actor, which is held by somebody's code. From another thread."""
+        self.actor_stopped.set()
+        self.around.tenancy.leave(self.flow_id, self)
+        self.actor_inbox.close(None)
+        self.actor_inbox.detach()
+
+    def undecided(self) -> Decision:
+        """Return what it has decided so far, and neither recorded nor done. From another thread."""
+        whole = Decision()
+        machine, so_far = self.machine, self._so_far
+        if so_far is not None:
+            whole.merge(so_far)
+        if machine is not None and machine.undecided is not so_far:
+            whole.merge(machine.undecided)
+        return whole
+
+    # ------------------------------------------------------------------------------------------ crash
+    def on_start_failure(self, error: BaseException) -> None:
+        """Tell the supervisor, since Pykka tells nobody."""
+        self._crash(error)
+
+    def on_failure(self, exception_type: Any, exception_value: BaseException | None, traceback: Any) -> None:
+        """Tell the supervisor."""
+        del exception_type, traceback
+        self._crash(exception_value or RuntimeError("unknown"))
+
+    def _on_command_failed(self, message: Any, error: BaseException) -> None:
+        if hasattr(message, "reply"):
+            message.reply.fail(unconfirmed(self.flow_id, error))
+
+    def _on_write_failed(self, write: Any, error: Exception) -> None:
+        del write
+        self._crash(error)
+        self._stop()
+
+    def _crash(self, error: BaseException) -> None:
+        self.around.tenancy.leave(self.flow_id, self)
+        self.report(requests.Crashed(self.flow_id, self.incarnation, error))
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.fail(unconfirmed(self.flow_id, error))
+        self._hand_back()
+        self._drop_machine()
+
+    def _hand_back(self) -> None:
+        while self._stash:
+            message, _ = self._stash.popleft()
+            if hasattr(message, "reply"):
+                self.report(message)  # not begun: the next incarnation answers
+
+    def _drop_machine(self) -> None:
+        machines = self.machine, self.replica
+        self.machine = self.replica = None
+        for machine in machines:
+            if machine is not None:
+                machine.close()
+
+    def report(self, message: Any) -> None:
+        """Tell the supervisor."""
+        self.around.report(message)

@@ -1,0 +1,97 @@
+"""Recovery: from a flow's history to the machine that goes on with it, and what it owes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ...flows import events
+from ...flows.machine.history import Recorded
+from ...flows.machine.in_doubt import NONE
+from ...flows.machine.machine import FlowMachine
+from .parking import RECOVERABLE, UnknownFlowError, last_parked, type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...flows import Limits, Registry
+    from ...flows.machine.commands import Decision
+    from ...flows.machine.in_doubt import Evidence
+    from ...flows.machine.messages import Moment
+    from ...store import EventStore, Header
+    from ..steps.attempts import StepDesk
+
+__all__ = ["Recovery"]
+
+T = TypeVar("T")
+
+_WHO, _WHY = "persistasaurus", "the code that wrote the history is back"
+
+
+class Recovery(NamedTuple):
+    """Makes the machines of flows that exist. Whatever it raises, no code is left behind half-way."""
+
+    store: EventStore
+    registry: Registry
+    limits: Limits
+    desk: StepDesk
+    evidence: Evidence = NONE
+
+    def recover(self, header: Header, moment: Moment) -> tuple[FlowMachine, Decision] | None:
+        """Return a flow's machine with what is owed now; None: it is parked, and stays so.
+
+        Raises:
+            NondeterminismError, UnknownFlowError, RecordCorrupt, MsgspecError: it has to be parked.
+        """
+        history, size = self._history(header.stream)
+        parked = last_parked(r.event for r in reversed(history))
+        if parked is not None and parked.reason not in RECOVERABLE:
+            return None
+
+        def decide(machine: FlowMachine) -> Decision:
+            running = self.desk.attempts(header.stream)
+            if parked is not None:
+                return machine.repair(history, _WHO, _WHY, moment, running)
+            machine.replay(history)
+            return machine.recovered(moment, running)
+
+        return self._made(header, size, decide)
+
+    def repair(self, header: Header, by: str, why: str, moment: Moment) -> tuple[FlowMachine, Decision]:
+        """Return the machine of a failed or parked flow that shall run on; raises as `recover`."""
+        history, size = self._history(header.stream)
+        running = self.desk.attempts(header.stream)
+        return self._made(header, size, lambda m: m.repair(history, by, why, moment, running))
+
+    def replayed(self, header: Header) -> FlowMachine:
+        """Return the machine of a flow as its history leaves it, to look at; raises as `recover`."""
+        history, size = self._history(header.stream)
+        return self._made(header, size, lambda machine: machine.replay(history))[0]
+
+    def new(self, flow_id: str, name: str) -> FlowMachine:
+        """Return a machine without a history.
+
+        Raises:
+            UnknownFlowError: no flow of that name is registered.
+        """
+        definition = self.registry.find(name)
+        if definition is None:
+            raise UnknownFlowError(
+                f"no flow named {name!r} is registered. Pass its class to FlowSystem(flows=[...]), or give"
+                f" the renamed flow its old name: @flow(name={name!r})"
+            )
+        return FlowMachine(flow_id, definition, self.limits)
+
+    def _made(self, header: Header, size: int, decide: Callable[[FlowMachine], T]) -> tuple[FlowMachine, T]:
+        machine = self.new(header.stream, type_of(self.store, header))
+        machine.history_bytes = size
+        machine.evidence = self.evidence
+        try:
+            return machine, decide(machine)
+        except BaseException:
+            machine.close()
+            raise
+
+    def _history(self, flow_id: str) -> tuple[list[Recorded], int]:
+        records = self.store.read(flow_id)
+        history = [Recorded(r.version, r.at, events.decode(r.data)) for r in records]
+        return history, sum(len(r.data) for r in records)

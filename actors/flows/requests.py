@@ -1,0 +1,242 @@
+"""What flow actors, and the supervisor, are asked for: requests in the imperative."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from ...flows import events
+    from ..runtime.futures import Reply
+    from ..runtime.stacks import Held
+    from .flow_actor import FlowActor
+
+
+class Ring(NamedTuple):
+    """Look: a signal has come, or it is time. Carries nothing, so that losing one loses nothing."""
+
+    flow_id: str
+
+
+class Start(NamedTuple):
+    """Start a flow, or find that it exists. Answered with None once it is durable."""
+
+    flow_id: str
+    type: str
+    args: bytes
+    reply: Reply[None]
+
+
+class Ask(NamedTuple):
+    """Answer a query from the flow's state."""
+
+    flow_id: str
+    query: Any  # a Query, which as an attribute of a class would be taken for a descriptor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    reply: Reply[Any]
+
+
+class Pause(NamedTuple):
+    """Start nothing more."""
+
+    flow_id: str
+    by: str
+    why: str
+    reply: Reply[None]
+
+
+class Resume(NamedTuple):
+    """Go on."""
+
+    flow_id: str
+    by: str
+    why: str
+    reply: Reply[None]
+
+
+class Retry(NamedTuple):
+    """Let a failed or parked flow run on.
+
+    `seen`: at which version it was seen so. If it was repaired since, there is nothing to do.
+    """
+
+    flow_id: str
+    by: str
+    why: str
+    reply: Reply[None]
+    seen: int | None = None
+
+
+class Watch(NamedTuple):
+    """Tell the flow's end, once it has ended; or that it is parked."""
+
+    flow_id: str
+    reply: Reply[events.FlowCompleted]
+
+
+class Unwatch(NamedTuple):
+    """Forget that somebody wanted to know."""
+
+    flow_id: str
+    reply: Reply[Any]
+
+
+Request: TypeAlias = Start | Ask | Pause | Resume | Retry
+
+
+class Rest(NamedTuple):
+    """Stop, if there is nothing to do."""
+
+
+class Drain(NamedTuple):
+    """Begin nothing more; what has ended is still recorded. Answered when everybody has been told."""
+
+    reply: Reply[None]
+
+
+class StandStill(NamedTuple):
+    """Let the flow's code stand still; outcomes are still recorded."""
+
+
+class GiveUp(NamedTuple):
+    """Record that the steps that still run are not waited for."""
+
+
+class Leave(NamedTuple):
+    """Stop, once what came before is recorded."""
+
+
+class Finish(NamedTuple):
+    """Have all flows give up and leave. Answered when they have."""
+
+    reply: Reply[None]
+
+
+class Begin(NamedTuple):
+    """Let flows begin: those first, and one at a time, during whose code the process has died before.
+
+    `lethal` are those that did that too often, and how often; they are parked.
+    """
+
+    suspects: tuple[str, ...] = ()
+    lethal: tuple[tuple[str, int], ...] = ()
+
+
+class LookAtParked(NamedTuple):
+    """See whether parked flows can go on with the code as it is, from behind a flow."""
+
+    after: str | None = None
+
+
+class LookAtHeaders(NamedTuple):
+    """See which flows' headers are damaged, from behind a place: nothing else would ever look at them.
+
+    `is_again`: the indexes have been mended meanwhile.
+    """
+
+    after: int = 0
+    is_again: bool = False
+
+
+class StepTurn(NamedTuple):
+    """The suspected step may run."""
+
+    step: int
+
+
+# ------------------------------------------------------------------ what flow actors report
+class Recovered(NamedTuple):
+    """The flow is at work; or has ended or is parked, and only answers requests."""
+
+    flow_id: str
+    incarnation: int
+    is_over: bool
+
+
+class Idle(NamedTuple):
+    """The flow has nothing to do for now."""
+
+    flow_id: str
+    incarnation: int
+
+
+class Busy(NamedTuple):
+    """The flow was to rest and has something to do after all."""
+
+    flow_id: str
+    incarnation: int
+
+
+class Left(NamedTuple):
+    """The flow's actor has gone to rest, in good order."""
+
+    flow_id: str
+    incarnation: int
+
+
+class Ended(NamedTuple):
+    """The flow has ended, or is parked. `has_left`: its actor is gone, and what was sent to it comes back.
+
+    Otherwise it stays until the last of its steps has been heard.
+    """
+
+    flow_id: str
+    incarnation: int
+    event: events.FlowCompleted | events.FlowFailed | events.Parked
+    has_left: bool
+
+
+class Crashed(NamedTuple):
+    """The flow's actor is gone, by an error."""
+
+    flow_id: str
+    incarnation: int
+    error: BaseException
+
+
+class Blocked(NamedTuple):
+    """The flow's actor is held by somebody's code, and given up."""
+
+    flow_id: str
+    incarnation: int
+    actor: FlowActor
+    held: Held
+
+
+class NotParked(NamedTuple):
+    """That a flow is parked could not be recorded, and why."""
+
+    flow_id: str
+    incarnation: int
+    error: Exception
+
+
+class AskTurn(NamedTuple):
+    """A step that may have killed the process asks whether it may run."""
+
+    flow_id: str
+    step: int
+
+
+class TurnOver(NamedTuple):
+    """The suspected step has ended, or has run long enough to be trusted. `turn`: that one only."""
+
+    flow_id: str
+    turn: int | None = None
+
+
+class Restart(NamedTuple):
+    """The time that a crashed flow had to wait is over."""
+
+    flow_id: str
+    incarnation: int
+
+
+class Sweep(NamedTuple):
+    """See who has been idle for long."""
+
+
+class Health(NamedTuple):
+    """The store takes writes (again), or does not; or never will, for this reason."""
+
+    state: bool | Exception

@@ -1,0 +1,223 @@
+"""Restarts: what becomes of a flow whose actor has crashed. It starts anew after a while, or is parked."""
+
+from __future__ import annotations
+
+import logging
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from ...flows import events
+from ...flows.errors import FlowParked, PersistasaurusError, StoreUnavailable
+from ...flows.values.text import storable
+from ...store import Append, NewRecord, RecordCorrupt, StoreError, StreamState
+from ..persistence.event_sourced import StaleWriterError
+from ..persistence.journal import Entry
+from . import requests
+from .active_flow import Phase
+from .answers import unconfirmed
+from .parking import PARK, PAUSE, WHAT_TO_DO, facts_of, parked_for, type_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...store import Header, Outcome
+    from ..persistence.event_sourced import Home
+    from ..runtime.futures import Reply
+    from ..runtime.seam import Seam
+    from .active_flow import Cell, SupervisorRules
+
+__all__ = ["Restarts", "broken", "halted"]
+
+logger = logging.getLogger("persistasaurus")
+
+_OF_THE_STORE = (StoreUnavailable, StoreError, StaleWriterError)
+
+
+class Restarts:
+    """Decides, for cells without an actor. `hear` gets `Restart` when it is time, or how parking went."""
+
+    def __init__(
+        self, seam: Seam, home: Home, rules: SupervisorRules, hear: Callable[[object], None]
+    ) -> None:
+        self._seam = seam
+        self._home = home
+        self._rules = rules.restart
+        self._patience_s = rules.park_blocking_s
+        self._hear = hear
+        self._random = Random(seam.new_seed())  # noqa: S311 - spreads restarts
+        self._given_up: set[str] = set()
+        """Of these it was said; once is enough."""
+        self.is_store_up = True
+
+    def after(self, cell: Cell, error: BaseException) -> None:
+        """Decide after a crash. What is the store's fault, and not the flow's, is not counted."""
+        chance = self._random.random()
+        if isinstance(error, RecordCorrupt):
+            self._park(cell, error)
+        elif isinstance(error, _OF_THE_STORE):
+            logger.info("Flow %r starts anew from its log: %s", cell.flow_id, error)
+            if self.is_store_up:
+                self._later(cell, cell.note_stumble(self._rules, chance))
+            else:
+                cell.refuse(halted())
+        else:
+            logger.error("Flow %r crashed: %s: %s", cell.flow_id, type(error).__name__, error)
+            wait = cell.note_crash(self._seam.clock.elapsed(), self._rules, chance)
+            if wait is None:
+                self._park(cell, error)
+            else:
+                self._later(cell, wait)
+
+    def _later(self, cell: Cell, seconds: float) -> None:
+        restart = requests.Restart(cell.flow_id, cell.incarnation)
+        self._seam.alarms.call_at(self._seam.clock.elapsed() + seconds, lambda: self._hear(restart))
+
+    def _park(self, cell: Cell, error: BaseException) -> None:
+        """Record that a flow crashes whenever it is started. It has no actor, so nobody else writes."""
+        parked = parked_for(error)
+        try:
+            header = self._home.store.header(cell.flow_id)
+        except StoreError as failure:
+            self.after(cell, StoreUnavailable(str(failure)))
+            return
+        if header is None or (header.is_sound and _needs_nobody(header)):
+            self._give_up(cell, error)
+            return
+        self._record_parked(cell, header, parked)
+
+    def _record_parked(self, cell: Cell, header: Header, parked: events.Parked) -> None:
+        cell.phase = Phase.PARKING
+        record = NewRecord(self._seam.clock.now(), events.kind(parked), events.encode(parked))
+        # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
+        cell.is_mute = cell.is_mute or header.damage is not None
+        records = () if cell.is_mute else (record,)
+        append = Append(cell.flow_id, header.version, records, PARK, type_of(self._home.store, header))
+        ended = requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True)
+
+        def done(outcome: Outcome) -> None:
+            is_failed = isinstance(outcome, Exception)
+            self._hear(requests.NotParked(cell.flow_id, cell.incarnation, outcome) if is_failed else ended)
+
+        self._home.journal.tell(Entry(append, done))
+
+    def convict(self, cell: Cell, header: Header, deaths: int) -> None:
+        """Park a flow during whose code the process has died too often. Its code is not run again."""
+        parked = events.Parked(
+            "lethal",
+            f"the process died {deaths} times while the flow's own code ran, and came no further than event"
+            f" {header.version}. Find out whether it is to blame; handle.retry() runs it again",
+        )
+        self._record_parked(cell, header, parked)
+
+    def pause(self, cell: Cell, header: Header, request: requests.Pause) -> None:
+        """Pause a flow that nobody is at work for, without running its code."""
+        cell.phase = Phase.PARKING
+        paused = events.Paused(storable(request.by), storable(request.why))
+        record = NewRecord(self._seam.clock.now(), events.kind(paused), events.encode(paused))
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Exception):
+                request.reply.fail(unconfirmed(cell.flow_id, outcome))
+            else:
+                request.reply.resolve(None)
+            self._leave(cell)
+
+        self._home.journal.tell(Entry(Append(cell.flow_id, header.version, (record,), PAUSE), done))
+
+    def blocked(self, cell: Cell, blocked: requests.Blocked) -> None:
+        """Park a flow whose code holds a thread. Its actor is given up, and writes nothing any more."""
+        actor, held = blocked.actor, blocked.held
+        place = f"a thread of the engine for {self._patience_s:g} s at {held.line}, in {held.function}()"
+        if isinstance(actor.in_hand, requests.Ask):
+            actor.in_hand.reply.fail(
+                PersistasaurusError(f"{actor.in_hand.query!r} has held {place}, and was given up")
+            )
+            self._leave(cell)
+            return
+        parked = events.Parked(
+            "blocking",
+            f"its code has held {place}. A body computes little and waits for nothing but what it awaits: put"
+            " what takes time into a step, then retry",
+            storable(held.stack),
+        )
+        try:
+            header = self._home.store.header(cell.flow_id)
+        except StoreError as failure:
+            _answer(actor.in_hand, unconfirmed(cell.flow_id, failure))
+            cell.phase = Phase.BACKOFF
+            self.after(cell, StoreUnavailable(str(failure)))
+            return
+        facts, consumed = facts_of(actor.undecided())
+        refusal = FlowParked(cell.flow_id, parked.reason, parked.message)
+        is_parked = header is None or header.status == "parked" or header.state is StreamState.ENDED
+        if is_parked and not facts:
+            _answer(actor.in_hand, refusal)
+            self._leave(cell)
+            return
+        at = self._seam.clock.now()
+        records = tuple(NewRecord(at, events.kind(e), events.encode(e)) for e in [*facts, parked])
+        version = 0 if header is None else header.version
+        kind = actor.in_hand.type if header is None else None
+        append = Append(cell.flow_id, version, records, PARK, kind, consumed)
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Exception):
+                _answer(actor.in_hand, unconfirmed(cell.flow_id, outcome))
+                self._hear(requests.NotParked(cell.flow_id, cell.incarnation, outcome))
+                return
+            # A flow that is parked has been started all the same.
+            _answer(actor.in_hand, None if isinstance(actor.in_hand, requests.Start) else refusal)
+            self._hear(requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True))
+
+        cell.phase = Phase.PARKING
+        self._home.journal.tell(Entry(append, done))
+
+    def _leave(self, cell: Cell) -> None:
+        """Have nobody at work for a flow, until there is something to do for it."""
+        cell.is_rung = True
+        self._hear(requests.Left(cell.flow_id, cell.incarnation))
+
+    def not_parked(self, cell: Cell, error: Exception) -> None:
+        """Decide anew, since that a flow crashes could not be recorded."""
+        if isinstance(error, RecordCorrupt) and cell.is_mute:
+            self._give_up(cell, error)
+        elif isinstance(error, RecordCorrupt):
+            cell.is_mute = True
+            self._park(cell, error)
+        else:  # it will crash again, and be parked then
+            cell.phase = Phase.BACKOFF
+            self.after(cell, StoreUnavailable("that it crashes could not be recorded"))
+
+    def _give_up(self, cell: Cell, error: BaseException) -> None:
+        """Leave a flow without an actor for a while, since nothing more can be recorded of it."""
+        if cell.flow_id not in self._given_up:
+            self._given_up.add(cell.flow_id)
+            logger.error(
+                "Flow %r cannot run, and not even be parked: %s. %s", cell.flow_id, error, WHAT_TO_DO
+            )
+        cell.phase = Phase.BROKEN
+        cell.refuse(broken(cell))
+        self._later(cell, self._rules.period_s)
+
+
+def _needs_nobody(header: Header) -> bool:
+    return header.state.is_over or header.status == "parked"
+
+
+def _answer(request: Any, error: Exception | None) -> None:
+    """Answer whoever has asked for something, if it was a request that a flow was at."""
+    reply: Reply[Any] | None = getattr(request, "reply", None)
+    if reply is not None and error is None:
+        reply.resolve(None)
+    elif reply is not None and error is not None:
+        reply.fail(error)
+
+
+def broken(cell: Cell) -> StoreUnavailable:
+    """Return what is told to whoever asks a flow that cannot even be started."""
+    return StoreUnavailable(f"flow {cell.flow_id!r} cannot be started: it crashes; the log says why")
+
+
+def halted() -> StoreUnavailable:
+    """Return what is told to whoever asks a flow that has to wait for the store."""
+    return StoreUnavailable("the store is halted: nothing was written; the same again, later, is safe")

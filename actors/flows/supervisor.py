@@ -1,0 +1,530 @@
+"""The supervisor: knows every flow at work, and brings to it what is meant for it.
+
+One for one: a flow's crash is its own affair. Flows at rest are not known here; they are woken by
+a message for them, by time, or by the boot's look for what is owed. There is at most one live actor
+for each flow: the supervisor alone starts them, one after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from ...flows import events
+from ...flows.errors import FlowNotFound, PersistasaurusError, StoreUnavailable, SystemClosed
+from ...store import StoreError, StreamState
+from ..persistence.journal import Mend, tell
+from ..runtime.actor import PooledActor
+from . import requests
+from .active_flow import Cell, Phase, SupervisorRules
+from .answers import check_control
+from .flow_actor import FlowActor
+from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
+from .passivation import Idling
+from .restarts import Restarts, broken, halted
+from .result_waiters import Watchers
+from .suspects import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...store import Header
+    from ..runtime.dispatcher import Scheduler
+    from ..runtime.futures import Reply
+    from ..runtime.seam import Seam
+    from .actor_context import Surroundings
+
+__all__ = ["Supervisor", "SupervisorRules"]
+
+logger = logging.getLogger("persistasaurus")
+
+_PAGE = 100
+_HEADERS = 500
+
+
+class Supervisor(PooledActor):
+    """Routes, starts, restarts, rests and parks flow actors. `LookAtParked` has it begin."""
+
+    def __init__(
+        self,
+        seam: Seam,
+        scheduler: Scheduler,
+        around: Callable[[Any], Surroundings],
+        rules: SupervisorRules,
+        *,
+        is_held_back: bool = False,
+    ) -> None:
+        super().__init__()
+        self._seam = seam
+        self._scheduler = scheduler
+        self._rules = rules
+        self._around = around(self._hear)
+        self._store = self._around.home.store
+        self._cells: dict[str, Cell] = {}
+        self._activating = 0
+        self._waiting: deque[str] = deque()
+        self._is_held_back = is_held_back
+        self._suspects: deque[str] = deque()
+        self._alone: str | None = None
+        """Whose turn it is to begin, while all others are held back."""
+        self._idling = Idling(seam, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep()))
+        self._watchers = Watchers(self._store)
+        self._turns = Turns(seam, self._tell_flow, self._hear)
+        self._incarnations = 0
+        self._lost: set[str] = set()
+        """Of these it was said; once is enough."""
+        self._refusal: Exception | None = None
+        self._is_draining = False
+        self._finishing: Reply[None] | None = None
+        self._restarts = Restarts(seam, self._around.home, rules, self._hear)
+
+    def on_stop(self) -> None:
+        """Tell those who wait that nobody will tell them."""
+        self._watchers.fail(_closing())
+
+    def _hear(self, message: Any) -> None:
+        tell(self.actor_ref, message)
+
+    def _tell_flow(self, flow_id: str, message: Any) -> bool:
+        cell = self._cells.get(flow_id)
+        return cell is not None and cell.tell(message)
+
+    def on_receive(self, message: Any) -> None:
+        """Take one message. Whatever goes wrong with it, all other flows go on."""
+        try:
+            self._dispatch(message)
+        except Exception as error:
+            logger.exception("The supervisor could not handle %s", type(message).__name__)
+            reply: Reply[Any] | None = getattr(message, "reply", None)
+            if reply is not None:
+                reply.fail(error)
+
+    def _dispatch(self, message: Any) -> None:  # noqa: C901, PLR0912 - one line a message
+        match message:
+            case requests.Ring():
+                self._ring(message.flow_id)
+            case requests.Idle():
+                self._idled(message)
+            case requests.Recovered():
+                self._recovered(message)
+            case requests.Start() | requests.Ask() | requests.Pause() | requests.Resume() | requests.Retry():
+                self._forward(message)
+            case requests.Ended():
+                self._ended(message)
+            case requests.Watch():
+                self._watch(message)
+            case requests.Unwatch():
+                self._watchers.remove(message.flow_id, message.reply)
+            case requests.Left() if (cell := self._current(message)) is not None:
+                self._gone(cell)
+            case requests.Busy():
+                self._busy(message)
+            case requests.Crashed():
+                self._crashed(message)
+            case requests.Blocked():
+                self._blocked(message)
+            case requests.Restart():
+                self._restart(message)
+            case requests.NotParked():
+                self._not_parked(message)
+            case requests.AskTurn():
+                self._turns.ask(message)
+            case requests.TurnOver():
+                self._turns.over(message.flow_id, message.turn)
+            case requests.Sweep():
+                self._sweep()
+            case requests.Health():
+                self._health(message.state)
+            case requests.Drain():
+                self._drain(message.reply)
+            case requests.Finish():
+                self._finish(message.reply)
+            case requests.Begin():
+                self._let_begin(message)
+            case requests.LookAtParked():
+                self._look_at_parked(message.after)
+            case requests.LookAtHeaders():
+                self._look_at_headers(message)
+            case requests.Left():
+                return  # of an earlier incarnation
+            case _:
+                logger.error("The supervisor does not know %r", message)
+
+    # --------------------------------------------------------------------------------------- routing
+    def _ring(self, flow_id: str) -> None:
+        cell = self._cells.get(flow_id)
+        if cell is None:
+            self._wake(flow_id)
+        elif cell.phase is Phase.LIVE:
+            self._idling.end(flow_id)
+            cell.ring()
+        else:
+            cell.is_rung = True
+
+    def _wake(self, flow_id: str) -> None:
+        """Bring a flow at rest to work, if it is there and can work."""
+        if self._refusal is not None:
+            return
+        try:
+            header = self._store.header(flow_id)
+            if header is None or not is_flow(self._store, header):
+                return
+        except StoreError as error:
+            self._not_found(flow_id, error)
+            return
+        # By a damaged header nobody can tell. One that is paused needs nothing but to have recorded what
+        # its last steps came to.
+        if (
+            not header.is_sound
+            or header.state is StreamState.OPEN
+            or (header.status == "paused" and self._around.desk.unrecorded(flow_id))
+        ):
+            self._activate(flow_id)
+
+    def _not_found(self, flow_id: str, error: StoreError) -> None:
+        what_to_do = advice(error)
+        if what_to_do and flow_id in self._lost:
+            return
+        if what_to_do:
+            self._lost.add(flow_id)
+        logger.warning("Flow %r could not be looked up, and will be later: %s%s", flow_id, error, what_to_do)
+
+    def _forward(self, request: requests.Request) -> None:
+        if self._refusal is not None:
+            request.reply.fail(self._refusal)
+            return
+        cell = self._cells.get(request.flow_id)
+        is_at_rest = cell is None or cell.phase is Phase.QUEUED
+        if self._is_held_back and is_at_rest and isinstance(request, requests.Pause):
+            self._pause_at_rest(request)
+            return
+        if cell is None:
+            if not isinstance(request, requests.Start) and not self._exists(request):
+                return
+            cell = self._activate(request.flow_id)
+        self._idling.end(request.flow_id)
+        if cell.phase in (Phase.LIVE, Phase.ACTIVATING) and cell.tell(request):
+            return
+        cell.held.append(request)
+        if cell.is_broken:
+            cell.refuse(broken(cell))
+        elif cell.phase is Phase.BACKOFF and not self._restarts.is_store_up:
+            cell.refuse(halted())
+
+    def _exists(self, request: requests.Request) -> bool:
+        try:
+            if is_flow(self._store, self._store.header(request.flow_id)):
+                return True
+        except StoreError as error:
+            request.reply.fail(StoreUnavailable(str(error)))
+            return False
+        request.reply.fail(FlowNotFound(request.flow_id))
+        return False
+
+    def _watch(self, message: requests.Watch) -> None:
+        if self._refusal is not None and not self._is_draining:
+            message.reply.fail(self._refusal)
+            return
+        cell = self._cells.get(message.flow_id)
+        is_at_work = cell is not None and not cell.is_over and not cell.is_broken
+        trouble = broken(cell) if cell is not None and cell.is_broken else None
+        self._watchers.add(message.flow_id, message.reply, is_at_work=is_at_work, trouble=trouble)
+
+    def _look_at_parked(self, after: str | None) -> None:
+        """Start parked flows whose code may be back; page by page, and not too many at once."""
+        if self._refusal is not None:
+            return
+        try:
+            page = self._store.headers(status="parked", after=after, limit=_PAGE)
+        except StoreError as error:
+            logger.warning("Parked flows could not be looked at: %s", error)
+            return
+        for header in page:
+            if header.stream not in self._cells and may_go_on(self._store, header):
+                self._activate(header.stream)
+        if len(page) == _PAGE:
+            self._hear(requests.LookAtParked(page[-1].stream))
+
+    def _look_at_headers(self, message: requests.LookAtHeaders) -> None:
+        """Start flows whose header is damaged, page by page; their histories say how they stand."""
+        if self._refusal is not None:
+            return
+        try:
+            found = self._store.inspect(after=message.after, limit=_HEADERS)
+        except StoreError as error:
+            logger.warning("Headers could not be looked at: %s%s", error, advice(error))
+            return
+        for header in found.damaged:
+            if header.is_sound:
+                logger.error("Flow %r is damaged: %s. %s", header.stream, header.damage, WHAT_TO_DO)
+            self._ring(header.stream)
+        if found.is_index_damaged and not message.is_again:
+            tell(self._around.home.journal, Mend(lambda: self._hear(requests.LookAtHeaders(is_again=True))))
+        elif found.after is not None:
+            self._hear(message._replace(after=found.after))
+
+    # ------------------------------------------------------------------------------------- beginning
+    def _pause_at_rest(self, request: requests.Pause) -> None:
+        """Pause a flow before anything has begun, so that its code does not run first."""
+        try:
+            header = self._store.header(request.flow_id)
+            if header is None or not is_flow(self._store, header):
+                raise FlowNotFound(request.flow_id)
+            check_control(request.flow_id, header.status)
+        except StoreError as error:
+            request.reply.fail(StoreUnavailable(str(error)))
+        except PersistasaurusError as error:
+            request.reply.fail(error)
+        else:
+            if header.status == "paused":
+                request.reply.resolve(None)
+            else:
+                self._restarts.pause(self._cell_at_rest(request.flow_id), header, request)
+
+    def _cell_at_rest(self, flow_id: str) -> Cell:
+        cell = self._cells.setdefault(flow_id, Cell(flow_id))
+        self._incarnations += 1
+        cell.incarnation = self._incarnations
+        return cell
+
+    def _let_begin(self, message: requests.Begin) -> None:
+        for flow_id, deaths in message.lethal:
+            header = self._header_of_open(flow_id)
+            if header is not None:
+                self._restarts.convict(self._cell_at_rest(flow_id), header, deaths)
+        self._suspects.extend(message.suspects)
+        self._next_begins()
+
+    def _header_of_open(self, flow_id: str) -> Header | None:
+        try:
+            header = self._store.header(flow_id)
+        except StoreError:
+            return None
+        return header if header is not None and header.state is StreamState.OPEN else None
+
+    def _next_begins(self) -> None:
+        """Let the next suspect begin, by itself; when all have come through, everybody."""
+        while self._suspects:
+            flow_id = self._alone = self._suspects.popleft()
+            cell = self._cells.get(flow_id)
+            if cell is None and self._header_of_open(flow_id) is not None:
+                self._activate(flow_id)
+                return
+            if cell is not None and cell.phase is Phase.QUEUED:
+                self._begin(cell)
+                return
+        self._is_held_back = False
+        self._begin_waiting()
+
+    # ------------------------------------------------------------------------------------ activation
+    def _activate(self, flow_id: str) -> Cell:
+        cell = self._cells[flow_id] = Cell(flow_id)
+        self._begin(cell)
+        return cell
+
+    def _begin(self, cell: Cell) -> None:
+        """Start the cell's actor, when fewer than the allowed number are recovering."""
+        is_held_back = self._is_held_back and cell.flow_id != self._alone
+        if is_held_back or self._activating >= self._rules.max_activations:
+            cell.phase = Phase.QUEUED
+            self._waiting.append(cell.flow_id)
+            return
+        self._activating += 1
+        self._incarnations += 1
+        cell.begin(self._incarnations)
+        try:
+            cell.ref = FlowActor.start_on(
+                self._scheduler, cell.flow_id, cell.incarnation, cell.bell, self._around
+            )
+        except RuntimeError as error:  # closed, or no thread to be had
+            self._hear(requests.Crashed(cell.flow_id, cell.incarnation, error))
+        cell.hand_over()
+
+    def _begun(self) -> None:
+        """Note that one recovery has ended, well or not; the next may begin."""
+        self._activating -= 1
+        if self._is_held_back:
+            self._next_begins()
+        else:
+            self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        while self._waiting and self._activating < self._rules.max_activations:
+            cell = self._cells.get(self._waiting.popleft())
+            if cell is not None and cell.phase is Phase.QUEUED:
+                self._begin(cell)
+
+    def _recovered(self, message: requests.Recovered) -> None:
+        cell = self._current(message)
+        if cell is None or cell.phase is not Phase.ACTIVATING:
+            return
+        cell.phase = Phase.LIVE
+        cell.note_recovery()
+        self._begun()
+        cell.is_over = message.is_over
+        if message.is_over:
+            self._watchers.look_again(message.flow_id)
+        cell.hand_over()
+        if self._is_draining:
+            cell.tell(requests.StandStill())
+        if self._finishing is not None:
+            _dismiss(cell)
+
+    def _current(self, message: Any) -> Cell | None:
+        """Return the cell that a report is about, unless it is from an earlier incarnation."""
+        cell = self._cells.get(message.flow_id)
+        return cell if cell is not None and cell.incarnation == message.incarnation else None
+
+    # ---------------------------------------------------------------------------------------- resting
+    def _idled(self, message: requests.Idle) -> None:
+        cell = self._current(message)
+        if cell is None or cell.phase is not Phase.LIVE or cell.bell.is_rung:
+            return
+        longest = self._idling.begin(message.flow_id)
+        if longest is not None:
+            self._rest(longest)
+
+    def _sweep(self) -> None:
+        for flow_id in self._idling.overdue():
+            self._rest(flow_id)
+
+    def _rest(self, flow_id: str) -> None:
+        self._idling.end(flow_id)
+        cell = self._cells.get(flow_id)
+        if cell is not None and cell.phase is Phase.LIVE and cell.tell(requests.Rest()):
+            cell.phase = Phase.RESTING
+
+    def _busy(self, message: requests.Busy) -> None:
+        cell = self._current(message)
+        if cell is not None and cell.phase is Phase.RESTING:
+            cell.phase = Phase.LIVE
+            cell.hand_over()
+
+    def _gone(self, cell: Cell) -> None:
+        """Forget a flow whose actor has ended in good order, or begin anew for what has come meanwhile."""
+        self._forget(cell)
+        for request in cell.held:
+            self._forward(request)
+        if cell.is_rung:
+            self._ring(cell.flow_id)
+
+    def _forget(self, cell: Cell) -> None:
+        del self._cells[cell.flow_id]
+        self._idling.end(cell.flow_id)
+        self._turns.over(cell.flow_id)
+        if cell.phase is Phase.ACTIVATING:
+            self._begun()
+        if self._finishing is not None and not self._cells:
+            self._finishing.resolve(None)
+
+    def _ended(self, message: requests.Ended) -> None:
+        cell = self._current(message)
+        if cell is None:
+            return
+        cell.is_over = True
+        self._watchers.tell(message.flow_id, message.event)
+        if isinstance(message.event, events.Parked):
+            event = message.event
+            advice = f". {WHAT_TO_DO}" if event.reason == "unreadable" else ""
+            logger.error("Flow %r is parked (%s): %s%s", message.flow_id, event.reason, event.message, advice)
+        if message.has_left:
+            self._gone(cell)
+
+    # ------------------------------------------------------------------------------------- restarting
+    def _crashed(self, message: requests.Crashed) -> None:
+        cell = self._current(message)
+        if cell is None or cell.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+            return
+        if self._refusal is not None:
+            self._abandon(cell, self._refusal)
+            return
+        self._idling.end(cell.flow_id)
+        was_activating = cell.phase is Phase.ACTIVATING
+        cell.phase = Phase.BACKOFF
+        self._turns.over(cell.flow_id)
+        self._restarts.after(cell, message.error)
+        self._look_after_watchers(cell)
+        if was_activating:
+            self._begun()
+
+    def _blocked(self, message: requests.Blocked) -> None:
+        """Give up an actor that somebody's code holds. What was meant for it is for the next one."""
+        cell = self._current(message)
+        if cell is None or cell.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+            return
+        self._idling.end(cell.flow_id)
+        was_activating = cell.phase is Phase.ACTIVATING
+        cell.phase = Phase.PARKING
+        self._turns.over(cell.flow_id)
+        message.actor.abandon()
+        self._restarts.blocked(cell, message)
+        if was_activating:
+            self._begun()
+
+    def _restart(self, message: requests.Restart) -> None:
+        cell = self._current(message)
+        if cell is not None and cell.is_broken:
+            self._forget(cell)
+        elif cell is not None and cell.phase is Phase.BACKOFF and self._refusal is None:
+            cell.is_rung = True
+            self._begin(cell)
+
+    def _not_parked(self, message: requests.NotParked) -> None:
+        cell = self._current(message)
+        if cell is not None and cell.phase is Phase.PARKING:
+            self._restarts.not_parked(cell, message.error)
+            self._look_after_watchers(cell)
+
+    def _look_after_watchers(self, cell: Cell) -> None:
+        # A broken flow says nothing any more, not even of the end that is on record.
+        if cell.is_broken:
+            self._watchers.look_again(cell.flow_id, broken(cell))
+
+    def _abandon(self, cell: Cell, why: Exception) -> None:
+        """Forget a flow that cannot be worked with; refuse what was meant for it."""
+        cell.refuse(why)
+        self._forget(cell)
+
+    def _health(self, state: bool | Exception) -> None:  # noqa: FBT001 - a state, not a switch
+        self._restarts.is_store_up = state is True
+        if isinstance(state, Exception):
+            logger.critical("Nothing runs any more: %s", state)
+            self._refusal = state
+            self._watchers.fail(state)
+        for cell in [cell for cell in self._cells.values() if cell.phase is Phase.BACKOFF]:
+            if isinstance(state, Exception):
+                self._abandon(cell, state)
+            elif state:
+                cell.is_rung = True
+                self._begin(cell)
+            else:
+                cell.refuse(halted())
+
+    # ---------------------------------------------------------------------------------------- closing
+    def _drain(self, reply: Reply[None]) -> None:
+        self._is_draining = True
+        self._refusal = _closing()
+        for cell in self._cells.values():
+            cell.tell(requests.StandStill())
+            cell.refuse(self._refusal)
+        reply.resolve(None)
+
+    def _finish(self, reply: Reply[None]) -> None:
+        self._finishing = reply
+        for cell in list(self._cells.values()):
+            if cell.phase in (Phase.QUEUED, Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+                self._forget(cell)
+            else:
+                _dismiss(cell)
+        if not self._cells:
+            reply.resolve(None)
+
+
+def _dismiss(cell: Cell) -> None:
+    cell.tell(requests.GiveUp())
+    cell.tell(requests.Leave())
+
+
+def _closing() -> SystemClosed:
+    return SystemClosed("the system is closing; the same request again, after the next start, is safe")

@@ -1,0 +1,196 @@
+"""Timers: the near future in memory, the rest stays in the store.
+
+A flow's header says when it next has something to do. What comes within the horizon is looked up
+and kept as an instant that no jump of the calendar's clock can move; the rest is looked up later.
+The same look finds what has been due for longer, so that no lost message can strand a flow.
+
+The calendar may stand before what the log says has happened: somebody has set it back while nobody
+looked. Then what is owed by the calendar of the log is rung for as well, and flows say when it is time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from typing import TYPE_CHECKING, NamedTuple, assert_never
+
+from ...store import StoreError
+from ..persistence.journal import tell
+from ..runtime.actor import PooledActor
+from ..runtime.seam import MICROSECONDS
+from .clock import steady
+from .parking import advice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...flows.machine.messages import Moment
+    from ...store import EventStore, Header
+    from ..runtime.seam import AlarmHandle, Seam
+    from .clock import Moments
+
+__all__ = ["Arm", "Look", "Timers", "Wake"]
+
+logger = logging.getLogger("persistasaurus")
+
+_PAGE = 1000
+
+
+class Arm(NamedTuple):
+    """A flow has something to do at an instant of the clock that cannot jump."""
+
+    flow_id: str
+    elapsed: float
+
+
+class Wake(NamedTuple):
+    """The alarm has gone off."""
+
+
+class Look(NamedTuple):
+    """Look into the store, from behind a place in its order."""
+
+    after: tuple[int, str] | None = None
+
+
+class Timers(PooledActor):
+    """Rings for flows when their time has come. Ringing too early or twice does no harm.
+
+    The first `Look` has it begin.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        seam: Seam,
+        moments: Moments,
+        ring: Callable[[str], None],
+        horizon_s: float = 30.0,
+    ) -> None:
+        super().__init__()
+        self._horizon_s = horizon_s
+        self._store = store
+        self._seam = seam
+        self._moments = moments
+        self._ring = ring
+        self._heap: list[tuple[float, str]] = []
+        self._at: dict[str, float] = {}
+        self._doubtful: set[str] = set()
+        self._jumps = 0
+        self._ahead: int | None = None
+        self._is_blind = False
+        self._alarm: AlarmHandle | None = None
+        self._next_look: AlarmHandle | None = None
+        self._alarm_at: float | None = None
+
+    def on_stop(self) -> None:
+        """Let the alarms go."""
+        for alarm in (self._alarm, self._next_look):
+            if alarm is not None:
+                alarm.cancel()
+
+    def on_receive(self, message: Arm | Wake | Look) -> None:
+        """Take a message."""
+        match message:
+            case Arm(flow_id, elapsed):
+                self._arm(flow_id, elapsed)
+            case Wake():
+                self._alarm_at = None
+                self._fire()
+            case Look(after):
+                self._look(after)
+            case _:
+                assert_never(message)
+        self._set_alarm()
+
+    def _arm(self, flow_id: str, elapsed: float) -> None:
+        # After a jump, what the store says cannot be had again from the calendar: it is kept.
+        if elapsed > self._seam.clock.elapsed() + self._horizon_s and not self._is_shaken:
+            self._at.pop(flow_id, None)
+        else:
+            self._doubtful.discard(flow_id)
+            self._keep(flow_id, elapsed)
+
+    def _keep(self, flow_id: str, elapsed: float) -> None:
+        if self._at.get(flow_id) != elapsed:
+            self._at[flow_id] = elapsed
+            heapq.heappush(self._heap, (elapsed, flow_id))
+
+    @property
+    def _is_shaken(self) -> bool:
+        """Whether the calendar does not tell what the store says that it told."""
+        return bool(self._jumps or self._ahead)
+
+    def _fire(self) -> None:
+        now = self._seam.clock.elapsed()
+        while self._heap and self._heap[0][0] <= now:
+            elapsed, flow_id = heapq.heappop(self._heap)
+            if self._at.get(flow_id) == elapsed:  # else it was set to another instant since
+                del self._at[flow_id]
+                self._doubtful.discard(flow_id)
+                self._ring(flow_id)
+
+    def _look(self, after: tuple[int, str] | None) -> None:
+        moment = self._moments.now()
+        if len(moment.jumps) != self._jumps:
+            self._jumps = len(moment.jumps)
+            # What is due by either calendar is rung for once more, and says itself when it is due. What is
+            # known stays: it is right for durations, which cannot be had again from the calendar.
+            self._doubtful = set(self._at)
+        now = max(moment.wall, steady(moment))
+        try:
+            now += self._log_ahead(now)
+            page = self._store.due(now + int(self._horizon_s * MICROSECONDS), after=after, limit=_PAGE)
+        except StoreError as error:
+            if not self._is_blind:
+                logger.warning("What is due could not be looked up: %s%s", error, advice(error))
+            self._is_blind, page = True, []
+        except Exception:
+            logger.exception("Timers could not look into the store, and will look again")
+            page = []
+        else:
+            self._is_blind = False
+        for header in page:
+            self._take(header, now, moment)
+        if len(page) == _PAGE and page[-1].wake_at is not None:
+            self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))
+        else:
+            self._look_later()
+
+    def _log_ahead(self, now: int) -> int:
+        """Return by how much the log was ahead of the calendar when this process began."""
+        if self._ahead is None:
+            self._ahead = max((self._store.newest_at() or 0) - now, 0)
+        return self._ahead
+
+    def _take(self, header: Header, now: int, moment: Moment) -> None:
+        flow_id, wait = header.stream, ((header.wake_at or 0) - now) / MICROSECONDS
+        known = self._at.get(flow_id)
+        is_certain = known is not None and flow_id not in self._doubtful
+        if wait <= 0:
+            self._doubtful.discard(flow_id)
+            if not (self._jumps and is_certain):
+                self._ring(flow_id)
+        elif known is None or not (is_certain or known <= moment.elapsed + wait):
+            self._keep(flow_id, moment.elapsed + wait)
+
+    def _look_later(self) -> None:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        at = self._seam.clock.elapsed() + self._horizon_s / 2
+        self._next_look = self._seam.alarms.call_at(at, self._look_again)
+
+    def _look_again(self) -> None:
+        tell(self.actor_ref, Look())
+
+    def _set_alarm(self) -> None:
+        at = self._heap[0][0] if self._heap else None
+        if at is None or (self._alarm_at is not None and self._alarm_at <= at):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = self._seam.alarms.call_at(at, self._wake)
+
+    def _wake(self) -> None:
+        tell(self.actor_ref, Wake())

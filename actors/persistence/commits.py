@@ -1,0 +1,87 @@
+"""Commits: those who want to hear that there is something new in the store, such as a feed of events."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..runtime.actor import PooledActor
+from ..runtime.seam import Lock
+from .journal import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pykka import ActorRef
+
+    from ..runtime.dispatcher import Scheduler
+
+__all__ = ["Commits"]
+
+logger = logging.getLogger("persistasaurus")
+
+
+class _Committed(NamedTuple):
+    """There is something new."""
+
+
+class Listener(PooledActor):
+    """One of those who listen. It is told while it hears, and hears once for all that has come meanwhile."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        super().__init__()
+        self._callback = callback
+        self.is_told = False
+        self.is_over = False
+
+    def described(self) -> str:
+        """Say who this is."""
+        return f"A listener for commits ({self._callback!r})"
+
+    def on_receive(self, message: Any) -> None:
+        """Call back. What the listener raises is logged."""
+        del message
+        self.is_told = False
+        if self.is_over:
+            return
+        try:
+            self._callback()
+        except BaseException:
+            logger.exception("A listener for commits failed")
+
+
+class Commits:
+    """Counts durable commits, and tells of them. Whoever listens may come and go from any thread.
+
+    Listeners are called on threads of the scheduler, so that one that blocks holds up nobody who writes.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.count = 0
+        self._scheduler = scheduler
+        self._lock = Lock()
+        self._listeners: tuple[tuple[Listener, ActorRef[Listener]], ...] = ()
+
+    def add(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after commits, until what is returned is called."""
+        listener = Listener(callback)  # the same callback may listen twice, and end once
+        ref = listener.actor_ref
+        listener.actor_inbox.attach(listener, self._scheduler)
+
+        def end() -> None:
+            listener.is_over = True
+            with self._lock:
+                self._listeners = tuple(known for known in self._listeners if known[0] is not listener)
+            ref.stop(block=False)
+
+        with self._lock:
+            self._listeners = (*self._listeners, (listener, ref))
+        return end
+
+    def tell(self) -> None:
+        """Tell of a commit."""
+        self.count += 1
+        for listener, ref in self._listeners:
+            if not listener.is_told:
+                listener.is_told = True
+                tell(ref, _Committed())

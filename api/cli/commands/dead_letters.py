@@ -1,0 +1,136 @@
+"""The command `dead-letters`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from ....actors.remote.client import Postbox
+from ....actors.remote.protocol import SignalOrder
+from ....actors.runtime.seam import SystemClock
+from ..options import command, json_option, open_reader, store_option
+from ..output.documents import payload
+from ..output.exit_codes import DONE
+from ..output.outcome import tell, telling_errors
+from ..output.printable import cut
+from ..output.screen import Cell, Column, Screen
+from ..output.times import instant, local_clock, utc, zone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ....actors.remote.client import Undelivered
+    from ....store import DeadLetter
+
+__all__ = ["dead_letters"]
+
+_LENGTH = 60
+
+
+class Letter(msgspec.Struct, frozen=True, kw_only=True):
+    """What was on record and cannot be delivered. Without an `id` it was never taken: it is in the spool."""
+
+    id: int | None
+    at: datetime
+    flow_id: str
+    name: str
+    key: str
+    reason: str
+    payload: msgspec.Raw
+
+
+@command("dead-letters", example="persistasaurus dead-letters --json | jq -r .reason")
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="At most so many.",
+)
+@click.option(
+    "--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only those behind this id."
+)
+@store_option
+@json_option
+@telling_errors
+def dead_letters(*, limit: int, after: int, store: Path, as_json: bool) -> int:
+    """List what was acknowledged and cannot be delivered, oldest first.
+
+    Signals that a flow did not read before it ended, or that do not fit what it waits for; and at the end,
+    without an id, requests that were left for an engine which then had to refuse them.
+    """
+    with open_reader(store) as reader:
+        found = reader.dead_letters(after=after, limit=limit)
+    letters = [_letter(letter) for letter in found]
+    has_more = len(found) == limit
+    if not has_more:
+        with Postbox(store) as postbox:
+            letters += [_undelivered(one) for one in postbox.undelivered()]
+    screen = Screen()
+    if as_json:
+        for letter in letters:
+            screen.json(letter)
+    else:
+        _show(screen, letters, next_after=found[-1].id if has_more else None)
+    return DONE
+
+
+def _letter(letter: DeadLetter) -> Letter:
+    return Letter(
+        id=letter.id,
+        at=utc(letter.at),
+        flow_id=letter.stream,
+        name=letter.name,
+        key=letter.key,
+        reason=letter.reason,
+        payload=payload(letter.data),
+    )
+
+
+def _undelivered(one: Undelivered) -> Letter:
+    order = one.order
+    is_signal = isinstance(order, SignalOrder)
+    kind = "" if order is None else type(order).__name__.removesuffix("Order").lower()
+    return Letter(
+        id=None,
+        at=utc(one.at),
+        flow_id="" if order is None else order.flow_id,
+        name=order.name if is_signal else kind,
+        key=order.signal_id if is_signal else "",
+        reason=one.reason,
+        payload=order.payload if is_signal else payload(None),
+    )
+
+
+def _show(screen: Screen, letters: list[Letter], *, next_after: int | None) -> None:
+    if not letters:
+        tell("No dead letters.")
+        return
+    now = SystemClock().now()
+    columns = (
+        Column("id", is_number=True),
+        Column(f"time ({zone(now)})"),
+        Column("flow"),
+        Column("signal"),
+        Column("payload", gives_way=True),
+        Column("reason", gives_way=True),
+    )
+    screen.table(columns, [_row(letter, now) for letter in letters])
+    if next_after is not None:
+        screen.flush()
+        tell(f"There are more: --after {next_after}")
+
+
+def _row(letter: Letter, now: int) -> list[str | Cell]:
+    return [
+        "" if letter.id is None else str(letter.id),
+        Cell(local_clock(instant(letter.at), now), "dim"),
+        Cell(letter.flow_id, "bold"),
+        letter.name,
+        cut(bytes(letter.payload).decode(errors="replace"), _LENGTH),
+        letter.reason,
+    ]

@@ -1,0 +1,86 @@
+"""The command `diagram`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from ....actors.runtime.seam import SystemClock
+from ....flows.diagrams import LEVELS, draw
+from ....store.files.atomic_file import Draft
+from ..options import command, flow_argument, force_option, header_of, json_option, open_reader, store_option
+from ..output.exit_codes import DONE
+from ..output.outcome import MissingExtra, tell, telling_errors
+from ..output.screen import Screen
+from ..reports.case import flow_events
+
+if TYPE_CHECKING:
+    from ....flows.diagrams import Level
+
+__all__ = ["diagram"]
+
+_WIDTH = 100
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A diagram, in Mermaid's language."""
+
+    flow_id: str
+    level: str
+    mermaid: str
+
+
+@command("diagram", example="persistasaurus diagram order-1 > order.mmd")
+@flow_argument
+@click.option(
+    "--level", type=click.Choice(LEVELS), default="actors", show_default=True, help="How much of it."
+)
+@click.option("--text/--mermaid", "as_text", default=None, help="For eyes, or in Mermaid's language.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture to this file.")
+@force_option
+@click.option("--values", is_flag=True, help="With arguments, results and messages of errors.")
+@click.option("--times", is_flag=True, help="With the time of each event.")
+@store_option
+@json_option
+@telling_errors
+def diagram(  # noqa: PLR0913 - click gives them by name
+    *,
+    flow: str,
+    level: Level,
+    as_text: bool | None,
+    svg: Path | None,
+    overwrite: bool,
+    values: bool,
+    times: bool,
+    store: Path,
+    as_json: bool,
+) -> int:
+    """Draw a flow's execution as a sequence diagram: as text on a terminal, for Mermaid in a pipe."""
+    with open_reader(store) as reader:
+        header_of(reader, flow)
+        drawn = draw(flow_events(reader, flow), level=level, values=values, times=times)
+    screen = Screen()
+    if svg is not None:
+        _write(svg, drawn.mermaid(), store, overwrite=overwrite)
+    if as_json:
+        screen.json(Drawn(flow, level, drawn.mermaid()))
+    elif svg is None:
+        is_text = screen.is_terminal if as_text is None else as_text
+        screen.raw(drawn.text(width=screen.width or _WIDTH) if is_text else drawn.mermaid())
+    return DONE
+
+
+def _write(path: Path, mermaid: str, store: Path, *, overwrite: bool) -> None:
+    from ....actors.diagrams import svg  # noqa: PLC0415 - it needs an extra
+
+    try:
+        picture = svg(mermaid)
+    except ImportError as error:
+        raise MissingExtra("--svg", "mmdr", "diagram") from error
+    draft = Draft(path, store.resolve(), overwrite=overwrite)
+    with draft.made(SystemClock().now()):
+        draft.path.write_text(picture, encoding="utf-8")
+    tell(f"Written to {path}.")

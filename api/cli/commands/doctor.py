@@ -1,0 +1,43 @@
+"""The command `doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..options import command, json_option, store_option
+from ..output.exit_codes import DONE, FAILED
+from ..output.outcome import telling_errors
+from ..output.screen import Cell, Screen
+from ..reports.checkup import check_all
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["doctor"]
+
+_STYLES = {"ok": "green", "warn": "yellow", "bad": "bold red"}
+
+
+@command("doctor", example="persistasaurus doctor --store orders.db")
+@store_option
+@json_option
+@telling_errors
+def doctor(*, store: Path, as_json: bool) -> int:
+    """Look whether everything is in order, and say what to do where it is not.
+
+    Versions, the store and its permissions, its disk and how fast that syncs, its engine, and what waits.
+    The exit code is 1 when something is bad.
+    """
+    screen = Screen()
+    code = DONE
+    for check in check_all(store):
+        if check.state == "bad":
+            code = FAILED
+        if as_json:
+            screen.json(check)
+        else:
+            screen.line(Cell(f"{check.state:<4}", _STYLES[check.state]), f"  {check.name:<16}  {check.text}")
+            if check.todo and check.state != "ok":
+                screen.line(Cell(f"      {'':<16}  → {check.todo}", "dim"))
+        screen.flush()
+    return code

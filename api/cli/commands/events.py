@@ -1,0 +1,115 @@
+"""The command `events`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from ....actors.runtime.seam import SystemClock
+from ....flows import events as vocabulary
+from ....store import Unreadable
+from ..options import command, flow_argument, header_of, json_option, open_reader, store_option
+from ..output.documents import event_document, unreadable_document
+from ..output.exit_codes import DONE, FAILED
+from ..output.narration import Narrator
+from ..output.outcome import tell, telling_errors
+from ..output.screen import Cell, Column, Screen
+from ..output.times import local_clock, zone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ....store import Record
+
+__all__ = ["events"]
+
+_SHORT, _WHOLE = 60, 1_000_000
+
+
+@command("events", example="persistasaurus events order-1 --json | jq -c .data")
+@flow_argument
+@click.option(
+    "--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only events behind this number."
+)
+@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=None, help="At most so many.")
+@click.option("--full", is_flag=True, help="Whole payloads, messages and tracebacks, however long.")
+@store_option
+@json_option
+@telling_errors
+def events(  # noqa: PLR0913 - click gives them by name
+    *,
+    flow: str,
+    after: int,
+    limit: int | None,
+    full: bool,
+    store: Path,
+    as_json: bool,
+) -> int:
+    """Show what is on record of a flow, each event with its number.
+
+    The exit code is 1 when an event is damaged; the others are shown.
+    """
+    screen = Screen()
+    with open_reader(store) as reader:
+        header_of(reader, flow)
+        records = reader.scan(flow, after=after, limit=limit)
+    if as_json:
+        for record in records:
+            is_damaged = isinstance(record, Unreadable)
+            screen.json(unreadable_document(record) if is_damaged else event_document(flow, record))
+    else:
+        _show(screen, flow, records, full=full)
+    return FAILED if any(isinstance(record, Unreadable) for record in records) else DONE
+
+
+def _show(screen: Screen, flow: str, records: list[Record | Unreadable], *, full: bool) -> None:
+    if not records:
+        tell("No events.")
+        return
+    now = SystemClock().now()
+    narrator = Narrator(screen, as_json=False, length=_WHOLE if full else _SHORT, now=now)
+    columns = (
+        Column("", is_number=True),
+        Column(f"time ({zone(now)})"),
+        Column("event"),
+        Column("step"),
+        Column("", gives_way=not full),
+    )
+    screen.table(columns, [_row(flow, record, narrator, now) for record in records])
+    if full:
+        _show_tracebacks(screen, records)
+
+
+def _row(flow: str, record: Record | Unreadable, narrator: Narrator, now: int) -> list[str | Cell]:
+    if isinstance(record, Unreadable):
+        return [str(record.version), "", Cell("cannot be read", "bold red"), "", record.reason]
+    what, step, detail = narrator.words(flow, record)
+    return [
+        str(record.version),
+        Cell(local_clock(record.at, now), "dim"),
+        Cell(what, narrator.colour(record)),
+        step,
+        detail,
+    ]
+
+
+def _show_tracebacks(screen: Screen, records: list[Record | Unreadable]) -> None:
+    for record in records:
+        trace = "" if isinstance(record, Unreadable) else _traceback(record)
+        if trace:
+            screen.line()
+            screen.line(Cell(f"Traceback of event {record.version}:", "dim"))
+            for line in trace.rstrip().split("\n"):
+                screen.line(line)
+
+
+def _traceback(record: Record) -> str:
+    try:
+        event = vocabulary.decode(record.data)
+    except msgspec.MsgspecError:
+        return ""
+    if isinstance(event, vocabulary.StepFailed | vocabulary.FlowFailed):
+        return event.error.traceback
+    return event.traceback if isinstance(event, vocabulary.Parked) else ""

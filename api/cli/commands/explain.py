@@ -1,0 +1,75 @@
+"""The command `explain`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ....actors.runtime.seam import SystemClock
+from ..options import command, flow_argument, json_option, store_option
+from ..output.documents import FlowDocument, flow_document
+from ..output.exit_codes import DONE
+from ..output.outcome import telling_errors
+from ..output.screen import Cell, Screen, styled
+from ..output.times import utc, zone
+from ..reports.case import case_of
+from ..reports.diagnosis import Finding, diagnose
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..reports.diagnosis import Case
+
+__all__ = ["explain"]
+
+_ALARMING = {"blocking", "failed", "parked", "no_engine", "suspect", "in_doubt", "retrying", "damaged"}
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a flow stands as it does. `engine_since`: since when a process has the store open, if one has."""
+
+    flow: FlowDocument
+    engine_since: datetime | None
+    findings: list[Finding]
+
+
+@command("explain", example="persistasaurus explain order-1 --store orders.db")
+@flow_argument
+@store_option
+@json_option
+@telling_errors
+def explain(*, flow: str, store: Path, as_json: bool) -> int:
+    """Say why a flow is not running, or what it is doing, and what can be done about it."""
+    case = case_of(store, flow, SystemClock().now())
+    findings = diagnose(case)
+    screen = Screen()
+    if as_json:
+        opened = None if case.engine_since is None else utc(case.engine_since)
+        screen.json(Explanation(flow_document(case.header), opened, findings))
+    else:
+        _show(screen, case, findings)
+    return DONE
+
+
+def _show(screen: Screen, case: Case, findings: list[Finding]) -> None:
+    header = case.header
+    screen.line(
+        Cell(header.stream, "bold"),
+        f"  {header.type}  ",
+        styled(header.status),
+        Cell(f"  (times in {zone(case.now)})", "dim"),
+    )
+    for finding in findings:
+        screen.line()
+        first, *more = finding.text.split("\n")
+        screen.line(Cell(first, "red" if finding.kind in _ALARMING else ""))
+        for line in more:
+            screen.line("  ", line)
+        if finding.line:
+            screen.line(Cell(f"  at {finding.line}", "dim"))
+        if finding.todo:
+            screen.line("  ", finding.todo)
+        if finding.command:
+            screen.line("    ", Cell(finding.command, "cyan"))

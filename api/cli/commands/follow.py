@@ -1,0 +1,138 @@
+"""The command `follow`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ....actors.runtime.seam import Event, SystemClock
+from ....flows.errors import PersistasaurusError
+from ....store import Unreadable
+from ..options import command, header_of, json_option, open_reader, store_option
+from ..output.exit_codes import DONE, FAILED
+from ..output.narration import Narrator
+from ..output.outcome import telling_errors
+from ..output.screen import Screen
+from ..watch import NOTABLE, LogWatch
+from .completion import complete_flows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ....store import StoreReader
+
+__all__ = ["follow"]
+
+_PAUSE_S = 0.05
+_PAGE = 1_000
+_SHORT, _WHOLE = 60, 1_000_000
+
+
+@command("follow", example="persistasaurus follow order-1 --after 12")
+@click.argument("flow", required=False, shell_complete=complete_flows)
+@click.option(
+    "--after",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Go on behind this event: its number, with FLOW; else its position, as --json tells it. By default"
+    " all events of FLOW are shown, and of all flows only what is new.",
+)
+@click.option("--brief", is_flag=True, help="Only how flows begin and end, and what goes wrong.")
+@click.option("--full", is_flag=True, help="Whole payloads and messages, however long.")
+@store_option
+@json_option
+@telling_errors
+def follow(  # noqa: PLR0913 - click gives them by name
+    *,
+    flow: str | None,
+    after: int | None,
+    brief: bool,
+    full: bool,
+    store: Path,
+    as_json: bool,
+) -> int:
+    """Show what happens to FLOW until it has ended, or to all flows until Ctrl-C.
+
+    Neither an engine that stops nor one that starts is in its way. With FLOW the exit code is 0 when it has
+    completed, and 1 when it has failed.
+    """
+    screen = Screen()
+    narrator = Narrator(screen, as_json=as_json, length=_WHOLE if full else _SHORT, now=SystemClock().now())
+    kinds = NOTABLE if brief else None
+    with open_reader(store) as reader:
+        if flow is None:
+            newest = reader.position()
+            _check_after(after, newest)
+            start = newest if after is None else after
+            return _follow_all(reader, LogWatch(reader, narrator, after=start, kinds=kinds), screen)
+        return _follow_one(FlowWatch(reader, narrator, flow, after or 0, kinds), screen)
+
+
+class FlowWatch:
+    """Reads on in the history of one flow."""
+
+    def __init__(
+        self, reader: StoreReader, narrator: Narrator, flow_id: str, after: int, kinds: frozenset[str] | None
+    ) -> None:
+        _check_after(after, header_of(reader, flow_id).version)
+        self.reader = reader
+        self._narrator = narrator
+        self._flow_id = flow_id
+        self._version = after
+        self._kinds = kinds
+
+    def tell_news(self) -> str:
+        """Tell of all that is new; return the flow's status if it has ended and all is told, else nothing."""
+        header = header_of(self.reader, self._flow_id)
+        while page := self.reader.scan(self._flow_id, after=self._version, limit=_PAGE):
+            for record in page:
+                if isinstance(record, Unreadable):
+                    self._narrator.tell_unreadable(record)
+                elif self._kinds is None or record.kind in self._kinds:
+                    self._narrator.tell(self._flow_id, record)
+            self._version = page[-1].version or self._version + 1
+        return header.status if header.state.is_over else ""
+
+
+def _check_after(after: int | None, newest: int) -> None:
+    """Refuse to wait for what can only be behind events that there are not.
+
+    Raises:
+        PersistasaurusError: nothing has this number: the store was restored, or is another.
+    """
+    if after is not None and after > newest:
+        raise PersistasaurusError(
+            f"nothing has the number {after}: the newest event has {newest}. The store was restored, or is"
+            " another: leave --after out, or give a number that is there"
+        )
+
+
+def _follow_one(watch: FlowWatch, screen: Screen) -> int:
+    for _ in _changes(watch.reader):
+        status = watch.tell_news()
+        screen.flush()
+        if status:
+            return DONE if status == "completed" else FAILED
+    return DONE
+
+
+def _follow_all(reader: StoreReader, watch: LogWatch, screen: Screen) -> int:
+    for _ in _changes(reader):
+        watch.tell_news()
+        screen.flush()
+    return DONE
+
+
+def _changes(reader: StoreReader) -> Iterator[None]:
+    """Yield at once, and then whenever somebody has committed something, for ever."""
+    nobody = Event()
+    seen = None
+    while True:
+        version = reader.data_version()
+        if version != seen:
+            seen = version
+            yield
+        else:
+            nobody.wait(_PAUSE_S)

@@ -1,0 +1,142 @@
+"""The command `list`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ....actors.flows.listing import STATUSES, flows_of
+from ....actors.persistence.event_sourced import ACTOR_STATUS
+from ....actors.runtime.seam import SystemClock
+from ..options import command, header_of, json_option, open_reader, store_option
+from ..output.documents import flow_document
+from ..output.exit_codes import DONE
+from ..output.outcome import tell, telling_errors
+from ..output.proposal import option
+from ..output.screen import Cell, Column, Screen, styled
+from ..output.times import ago
+from ..reports.case import blocking_now, reasons_of
+from .completion import complete_flows, complete_types
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ....store import Header, StoreReader
+
+__all__ = ["list_"]
+
+_COLUMNS = (
+    Column("flow"),
+    Column("type", gives_way=True),
+    Column("status"),
+    Column("events", is_number=True),
+    Column("started"),
+    Column("last event"),
+    Column("next"),
+)
+
+
+_NEWEST = """
+SELECT CAST(s.name AS BLOB) FROM stream s JOIN word t ON t.id = s.type JOIN word w ON w.id = s.status
+WHERE (?1 IS NULL OR t.word = ?1) AND (?2 IS NULL OR w.word = ?2) AND w.word <> ?5
+  AND (?3 IS NULL OR s.id < (SELECT id FROM stream WHERE name = ?3))
+ORDER BY s.id DESC LIMIT ?4
+"""
+
+
+@command("list", example="persistasaurus list --status parked --store orders.db")
+@click.option("--type", "type_", help="Only flows of this type.", shell_complete=complete_types)
+@click.option("--status", type=click.Choice(STATUSES), help="Only flows that stand so.")
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="At most so many.",
+)
+@click.option("--newest", is_flag=True, help="Newest first.")
+@click.option("--after", metavar="FLOW", help="Only those behind this one.", shell_complete=complete_flows)
+@store_option
+@json_option
+@telling_errors
+def list_(  # noqa: PLR0913 - click gives them by name
+    *,
+    type_: str | None,
+    status: str | None,
+    limit: int,
+    newest: bool,
+    after: str | None,
+    store: Path,
+    as_json: bool,
+) -> int:
+    """List flows, oldest first unless said otherwise.
+
+    Where there are more than --limit, the next ones are those --after the last one shown.
+    """
+    screen = Screen()
+    with open_reader(store) as reader:
+        read = _newest if newest else flows_of
+        found = read(reader, type=type_, status=status, after=after, limit=limit + 1)
+        shown, has_more = found[:limit], len(found) > limit
+        reasons = reasons_of(reader, shown)
+        blocking = {one.stream: one.place for one in blocking_now(reader, store).blocking}
+    if as_json:
+        for header in shown:
+            flow_id = header.stream
+            screen.json(flow_document(header, reasons.get(flow_id, ""), blocking.get(flow_id, "")))
+        return DONE
+    if shown:
+        now = SystemClock().now()
+        screen.table(_COLUMNS, [_row(header, now, reasons.get(header.stream, "")) for header in shown])
+    for header in shown:
+        if header.damage is not None:
+            screen.line(Cell(f"{header.stream} is damaged: {header.damage}", "bold red"))
+        if header.stream in blocking:
+            screen.line(Cell(f"{header.stream} blocks, at {blocking[header.stream]}", "bold red"))
+    screen.flush()
+    _tell_rest(shown, has_more=has_more)
+    return DONE
+
+
+def _newest(
+    reader: StoreReader,
+    *,
+    type: str | None,  # noqa: A002 - as `flows_of` calls it
+    status: str | None,
+    after: str | None,
+    limit: int,
+) -> list[Header]:
+    """Read headers as `flows_of` does, from the last flow that was started back."""
+    if after is not None:
+        header_of(reader, after)
+    names = reader.query(_NEWEST, (type, status, after, limit, ACTOR_STATUS))
+    found = [reader.header(name.decode(errors="replace")) for (name,) in names]
+    return [header for header in found if header is not None]
+
+
+def _row(header: Header, now: int, reason: str) -> list[str | Cell]:
+    return [
+        Cell(header.stream, "bold"),
+        header.type,
+        styled(header.status, reason),
+        str(header.version),
+        ago(header.created_at, now),
+        ago(header.updated_at, now),
+        _next(header, now),
+    ]
+
+
+def _next(header: Header, now: int) -> str:
+    """Say when a flow that waits has something to do."""
+    if header.wake_at is None or header.status == "running":
+        return ""
+    return ago(header.wake_at, now) if header.wake_at > now else "due"
+
+
+def _tell_rest(shown: list[Header], *, has_more: bool) -> None:
+    if not shown:
+        tell("No flows.")
+    elif has_more:
+        tell(f"There are more: {option('--after', shown[-1].stream)}")

@@ -1,0 +1,130 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ....flows.errors import PersistasaurusError
+from ....flows.examples import HelloWorldFlow, SignupFlow
+from ..engine import Engine, Telling
+from ..flow_modules import flows_of
+from ..options import command, json_option, store_option
+from ..output.exit_codes import UNREAD
+from ..output.outcome import MissingExtra, tell, telling_errors
+from ..stopping import Stopping
+from .run import introduce, telling_options, until_stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ....actors import FlowSystem
+    from ...http.server import Server
+
+__all__ = ["serve"]
+
+_PORT = 8716
+_SERVER = {"h11", "litestar", "uvicorn"}
+
+
+@command("serve", example="persistasaurus serve order.py --store orders.db --port 8716")
+@click.argument("modules", nargs=-1, metavar="[MODULE[:NAME]]...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65_535),
+    default=_PORT,
+    show_default=True,
+    help="The port to listen on; 0: any that is free.",
+)
+@click.option("--uds", type=click.Path(path_type=Path), help="Listen on this unix socket instead.")
+@click.option("--tokens", type=click.Path(dir_okay=False, path_type=Path), help="A file of named tokens.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which clients call the server.")
+@telling_options
+@store_option
+@json_option
+@telling_errors
+def serve(  # noqa: PLR0913 - click gives them by name
+    *,
+    modules: tuple[str, ...],
+    host: str,
+    port: int,
+    uds: Path | None,
+    tokens: Path | None,
+    allow_host: tuple[str, ...],
+    verbose: bool,
+    quiet: bool,
+    store: Path,
+    as_json: bool,
+) -> int:
+    """Run the flows of a module as `run` does, and serve them over HTTP.
+
+    Without MODULE, the examples are served: HelloWorldFlow and SignupFlow. Whoever asks needs a token; the
+    one that may do everything is made beside the store, in STORE.token, and opens this machine only.
+    """
+    _check_extra()
+    flows = flows_of(modules) if modules else [HelloWorldFlow, SignupFlow]
+    with Stopping() as stopping:
+        with (
+            Engine(flows, store, Telling(as_json, verbose, quiet), stopping.ask) as engine,
+            _served(engine.system, store, tokens, allow_host, (host, port, uds)) as server,
+        ):
+            introduce(flows, store)
+            _invite(server.url, store, tokens)
+            code = until_stopped(engine, stopping)
+        return UNREAD if engine.is_unread else code
+
+
+def _check_extra() -> None:
+    """See that there is a server, before anything is opened."""
+    try:
+        from ...http import app, server  # noqa: F401, PLC0415  # pyright: ignore[reportUnusedImport] - an extra
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in _SERVER:
+            raise MissingExtra("serve", error.name or "", "server") from error
+        raise
+
+
+@contextmanager
+def _served(
+    system: FlowSystem,
+    store: Path,
+    tokens: Path | None,
+    allowed: tuple[str, ...],
+    place: tuple[str, int, Path | None],
+) -> Generator[Server]:
+    from ...http.app import asgi_app  # noqa: PLC0415 - an extra
+    from ...http.middleware.hosts import LOOPBACK, Hosts  # noqa: PLC0415
+    from ...http.server import CannotServe, Server  # noqa: PLC0415
+    from ...http.tokens import Tokens, TokensUnusable  # noqa: PLC0415
+
+    host, port, uds = place
+    try:
+        access = Tokens.beside(store) if tokens is None else Tokens.read(tokens)
+        app = asgi_app(system, access=access, hosts=Hosts((*LOOPBACK, *allowed)))
+        server = Server(app, host=host, port=port, uds=uds).start()
+    except CannotServe as error:
+        raise PersistasaurusError(f"{error} (see --host, --port, --tokens, --allow-host)") from error
+    except (TokensUnusable, ValueError) as error:
+        raise PersistasaurusError(str(error)) from error
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _invite(url: str, store: Path, tokens: Path | None) -> None:
+    """Say where the server is, and how to ask it something."""
+    resolved = store.resolve()
+    beside = resolved.with_name(f"{resolved.name}.token")
+    token = f"$(cat {shlex.quote(str(beside))})" if tokens is None else "TOKEN"
+    tell(f"Serving at {url}; the token is in {beside if tokens is None else tokens}. For example:")
+    socket = url.removeprefix("http+unix://")
+    at = shlex.quote(f"{url}/flows")
+    where = f"--unix-socket {shlex.quote(socket)} http://localhost/flows" if socket != url else at
+    tell(f'  curl -H "Authorization: Bearer {token}" {where}')

@@ -1,0 +1,121 @@
+"""The command `show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ....actors.runtime.seam import SystemClock
+from ..options import command, flow_argument, json_option, store_option
+from ..output.documents import FlowDocument, StepDocument, flow_document, payload, step_document
+from ..output.exit_codes import DONE
+from ..output.outcome import telling_errors
+from ..output.printable import cut, one_line
+from ..output.screen import Cell, Column, Screen, styled
+from ..output.times import ago, duration, local_time, zone
+from ..reports.case import case_of
+from ..reports.diagnosis import diagnose
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..reports.diagnosis import Case
+    from ..reports.picture import StepPicture
+
+__all__ = ["show"]
+
+_LENGTH = 100
+_SECOND = 1_000_000
+_STATES = {"completed": "green", "failed": "red", "running": "cyan"}
+
+
+class ShownFlow(msgspec.Struct, frozen=True):
+    """A flow with its steps."""
+
+    flow: FlowDocument
+    args: msgspec.Raw
+    result: msgspec.Raw
+    steps: list[StepDocument]
+
+
+@command("show", example="persistasaurus show order-1 --store orders.db")
+@flow_argument
+@store_option
+@json_option
+@telling_errors
+def show(*, flow: str, store: Path, as_json: bool) -> int:
+    """Show how a flow stands, with its steps."""
+    case = case_of(store, flow, SystemClock().now())
+    screen = Screen()
+    if as_json:
+        screen.json(_document(case))
+    else:
+        _show(screen, case)
+    return DONE
+
+
+def _document(case: Case) -> ShownFlow:
+    picture = case.picture
+    result = picture.completed[0].result if picture.completed is not None else msgspec.Raw(b"null")
+    steps = [step_document(step) for step in picture.steps.values()]
+    return ShownFlow(flow_document(case.header), payload(picture.args), result, steps)
+
+
+def _show(screen: Screen, case: Case) -> None:
+    header, picture, now = case.header, case.picture, case.now
+    screen.line(Cell(header.stream, "bold"), f"  {header.type}  ", styled(header.status))
+    _line(screen, "arguments", _json(picture.args))
+    _line(screen, "started", f"{local_time(header.created_at)} ({zone(now)}), {ago(header.created_at, now)}")
+    _line(screen, "last event", f"{local_time(header.updated_at)}, number {header.version}")
+    if picture.completed is not None:
+        _line(screen, "result", _json(bytes(picture.completed[0].result)))
+    if picture.steps:
+        screen.line()
+        columns = (
+            Column("step", is_number=True),
+            Column("name"),
+            Column("state"),
+            Column("attempts", is_number=True),
+            Column("begun"),
+            Column("took", is_number=True),
+            Column("outcome", gives_way=True),
+        )
+        screen.table(columns, [_row(step, now) for step in picture.steps.values()])
+    screen.line()
+    for finding in diagnose(case):
+        first, *more = finding.text.split("\n")
+        screen.line(first)
+        for line in more:
+            screen.line("  ", line)
+        if finding.kind == "failed" and finding.line:
+            screen.line(Cell(f"  at {finding.line}", "dim"))
+    if not picture.completed:
+        screen.line(Cell(f"What to do: {case.command('explain')}", "dim"))
+
+
+def _line(screen: Screen, name: str, value: str) -> None:
+    screen.line(Cell(f"{name:<11}", "dim"), value)
+
+
+def _row(step: StepPicture, now: int) -> list[str | Cell]:
+    took = "" if step.ended_at is None else duration((step.ended_at - step.begun_at) / _SECOND)
+    return [
+        str(step.number),
+        step.name,
+        Cell(step.state, _STATES.get(step.state, "yellow")),
+        str(step.attempts),
+        ago(step.begun_at, now),
+        took,
+        _outcome(step),
+    ]
+
+
+def _outcome(step: StepPicture) -> str:
+    if step.result is not None:
+        return _json(step.result)
+    return "" if step.error is None else cut(one_line(f"{step.error.type}: {step.error.message}"), _LENGTH)
+
+
+def _json(data: bytes) -> str:
+    return cut(data.decode(errors="replace"), _LENGTH)

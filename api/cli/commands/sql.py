@@ -1,0 +1,145 @@
+"""The command `sql`."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options import command, json_option, open_reader, store_option
+from ..output.exit_codes import DONE, FAILED
+from ..output.outcome import tell, telling_errors
+from ..output.printable import cut, printable
+from ..output.proposal import proposed
+from ..output.screen import Cell, Column, Screen, width_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ....store import Rows, StoreReader
+
+__all__ = ["sql"]
+
+VIEWS = ("flows", "steps", "signals", "timers", "dead_letters")
+_SHOWN_MAX = 1_000
+_LENGTH = 200
+
+
+@command("sql", example='persistasaurus sql "SELECT status, count(*) FROM flows GROUP BY status"')
+@click.argument("statement", required=False)
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values, with a line of names first.")
+@store_option
+@json_option
+@telling_errors
+def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> int:
+    """Ask a store in SQL; nothing can be written. Without a STATEMENT, tell what there is to be asked.
+
+    The views flows, steps, signals, timers and dead_letters are documented and stable. As a table, at most
+    1,000 rows are shown, a value a line where the terminal is too narrow; --json and --csv give all. Of a
+    damaged store what can be read is asked, and the exit code is 1.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    with open_reader(store) as reader:
+        if statement is None:
+            return _tell_views(reader, as_json=as_json)
+        found = reader.query(statement)
+        if as_csv:
+            _write_csv(found)
+        elif as_json:
+            _write_json(found)
+        else:
+            _show(found)
+    if found.damage is None:
+        return DONE
+    tell(f"{found.damage}; {proposed('verify', store=store)}")
+    return FAILED
+
+
+def _write_csv(found: Rows) -> None:
+    shows = sys.stdout.isatty()
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(found.columns)
+    for row in found.rows:
+        writer.writerow([_text(value) for value in row] if shows else [_plain(value) for value in row])
+
+
+def _write_json(found: Rows) -> None:
+    screen = Screen()
+    for row in found.rows:
+        screen.json(dict(zip(found.columns, map(_json, row), strict=True)))
+
+
+def _show(found: Rows) -> None:
+    screen = Screen()
+    rows: list[list[str]] = []
+    for row in found.rows:
+        if len(rows) == _SHOWN_MAX:
+            tell(f"Only the first {_SHOWN_MAX:,} rows are shown; --json or --csv gives all.")
+            break
+        rows.append([cut(_text(value), _LENGTH) for value in row])
+    if not found.columns:
+        return
+    columns = [Column(name) for name in found.columns]
+    if screen.width is None or width_of(columns, rows) <= screen.width:
+        screen.table(columns, rows)
+    else:
+        _show_one_by_one(screen, found.columns, rows)
+
+
+def _show_one_by_one(screen: Screen, names: tuple[str, ...], rows: list[list[str]]) -> None:
+    """Show rows that are wider than the terminal, a value a line."""
+    longest = max(map(len, names))
+    for number, row in enumerate(rows, 1):
+        screen.line(Cell(f"row {number}", "dim"))
+        for name, value in zip(names, row, strict=True):
+            screen.line(Cell(f"  {name:<{longest}}  ", "cyan"), value)
+
+
+def _tell_views(reader: StoreReader, *, as_json: bool) -> int:
+    screen = Screen()
+    views = dict(_views(reader))
+    if as_json:
+        for view, columns in views.items():
+            screen.json({"view": view, "columns": columns})
+        return DONE
+    screen.table(
+        (Column("view"), Column("columns")), [[view, ", ".join(columns)] for view, columns in views.items()]
+    )
+    return DONE
+
+
+def _views(reader: StoreReader) -> Iterator[tuple[str, list[str]]]:
+    statement = (
+        # Also those that a reader of an older store has brought along.
+        "SELECT m.name, c.name FROM pragma_table_list m, pragma_table_info(m.name) c"
+        " WHERE m.type = 'view' ORDER BY m.name, c.cid"
+    )
+    views: dict[str, list[str]] = {}
+    for view, column in reader.query(statement).rows:
+        views.setdefault(str(view), []).append(str(column))
+    yield from ((view, views[view]) for view in sorted(views, key=_place))
+
+
+def _place(view: str) -> tuple[int, str]:
+    return (VIEWS.index(view) if view in VIEWS else len(VIEWS), view)
+
+
+def _text(value: Any) -> str:
+    return printable(str(_plain(value)))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as text shows it: nothing for NULL, hexadecimal digits for bytes."""
+    if value is None:
+        return ""
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    return value

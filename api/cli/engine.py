@@ -1,0 +1,139 @@
+"""An engine at a terminal: a `FlowSystem` whose log is told of while it runs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...actors import FlowSystem
+from ...actors.runtime.seam import Event, Lock, SystemClock, start_thread
+from ...store import StoreReader
+from .output.lines import Lines
+from .output.narration import Narrator
+from .output.outcome import give_up_output
+from .output.screen import Screen
+from .wake_pipe import Bell
+from .watch import NOTABLE, LogWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    from .flow_modules import FlowSource
+
+__all__ = ["Engine", "Telling"]
+
+_LENGTH = 60
+_PAUSE_S = 0.05
+_PATIENCE_S = 5.0
+
+
+class Telling(NamedTuple):
+    """How much is told: how flows begin and end and what goes wrong, or every event, or nothing."""
+
+    as_json: bool
+    verbose: bool
+    quiet: bool
+
+    @property
+    def kinds(self) -> frozenset[str] | None:
+        """The kinds of events that are told of; None: all."""
+        return None if self.verbose else NOTABLE
+
+
+class Engine:
+    """Runs flows on a store, and tells on a thread of its own what is recorded.
+
+    What steps print is shown as well, in whole lines; beside JSON it goes to the standard error. When nobody
+    reads the output any more no step fails of it: `on_unread` is called, once.
+
+    Raises:
+        StoreError: the store cannot be used.
+        FlowDefinitionError: a flow's definition cannot work.
+    """
+
+    def __init__(
+        self, flows: Sequence[FlowSource], store: Path, telling: Telling, on_unread: Callable[[], None]
+    ) -> None:
+        self._flows = flows
+        self._store = store
+        self._telling = telling
+        self._on_unread = on_unread
+        self._bell = Bell()
+        self._lock = Lock()
+        self._out = sys.stdout
+        self._is_over = False
+        self.is_unread = False
+        """Whether the reader of the output has gone."""
+
+    def __enter__(self) -> Self:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+        with ExitStack() as stack:
+            stack.callback(self._bell.close)
+            watch_screen = Screen()
+            stack.enter_context(redirect_stdout(Lines(self._show_line)))
+            self.system = FlowSystem(self._store, flows=self._flows)
+            stack.callback(self.system.close)
+            if not self._telling.quiet:
+                self._begin_telling(stack, watch_screen)
+            self._left = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # First, so that what it records is told as well.
+        self.system.close()
+        self._left.close()
+
+    def _begin_telling(self, stack: ExitStack, screen: Screen) -> None:
+        reader = stack.enter_context(StoreReader.open(self._store))
+        as_json = self._telling.as_json
+        narrator = Narrator(screen, as_json=as_json, length=_LENGTH, now=SystemClock().now())
+        watch = LogWatch(
+            reader,
+            narrator,
+            after=reader.position(),
+            kinds=self._telling.kinds,
+            sums_up=None if as_json else screen,
+        )
+        self.system.on_commit(self._bell.ring)
+        thread = start_thread(lambda: self._tell(watch), "persistasaurus-telling", daemon=True)
+        stack.callback(thread.join, _PATIENCE_S)
+        stack.callback(self._end)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._bell.ring()
+
+    def _tell(self, watch: LogWatch) -> None:
+        """Tell of what is recorded, until all is told and there will be no more."""
+        pace = Event()
+        is_last = False
+        while not is_last and not self.is_unread:
+            self._bell.wait()
+            is_last = self._is_over
+            with self._guarded():
+                watch.tell_news()
+                self._out.flush()
+            pace.wait(0 if is_last else _PAUSE_S)
+
+    def _show_line(self, line: str) -> None:
+        """Show what a step has printed."""
+        with self._guarded():
+            where = sys.stderr if self._telling.as_json else self._out
+            where.write(f"{line}\n")
+            where.flush()
+
+    @contextmanager
+    def _guarded(self) -> Generator[None]:
+        """Write alone, and find out when there is nobody who reads."""
+        with self._lock:
+            try:
+                yield
+            except BrokenPipeError:
+                give_up_output(self._out)
+                is_first, self.is_unread = not self.is_unread, True
+                if is_first:
+                    self._on_unread()

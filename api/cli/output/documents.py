@@ -1,0 +1,141 @@
+"""What commands tell programs: the shapes of their JSON, named as the SQL views are. Fields are only added.
+
+Instants are in UTC. Payloads, arguments and results are the JSON that is on record; `null` where it is none.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ....flows.events import Failure
+from .times import utc
+
+if TYPE_CHECKING:
+    from ....store import Header, Record, Unreadable
+    from ..reports.picture import StepPicture
+
+__all__ = [
+    "EventDocument",
+    "FlowDocument",
+    "StepDocument",
+    "UnreadableDocument",
+    "event_document",
+    "flow_document",
+    "payload",
+    "step_document",
+    "unreadable_document",
+]
+
+_NOTHING = msgspec.Raw(b"null")
+
+
+class FlowDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A flow, as its header says. `version` counts its events; `wake_at`: when it has something to do.
+
+    `damage`: what of it cannot be read, if there is anything. `reason`: why it is parked. `blocking`: where
+    code of it holds a thread of the engine just now.
+    """
+
+    flow_id: str
+    type: str
+    status: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    wake_at: datetime | None
+    damage: str = ""
+    reason: str = ""
+    blocking: str = ""
+
+
+class StepDocument(msgspec.Struct, frozen=True):
+    """A step of a flow. `line` is where the flow has called it."""
+
+    step: int
+    name: str
+    status: str
+    attempts: int
+    called_at: datetime
+    ended_at: datetime | None
+    due_at: datetime | None
+    line: str
+    args: msgspec.Raw
+    result: msgspec.Raw
+    error: Failure | None
+
+
+class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event, by its kind; `data` is what is on record. `position`: its place among those of all flows."""
+
+    flow_id: str
+    version: int
+    at: datetime
+    event: str
+    data: msgspec.Raw
+    position: int | None = None
+
+
+class UnreadableDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What stands in the place of an event that is damaged, and why it cannot be read."""
+
+    flow_id: str | None
+    version: int | None
+    unreadable: str
+    position: int | None = None
+
+
+def flow_document(header: Header, reason: str = "", blocking: str = "") -> FlowDocument:
+    """Tell of a flow."""
+    return FlowDocument(
+        header.stream,
+        header.type,
+        header.status,
+        header.version,
+        utc(header.created_at),
+        utc(header.updated_at),
+        None if header.wake_at is None else utc(header.wake_at),
+        header.damage or "",
+        reason,
+        blocking,
+    )
+
+
+def step_document(step: StepPicture) -> StepDocument:
+    """Tell of a step."""
+    return StepDocument(
+        step=step.number,
+        name=step.name,
+        status=step.state,
+        attempts=step.attempts,
+        called_at=utc(step.begun_at),
+        ended_at=None if step.ended_at is None else utc(step.ended_at),
+        due_at=None if step.due is None else utc(step.due),
+        line=step.line,
+        args=payload(step.args),
+        result=payload(step.result),
+        error=step.error,
+    )
+
+
+def event_document(flow_id: str, record: Record, position: int | None = None) -> EventDocument:
+    """Tell of an event."""
+    return EventDocument(flow_id, record.version, utc(record.at), record.kind, payload(record.data), position)
+
+
+def unreadable_document(found: Unreadable) -> UnreadableDocument:
+    """Tell of an event that cannot be read."""
+    return UnreadableDocument(found.stream, found.version, found.reason, found.position)
+
+
+def payload(data: bytes | None) -> msgspec.Raw:
+    """Return what is on record as it is, if it is JSON at all."""
+    if not data:
+        return _NOTHING
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return msgspec.Raw(msgspec.json.encode(data.decode(errors="replace")))
+    return msgspec.Raw(data)

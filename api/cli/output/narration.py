@@ -1,0 +1,103 @@
+"""Telling what happens, an event a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from ....flows import events
+from .documents import event_document, unreadable_document
+from .phrases import Phrase, phrase_of
+from .screen import Cell
+from .times import local_clock
+
+if TYPE_CHECKING:
+    from ....store import Record, Unreadable
+    from .screen import Screen
+
+__all__ = ["Narrator"]
+
+_NAMES_MAX = 10_000
+_COLOURS = {
+    "flow_started": "bold",
+    "flow_completed": "bold green",
+    "flow_failed": "bold red",
+    "parked": "bold red",
+    "step_failed": "red",
+    "step_completed": "green",
+    "paused": "magenta",
+    "resumed": "magenta",
+    "repaired": "magenta",
+    "signal_received": "yellow",
+    "signal_awaited": "yellow",
+}
+
+
+class _Step(NamedTuple):
+    flow_id: str
+    number: int
+
+
+class Narrator:
+    """Tells of events, to people or to programs. `length`: where payloads and messages are cut."""
+
+    def __init__(self, screen: Screen, *, as_json: bool, length: int, now: int) -> None:
+        self._screen = screen
+        self._as_json = as_json
+        self._length = length
+        self._now = now
+        self._names: dict[_Step, str] = {}
+
+    def colour(self, record: Record) -> str:
+        """Return the style that an event of this kind is shown in."""
+        return _COLOURS.get(record.kind, "")
+
+    def tell(self, flow_id: str, record: Record, position: int | None = None) -> None:
+        """Tell of one event."""
+        if self._as_json:
+            self._screen.json(event_document(flow_id, record, position))
+            return
+        what, step, detail = self.words(flow_id, record)
+        self._screen.line(
+            Cell(f"{local_clock(record.at, self._now)}  ", "dim"),
+            Cell(f"{flow_id}  ", "cyan"),
+            Cell(what, self.colour(record)),
+            f" {step}" if step else "",
+            f"  {detail}" if detail else "",
+        )
+
+    def tell_unreadable(self, found: Unreadable) -> None:
+        """Tell that there is an event which cannot be read."""
+        if self._as_json:
+            self._screen.json(unreadable_document(found))
+            return
+        number = "an event" if found.version is None else f"event {found.version}"
+        self._screen.line(
+            Cell(f"{found.stream or '?'}  ", "cyan"),
+            Cell(f"{number} cannot be read", "bold red"),
+            f"  {found.reason}",
+        )
+
+    def words(self, flow_id: str, record: Record) -> Phrase:
+        """Put an event into words, a step with its name where its beginning has been told of."""
+        try:
+            event = events.decode(record.data)
+        except msgspec.MsgspecError:
+            return Phrase(record.kind.replace("_", " "), "", "")
+        return self._name_step(flow_id, event, phrase_of(event, length=self._length))
+
+    def _name_step(self, flow_id: str, event: events.AnyEvent, phrase: Phrase) -> Phrase:
+        if isinstance(event, events.StepStarted | events.StepScheduled | events.SignalAwaited):
+            if event.step:
+                self._learn(_Step(flow_id, event.step), event.name)
+            return phrase
+        if not phrase.step:
+            return phrase
+        name = self._names.get(_Step(flow_id, int(phrase.step)), "")
+        return phrase._replace(step=f"{phrase.step} {name}".strip())
+
+    def _learn(self, step: _Step, name: str) -> None:
+        if len(self._names) >= _NAMES_MAX:
+            self._names.clear()
+        self._names[step] = name

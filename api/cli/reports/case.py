@@ -1,0 +1,117 @@
+"""Where a case comes from: all that a store knows of a flow, read without disturbing anybody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ....actors.handle import FlowEvent, from_microseconds
+from ....flows import events
+from ....flows.machine.history import Recorded
+from ....store import QueryFailed, RecordCorrupt, StoreUnusable, Unreadable
+from ....store.files.black_box import Present, present_in
+from ..options import header_of, open_reader
+from ..output.times import instant
+from .diagnosis import Case
+from .picture import picture_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ....store import Header, InboxEntry, StoreReader
+
+__all__ = ["blocking_now", "case_of", "flow_events", "history_of", "opened_at", "reasons_of"]
+
+
+_PARKED = """
+SELECT flow_id, error FROM flows WHERE status = 'parked' AND flow_id IN (SELECT value FROM json_each(?))
+"""
+_DEAD = "SELECT key, name, reason FROM dead_letters WHERE flow_id = ? ORDER BY id"
+
+
+def case_of(store: Path, flow_id: str, now: int) -> Case:
+    """Read what there is to know of a flow.
+
+    Raises:
+        FlowNotFound: there is no such flow.
+        StoreError: the store cannot be read.
+    """
+    with open_reader(store) as reader:
+        header = header_of(reader, flow_id)
+        history, damage = _readable(reader, flow_id)
+        inbox: list[InboxEntry] = []
+        dead: dict[str, tuple[str, str]] = {}
+        try:
+            inbox = reader.inbox(flow_id)
+            dead = {key: (name, reason) for key, name, reason in reader.query(_DEAD, (flow_id,))}
+        except (RecordCorrupt, StoreUnusable, QueryFailed) as error:
+            damage = damage or str(error)
+        damage = damage or header.damage or ""
+        # What was received, and given up later on, waits for nobody.
+        taken = [
+            r for r in history if not (isinstance(r.event, events.SignalReceived) and r.event.key in dead)
+        ]
+        picture = picture_of(taken)
+        blocking = [one for one in blocking_now(reader, store).blocking if one.stream == flow_id]
+        since = opened_at(reader)
+        return Case(header, picture, inbox, since, now, str(store), [*dead.values()], damage, blocking)
+
+
+def _readable(reader: StoreReader, flow_id: str) -> tuple[list[Recorded], str]:
+    """Read a flow's history up to the first event that cannot be read; say what is wrong with that."""
+    found: list[Recorded] = []
+    for record in reader.scan(flow_id):
+        if isinstance(record, Unreadable):
+            return found, f"event {record.version} cannot be read: {record.reason}"
+        try:
+            found.append(Recorded(record.version, record.at, events.decode(record.data)))
+        except msgspec.MsgspecError as error:
+            return found, f"event {record.version} cannot be read: {error}"
+    return found, ""
+
+
+def opened_at(reader: StoreReader) -> int | None:
+    """Return when the process opened the store that has it open; 0: it does not say; None: there is none."""
+    owner = reader.owner()
+    if owner is None:
+        return None
+    return 0 if owner.since is None else instant(owner.since)
+
+
+def blocking_now(reader: StoreReader, store: Path) -> Present:
+    """Tell what keeps the process from its work that has the store open; nothing when none has."""
+    return Present() if reader.owner() is None else present_in(store)
+
+
+def reasons_of(reader: StoreReader, headers: Sequence[Header]) -> dict[str, str]:
+    """Tell why flows are parked: of those that are, and of which that can be read, by their names."""
+    parked = [header.stream for header in headers if header.status == "parked"]
+    if not parked:
+        return {}
+    try:
+        found = reader.query(_PARKED, (msgspec.json.encode(parked).decode(),))
+    except (StoreUnusable, QueryFailed):
+        return {}
+    return {flow_id: error.partition(":")[0] for flow_id, error in found if error}
+
+
+def history_of(reader: StoreReader, flow_id: str) -> list[Recorded]:
+    """Read a flow's history.
+
+    Raises:
+        RecordCorrupt: it cannot be read whole.
+    """
+    found: list[Recorded] = []
+    for record in reader.read(flow_id):
+        try:
+            found.append(Recorded(record.version, record.at, events.decode(record.data)))
+        except msgspec.MsgspecError as error:
+            raise RecordCorrupt(flow_id, record.version, f"it is no event: {error}") from error
+    return found
+
+
+def flow_events(reader: StoreReader, flow_id: str) -> list[FlowEvent]:
+    """Read a flow's history as `FlowHandle.events` returns it; raises as `history_of` does."""
+    return [FlowEvent(v, from_microseconds(at), event) for v, at, event in history_of(reader, flow_id)]

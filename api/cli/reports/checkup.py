@@ -1,0 +1,345 @@
+"""What `doctor` looks at: programs, the store's file and its surroundings, and what waits in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from statistics import median
+from typing import TYPE_CHECKING, Literal
+
+import apsw
+import msgspec
+
+from ....actors.remote.client import Postbox
+from ....actors.runtime.seam import SystemClock
+from ....store import StoreError, StoreReader
+from ....store.files.location import filesystem_of
+from ..output.proposal import proposed
+from ..output.sizes import counted, size
+from ..output.times import ago, duration, instant
+from ..output.times import since as text_since
+from .case import blocking_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+__all__ = ["Check", "check_all"]
+
+_SQLITE_MIN = (3, 51, 3)
+_PYTHON_MIN = (3, 11)
+_CORE = ("apsw", "msgspec", "pykka")
+_EXTRAS = {"cli": ("rich-click",), "server": ("litestar", "uvicorn"), "diagram": ("mmdr",)}
+_ROOM_BAD, _ROOM_WARN = 100 << 20, 1 << 30
+_LOG_WARN = 64 << 20
+_IN_MEMORY = ("tmpfs", "ramfs")
+_SYNCS = 20
+_PAGE = b"\0" * 4096
+_SLOW_S, _TOO_FAST_S = 0.02, 0.000_005
+_ADDITIONS_SHOWN = 5
+_SHOWN = 5
+_LATE_US = 10_000_000
+_PARKED = "SELECT count(*) FROM flows WHERE status = 'parked'"
+_BLOCKED = "SELECT flow_id FROM flows WHERE status = 'parked' AND error LIKE 'blocking:%' LIMIT ?"
+_DEAD = "SELECT count(*) FROM dead_letters"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was looked at. `state`: `ok`; `warn`, to be thought about; `bad`, to be mended."""
+
+    name: str
+    state: Literal["ok", "warn", "bad"]
+    text: str
+    todo: str = ""
+
+
+def check_all(store: Path) -> Iterator[Check]:
+    """Look at everything, also behind what is found."""
+    yield from _programs()
+    if not store.exists():
+        yield Check(
+            "store", "warn", f"there is none at {store}", "it is created by the first `run`; or give --store"
+        )
+        yield from _folder(store.absolute().parent)
+        return
+    yield from _file(store)
+    yield from _content(store)
+    yield from _folder(store.resolve().parent)
+
+
+# ------------------------------------------------------------------------------------------- programs
+def _programs() -> Iterator[Check]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield _at_least("python", python, is_new=sys.version_info >= _PYTHON_MIN, least=_PYTHON_MIN)
+    sqlite = apsw.sqlite_lib_version()
+    is_new = tuple(int(part) for part in sqlite.split(".")[:3]) >= _SQLITE_MIN
+    yield _at_least("sqlite", sqlite, is_new=is_new, least=_SQLITE_MIN)
+    for name in ("persistasaurus", *_CORE):
+        yield Check(name, "ok", _version(name) or "of unknown version")
+    for extra, names in _EXTRAS.items():
+        missing = [name for name in names if _version(name) is None]
+        found = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
+        if missing:
+            text = f"not installed ({', '.join(missing)}): what needs it says so"
+            yield Check(f"extra {extra}", "ok", text, f"pip install 'persistasaurus[{extra}]'")
+        else:
+            yield Check(f"extra {extra}", "ok", found)
+
+
+def _at_least(name: str, found: str, *, is_new: bool, least: tuple[int, ...]) -> Check:
+    if is_new:
+        return Check(name, "ok", found)
+    needed = ".".join(map(str, least))
+    return Check(name, "bad", f"{found} is older than {needed}", f"bring {name} up to {needed} or later")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+# ------------------------------------------------------------------------------------------- the file
+def _file(store: Path) -> Iterator[Check]:
+    found = store.stat()
+    mode = f"{stat.S_IMODE(found.st_mode):04o}"
+    if found.st_mode & stat.S_IWOTH:
+        yield Check("permissions", "bad", f"everybody may write to it ({mode})", f"chmod 600 {store}")
+    elif found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Check("permissions", "warn", f"others than its owner may use it ({mode})", f"chmod 600 {store}")
+    elif found.st_uid != os.geteuid():
+        yield Check(
+            "permissions", "warn", f"it belongs to another user ({found.st_uid})", "be that user to write"
+        )
+    else:
+        yield Check("permissions", "ok", f"its owner's alone ({mode})")
+    log = store.resolve().with_name(store.resolve().name + "-wal")
+    length = log.stat().st_size if log.exists() else 0
+    text = f"{size(found.st_size)}, and {size(length)} in the write-ahead log"
+    if length > _LOG_WARN:
+        todo = "somebody reads for long and keeps the log from being moved into the file: look for that"
+        yield Check("size", "warn", text, todo)
+    else:
+        yield Check("size", "ok", text)
+
+
+def _folder(folder: Path) -> Iterator[Check]:
+    kind = filesystem_of(folder) or "of a kind that the system does not tell"
+    if kind in _IN_MEMORY:
+        yield Check(
+            "filesystem", "warn", f"{kind}: in memory, so the loss of power takes it all", "use a disk"
+        )
+    else:
+        yield Check("filesystem", "ok", kind)
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    state = "bad" if free < _ROOM_BAD else "warn" if free < _ROOM_WARN else "ok"
+    yield Check(
+        "free space", state, size(free), "" if state == "ok" else "make room: a full disk stops all flows"
+    )
+    yield _sync(folder)
+
+
+def _sync(folder: Path) -> Check:
+    try:
+        seconds = _sync_seconds(folder)
+    except OSError as error:
+        return Check(
+            "sync", "warn", f"{folder} cannot be written to: {error.strerror}", "an engine could not, either"
+        )
+    typical = median(seconds)
+    text = f"{typical * 1000:.2f} ms for each commit (at most {max(seconds) * 1000:.2f} ms)"
+    if typical > _SLOW_S:
+        return Check("sync", "warn", text, "the disk is slow: a flow takes that long for each of its steps")
+    if typical < _TOO_FAST_S:
+        return Check(
+            "sync", "warn", f"{text}: no disk is that fast", "it may lie about having written: use another"
+        )
+    return Check("sync", "ok", text)
+
+
+def _sync_seconds(folder: Path) -> list[float]:
+    clock = SystemClock()
+    seconds: list[float] = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(_SYNCS):
+            began = clock.elapsed()
+            file.write(_PAGE)
+            file.flush()
+            os.fdatasync(file.fileno())
+            seconds.append(clock.elapsed() - began)
+    return seconds
+
+
+# ---------------------------------------------------------------------------------------- what is in it
+def _content(store: Path) -> Iterator[Check]:
+    try:
+        reader = StoreReader.open(store)
+    except StoreError as error:
+        yield Check("store", "bad", str(error), "give --store FILE; or put a backup in its place")
+        return
+    with reader:
+        yield Check("store", "ok", f"{store}, schema {reader.schema_version}")
+        for look in _LOOKS:
+            try:
+                yield from look(reader, store)
+            except StoreError as error:
+                name = look.__name__.strip("_")
+                yield Check(name, "bad", str(error), proposed("verify", store=store))
+
+
+def _additions(reader: StoreReader, _: Path) -> Iterator[Check]:
+    found = reader.additions()
+    if found:
+        shown = ", ".join(found[:_ADDITIONS_SHOWN])
+        more = f" and {len(found) - _ADDITIONS_SHOWN} more" if len(found) > _ADDITIONS_SHOWN else ""
+        yield Check(
+            "additions", "ok", f"others keep something in the file, which is left alone: {shown}{more}"
+        )
+
+
+def _owner(reader: StoreReader, _: Path) -> Iterator[Check]:
+    owner = reader.owner()
+    if owner is None:
+        yield Check(
+            "engine", "warn", "no process has the store open: nothing in it runs", "start the program"
+        )
+    else:
+        yield Check("engine", "ok", f"process {owner.pid} on {owner.host}{_opened(owner.since)}")
+
+
+def _opened(since: datetime | None) -> str:
+    return "" if since is None else f", {text_since(instant(since), SystemClock().now())}"
+
+
+def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:
+    damaged: list[str] = []
+    is_index_damaged = False
+    after: int | None = 0
+    while after is not None:
+        found = reader.inspect(after=after)
+        damaged += [header.stream for header in found.damaged]
+        is_index_damaged, after = is_index_damaged or found.is_index_damaged, found.after
+    todo = f"the next start makes anew what it can; {proposed('verify', store=store)}"
+    if damaged:
+        some = ", ".join(damaged[:_SHOWN]) + (", ..." if len(damaged) > _SHOWN else "")
+        yield Check("headers", "bad", f"those of {counted(len(damaged), 'flow')} are damaged: {some}", todo)
+    elif is_index_damaged:
+        yield Check("headers", "bad", "an index is damaged: flows may not be found when they are due", todo)
+    else:
+        yield Check("headers", "ok", "as they were written")
+
+
+def _words(reader: StoreReader, store: Path) -> Iterator[Check]:
+    damaged = reader.damaged_words()
+    if damaged:
+        some = ", ".join(map(repr, damaged[:_SHOWN])) + (", ..." if len(damaged) > _SHOWN else "")
+        text = f"damaged, and with them whatever is of that type, status or kind of event: {some}"
+        yield Check("words", "bad", text, f"put a backup in its place; {proposed('verify', store=store)}")
+    else:
+        yield Check("words", "ok", "as they were written")
+
+
+def _log(reader: StoreReader, _: Path) -> Iterator[Check]:
+    kept = reader.kept_logs()
+    if kept:
+        text = f"commits behind a damaged place of it could not be read; it is kept as {kept[-1].name}"
+        more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+        todo = "see whether the disk is sound, and what flows lack; then delete the copy"
+        yield Check("log", "bad", f"{text}{more}", todo)
+
+
+def _clock(reader: StoreReader, _: Path) -> Iterator[Check]:
+    newest = next(
+        iter(reader.query("SELECT max(at) FROM (SELECT at FROM record ORDER BY position DESC LIMIT 1)").rows)
+    )
+    now, at = SystemClock().now(), newest[0]
+    if isinstance(at, int) and at - now > _LATE_US:
+        text = f"the newest event is of {ago(at, now)}: the clock has been set back"
+        yield Check("clock", "warn", text, "set it right; timers are not early for it, but late")
+
+
+def _late(reader: StoreReader, _: Path) -> Iterator[Check]:
+    first, owner = reader.next_wake_at(), reader.owner()
+    if first is None or owner is None:
+        return
+    # Nobody could do anything before the engine was there.
+    since = first if owner.since is None else max(first, instant(owner.since))
+    late = SystemClock().now() - since
+    if late > _LATE_US:
+        text = f"a flow has had something to do for {duration(late / 1_000_000)}"
+        yield Check("timers", "warn", text, "is the engine overloaded, or the disk full? Its log says more")
+
+
+def _blocking(reader: StoreReader, store: Path) -> Iterator[Check]:
+    found, now = blocking_now(reader, store).blocking, SystemClock().now()
+    if not found:
+        yield Check("blocking", "ok", "no code holds a thread of the engine")
+    for one in found[:_SHOWN]:
+        what = f"{one.what!r} of {one.stream}" if one.what and one.stream else one.what or one.stream
+        place = f", at {one.place}" if one.place else ""
+        text = f"{what or 'a callback'} holds a thread of the engine, {text_since(one.since, now)}{place}"
+        todo = "put what takes time, or waits, into a `def` step; the engine's log has the stack"
+        yield Check("blocking", "warn", text, todo)
+
+
+def _threads(reader: StoreReader, store: Path) -> Iterator[Check]:
+    lost = blocking_now(reader, store).lost_threads
+    todo = "code that was given up and runs still holds them until it ends, or the engine is restarted"
+    yield _none("lost threads", lost, todo)
+
+
+def _blocked(reader: StoreReader, store: Path) -> Iterator[Check]:
+    found = [str(flow_id) for (flow_id,) in reader.query(_BLOCKED, (_SHOWN + 1,))]
+    if found:
+        some = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+        yield Check("parked: blocking", "warn", some, proposed("explain", found[0], store=store))
+
+
+def _parked(reader: StoreReader, store: Path) -> Iterator[Check]:
+    yield _none("parked flows", _count(reader, _PARKED), proposed("list", store=store, status="parked"))
+
+
+def _dead(reader: StoreReader, store: Path) -> Iterator[Check]:
+    yield _none("dead letters", _count(reader, _DEAD), proposed("dead-letters", store=store))
+
+
+def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
+    with Postbox(store) as postbox:
+        waiting, refused = postbox.waiting(), len(postbox.undelivered())
+    if waiting and reader.owner() is None:
+        yield Check("requests", "warn", f"{waiting} on record, for the next start", "start the program")
+    else:
+        yield Check("requests", "ok", f"{waiting} wait for the engine" if waiting else "none wait")
+    if refused:
+        yield _none("refused requests", refused, proposed("dead-letters", store=store))
+
+
+def _count(reader: StoreReader, statement: str) -> int:
+    return int(next(iter(reader.query(statement).rows))[0])
+
+
+def _none(name: str, count: int, todo: str) -> Check:
+    return Check(name, "warn", str(count), todo) if count else Check(name, "ok", "none")
+
+
+_LOOKS = (
+    _additions,
+    _owner,
+    _headers,
+    _words,
+    _log,
+    _clock,
+    _late,
+    _blocking,
+    _threads,
+    _parked,
+    _blocked,
+    _dead,
+    _requests,
+)

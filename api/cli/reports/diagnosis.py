@@ -1,0 +1,331 @@
+"""Why a flow does not run, or what it is doing: findings, each with what can be done about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ....flows.events import Failure
+from ....store import StreamState
+from ..output.proposal import proposed
+from ..output.times import ago, local_time, since, utc
+from .picture import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ....flows.events import Parked
+    from ....store import Header, InboxEntry
+    from ....store.files.black_box import Blocking
+    from .picture import Picture, StepPicture, WaitPicture
+
+__all__ = ["Case", "Finding", "diagnose"]
+
+_SUSPICIOUS = 2
+_POISONOUS = 3
+_LATE_US = 5_000_000
+_RETRY_AT_ONCE = {
+    "in_doubt": "find out whether the step's effect has happened; a retry runs the step again",
+    "poisoned": "find out whether the step takes the process down; a retry runs it again, and"
+    " FlowSystem(limits=Limits(poison_after=...)) says how often that may be",
+    "crashing": "the traceback says what went wrong; retry when that is mended",
+    "blocking": "put what blocks into a step, restart the engine with that code, then retry",
+    "lethal": "find out why its code takes the process down; a retry runs it again",
+    "history_limit": "give FlowSystem higher limits=Limits(...), then retry",
+}
+_RETRY_LATER = {
+    "nondeterminism": "bring the code back that the flow was started with, and restart the engine; or retry",
+    "unknown_flow": "start the engine with the module that has this flow: persistasaurus run MODULE",
+    "unreadable": "`persistasaurus verify` says what is damaged; a backup may have it whole",
+}
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One thing to know about a flow. `kind` is one of a fixed list of words, for programs."""
+
+    kind: str
+    text: str
+    todo: str = ""
+    command: str = ""
+    step: int | None = None
+    name: str = ""
+    attempt: int | None = None
+    since: datetime | None = None
+    due_at: datetime | None = None
+    line: str = ""
+    error: Failure | None = None
+    by: str = ""
+    why: str = ""
+    reason: str = ""
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known about a flow at the instant `now`, in microseconds since the epoch, UTC.
+
+    `engine_since` says when the process opened the store that has it open now, if one has; `store` is how
+    the store's path is written in the commands that are proposed. `dead` are the names of the flow's signals
+    that are among the dead letters, each with the reason. `damage` says what of the flow cannot be read; the
+    picture is then of what happened before that. `blocking` is what of the flow holds a thread just now.
+    """
+
+    header: Header
+    picture: Picture
+    inbox: Sequence[InboxEntry]
+    engine_since: int | None
+    now: int
+    store: str
+    dead: Sequence[tuple[str, str]] = ()
+    damage: str = ""
+    blocking: Sequence[Blocking] = ()
+
+    def command(self, verb: str, *words: str, **options: str) -> str:
+        """Return a command line for this flow."""
+        return proposed(verb, self.header.stream, *words, store=self.store, **options)
+
+
+def diagnose(case: Case) -> list[Finding]:
+    """Say how a flow stands, the most important first."""
+    if case.header.state.is_over:
+        return [*_damaged(case), *_end(case), *_unread(case), *_early(case), *_dead(case)]
+    found = [*_damaged(case), *_engine(case), *_blocking(case), *_parked(case), *_paused(case)]
+    doing = [*_steps(case), *_sleeps(case), *_waits(case)]
+    letters = [*_unread(case), *_early(case), *_dead(case)]
+    if not doing and case.picture.parked is None and not case.damage:
+        doing.append(Finding(kind="between", text="Its code is between two things that it awaits."))
+    return [*found, *doing, *letters]
+
+
+def _damaged(case: Case) -> Iterator[Finding]:
+    if case.damage:
+        is_parked = case.header.status == "parked" and case.picture.parked is None
+        yield Finding(
+            kind="damaged",
+            text=f"It is damaged{' and parked' if is_parked else ''}: {case.damage}.",
+            todo="A backup may have it whole. What else in the store is damaged says:",
+            command=proposed("verify", store=case.store),
+            reason=case.damage,
+        )
+
+
+def _end(case: Case) -> Iterator[Finding]:
+    picture = case.picture
+    if picture.completed is not None:
+        _, at = picture.completed
+        yield Finding(kind="completed", text=f"It has completed {_when(at, case.now)}.", since=utc(at))
+    if picture.failed is not None:
+        event, at = picture.failed
+        step = picture.steps.get(event.step or 0)
+        where = "" if step is None else f" in step {step.number} {step.name!r}"
+        # The flow's error only repeats what its step's error says.
+        error = step.error if step is not None and step.error is not None else event.error
+        yield Finding(
+            kind="failed",
+            text=f"It has failed {_when(at, case.now)}{where}: {_said(error)}",
+            todo="When the cause is gone, let it run on; completed steps are not run again:",
+            command=case.command("retry", why="..."),
+            step=event.step,
+            since=utc(at),
+            line=error.line or event.error.line,
+            error=error,
+        )
+
+
+def _engine(case: Case) -> Iterator[Finding]:
+    if case.engine_since is None:
+        yield Finding(
+            kind="no_engine",
+            text="No process has the store open, so nothing in it runs.",
+            todo="Start the program that runs these flows, or:",
+            command=proposed("run", "MODULE", store=case.store),
+        )
+
+
+def _blocking(case: Case) -> Iterator[Finding]:
+    for one in case.blocking:
+        whose = f"{one.what!r}" if one.what else "Its code"
+        yield Finding(
+            kind="blocking",
+            text=f"{whose} holds a thread of the engine, {since(one.since, case.now)}.",
+            todo="Put what takes time, or waits, into a `def` step. The log has the stack.",
+            since=utc(one.since),
+            line=one.place,
+            name=one.what,
+        )
+
+
+def _parked(case: Case) -> Iterator[Finding]:
+    if case.picture.parked is None:
+        return
+    event, at = case.picture.parked
+    yield Finding(
+        kind="parked",
+        text=f"It is parked {since(at, case.now)}, {event.reason.replace('_', ' ')}: {event.message}",
+        todo=_advice(event),
+        command=case.command("retry", why="..."),
+        since=utc(at),
+        reason=event.reason,
+    )
+
+
+def _advice(event: Parked) -> str:
+    advice = _RETRY_AT_ONCE.get(event.reason) or _RETRY_LATER.get(event.reason, "see to it; then retry")
+    return f"{advice[0].upper()}{advice[1:]}:"
+
+
+def _paused(case: Case) -> Iterator[Finding]:
+    if case.picture.paused is None:
+        return
+    event, at = case.picture.paused
+    by = f" by {event.by}" if event.by else ""
+    why = f": {event.why}" if event.why else ""
+    yield Finding(
+        kind="paused",
+        text=f"It is paused{by} {since(at, case.now)}{why}. It starts nothing more until it is resumed.",
+        command=case.command("resume"),
+        since=utc(at),
+        by=event.by,
+        why=event.why,
+    )
+
+
+def _steps(case: Case) -> Iterator[Finding]:
+    for step in case.picture.steps.values():
+        if step.is_open:
+            yield _step(case, step)
+
+
+def _step(case: Case, step: StepPicture) -> Finding:
+    kind, text = _step_text(case, step)
+    is_error_new = step.state is State.RETRYING
+    return Finding(
+        kind=kind,
+        text=f"Step {step.number} {step.name!r} {text}",
+        step=step.number,
+        name=step.name,
+        attempt=step.attempts or None,
+        since=utc(step.attempted_at or step.begun_at),
+        due_at=None if step.due is None else utc(step.due),
+        line=step.line,
+        error=step.error if is_error_new else None,
+    )
+
+
+def _step_text(case: Case, step: StepPicture) -> tuple[str, str]:
+    if step.state is State.SCHEDULED and step.due is not None:
+        return "scheduled", f"is to run {_due(case, step.due)}."
+    if step.state is State.RETRYING and step.due is not None and step.error is not None:
+        times = "once" if step.attempts == 1 else f"{step.attempts} times"
+        last = _said(step.error)
+        return "retrying", f"has failed {times}, and is tried again {_due(case, step.due)}. Last: {last}"
+    begun = step.attempted_at or step.begun_at
+    if step.state is State.INTERRUPTED:
+        return "interrupted", f"was interrupted by its engine, in attempt {step.attempts}."
+    is_in_doubt = step.state is State.IN_DOUBT
+    if case.engine_since is not None and begun >= case.engine_since and not is_in_doubt:
+        return "running", f"runs {since(begun, case.now)}, in attempt {step.attempts}."
+    text = f"was running in attempt {step.attempts}, begun {_when(begun, case.now)}, when its process ended"
+    if is_in_doubt or step.unresolved < _SUSPICIOUS:
+        return "in_doubt", f"{text}. Nobody knows how far it came."
+    return "suspect", (
+        f"{text}: {step.unresolved} times in a row. It is suspected of that, so it runs when no other"
+        f" suspect does. After {_POISONOUS} times, unless Limits(poison_after=...) says otherwise or it had"
+        " run for long each time, its flow is parked."
+    )
+
+
+def _sleeps(case: Case) -> Iterator[Finding]:
+    for sleep in case.picture.sleeps.values():
+        yield Finding(
+            kind="sleeping",
+            text=f"It sleeps, and goes on {_due(case, sleep.due)}.",
+            since=utc(sleep.begun_at),
+            due_at=utc(sleep.due),
+            line=sleep.line,
+        )
+
+
+def _waits(case: Case) -> Iterator[Finding]:
+    for wait in case.picture.waits:
+        yield _wait(case, wait)
+
+
+def _wait(case: Case, wait: WaitPicture) -> Finding:
+    return Finding(
+        kind="waiting",
+        text=f"It waits for signal {wait.name!r} {since(wait.since, case.now)}.",
+        command=case.command("signal", wait.name, "JSON"),
+        step=wait.step or None,
+        name=wait.name,
+        since=utc(wait.since),
+        line=wait.line,
+    )
+
+
+def _unread(case: Case) -> Iterator[Finding]:
+    if not case.inbox:
+        return
+    oldest = case.inbox[0]
+    names = ", ".join(dict.fromkeys(repr(entry.name) for entry in case.inbox))
+    n = len(case.inbox)
+    yield Finding(
+        kind="unread_signals",
+        text=f"{n} signal{'s are' if n > 1 else ' is'} on record, and unread ({names}),"
+        f" the oldest {since(oldest.at, case.now)}.{_kept(case)}",
+        since=utc(oldest.at),
+        count=n,
+    )
+
+
+def _early(case: Case) -> Iterator[Finding]:
+    for name, count in case.picture.received.items():
+        if count:
+            yield Finding(
+                kind="unread_signals",
+                text=f"Signal {name!r} has come {_times(count)}, and is unread: the flow does not wait for it"
+                f" yet.{_kept(case) or ' It is kept until then.'}",
+                name=name,
+                count=count,
+            )
+
+
+def _kept(case: Case) -> str:
+    return " It is kept for when the flow is let run on." if case.header.state is StreamState.FAILED else ""
+
+
+def _dead(case: Case) -> Iterator[Finding]:
+    for (name, reason), count in Counter(case.dead).items():
+        yield Finding(
+            kind="dead_letters",
+            text=f"Signal {name!r} has come {_times(count)}, and was not delivered: {reason}.",
+            name=name,
+            reason=reason,
+            count=count,
+        )
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _due(case: Case, due: int) -> str:
+    is_late = case.engine_since is not None and case.now - due > _LATE_US
+    held = " (when it is not held back any more)" if is_late and _is_held(case) else ""
+    return f"at {local_time(due)} ({ago(due, case.now)}){held}"
+
+
+def _is_held(case: Case) -> bool:
+    return case.picture.paused is not None or case.picture.parked is not None
+
+
+def _when(at: int, now: int) -> str:
+    return f"at {local_time(at)} ({ago(at, now)})"
+
+
+def _said(error: Failure) -> str:
+    return f"{error.type}: {error.message}" if error.message else error.type

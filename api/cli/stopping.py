@@ -1,0 +1,62 @@
+"""Stopping in good order: what Ctrl-C and SIGTERM mean to a process that runs flows."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from .output.exit_codes import DONE, INTERRUPTED
+from .wake_pipe import Bell
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Self
+
+__all__ = ["Stopping", "code_of"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopping:
+    """Takes the signals over: the first one asks to stop, the second one ends the process at once.
+
+    That loses nothing that is on record: what was under way goes on at the next start.
+    """
+
+    def __init__(self) -> None:
+        self._bell = Bell()
+        self.by: int | None = None
+        """The signal that asked to stop, if one has."""
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._bell.close()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a signal, on the main thread; False: there was none within `timeout` seconds."""
+        if self.by is None:
+            self._bell.wait(timeout)
+        return self.by is not None
+
+    def ask(self) -> None:
+        """Ask to stop, from any thread, as SIGTERM does; a signal that comes later is the second one."""
+        self.by = self.by or signal.SIGTERM
+        self._bell.ring()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.by is not None:
+            os._exit(128 + number)
+        self.by = number
+        self._bell.ring()
+
+
+def code_of(number: int | None) -> int:
+    """Return the exit code of a process that a signal has stopped in good order."""
+    return INTERRUPTED if number == signal.SIGINT else DONE

@@ -1,0 +1,80 @@
+"""Watching a log: whatever is recorded is told of, in the order of its commits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ...store import Unreadable
+from .output.screen import Cell
+
+if TYPE_CHECKING:
+    from ...store import GlobalRecord, StoreReader
+    from .output.narration import Narrator
+    from .output.screen import Screen
+
+__all__ = ["NOTABLE", "LogWatch"]
+
+NOTABLE = frozenset(
+    {
+        "flow_started",
+        "flow_completed",
+        "flow_failed",
+        "step_failed",
+        "parked",
+        "paused",
+        "resumed",
+        "repaired",
+    }
+)
+"""Kinds of events that are told of where not every step is of interest."""
+
+_PAGE = 1_000
+_FLOOD = 200
+
+
+class LogWatch:
+    """Reads on from a position of a log, and tells of what is there.
+
+    `kinds`: only these are told of; None: all. `sums_up`: where there is more than anybody could read, only
+    how much there is.
+    """
+
+    def __init__(
+        self,
+        reader: StoreReader,
+        narrator: Narrator,
+        *,
+        after: int,
+        kinds: frozenset[str] | None = None,
+        sums_up: Screen | None = None,
+    ) -> None:
+        self._reader = reader
+        self._narrator = narrator
+        self._kinds = kinds
+        self._sums_up = sums_up
+        self.position = after
+
+    def tell_news(self) -> None:
+        """Tell of all that is new."""
+        while page := self._reader.scan_all(after=self.position, limit=_PAGE):
+            self._tell([found for found in page if self._is_notable(found)])
+            self.position = page[-1].position or self.position + 1
+
+    def _is_notable(self, found: GlobalRecord | Unreadable) -> bool:
+        return self._kinds is None or isinstance(found, Unreadable) or found.record.kind in self._kinds
+
+    def _tell(self, news: list[GlobalRecord | Unreadable]) -> None:
+        if self._sums_up is not None and len(news) > _FLOOD:
+            counts = Counter(
+                "unreadable" if isinstance(found, Unreadable) else found.record.kind.replace("_", " ")
+                for found in news
+            )
+            text = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
+            self._sums_up.line(Cell(f"    … {text}", "dim"))
+            return
+        for found in news:
+            if isinstance(found, Unreadable):
+                self._narrator.tell_unreadable(found)
+            else:
+                self._narrator.tell(found.stream, found.record, found.position)

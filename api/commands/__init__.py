@@ -1,1 +1,0 @@
-"""What can be typed after `persistasaurus`, a module per family of commands."""

@@ -1,0 +1,1 @@
+"""Demonstrations: flows that run, wait and survive, shown as it happens."""

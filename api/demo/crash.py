@@ -1,0 +1,221 @@
+"""The demo of a crash, or five: a process is killed for good, and the next one goes on.
+
+The processes are real, and so is SIGKILL. They run in lockstep with this one (see `crash_child`), so
+that it can choose the moment of each death, and has seen every effect.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
+
+import msgspec
+from rich.markup import escape
+from rich.rule import Rule
+from rich.table import Table
+
+from ...actors.runtime.seam import Event, new_id
+from ...flows import events
+from ...flows.errors import PersistasaurusError
+from ..cli.output.phrases import phrase_of
+from ..cli.output.screen import output_console
+from .crash_child import Report
+from .place import WatchedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from rich.console import Console
+
+    from .place import Place
+
+__all__ = ["run"]
+
+_DELAY_S = 2.0
+_INTO_THE_DELAY_S = 0.5
+_PACE_S = 0.08
+_PATIENCE_S = 10.0
+_STEPS = 4
+_REPORT = msgspec.json.Decoder(Report)
+
+
+class Death(NamedTuple):
+    """When a process is to be killed: at the first report that fits, or a while behind it."""
+
+    when: str
+    fits: Callable[[Report], bool]
+    after_s: float = 0.0
+
+
+def _at(moment: str, step: int) -> Callable[[Report], bool]:
+    return lambda report: report.moment == moment and report.step == step
+
+
+def _recorded(kind: type[events.Event], step: int) -> Callable[[Report], bool]:
+    def fits(report: Report) -> bool:
+        if report.moment != "recorded":
+            return False
+        event = _event(report)
+        return isinstance(event, kind) and getattr(event, "step", None) == step
+
+    return fits
+
+
+DEATHS = (
+    Death("during step 1, before it has done anything", _at("began", 1)),
+    Death("during the delay", _recorded(events.StepScheduled, 2), _INTO_THE_DELAY_S),
+    Death("when the e-mail is sent, and that is not yet on record", _at("did", 2)),
+    Death("while the flow waits for its person", _recorded(events.SignalAwaited, 3)),
+    Death("between step 3 and step 4", _recorded(events.StepCompleted, 3)),
+)
+
+
+class Tally(NamedTuple):
+    """What the world has seen, whatever the processes remember."""
+
+    runs: Counter[int]
+    effects: Counter[int]
+
+
+class CrashDemo:
+    """A sign-up, its processes, and what they do."""
+
+    def __init__(self, place: Place, out: Console) -> None:
+        self._place = place
+        self._out = out
+        self._flow_id = f"crash-{new_id()[:8]}"
+        self._names: dict[int, str] = {}
+        self._tally = Tally(Counter(), Counter())
+        self._kills = 0
+        self._pace = Event()
+
+    def run(self) -> int:
+        """Kill a process at each of the moments, and let the last one end."""
+        result = ""
+        for death in (*DEATHS, None):
+            result = self._live(death)
+        return self._sum_up(result)
+
+    def _live(self, death: Death | None) -> str:
+        """Run a process until it is killed, or the flow has ended; return the flow's result."""
+        child = self._spawn()
+        try:
+            self._out.print(Rule(f"Process {self._kills + 1} (pid {child.pid})", align="left"))
+            for report in _reports(child):
+                self._show(report)
+                if report.moment == "ended":
+                    return report.text
+                if death is not None and death.fits(report):
+                    self._kill(child, death)
+                    return ""
+        finally:
+            child.kill()
+            child.communicate()
+        raise PersistasaurusError(f"process {child.pid} ended by itself, which it should not have done")
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        module = f"{__package__}.crash_child"
+        command = [sys.executable, "-P", "-m", module, str(self._place.store), self._flow_id, str(_DELAY_S)]
+        # A session of its own: Ctrl-C is for this process, which kills the other.
+        return subprocess.Popen(  # noqa: S603 - this very interpreter, and a module of ours
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+
+    def _kill(self, child: subprocess.Popen[bytes], death: Death) -> None:
+        if death.after_s:
+            _let_go_on(child)
+            self._pace.wait(death.after_s)
+        child.kill()
+        child.wait(_PATIENCE_S)
+        self._kills += 1
+        self._out.print(f"  [bold red]SIGKILL[/] {death.when}")
+
+    # ------------------------------------------------------------------------------------- telling
+    def _show(self, report: Report) -> None:
+        match report.moment:
+            case "opened" | "recorded":
+                self._show_event(report)
+            case "began":
+                self._tally.runs[report.step] += 1
+                self._out.print(f"  [green]running[/]   step {report.step} {escape(report.name)}")
+            case "did":
+                self._tally.effects[report.step] += 1
+            case "printed":
+                self._out.print(f"            {report.text}", markup=False, style="bold")
+            case _:
+                return
+        if self._out.is_terminal:
+            self._pace.wait(_PACE_S)
+
+    def _show_event(self, report: Report) -> None:
+        event = _event(report)
+        if isinstance(event, events.StepStarted | events.StepScheduled | events.SignalAwaited):
+            self._names[event.step] = event.name
+        if report.moment == "recorded":
+            self._out.print(f"  [cyan]recorded[/]  {escape(str(phrase_of(event)))}")
+        elif isinstance(event, events.StepCompleted):
+            said = escape(f"step {event.step} {self._names[event.step]} {phrase_of(event).detail}")
+            self._out.print(f"  [yellow]replayed[/]  {said}  [dim](from the log, not run)[/]")
+
+    # ------------------------------------------------------------------------------------ the proof
+    def _sum_up(self, result: str) -> int:
+        recorded = self._recorded()
+        table = Table(
+            "step", "", "recorded", "begun", "done", title="What became of it", title_justify="left"
+        )
+        for step, name in sorted(self._names.items()):
+            runs, effects = self._tally.runs[step], self._tally.effects[step]
+            table.add_row(str(step), escape(name), f"{recorded[step]} x", f"{runs} x", f"{effects} x")
+        self._out.print(Rule())
+        self._out.print(table)
+        once = sum(recorded[step] == 1 for step in range(1, _STEPS + 1))
+        self._out.print(
+            f"Kills: {self._kills}   steps recorded once: {once} of {_STEPS}"
+            f"   effects: {self._tally.effects.total()}   result: [bold]{escape(result)}[/]"
+        )
+        self._out.print(
+            "Each step is recorded once. One that was under way when its process died is begun again: what"
+            " it does must bear that, or tell a repetition by its idempotency key."
+        )
+        return 0 if once == _STEPS and result else 1
+
+    def _recorded(self) -> Counter[int]:
+        """Count the completions on record, once nobody writes any more."""
+        store = WatchedStore.at(self._place.store)
+        try:
+            told = store.history(self._flow_id)
+        finally:
+            store.close()
+        return Counter(event.step for event in told if isinstance(event, events.StepCompleted))
+
+
+def _reports(child: subprocess.Popen[bytes]) -> Generator[Report]:
+    """Yield what a process reports, and let it go on behind each."""
+    for line in cast("IO[bytes]", child.stdout):
+        yield _REPORT.decode(line)
+        _let_go_on(child)
+
+
+def _let_go_on(child: subprocess.Popen[bytes]) -> None:
+    answers = cast("IO[bytes]", child.stdin)
+    answers.write(b"\n")
+    answers.flush()
+
+
+def _event(report: Report) -> events.AnyEvent:
+    return events.decode(bytes(report.event))
+
+
+def run(place: Place) -> int:
+    """Run the demo; see `persistasaurus demo crash --help`.
+
+    Raises:
+        StoreError: the store cannot be used.
+        PersistasaurusError: a process ended by itself.
+    """
+    out = output_console()
+    out.print(f"Store: {place}", markup=False, style="dim")
+    WatchedStore.at(place.store).close()  # whoever cannot open it says why, here rather than there
+    return CrashDemo(place, out).run()

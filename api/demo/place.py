@@ -1,0 +1,70 @@
+"""Where a demo keeps its store: at the path that was asked for, or in a folder of its own."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...actors.runtime.seam import SystemClock
+from ...flows import events
+from ...store import Appended, SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from ...store.contract import Outcome, Write
+
+__all__ = ["Place", "WatchedStore"]
+
+
+class Place:
+    """The store's path. A folder that was made for it is removed at the end, unless it is still needed."""
+
+    def __init__(self, store: Path | None) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="persistasaurus-")) if store is None else None
+        self.store = store if store is not None else Path(str(self._folder)) / "demo.db"
+        self.is_kept = store is not None
+
+    def command(self, *words: str) -> str:
+        """Return the command line of another demo on this store."""
+        return shlex.join(["persistasaurus", "demo", *words, "--store", str(self.store)])
+
+    def __str__(self) -> str:
+        return str(self.store) if self.is_kept else f"{self.store}, removed once the flow has ended"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None and not self.is_kept:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class WatchedStore(SqliteStore):
+    """A store that tells of each event, once it is durable. Told on the journal's thread."""
+
+    on_event: Callable[[str, events.AnyEvent], None] | None = None
+
+    @classmethod
+    def at(cls, path: Path) -> WatchedStore:
+        """Open the store, as `SqliteStore.open` does."""
+        return cls.open(path, now=SystemClock().now)  # pyright: ignore[reportReturnType] - it makes a `cls`
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        """See `EventStore.commit`."""
+        outcomes = super().commit(writes)
+        for write, outcome in zip(writes, outcomes, strict=True):
+            if isinstance(outcome, Appended) and self.on_event is not None:
+                for record in getattr(write, "records", ()):
+                    self.on_event(write.stream, events.decode(record.data))
+        return outcomes
+
+    def history(self, flow_id: str) -> list[events.AnyEvent]:
+        """Read what is on record of a flow; nothing, when there is no such flow."""
+        if self.header(flow_id) is None:
+            return []
+        return [events.decode(record.data) for record in self.read(flow_id)]

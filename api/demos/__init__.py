@@ -1,1 +1,0 @@
-"""The demos: flows that run, wait and survive, shown as it happens."""

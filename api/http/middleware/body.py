@@ -1,0 +1,117 @@
+"""The body of a request: how it may be framed, how large it may be, and how long it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from ..asgi import headers
+from .refusals import Refusal
+
+if TYPE_CHECKING:
+    from ..asgi import ASGIScope, Message, Receive
+    from .limits import ServerLimits
+
+# What a client has sent by the time that it hears an answer: the server reads it and throws it away.
+_SMALL: Final = 64 * 1024
+_LONGEST_LENGTH: Final = 15
+
+
+class Body:
+    """The `receive` of one request, which ends it when there is too much, or too slowly."""
+
+    def __init__(self, scope: ASGIScope, receive: Receive, limits: ServerLimits) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._limits = limits
+        self._announced = 0
+        self._received = 0
+        self._chunked = bool(headers(scope, b"transfer-encoding"))
+        self.ended = not self._chunked and not headers(scope, b"content-length")
+        """All of it was received."""
+        self._until: float | None = None
+
+    @property
+    def lingers(self) -> bool:
+        """Tell whether the connection is of no use once answered: too much of the body has not come yet."""
+        return not self.ended and (self._chunked or self._announced - self._received > _SMALL)
+
+    def check(self) -> None:
+        """Refuse by the headers what need not be read.
+
+        Raises:
+            Refusal: 400, 413 or 415.
+        """
+        self._until = asyncio.get_running_loop().time() + self._limits.body_seconds
+        _check_framing(self._scope)
+        self._announced = max((int(value) for value in headers(self._scope, b"content-length")), default=0)
+        if self._announced > self._limits.body_bytes:
+            raise self._too_large()
+        encodings = b",".join(headers(self._scope, b"content-encoding")).strip().lower()
+        if encodings not in (b"", b"identity"):
+            raise Refusal(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "send the body as it is: no Content-Encoding is accepted",
+                {"Accept-Encoding": "identity"},
+            )
+
+    async def receive(self) -> Message:
+        """Receive what comes next; after the body, wait for the client to go away.
+
+        Raises:
+            Refusal: 400, 408 or 413.
+        """
+        if self.ended:
+            return await self._receive()
+        message = await self._next()
+        if message["type"] == "http.disconnect":
+            raise _bad("the client left before the end of its body")
+        self._received += len(message.get("body", b""))
+        if self._received > self._limits.body_bytes:
+            raise self._too_large()
+        self.ended = not message.get("more_body", False)
+        return message
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await self._receive()
+        except TimeoutError:
+            raise self._too_slow() from None
+
+    def _too_slow(self) -> Refusal:
+        return Refusal(
+            HTTPStatus.REQUEST_TIMEOUT,
+            f"the body did not come within {self._limits.body_seconds:g} s",
+            {"Connection": "close"},
+        )
+
+    def _too_large(self) -> Refusal:
+        return Refusal(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body may have {self._limits.body_bytes} bytes at most",
+            {"Connection": "close"},
+        )
+
+
+def _check_framing(scope: ASGIScope) -> None:
+    """Refuse what a proxy in front might see another end in: the rest would be taken for a request.
+
+    Servers refuse most of it themselves. Any may stand here.
+    """
+    lengths, codings = headers(scope, b"content-length"), headers(scope, b"transfer-encoding")
+    if len(set(lengths)) > 1 or not all(_is_length(value) for value in lengths):
+        raise _bad("one Content-Length is needed, and a number")
+    if codings and (lengths or scope.get("http_version") == "1.0"):
+        raise _bad("either a Content-Length, or chunked in version 1.1: not both")
+    if codings and [coding.strip().lower() for coding in codings] != [b"chunked"]:
+        raise _bad("the only Transfer-Encoding is chunked")
+
+
+def _is_length(value: bytes) -> bool:
+    return value.isdigit() and len(value) <= _LONGEST_LENGTH
+
+
+def _bad(detail: str) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})

@@ -1,0 +1,131 @@
+"""Who is let in, how often, and what is kept in memory about it. One for each protected application."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from ..access import Access
+from .rates import Rates, Streams, Underway
+from .refusals import Refusal
+
+if TYPE_CHECKING:
+    from ....actors.runtime.seam import Clock
+    from ..access import AccessCheck
+    from ..asgi import ASGIScope
+    from .hosts import Hosts
+    from .limits import ServerLimits
+
+# As ASGI calls them.
+_VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
+
+
+class Gate:
+    """The rules that requests are held against. Used on one event loop."""
+
+    def __init__(self, access: AccessCheck, hosts: Hosts, limits: ServerLimits, clock: Clock) -> None:
+        self.access = access
+        self.hosts = hosts
+        self.limits = limits
+        self.clock = clock
+        self.streams = Streams(limits.streams)
+        self.underway = Underway(limits.underway)
+        kept = limits.remembered
+        self._callers = Rates(clock, limits.caller_rate, limits.caller_burst, kept)
+        self._strangers = Rates(clock, limits.stranger_rate, limits.stranger_burst, kept)
+        # Apart from those, so that however many strangers there are, they push none of these out.
+        self._links = Rates(clock, limits.stranger_rate, limits.stranger_burst, kept)
+        self._flows = Rates(clock, limits.flow_signal_rate, limits.flow_signal_burst, kept)
+
+    def check(self, scope: ASGIScope) -> None:
+        """Look at what tells nothing about the sender.
+
+        Raises:
+            Refusal: 400, 431 or 505.
+        """
+        if len(scope["headers"]) > self.limits.headers:
+            raise _large_head(f"a request may have {self.limits.headers} headers at most")
+        if _head_bytes(scope) > self.limits.head_bytes:
+            raise _large_head(f"the head of a request may have {self.limits.head_bytes} bytes at most")
+        if not scope["path"].startswith("/"):
+            detail = "the target of a request is a path, and begins with /"
+            raise Refusal(HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})
+        if scope.get("http_version", "1.1") not in _VERSIONS:
+            detail = "this version of HTTP is not spoken here"
+            raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, detail, {"Connection": "close"})
+
+    async def admit(self, scope: ASGIScope) -> Access | None:
+        """Find out who asks, and count it when it is somebody who is known.
+
+        Raises:
+            Refusal: 429.
+            TypeError: the application's own check answered with something else; nobody is let in.
+        """
+        # An application's own check is not typed by anybody but itself.
+        found: Any = self.access(scope)
+        if inspect.isawaitable(found):
+            found = await found
+        if isinstance(found, Access):
+            self._callers.take(found.name, "too many requests")
+        elif found is not None:
+            raise TypeError(f"access checks return Access or None, not {type(found).__name__}")
+        return found
+
+    def admit_stranger(self, scope: ASGIScope, link: str | None = None) -> str:
+        """Count a request of somebody who is not known, and return the share that it is counted to.
+
+        Who comes through a proxy comes from one address with everybody else there. So a request with a
+        genuine link has a share that goes with the link, which nobody else can use up.
+
+        Raises:
+            Refusal: 429.
+        """
+        if link is None:
+            share = f"somebody at {network(_address(scope))}"
+            self._strangers.take(share, "too many requests without a valid token")
+        else:
+            share = f"link {link}"
+            self._links.take(share, "too many requests with this link")
+        return share
+
+    def take_signal(self, flow_id: str) -> None:
+        """Count a signal to a flow.
+
+        Raises:
+            Refusal: 429.
+        """
+        self._flows.take(flow_id, "too many signals to this flow")
+
+
+def caller(scope: ASGIScope, access: Access | None) -> str:
+    """Name who asks, for logs and limits."""
+    return access.name if access else f"somebody at {_address(scope)}"
+
+
+def _large_head(detail: str) -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, {"Connection": "close"})
+
+
+def _head_bytes(scope: ASGIScope) -> int:
+    target = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    return target + sum(len(name) + len(value) for name, value in scope["headers"])
+
+
+def _address(scope: ASGIScope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "this machine"
+
+
+def network(address: str) -> str:
+    """Return what one sender has all of: an address, or in IPv6 the network that each subscriber gets."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address) or found.is_loopback:
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, 64), strict=False))

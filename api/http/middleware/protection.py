@@ -1,0 +1,204 @@
+"""What stands around an application, whichever framework it is made with: each request passes all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from ....actors.runtime.seam import SystemClock
+from .answer import Answer
+from .body import Body
+from .exchange import Entrance, Exchange
+from .gate import Gate, caller
+from .hosts import Hosts
+from .limits import ServerLimits
+from .refusals import Refusal
+
+if TYPE_CHECKING:
+    from ....actors.runtime.seam import Clock
+    from ..access import AccessCheck
+    from ..asgi import ASGIApp, ASGIScope, Message, Receive, Send
+    from .rates import Stream
+
+logger = logging.getLogger("persistasaurus.http")
+
+_LOGGED: Final = 200
+_POLICY_VIOLATION: Final = 1008
+
+
+def protected(  # noqa: PLR0913 - all but one have a default, and a name
+    app: ASGIApp,
+    *,
+    access: AccessCheck,
+    hosts: Hosts | None = None,
+    limits: ServerLimits | None = None,
+    clock: Clock | None = None,
+    guarded: bool = False,
+) -> Protected:
+    """Put the protection around an application.
+
+    Args:
+        app: any ASGI application.
+        access: tells who asks: `Tokens`, `OpenToAll()`, or a callable of the host application's own.
+        hosts: the names under which it answers; loopback names unless said otherwise.
+        limits: the bounds of sizes, times and rates.
+        clock: the seam's, by which rates are counted.
+        guarded: the application has `Guarding` among its plugins, so it can be trusted with requests of
+            nobody: those to its public routes. Without, every request needs access.
+    """
+    gate = Gate(access, hosts or Hosts(), limits or ServerLimits(), clock or SystemClock())
+    return Protected(app, gate, guarded=guarded)
+
+
+class Protected:
+    """An ASGI application within its protection; what `protected` returns, and what `serve` accepts."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, *, guarded: bool) -> None:
+        self.gate = gate
+        self._app = app
+        self._guarded = guarded
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Handle one request, or the lifespan of the application. WebSockets are refused."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _Request(self._app, self.gate, scope, receive, send).handle(guarded=self._guarded)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+
+
+class _Request:
+    """One request on its way in, and its answer on the way out."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        self._app = app
+        self._gate = gate
+        self._scope = scope
+        self._exchange = Exchange(
+            None,
+            on_entrance=self._enter,
+            on_stream=self._stream,
+            on_signal=gate.take_signal,
+            on_wait=gate.streams.wait,
+        )
+        self._body = Body(scope, receive, gate.limits)
+        self._answer = Answer(scope, send, self._exchange, self._body)
+        self._deadline = asyncio.timeout(gate.limits.request_seconds)
+        self._open: Stream | None = None
+        self._counted: str | None = None
+
+    async def handle(self, *, guarded: bool) -> None:
+        """Answer, whatever happens, and leave a line in the log."""
+        begun = self._gate.clock.elapsed()
+        try:
+            await self._answer_in_time(guarded=guarded)
+        except Refusal as refusal:
+            await self._answer.refuse(refusal)
+        except Exception:
+            if self._answer.status is not None:
+                # Half an answer must not look like a whole one: the server closes the connection.
+                raise
+            logger.exception("a request failed: %s", self._shown())
+            await self._answer.refuse(
+                Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed; the log of the server says why")
+            )
+        except asyncio.CancelledError:
+            # By the server, which has waited long enough.
+            if self._answer.status is None:
+                await self._answer.refuse(_stopping())
+            raise
+        finally:
+            self._leave()
+            self._log((self._gate.clock.elapsed() - begun) * 1000)
+
+    async def _answer_in_time(self, *, guarded: bool) -> None:
+        try:
+            async with self._deadline:
+                await self._pass(guarded=guarded)
+        except TimeoutError:
+            if not self._deadline.expired():
+                raise
+            raise Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                f"no answer within {self._gate.limits.request_seconds:g} s: what was asked may still happen",
+                {"Retry-After": "1", "Connection": "close"},
+            ) from None
+
+    async def _pass(self, *, guarded: bool) -> None:
+        self._body.check()
+        self._gate.check(self._scope)
+        self._exchange.access = await self._gate.admit(self._scope)
+        if self._exchange.access is not None:
+            self._count(self._exchange.access.name)
+        if not guarded:
+            self._exchange.enter_route(Entrance())
+        self._exchange.enter(self._scope)
+        await self._app(self._scope, self._receive, self._answer.send)
+        if self._open is not None and self._open.ended.is_set():
+            await self._answer.finish()
+
+    async def _receive(self) -> Message:
+        try:
+            if self._open is not None and self._body.ended:
+                return await self._until_stopped(self._open)
+            return await self._body.receive()
+        except Refusal as refusal:
+            await self._answer.refuse(refusal)
+            raise
+
+    async def _until_stopped(self, stream: Stream) -> Message:
+        """Tell a stream that its client has left: it did, or the server stops."""
+        gone = asyncio.ensure_future(self._body.receive())
+        stopped = asyncio.ensure_future(stream.ended.wait())
+        try:
+            await asyncio.wait((gone, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return gone.result() if gone.done() else {"type": "http.disconnect"}
+        finally:
+            gone.cancel()
+            stopped.cancel()
+
+    def _enter(self, entrance: Entrance) -> None:
+        self._gate.hosts.check(
+            self._scope,
+            any_host=entrance.any_host,
+            hidden_origin=entrance.hidden_origin,
+            origin=entrance.origin,
+        )
+        if self._exchange.access is None and entrance.counted:
+            self._count(self._gate.admit_stranger(self._scope, entrance.link))
+
+    def _count(self, name: str) -> None:
+        self._gate.underway.enter(name)
+        self._counted = name
+
+    def _stream(self) -> None:
+        if self._open is None:
+            self._open = self._gate.streams.enter(caller(self._scope, self._exchange.access))
+            self._deadline.reschedule(None)
+
+    def _leave(self) -> None:
+        if self._open is not None:
+            self._gate.streams.leave(self._open)
+        if self._counted is not None:
+            self._gate.underway.leave(self._counted)
+
+    def _log(self, milliseconds: float) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        name = ascii(caller(self._scope, self._exchange.access))[1:-1]
+        logger.info("%s: %s, %.0f ms, %s", self._shown(), self._answer.status, milliseconds, name)
+
+    def _shown(self) -> str:
+        """Describe the request without what may be secret, on one line: paths of links are tokens."""
+        known = self._exchange.access is not None and not self._exchange.is_public
+        path = self._scope["path"] if known else self._scope.get("path_template", "(not shown)")
+        return f"{self._scope['method'][:20]} {ascii(path[:_LOGGED])[1:-1]}"
+
+
+def _stopping() -> Refusal:
+    detail = "the server is stopping: what was asked may still happen"
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1", "Connection": "close"})

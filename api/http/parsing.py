@@ -1,0 +1,250 @@
+"""What a request asks for, read strictly: anything doubtful is refused, and never guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from ...flows.errors import FlowNotFound, PayloadError, SignalRejected
+from ...flows.values.depth import DEPTH_MAX, depth
+from ...flows.values.duplicates import refuse_duplicates
+from .access import access_of
+from .middleware.exchange import exchange_of
+from .middleware.mounted import segment
+from .models import Asked, Culprit
+from .problems import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+
+    from litestar import Request
+
+    from ...actors import FlowSystem
+
+__all__ = [
+    "asked_body",
+    "asked_flow",
+    "asked_name",
+    "asked_query",
+    "derived_id",
+    "idempotency_key",
+    "part_of_body",
+    "patiently",
+    "refuse_body",
+    "system_of",
+    "who",
+]
+
+A = TypeVar("A")
+T = TypeVar("T", bound=Asked)
+
+_KEY: Final = re.compile(r'([!#-~]{1,200})|"([!#-~]{1,200})"', re.ASCII)
+_ID_LENGTH: Final = 200
+_PARAMETERS_MAX: Final = 20
+
+
+def system_of(request: Request[Any, Any, Any]) -> FlowSystem:
+    """Return the system that the application serves."""
+    return request.app.state.system
+
+
+def who(request: Request[Any, Any, Any]) -> str:
+    """Return the name of whoever asks."""
+    access = access_of(request.scope)
+    return "" if access is None else access.name
+
+
+async def patiently(request: Request[Any, Any, Any], answer: Awaitable[A]) -> A:
+    """Wait for something that may take long, but not beyond the server's end.
+
+    Raises:
+        TimeoutError: the server stops.
+    """
+    exchange = exchange_of(request.scope)
+    return await (answer if exchange is None else exchange.wait(answer))
+
+
+def asked_flow(request: Request[Any, Any, Any]) -> str:
+    """Return the flow's id in the path.
+
+    Raises:
+        FlowNotFound: no flow can have it.
+    """
+    flow_id = segment(request.path_params["flow_id"])
+    if len(flow_id) > _ID_LENGTH or not flow_id.isprintable():
+        raise FlowNotFound(flow_id[:_ID_LENGTH])
+    return flow_id
+
+
+def asked_name(request: Request[Any, Any, Any]) -> str:
+    """Return the name of a signal or query in the path.
+
+    Raises:
+        Refused: nothing can have it.
+    """
+    name = segment(request.path_params["name"])
+    if len(name) > _ID_LENGTH or not name.isprintable():
+        raise Refused(404, "nothing can have this name", name="name-not-found")
+    return name
+
+
+# --------------------------------------------------------------------------------------------- bodies
+async def asked_body(request: Request[Any, Any, Any], shape: type[T], *, optional: bool = False) -> T:
+    """Read the body: one JSON object, in which each field is known and there once.
+
+    Raises:
+        Refused: it is something else; with the position, or the path.
+    """
+    data = await request.body()
+    if not data and optional:
+        return shape()
+    _check_media_type(request)
+    if len(data) > DEPTH_MAX and depth(data, DEPTH_MAX) > DEPTH_MAX:
+        raise Refused(400, f"the body is nested more than {DEPTH_MAX} levels deep")
+    try:
+        value = _decoder(shape).decode(data)
+        refuse_duplicates(data, "the body")
+    except msgspec.ValidationError as error:
+        raise _unfit("the body", _with_known(shape, str(error))) from None
+    except PayloadError as error:
+        raise Refused(400, str(error), errors=[Culprit(path=error.path, reason=error.reason)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(400, f"the body is no JSON: {_position(error, data)}") from None
+    return value
+
+
+@contextmanager
+def part_of_body(field: str) -> Generator[None]:
+    """Have a payload that does not fit told with its path in the whole body.
+
+    Raises:
+        PayloadError: it does not fit.
+    """
+    try:
+        yield
+    except (PayloadError, SignalRejected) as error:
+        unfit = error if isinstance(error, PayloadError) else error.__cause__
+        if not isinstance(unfit, PayloadError):
+            raise
+        path = unfit.path.replace("$", f"$.{field}", 1)
+        raise PayloadError(unfit.what, path, unfit.reason) from None
+
+
+async def refuse_body(request: Request[Any, Any, Any]) -> None:
+    """Refuse a body where none is read: whoever sends one expects something of it.
+
+    Raises:
+        Refused: there is one.
+    """
+    if await request.body():
+        raise Refused(400, "no body is taken here")
+
+
+@lru_cache(maxsize=64)
+def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(shape)
+
+
+def _check_media_type(request: Request[Any, Any, Any]) -> None:
+    given = request.headers.getall("content-type", [])
+    media_type, _, parameters = (given[0] if len(given) == 1 else "").partition(";")
+    is_utf8 = parameters.strip().lower() in ("", "charset=utf-8", 'charset="utf-8"')
+    if media_type.strip().lower() != "application/json" or not is_utf8:
+        raise Refused(
+            415,
+            "send JSON, with the header Content-Type: application/json",
+            headers={"Accept": "application/json"},
+        )
+
+
+def _position(error: Exception, data: bytes) -> str:
+    """Say what is wrong with JSON, and at which byte."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"invalid UTF-8 (byte {error.start})"
+    said = str(error).removeprefix("JSON is malformed: ")
+    if "(byte " in said:
+        return said
+    return f"{said} (byte {len(data)})"
+
+
+def _with_known(shape: type[Any], said: str) -> str:
+    """Say which fields are known, when one is not."""
+    fields = ", ".join(field.encode_name for field in msgspec.structs.fields(shape))
+    return said.replace("unknown field", f"an unknown field (known are {fields}):", 1) if fields else said
+
+
+def _unfit(what: str, said: str) -> Refused:
+    reason, _, path = said.partition(" - at `")
+    path = path.rstrip("`") or "$"
+    culprit = Culprit(path=path, reason=reason)
+    return Refused(400, f"{what} is not what is described: {reason}, at {path}", errors=[culprit])
+
+
+# --------------------------------------------------------------------------------------------- queries
+def asked_query(request: Request[Any, Any, Any], shape: type[T]) -> T:
+    """Read the query string: each parameter is known, and there once.
+
+    Raises:
+        Refused: it is something else.
+    """
+    text: bytes = request.scope["query_string"]
+    if not text:
+        return shape()
+    values = _parameters(text)
+    try:
+        return msgspec.convert(values, shape, strict=False)
+    except msgspec.ValidationError as error:
+        refused = _unfit("the query string", str(error))
+    raise refused
+
+
+def _parameters(text: bytes) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(
+            text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX
+        )
+    except ValueError:
+        raise Refused(400, "the query string cannot be read: it is no UTF-8, or too long") from None
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        raise Refused(400, f"the parameter {twice!r} is there twice")
+    return values
+
+
+# ------------------------------------------------------------------------------------------------ keys
+def idempotency_key(request: Request[Any, Any, Any]) -> str | None:
+    """Return what `Idempotency-Key` says, with or without its quotes.
+
+    Raises:
+        Refused: it cannot be one.
+    """
+    given = request.headers.getall("idempotency-key", [])
+    if not given:
+        return None
+    match = _KEY.fullmatch(given[0]) if len(given) == 1 else None
+    if match is None:
+        raise Refused(400, "Idempotency-Key must be there once, with 1 to 200 visible ASCII characters")
+    return match[1] or match[2]
+
+
+def derived_id(request: Request[Any, Any, Any], given: str | msgspec.UnsetType = msgspec.UNSET) -> str | None:
+    """Return the id of what is asked for: the one that is given, or one that belongs to caller and key.
+
+    Another caller's key of the same text is another key. None: neither is given.
+
+    Raises:
+        Refused: the key cannot be one.
+    """
+    key = idempotency_key(request)
+    if given is not msgspec.UNSET:
+        return given
+    if key is None:
+        return None
+    return "key-" + hashlib.sha256(f"{who(request)}\n{key}".encode()).hexdigest()[:32]

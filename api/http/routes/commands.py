@@ -1,0 +1,143 @@
+"""Routes that tell or ask a flow something: signals, queries, and the orders of whoever runs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.concurrency import sync_to_thread
+
+from ....actors import FlowHandle
+from ....flows.errors import PersistasaurusError
+from ..access import Scope
+from ..contract import Contract, promise
+from ..models import NewQuery, NewSignal, QueryAnswer, Reason, SignalTaken, Standing
+from ..parsing import asked_body, asked_flow, asked_name, derived_id, part_of_body, system_of, who
+from ..problems import Refused
+from ..views import answer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["COMMAND_ROUTES"]
+
+Asking = Request[Any, Any, Any]
+_SHOWN: Final = 500
+
+
+def handle_of(request: Asking) -> FlowHandle[Any]:
+    """Return a handle without looking whether there is such a flow: whatever is asked of it will tell."""
+    return FlowHandle(system_of(request), asked_flow(request), "")
+
+
+@post(
+    "/flows/{flow_id:str}/signals/{name:str}",
+    status_code=202,
+    opt=promise(
+        Scope.SIGNAL,
+        Contract(
+            tag="signals",
+            body=NewSignal,
+            body_optional=True,
+            answers={202: SignalTaken},
+            problems=(404, 409, 422),
+            takes_key=True,
+            example={"payload": {"confirmed_at": "2026-05-17T09:30:00Z"}, "signalId": "mail-1"},
+        ),
+    ),
+)
+async def send_signal(request: Asking) -> Response[bytes]:
+    """Send a flow a signal.
+
+    When this is answered, the signal is durable; the flow takes it when it awaits it. The same
+    `signalId`, or `Idempotency-Key`, again is the same signal: recorded once, also after the end. 409,
+    when it comes with another payload, or when the flow has ended without it.
+    """
+    new = await asked_body(request, NewSignal, optional=True)
+    signal_id, handle = derived_id(request, new.signal_id), handle_of(request)
+    name = asked_name(request)
+    with part_of_body("payload"):
+        receipt = await handle.signal_json_async(name, bytes(new.payload), signal_id=signal_id)
+    taken = SignalTaken(
+        flow_id=handle.id, signal_id=receipt.signal_id, at=receipt.at, duplicate=receipt.duplicate
+    )
+    return answer(taken, 202)
+
+
+@post(
+    "/flows/{flow_id:str}/queries/{name:str}",
+    status_code=200,
+    opt=promise(
+        Scope.READ,
+        Contract(
+            tag="queries",
+            body=NewQuery,
+            body_optional=True,
+            answers={200: QueryAnswer},
+            problems=(404, 409, 422),
+            example={"args": {}},
+        ),
+    ),
+)
+async def ask_query(request: Asking) -> Response[bytes]:
+    """Ask a flow, from its state between two steps. Nothing is recorded.
+
+    Also one at rest, or one that has ended. 422, when the arguments do not fit, or the query itself fails.
+    """
+    asked = await asked_body(request, NewQuery, optional=True)
+    handle, name = handle_of(request), asked_name(request)
+    try:
+        result = await handle.query_json_async(name, bytes(asked.args))
+    except PersistasaurusError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"[:_SHOWN]
+        raise Refused(422, f"the query failed: {said}", name="query-failed") from error
+    return answer(QueryAnswer(flow_id=handle.id, query=name, result=msgspec.Raw(result)))
+
+
+def _order(problems: tuple[int, ...] = (404, 409)) -> dict[str, Any]:
+    contract = Contract(
+        tag="orders", body=Reason, body_optional=True, answers={200: Standing}, problems=problems
+    )
+    return promise(Scope.ADMIN, contract)
+
+
+@post("/flows/{flow_id:str}/pause", status_code=200, opt=_order())
+async def pause_flow(request: Asking) -> Response[bytes]:
+    """Have a flow start nothing more until it is resumed.
+
+    Steps that run go on, and are recorded. 409, when it has ended or is parked.
+    """
+    return await _ordered(request, FlowHandle[Any].pause_async)
+
+
+@post("/flows/{flow_id:str}/resume", status_code=200, opt=_order())
+async def resume_flow(request: Asking) -> Response[bytes]:
+    """Have a paused flow go on, with all that has happened meanwhile.
+
+    409, when it has ended or is parked.
+    """
+    return await _ordered(request, FlowHandle[Any].resume_async)
+
+
+@post("/flows/{flow_id:str}/retry", status_code=200, opt=_order())
+async def retry_flow(request: Asking) -> Response[bytes]:
+    """Let a failed or parked flow run on from where it failed.
+
+    Completed steps are not run again. 409, when it has neither failed nor is it parked, or when its code is
+    not the one that wrote its history.
+    """
+    return await _ordered(request, FlowHandle[Any].retry_async)
+
+
+async def _ordered(request: Asking, give: Callable[..., Awaitable[None]]) -> Response[bytes]:
+    reason = await asked_body(request, Reason, optional=True)
+    handle = handle_of(request)
+    await give(handle, by=who(request), why=reason.why)
+    header = await sync_to_thread(handle.header)
+    return answer(Standing(flow_id=handle.id, status=header.status))  # pyright: ignore[reportArgumentType] - one of them
+
+
+COMMAND_ROUTES: Final = [send_signal, ask_query, pause_flow, resume_flow, retry_flow]

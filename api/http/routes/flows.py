@@ -1,0 +1,166 @@
+"""Routes for flows of any type: starting them, and looking at them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.concurrency import sync_to_thread
+
+from ....flows.errors import FlowFailed, FlowParked, PayloadError
+from ....store import Record, Unreadable
+from ..access import Scope
+from ..contract import Contract, promise
+from ..middleware.mounted import link, segment
+from ..models import (
+    EventPage,
+    EventRange,
+    FlowDetails,
+    FlowFilter,
+    FlowOutcome,
+    FlowPage,
+    FlowStarted,
+    NewFlow,
+    Patience,
+)
+from ..parsing import asked_body, asked_flow, asked_query, derived_id, part_of_body, patiently, system_of
+from ..views import answer, details, event_view, outcome, unreadable, view
+from .histories import header_of, read_events
+
+if TYPE_CHECKING:
+    from ....actors import FlowSystem
+    from ....store import Header
+
+__all__ = ["FLOW_ROUTES"]
+
+Asking = Request[Any, Any, Any]
+_TAG: Final = "flows"
+
+
+@post(
+    "/flows",
+    status_code=202,
+    opt=promise(
+        Scope.START,
+        Contract(
+            tag=_TAG,
+            body=NewFlow,
+            answers={202: FlowStarted},
+            problems=(409, 422),
+            takes_key=True,
+            locates=True,
+        ),
+    ),
+)
+async def start_flow(request: Asking) -> Response[bytes]:
+    """Start a flow.
+
+    When this is answered, the flow is durable and will run to its end. With a `flowId`, or an
+    `Idempotency-Key`, the same again is answered the same; 409, when type or arguments differ.
+    """
+    new = await asked_body(request, NewFlow)
+    flow_id = derived_id(request, new.flow_id)
+    with part_of_body("args"):
+        handle = await system_of(request).start_json_async(new.type, bytes(new.args), flow_id=flow_id)
+    started = FlowStarted(flow_id=handle.id, type=new.type)
+    return answer(started, 202, {"Location": link(request.scope, "flows", handle.id)})
+
+
+@get(
+    "/flows",
+    opt=promise(Scope.READ, Contract(tag=_TAG, query=FlowFilter, answers={200: FlowPage}, problems=(404,))),
+)
+async def list_flows(request: Asking) -> Response[bytes]:
+    """List flows, oldest first, page by page.
+
+    404, when there is no flow with the id `after`.
+    """
+    asked = asked_query(request, FlowFilter)
+    headers = await sync_to_thread(_listed, system_of(request), asked)
+    more = headers[asked.limit - 1].stream if len(headers) > asked.limit else None
+    views = [view(header) for header in headers[: asked.limit]]
+    return answer(FlowPage(flows=views, next=None if more is None else _next(request, asked, more)))
+
+
+def _listed(system: FlowSystem, asked: FlowFilter) -> list[Header]:
+    """List one more than was asked for, so that it is known whether there is another page."""
+    given: dict[str, Any] = {
+        name: value
+        for name in ("type", "status", "after")
+        if (value := getattr(asked, name)) is not msgspec.UNSET
+    }
+    return system.flows(limit=asked.limit + 1, **given)
+
+
+def _next(request: Asking, asked: FlowFilter | EventRange, after: str | int) -> str:
+    following: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(asked, after=after))
+    path = link(request.scope, *(segment(part) for part in request.scope["path"].split("/") if part))
+    return f"{path}?{urlencode(following)}"
+
+
+@get(
+    "/flows/{flow_id:str}",
+    opt=promise(Scope.READ, Contract(tag=_TAG, answers={200: FlowDetails}, problems=(404,))),
+)
+async def show_flow(request: Asking) -> Response[bytes]:
+    """Show a flow: how it stands, and its result, its error, or why it is parked."""
+    system, flow_id = system_of(request), asked_flow(request)
+
+    def shown() -> FlowDetails:
+        return details(system, header_of(system, flow_id))
+
+    return answer(await sync_to_thread(shown))
+
+
+@get(
+    "/flows/{flow_id:str}/events",
+    opt=promise(Scope.READ, Contract(tag=_TAG, query=EventRange, answers={200: EventPage}, problems=(404,))),
+)
+async def list_events(request: Asking) -> Response[bytes]:
+    """List the events of a flow's history, oldest first, page by page.
+
+    A page may be shorter than `limit` when its events are large; `next` tells whether there is more.
+    """
+    asked, system, flow_id = asked_query(request, EventRange), system_of(request), asked_flow(request)
+    read = await sync_to_thread(read_events, system, flow_id, asked.after, asked.limit)
+    last = (read.records[-1].version or 0) if read.records else asked.after
+    following = None if last >= read.header.version else _next(request, asked, last)
+    sound = [event_view(record) for record in read.records if isinstance(record, Record)]
+    damaged = [unreadable(record) for record in read.records if isinstance(record, Unreadable)]
+    return answer(EventPage(events=sound, next=following, unreadable=damaged))
+
+
+@get(
+    "/flows/{flow_id:str}/result",
+    opt=promise(
+        Scope.READ,
+        Contract(tag=_TAG, query=Patience, answers={200: FlowOutcome, 202: FlowOutcome}, problems=(404,)),
+    ),
+)
+async def flow_result(request: Asking) -> Response[bytes]:
+    """Wait for a flow's end, for a while.
+
+    200, when it has ended or is parked: `status` tells which. 202, when it goes on: ask again.
+    """
+    asked, system, flow_id = asked_query(request, Patience), system_of(request), asked_flow(request)
+    if asked.wait:
+        await _until_ended(request, system, flow_id, asked.wait)
+
+    def shown() -> FlowOutcome:
+        return outcome(system, header_of(system, flow_id))
+
+    found = await sync_to_thread(shown)
+    return answer(found, 200 if found.status in ("completed", "failed", "parked") else 202)
+
+
+async def _until_ended(request: Asking, system: FlowSystem, flow_id: str, seconds: int) -> None:
+    handle = await sync_to_thread(system.flow, flow_id)
+    try:
+        await patiently(request, handle.result_async(seconds))
+    except (TimeoutError, FlowFailed, FlowParked, PayloadError):
+        return  # the log tells
+
+
+FLOW_ROUTES: Final = [start_flow, list_flows, show_flow, list_events, flow_result]

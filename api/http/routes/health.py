@@ -1,0 +1,40 @@
+"""Whether the system is well, for whoever watches over it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from litestar import Request, Response, get
+
+from ..contract import Contract, promise
+from ..middleware.exchange import Entrance
+from ..models import Health
+from ..parsing import system_of
+from ..problems import Refused
+from ..views import answer
+
+__all__ = ["HEALTH_ROUTES"]
+
+Asking = Request[Any, Any, Any]
+
+
+# Who watches over servers calls them by address, or by no name at all, and from where everybody comes from.
+_ENTRANCE: Final = Entrance(public=True, any_host=True, counted=False)
+
+
+@get(
+    "/health",
+    opt=promise(None, Contract(tag="health", answers={200: Health}), entrance=_ENTRANCE),
+)
+async def show_health(request: Asking) -> Response[bytes]:
+    """Tell whether the system runs, and its store takes writes. Open to everybody, and costs nothing.
+
+    503, when it is closed, when the store is not available just now, or when another process owns it.
+    """
+    system = system_of(request)
+    if system.door.is_closed or not system.door.is_of_this_process or not system.statistics().is_writable:
+        raise Refused(503, "nothing can be written now", name="not-writable", headers={"Retry-After": "1"})
+    return answer(Health(status="ok"))
+
+
+HEALTH_ROUTES: Final = [show_health]

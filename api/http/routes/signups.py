@@ -1,0 +1,214 @@
+"""The routes of sign-ups, as the seeds have them. There when the flow is registered.
+
+All of it comes from the log: nothing about a sign-up is kept in memory.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.concurrency import sync_to_thread
+
+from ....actors import FlowHandle
+from ....actors.flows.admission import outside_error
+from ....actors.handle import from_microseconds
+from ....flows import SignalCall, events
+from ....flows.errors import FlowEnded, FlowNotFound, SignalRejected
+from ....flows.examples import SignupFlow
+from ....store import StoreError
+from ...links.links import link_signal_id
+from ..access import Scope
+from ..contract import Contract, promise
+from ..middleware.mounted import link
+from ..models import Confirmed, NewConfirmation, NewSignup, SignupAccepted, SignupView
+from ..parsing import asked_body, asked_flow, derived_id, idempotency_key, system_of
+from ..views import answer
+from .histories import header_of
+
+if TYPE_CHECKING:
+    from ....actors import FlowSystem
+    from ....flows import Step
+    from ....store import Header
+
+__all__ = ["SIGNUP_ROUTES"]
+
+Asking = Request[Any, Any, Any]
+_TAG: Final = "examples"
+_TYPE: Final = SignupFlow.sign_up.name
+_CONFIRM: Final = SignupFlow.confirm_email_address.name
+_CREATE: Final = cast("Step[..., int]", SignupFlow.create_user_record).name
+# The id that links for people send it under, too: whoever comes first has confirmed.
+_SIGNAL_ID: Final = link_signal_id(_CONFIRM)
+
+
+class _SignupArguments(msgspec.Struct):
+    user_name: str
+    email: str
+
+
+class _Confirmation(msgspec.Struct):
+    confirmed_at: datetime
+
+
+_decode_confirmation = msgspec.json.Decoder(_Confirmation).decode
+
+
+@post(
+    "/signups",
+    status_code=202,
+    opt=promise(
+        Scope.START,
+        Contract(
+            tag=_TAG,
+            body=NewSignup,
+            answers={202: SignupAccepted},
+            problems=(409,),
+            takes_key=True,
+            locates=True,
+        ),
+    ),
+)
+async def sign_up(request: Asking) -> Response[bytes]:
+    """Sign a user up.
+
+    When this is answered, the sign-up is durable; its e-mail follows ten seconds later. With an
+    `Idempotency-Key`, the same again is answered the same; 409, when name or address differ.
+    """
+    new, system = await asked_body(request, NewSignup), system_of(request)
+    definition = system.door.registry.find(_TYPE) or SignupFlow.sign_up
+    handle = await system.start_async(definition(new.user_name, new.email), flow_id=derived_id(request))
+    accepted = SignupAccepted(
+        flow_id=handle.id,
+        user_name=new.user_name,
+        message="Sign-up started. Please confirm your e-mail address.",
+    )
+    return answer(accepted, 202, {"Location": link(request.scope, "signups", handle.id)})
+
+
+@get(
+    "/signups/{flow_id:str}",
+    opt=promise(Scope.READ, Contract(tag=_TAG, answers={200: SignupView}, problems=(404,))),
+)
+async def show_signup(request: Asking) -> Response[bytes]:
+    """Show how a sign-up stands.
+
+    404, when there is none of this id, or the flow of this id is something else.
+    """
+    return answer(await sync_to_thread(_shown, system_of(request), asked_flow(request)))
+
+
+@post(
+    "/signups/{flow_id:str}/confirm",
+    status_code=200,
+    opt=promise(
+        Scope.SIGNAL,
+        Contract(
+            tag=_TAG,
+            body=NewConfirmation,
+            body_optional=True,
+            answers={200: Confirmed},
+            problems=(404, 409),
+            takes_key=True,
+        ),
+    ),
+)
+async def confirm_signup(request: Asking) -> Response[bytes]:
+    """Confirm the e-mail address of a sign-up.
+
+    The first confirmation counts: whoever confirms again hears what it said, also after the end. So an
+    `Idempotency-Key` may be given, and makes no difference. 409, when the sign-up failed unconfirmed.
+    """
+    asked = await asked_body(request, NewConfirmation, optional=True)
+    idempotency_key(request)
+    system, flow_id = system_of(request), asked_flow(request)
+    found = await sync_to_thread(_confirmed_or_call, system, flow_id, _instant(system, asked))
+    at = found if isinstance(found, datetime) else await _confirm(system, flow_id, found)
+    return answer(Confirmed(flow_id=flow_id, message="The e-mail address is confirmed.", confirmed_at=at))
+
+
+def _instant(system: FlowSystem, asked: NewConfirmation) -> datetime:
+    at = asked.confirmed_at
+    return from_microseconds(system.seam.clock.now()) if at is msgspec.UNSET else at
+
+
+def _confirmed_or_call(system: FlowSystem, flow_id: str, at: datetime) -> datetime | SignalCall[Any]:
+    """Return what the first confirmation says, or the signal to send. Binding it looks into the store."""
+    first = _confirmed_at(system, flow_id)
+    return first if first is not None else system.door.signal_call(flow_id, _CONFIRM, (at,))
+
+
+async def _confirm(system: FlowSystem, flow_id: str, call: SignalCall[Any]) -> datetime:
+    try:
+        await FlowHandle[Any](system, flow_id, _TYPE).signal_async(call, signal_id=_SIGNAL_ID)
+    except (SignalRejected, FlowEnded):
+        # Somebody else was faster; or nobody was, and it really is refused.
+        first = await sync_to_thread(_confirmed_at, system, flow_id)
+        if first is None:
+            raise
+        return first
+    return _decode_confirmation(call.data).confirmed_at
+
+
+def _signup(system: FlowSystem, flow_id: str) -> Header:
+    header = header_of(system, flow_id)
+    if header.type != _TYPE:
+        raise FlowNotFound(flow_id)
+    return header
+
+
+def _shown(system: FlowSystem, flow_id: str) -> SignupView:
+    header, history = _signup(system, flow_id), _history(system, flow_id)
+    arguments, user_id, created_by = None, None, None
+    for event in history:
+        match event:
+            case events.FlowStarted():
+                arguments = msgspec.json.decode(event.args, type=_SignupArguments)
+            case events.StepStarted(name=name) if name == _CREATE:
+                created_by = event.step
+            case events.StepCompleted(step=step) if step == created_by:
+                user_id = msgspec.json.decode(event.result, type=int)
+            case _:
+                pass
+    assert arguments is not None, "a history begins with the flow's start"
+    return SignupView(
+        flow_id=flow_id,
+        user_name=arguments.user_name,
+        email=arguments.email,
+        user_id=user_id,
+        status=header.status,  # pyright: ignore[reportArgumentType] - one of them
+    )
+
+
+def _confirmed_at(system: FlowSystem, flow_id: str) -> datetime | None:
+    """Return what the first confirmation says, if there is one on record.
+
+    The inbox is read first, since signals move from there into the history.
+
+    Raises:
+        FlowNotFound: it is no sign-up.
+    """
+    _signup(system, flow_id)
+    try:
+        waiting = [entry.data for entry in system.store.inbox(flow_id) if entry.name == _CONFIRM]
+    except StoreError as error:
+        raise outside_error(flow_id, error) from error
+    received = [
+        bytes(event.args)
+        for event in _history(system, flow_id)
+        if isinstance(event, events.SignalReceived) and event.name == _CONFIRM
+    ]
+    first = next(iter([*received, *waiting]), None)
+    return None if first is None else _decode_confirmation(first).confirmed_at
+
+
+def _history(system: FlowSystem, flow_id: str) -> list[events.AnyEvent]:
+    try:
+        return [events.decode(record.data) for record in system.store.read(flow_id)]
+    except (StoreError, msgspec.MsgspecError) as error:
+        raise outside_error(flow_id, error) from error
+
+
+SIGNUP_ROUTES: Final = [sign_up, show_signup, confirm_signup]

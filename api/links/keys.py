@@ -1,0 +1,247 @@
+"""The keys that links are signed with: the newest one signs, all are accepted.
+
+They lie in a file beside the store, `<store>.keys`, a line each, the newest first:
+
+    a1b2c3d4 Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCBrZXk
+
+`rotate` puts a new one in front. Once the links of an old one have expired, or at once when it may be
+known to somebody, `remove` it or delete its line: its links are worth nothing from then on, also in
+a process that is running.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ...actors.runtime.seam import new_id
+from ...flows.errors import PersistasaurusError
+from ..private_file import create_once, read_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+__all__ = ["Key", "KeyFile", "KeyRing", "KeysUnusable"]
+
+KEY_BYTES: Final = 32
+_MOST: Final = 100
+_MEMORY: Final = ":memory:"
+
+
+class KeysUnusable(PersistasaurusError):
+    """Keys that cannot be read, or trusted. The message says what to do, and contains none of them."""
+
+
+class Key:
+    """32 secret bytes, and the id by which a link names them."""
+
+    __slots__ = ("id", "secret")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != KEY_BYTES:
+            raise KeysUnusable(f"a key has {KEY_BYTES} random bytes, not {len(secret)}")
+        self.secret = secret
+        self.id = hashlib.blake2b(secret, digest_size=4, person=b"persistas keyid").hexdigest()
+
+    @classmethod
+    def fresh(cls) -> Key:
+        """Make one of 256 random bits."""
+        return cls(bytes.fromhex(new_id() + new_id()))
+
+    def __repr__(self) -> str:
+        return f"<key {self.id}>"
+
+
+class KeyRing:
+    """Keys that the program itself keeps, the newest first; they live as long as the ring. From any thread.
+
+    Raises:
+        KeysUnusable: there is none, or one that is not 32 bytes long.
+    """
+
+    def __init__(self, *secrets: bytes) -> None:
+        self._keys = _distinct([Key(secret) for secret in secrets])
+        if not self._keys:
+            raise KeysUnusable("a key ring needs a key")
+
+    @classmethod
+    def fresh(cls) -> KeyRing:
+        """Make a ring with one new key. Links that it signs die with the process."""
+        return cls(Key.fresh().secret)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys that are accepted now, the newest first.
+
+        Raises:
+            KeysUnusable: they are in a file that cannot be used any more.
+        """
+        return self._keys
+
+    def find(self, key_id: str) -> Key | None:
+        """Return the key with an id, or None; raises as `keys` does."""
+        return next((key for key in self.keys if key.id == key_id), None)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(key.id for key in self._keys)})"
+
+
+class KeyFile(KeyRing):
+    """Keys in a file that its owner alone can open, made with one key when it is not there.
+
+    What another process changes in it holds from the next use on.
+
+    Raises:
+        KeysUnusable: it, or its folder, is open to others, or holds something else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with _telling(self.path):
+            create_once(self.path, _text((Key.fresh(),)))
+        self._read = _read(self.path)
+
+    @classmethod
+    def beside(cls, store: str | os.PathLike[str]) -> KeyFile:
+        """Use the keys of a store, `<store>.keys`, links to the store followed.
+
+        Processes that start at once get the same ones.
+
+        Raises:
+            KeysUnusable: as above; or the store is in memory, where nothing is beside it.
+        """
+        if os.fspath(store) == _MEMORY:
+            raise KeysUnusable("nothing lies beside a store in memory: give links KeyRing.fresh()")
+        resolved = Path(store).resolve()
+        return cls(resolved.with_name(resolved.name + ".keys"))
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys that are in the file now, the newest first.
+
+        Raises:
+            KeysUnusable: it is gone, or cannot be trusted any more.
+        """
+        read_as, keys = self._read
+        if _stamp(self.path) != read_as:
+            self._read = _, keys = _read(self.path)
+        return keys
+
+    def rotate(self) -> Key:
+        """Put a new key in front, durably, and return it. Links of the others stay good.
+
+        Raises:
+            KeysUnusable: the file cannot be used; or it is full, so that old keys must go first.
+        """
+        key = Key.fresh()
+        self._change(lambda keys: (key, *keys))
+        return key
+
+    def remove(self, key_id: str) -> None:
+        """Take a key away, durably: its links are worth nothing any more.
+
+        Raises:
+            KeysUnusable: there is no such key; or no other, so that nothing could be signed: rotate first.
+        """
+
+        def without(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+            kept = tuple(key for key in keys if key.id != key_id)
+            if len(kept) == len(keys):
+                raise KeysUnusable(f"there is no key {key_id!r} in {self.path}")
+            if not kept:
+                raise KeysUnusable(f"{key_id} is the only key in {self.path}: rotate first")
+            return kept
+
+        self._change(without)
+
+    def _change(self, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) -> None:
+        with _telling(self.path), _locked(self.path):
+            keys = change(_read(self.path)[1])
+            if len(keys) > _MOST:
+                raise KeysUnusable(f"{self.path} has {_MOST} keys, which is the most: remove old ones first")
+            _replace(self.path, _text(keys))
+            self._read = _read(self.path)
+
+    def __repr__(self) -> str:
+        return f"KeyFile({', '.join(key.id for key in self._read[1])})"
+
+
+def _distinct(keys: Sequence[Key]) -> tuple[Key, ...]:
+    return tuple({key.id: key for key in keys}.values())
+
+
+def _text(keys: Sequence[Key]) -> str:
+    return "".join(f"{key.id} {base64.urlsafe_b64encode(key.secret).decode().rstrip('=')}\n" for key in keys)
+
+
+def _read(path: Path) -> tuple[tuple[int, ...], tuple[Key, ...]]:
+    """Return what a file's keys are, and which file it was. It may change while it is read: first, then."""
+    read_as = _stamp(path)
+    with _telling(path):
+        lines = read_private(path).splitlines()
+    keys = [_key(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not keys:
+        raise KeysUnusable(f"there is no key in {path}: remove it, and a new one is made at the next start")
+    if len(keys) > _MOST:
+        raise KeysUnusable(f"{path} has more than {_MOST} keys, which is the most: remove old ones")
+    return read_as, _distinct(keys)
+
+
+def _key(path: Path, number: int, line: str) -> Key:
+    key_id, _, encoded = line.strip().partition(" ")
+    try:
+        key = Key(base64.b64decode(encoded.strip() + "=", altchars=b"-_", validate=True))
+    except (KeysUnusable, binascii.Error, ValueError):
+        raise KeysUnusable(f"{path}, line {number}: not an id and a key of {KEY_BYTES} bytes") from None
+    if key.id != key_id:
+        raise KeysUnusable(f"{path}, line {number}: the key is damaged, or it is not the key {key_id[:8]!r}")
+    return key
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    with _telling(path):
+        found = path.lstat()
+    return (found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KeysUnusable(f"cannot use the keys in {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Keep other processes from changing the file meanwhile: a change must not undo another."""
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f"{path.name}.{new_id()}")
+    create_once(draft, text)
+    try:
+        draft.replace(path)
+    except OSError:
+        draft.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

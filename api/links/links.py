@@ -1,0 +1,257 @@
+"""Links for people: who has one may do one thing, once, until it expires, and needs nothing else for it.
+
+A link is made in a step that sends it, before the flow waits for what it asks. So it is bound to *the n-th
+wait* of one flow for one signal. Following it shows a page, and changes nothing: mail scanners and
+previews follow every link. The button on the page sends the signal.
+
+The signal itself is the mark of its use. All links for one wait send it under the same id, so the store
+records one of them, also when they come at once, and across restarts; nothing about it is kept in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from ...actors.flows.admission import checked_id
+from ...actors.handle import from_microseconds
+from ...actors.runtime.seam import SystemClock
+from ...flows import SignalCall, SignalType
+from ...flows.values.codec import DEFAULT_LIMITS, Codec
+from .pages import Wording
+from .signed_text import Claim, Done
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from litestar.handlers import HTTPRouteHandler
+
+    from ...actors.runtime.seam import Clock
+    from ...actors.system import FlowSystem
+    from .keys import KeyRing
+
+__all__ = ["Action", "Links", "link_routes", "link_signal_id"]
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}", re.ASCII)
+_SECOND: Final = 1_000_000
+_SAYS_MAX: Final = 200
+_SIGNAL_MAX: Final = 180
+_LONGEST: Final = timedelta(days=366)
+_WAITS_MAX: Final = 1_000_000
+_DONE_SHOWN: Final = timedelta(minutes=10)
+# Not printable by themselves, and yet parts of names, in Persian as in emoji.
+_JOINERS: Final = str.maketrans("", "", "\u200c\u200d")
+_SAMPLE: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """What a link may ask of a person: the signal that the button sends, and what the page says.
+
+    `send` makes the signal from the instant at which the button was pressed, and from nothing else: a
+    call such as `OrderFlow.decide(approved=True)`, or the payload of a signal that is known by its name
+    only. Without it, the signal is sent with that instant as its only value. It is called once when
+    `Links` are made, to see that it fits, and must do nothing else than to return.
+    """
+
+    name: str
+    """Stands in each link: lower-case letters, digits, - and _."""
+    signal: SignalType[..., Any] | str
+    title: str
+    """What is asked, as the page's heading."""
+    text: str = ""
+    """More about it."""
+    button: str = "Confirm"
+    done: str = "Thank you. It is confirmed."
+    """The heading of the page that answers."""
+    send: Callable[[datetime], Any] | None = None
+
+    @property
+    def signal_name(self) -> str:
+        """The name under which the signal is sent."""
+        return self.signal if isinstance(self.signal, str) else self.signal.name
+
+    def message(self, at: datetime) -> Any:
+        """Make what is sent: a `SignalCall`, or a payload."""
+        if self.send is not None:
+            return self.send(at)
+        return at if isinstance(self.signal, str) else self.signal(at)
+
+    def check(self) -> None:
+        """See that it can work, before anybody gets a link.
+
+        Raises:
+            ValueError: what is wrong with it.
+            TypeError: `send` does not make what the signal takes.
+            PayloadError: likewise.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of an action: 1 to 60 of a-z, 0-9, - and _")
+        if not self.title.strip() or not self.button.strip():
+            raise ValueError(f"action {self.name!r} needs a title, and words on its button")
+        if len(checked_id(self.signal_name, "name of a signal")) > _SIGNAL_MAX:
+            raise ValueError(
+                f"action {self.name!r}: names of signals for links have {_SIGNAL_MAX} letters at most"
+            )
+        self._check_message(self.message(_SAMPLE))
+
+    def _check_message(self, message: Any) -> None:
+        if isinstance(message, SignalCall):
+            call = cast("SignalCall[Any]", message)
+            if call.name != self.signal_name:
+                raise ValueError(
+                    f"action {self.name!r} is for signal {self.signal_name!r}, not for {call.name!r}"
+                )
+        elif isinstance(self.signal, str):
+            Codec(Any, f"what action {self.name!r} sends").encode(message, DEFAULT_LIMITS)
+        else:
+            raise TypeError(
+                f"action {self.name!r} sends {message!r}: let `send` return {self.signal_name}(...)"
+            )
+
+
+class Links:
+    """Makes links, and reads them. Usable from any thread, in any step.
+
+    Args:
+        keys: what they are signed with: `KeyFile.beside("flows.db")`, or a `KeyRing` of your own.
+        base_url: where people reach the application that `link_routes` are in: `https://example.org`, with
+            the path that it is mounted under.
+        actions: what links may ask.
+        clock: the seam's, by which they expire.
+        wording: what the pages say beside the texts of the actions.
+
+    Raises:
+        ValueError: an action, or the URL, cannot work; the message says why.
+    """
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        base_url: str,
+        actions: Iterable[Action],
+        *,
+        clock: Clock | None = None,
+        wording: Wording | None = None,
+    ) -> None:
+        self.keys = keys
+        self.base_url = _checked_url(base_url)
+        self.origin = _origin_of(self.base_url)
+        """What a browser calls the place of the pages: scheme, name, and a port that is not the usual one."""
+        self.actions: dict[str, Action] = {}
+        self.clock = clock or SystemClock()
+        self.wording = wording or Wording()
+        for action in actions:
+            action.check()
+            if self.actions.setdefault(action.name, action) is not action:
+                raise ValueError(f"there are two actions {action.name!r}")
+
+    def url(
+        self,
+        flow_id: str,
+        action: str,
+        *,
+        wait: int = 1,
+        expires_in: timedelta = timedelta(days=7),
+        says: str = "",
+    ) -> str:
+        """Make a link. Whoever has it can use it: send it to one person, and keep it out of logs and results.
+
+        Args:
+            flow_id: in a step, `current_step().flow_id`.
+            action: the name of one of the actions.
+            wait: the how-many-th wait of the flow for the action's signal this answers, counted from 1.
+                Several links for the same wait exclude each other, whatever their actions.
+            expires_in: how long it can be used, up to a year.
+            says: shown on the page as it is, such as an address or an amount; nobody can alter it.
+                It can be read in the link.
+
+        Raises:
+            ValueError: one of the arguments makes no sense.
+            KeysUnusable: the keys cannot be read.
+        """
+        chosen = self.actions.get(action)
+        if chosen is None:
+            raise ValueError(f"there is no action {action!r}; there are {', '.join(sorted(self.actions))}")
+        if not timedelta() < expires_in <= _LONGEST:
+            raise ValueError(f"a link expires within {_LONGEST.days} days, not in {expires_in}")
+        if not 1 <= wait <= _WAITS_MAX:
+            raise ValueError(f"waits are counted from 1, so there is no wait {wait!r}")
+        expires_at = (self.clock.now() + expires_in // timedelta(microseconds=1)) // _SECOND
+        flow = checked_id(flow_id, "flow id")
+        claim = Claim(flow, chosen.signal_name, wait, action, expires_at, _checked_says(says))
+        return f"{self.base_url}/links/{claim.token(self.keys)}"
+
+    def read(self, token: str) -> tuple[Claim, Action] | None:
+        """Tell what a link asks; None when it is not genuine, has expired, or asks what is asked no more.
+
+        Raises:
+            KeysUnusable: the keys cannot be read.
+        """
+        claim = Claim.of(self.keys, token)
+        if claim is None or self._is_past(claim.expires_at):
+            return None
+        action = self.actions.get(claim.action)
+        return (claim, action) if action is not None and action.signal_name == claim.signal else None
+
+    def done_token(self, action: Action, at: datetime) -> str:
+        """Make the token of a page that says for a few minutes that an action is done. It allows nothing."""
+        seconds = int(at.timestamp())
+        return Done(action.name, seconds, seconds + int(_DONE_SHOWN.total_seconds())).token(self.keys)
+
+    def read_done(self, token: str) -> tuple[Done, Action] | None:
+        """Tell what such a token says; None as in `read`."""
+        done = Done.of(self.keys, token)
+        if done is None or self._is_past(done.expires_at):
+            return None
+        action = self.actions.get(done.action)
+        return None if action is None else (done, action)
+
+    def now(self) -> datetime:
+        """Tell the time by the clock that links expire by."""
+        return from_microseconds(self.clock.now())
+
+    def _is_past(self, seconds: int) -> bool:
+        return self.clock.now() >= seconds * _SECOND
+
+
+def link_signal_id(signal: str, wait: int = 1) -> str:
+    """Return the id under which links send a signal for the n-th wait of a flow.
+
+    Whatever else sends it under this id, such as an endpoint of your own, excludes the links, and they it.
+    """
+    return f"link:{wait}:{signal}"
+
+
+def link_routes(system: FlowSystem, links: Links) -> list[HTTPRouteHandler]:
+    """Return Litestar's handlers of `/links/...`: open to all, since the link is the authority."""
+    from .routes import handlers  # noqa: PLC0415 - links can be made where there is no server
+
+    return handlers(system, links)
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not where people reach this application: say https://example.org/path")
+    if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(
+            f"{url!r} cannot be put into a mail as it is: leave out what is not part of an address"
+        )
+    return url.rstrip("/")
+
+
+def _origin_of(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    authority = rest.partition("/")[0].lower()
+    return f"{scheme.lower()}://{authority.removesuffix({'http': ':80', 'https': ':443'}[scheme.lower()])}"
+
+
+def _checked_says(says: str) -> str:
+    if len(says) > _SAYS_MAX or not says.translate(_JOINERS).isprintable():
+        raise ValueError(f"{says!r} cannot be shown in one line: {_SAYS_MAX} printable characters at most")
+    return says

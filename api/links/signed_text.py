@@ -1,0 +1,129 @@
+"""Text that only the holder of a key can have made: what links carry, and nobody can alter.
+
+    v1.<key id>.<flow>.<wait>.<action>.<expires>.<nonce>.<says>.<HMAC-SHA256 of all before>
+
+There is one spelling of each: the seal is compared as text, and covers everything before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ...actors.runtime.seam import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .keys import Key, KeyRing
+
+__all__ = ["LENGTH_MAX", "Claim", "Done", "seal", "unseal"]
+
+LENGTH_MAX: Final = 4096
+"""How long a token may be: longer ones are refused before they are looked at."""
+
+_LINK: Final = "v1"
+_DONE: Final = "d1"
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What a link says: this action, for the n-th wait of this flow for this signal, until then.
+
+    `expires_at` is in seconds since the epoch, UTC.
+    """
+
+    flow_id: str
+    signal: str
+    wait: int
+    action: str
+    expires_at: int
+    says: str = ""
+
+    def token(self, keys: KeyRing) -> str:
+        """Sign it with the newest key. Each token differs from every other.
+
+        Raises:
+            ValueError: it would be too long.
+        """
+        wait = _encode(f"{self.wait}:{self.signal}")
+        parts = (_encode(self.flow_id), wait, self.action, str(self.expires_at), new_id(), _encode(self.says))
+        token = seal(keys, _LINK, parts)
+        if len(token) > LENGTH_MAX:
+            raise ValueError(f"the link would be {len(token)} characters long; {LENGTH_MAX} are allowed")
+        return token
+
+    @classmethod
+    def of(cls, keys: KeyRing, token: str) -> Claim | None:
+        """Read a token; None when none of the keys has signed it."""
+        try:
+            flow, wait, action, expires_at, _nonce, says = unseal(keys, _LINK, token)
+            number, _, signal = _decode(wait).partition(":")
+            return cls(_decode(flow), signal, int(number), action, int(expires_at), _decode(says))
+        except ValueError:
+            return None
+
+
+class Done(msgspec.Struct, frozen=True):
+    """That an action was done, for the page that says so. It says of which, and not for which flow.
+
+    Instants are in seconds since the epoch, UTC.
+    """
+
+    action: str
+    at: int
+    expires_at: int
+
+    def token(self, keys: KeyRing) -> str:
+        """Sign it with the newest key."""
+        return seal(keys, _DONE, (self.action, str(self.at), str(self.expires_at)))
+
+    @classmethod
+    def of(cls, keys: KeyRing, token: str) -> Done | None:
+        """Read a token; None when none of the keys has signed it."""
+        try:
+            action, at, expires_at = unseal(keys, _DONE, token)
+            return cls(action, int(at), int(expires_at))
+        except ValueError:
+            return None
+
+
+def seal(keys: KeyRing, version: str, parts: Sequence[str]) -> str:
+    """Sign parts, which are free of dots, with the newest key."""
+    key = keys.keys[0]
+    body = ".".join((version, key.id, *parts))
+    return f"{body}.{_mac(key, body)}"
+
+
+def unseal(keys: KeyRing, version: str, text: str) -> list[str]:
+    """Return the parts of what one of the keys has sealed, and no parts of everything else.
+
+    Nothing of the text is believed, or decoded, before its seal has been checked; and that takes the same
+    time whatever is wrong with it.
+    """
+    if len(text) > LENGTH_MAX or not text.isascii():
+        return []
+    body, _, given = text.rpartition(".")
+    parts = body.split(".")
+    accepted = keys.keys
+    named = next((key for key in accepted if parts[1:2] == [key.id]), None)
+    fits = hmac.compare_digest(_mac(named or accepted[0], body), given)
+    return parts[2:] if fits and named is not None and parts[0] == version else []
+
+
+def _mac(key: Key, body: str) -> str:
+    return _base64(hmac.digest(key.secret, body.encode(), "sha256"))
+
+
+def _encode(text: str) -> str:
+    return _base64(text.encode())
+
+
+def _decode(part: str) -> str:
+    return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True).decode()
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,0 +1,67 @@
+"""Visits of a page: two clicks on one button are one answer, told twice.
+
+Nothing depends on it but what a person gets to see. The first click of a double click is given up by
+the browser; who goes back finds the button as it was. Either would hear that the link is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+
+from ...actors.runtime.futures import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ...actors.runtime.seam import Clock
+
+__all__ = ["Visits"]
+
+T = TypeVar("T")
+
+_KEPT_S: Final = 600.0
+_KEPT_MOST: Final = 1000
+
+
+class _Visit(NamedTuple, Generic[T]):
+    until: float
+    answer: Reply[T | None]
+
+
+class Visits(Generic[T]):
+    """Answers that were given within the last ten minutes, by visit; a thousand at most. On one loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._visits: dict[str, _Visit[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    async def once(self, visit: str, act: Callable[[], Awaitable[T | None]]) -> T | None:
+        """Act, unless this visit did, or is just doing so: then answer the same. None is not remembered."""
+        earlier = self._visits.get(visit)
+        if earlier is not None and self._clock.elapsed() < earlier.until:
+            answer = await earlier.answer
+            if answer is not None:
+                return answer
+        return await self._act(visit, act)
+
+    async def _act(self, visit: str, act: Callable[[], Awaitable[T | None]]) -> T | None:
+        self._make_room()
+        mine: _Visit[T] = _Visit(self._clock.elapsed() + _KEPT_S, Reply())
+        self._visits[visit] = mine
+        answer = None
+        try:
+            answer = await act()
+        finally:
+            if answer is None and self._visits.get(visit) is mine:
+                del self._visits[visit]
+            mine.answer.resolve(answer)
+        return answer
+
+    def _make_room(self) -> None:
+        now = self._clock.elapsed()
+        over = [visit for visit, known in self._visits.items() if known.until <= now]
+        for visit in over or list(self._visits)[: max(0, len(self._visits) + 1 - _KEPT_MOST)]:
+            del self._visits[visit]

@@ -1,0 +1,92 @@
+"""Small files that belong to one user: made whole or not at all, and not believed when others had access."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from ..actors.runtime.seam import new_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LARGEST: Final = 64 * 1024
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def create_once(path: Path, text: str) -> None:
+    """Make the file, with all of its content and mode 0600, unless there is one. Durable when it returns.
+
+    Of several processes that do this at once, one wins, and none ever sees half a file.
+
+    Raises:
+        OSError: it cannot be made there, or the folder lets everybody replace what is in it.
+    """
+    _check_folder(path.parent)
+    if os.path.lexists(path):
+        return
+    draft = path.with_name(f"{path.name}.{new_id()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            os.write(descriptor, text.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(FileExistsError):
+            # Unlike renaming, this does not replace what another process has made in the meantime.
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+    _sync(path.parent)
+
+
+def read_private(path: Path) -> str:
+    """Read a small file that only its owner, who is us, can open.
+
+    Raises:
+        OSError: it is missing, too large, a link, or belongs or is open to others; or its folder is.
+    """
+    _check_folder(path.parent)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        _check_file(os.fstat(descriptor))
+        content = os.read(descriptor, _LARGEST + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > _LARGEST:
+        raise OSError(f"it is larger than {_LARGEST} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise OSError("it is not text") from None
+
+
+def _check_file(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is not a file")
+    if found.st_uid != os.geteuid():
+        raise PermissionError("it belongs to another user: who made it can know it. Remove it, or own it")
+    if found.st_mode & _OTHERS:
+        mode = stat.S_IMODE(found.st_mode)
+        raise PermissionError(
+            f"others may open it (mode {mode:04o}): its content may be known. Make it anew, and chmod 600"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise PermissionError(
+            f"everybody may replace files in its folder (mode {stat.S_IMODE(mode):04o}): chmod o-w it first"
+        )
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

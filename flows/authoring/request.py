@@ -1,0 +1,237 @@
+"""What a flow asks for when it awaits: the seam between the authoring API and the flow machine.
+
+A durable awaitable yields itself, as a `Request`, to whoever drives the flow's coroutine. The
+driver answers by resuming the coroutine. Nothing in here knows how.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+from ..errors import AlreadyAwaitedError, NotInFlowError
+from ..values.text import storable
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable, Generator
+    from contextvars import Context
+    from datetime import datetime, timedelta
+
+    import msgspec
+
+    from ..values.codec import Codec
+    from .step import Step
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Waiter(Protocol):
+    """Somebody in a flow who waits for one outcome: a branch of it, or a place in a `gather`."""
+
+    def resolve(self, value: Any) -> None:
+        """Go on with a value."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Go on with an error."""
+        ...
+
+    @property
+    def location(self) -> Location:
+        """Where in the source it waits."""
+        ...
+
+    @property
+    def context(self) -> Context:
+        """The context variables of the code that waits."""
+        ...
+
+
+class Driver(Protocol):
+    """What the flow machine offers to the code that it drives."""
+
+    @property
+    def instance(self) -> Any:
+        """The flow whose code it is; None for a module-level flow."""
+        ...
+
+    @property
+    def flow_id(self) -> str:
+        """The flow's id."""
+        ...
+
+    @property
+    def flow_type(self) -> str:
+        """The name under which the flow is stored."""
+        ...
+
+    @property
+    def random(self) -> random.Random:
+        """The flow's own randomness."""
+        ...
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have something said, unless a replay says it again."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the time at which the flow went on."""
+        ...
+
+    def seal(self, codec: Codec, values: msgspec.Struct) -> bytes:
+        """Encode arguments, and see that they come back."""
+        ...
+
+    def begin_step(self, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
+        """Begin a step."""
+        ...
+
+    def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None:
+        """Begin a sleep."""
+        ...
+
+    def begin_wait(self, name: str, step: Step[..., Any] | None, codec: Codec | None, waiter: Waiter) -> None:
+        """Begin to wait for a signal."""
+        ...
+
+    def begin_gather(
+        self, branches: tuple[Awaitable[Any], ...], waiter: Waiter, *, return_exceptions: bool
+    ) -> None:
+        """Begin several things."""
+        ...
+
+    def forgotten(self, request: Request[Any], location: Location) -> None:
+        """Note that the code made a request and dropped it without awaiting it."""
+        ...
+
+
+_driver: ContextVar[Driver | None] = ContextVar("persistasaurus_flow", default=None)
+
+enter = _driver.set
+leave = _driver.reset
+
+
+def running() -> Driver | None:
+    """Return who drives the flow that runs right here, if one does."""
+    return _driver.get()
+
+
+def is_in_flow() -> bool:
+    """Tell whether a flow's code is running right here."""
+    return _driver.get() is not None
+
+
+def driver(what: object) -> Driver:
+    """Return who drives the flow that runs right now.
+
+    Raises:
+        NotInFlowError: none does; the message starts with `what`.
+    """
+    current = _driver.get()
+    if current is None:
+        raise NotInFlowError(
+            f"{what} works inside a running flow only. In a flow body it is awaited; outside, start a flow"
+            " with FlowSystem.start, and in a unit test of a step call its `.function`"
+        )
+    return current
+
+
+class Location(NamedTuple):
+    """A place in a source file."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return text_of(self)
+
+
+@lru_cache(maxsize=4096)
+def text_of(location: Location) -> str:
+    """Return a place as it is stored and shown."""
+    file, line = location
+    return f"{storable(PurePath(file).name)}:{line}" if file else "an unknown place"
+
+
+NOWHERE = Location("", 0)
+
+
+def defined_at(function: Any) -> Location:
+    """Return where in the source a function, or what it is wrapped around, is defined."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return NOWHERE if code is None else Location(code.co_filename, code.co_firstlineno)
+
+
+class Request(Generic[T_co]):
+    """Something durable that a flow can await, once. Nothing happens before."""
+
+    __slots__ = ("is_begun",)
+
+    no_value: ClassVar[str] = "write `await` in front of it"
+    """What to do when it is given where a value is to be stored."""
+
+    def __init__(self) -> None:
+        self.is_begun = False
+
+    def __await__(self) -> Generator[Request[Any], Any, T_co]:
+        """Hand over to the driver, and return what it answers."""
+        if _driver.get() is None:
+            driver(repr(self))
+        return (yield self)
+
+    def claim(self) -> None:
+        """Note that it is awaited.
+
+        Raises:
+            AlreadyAwaitedError: it was awaited before.
+        """
+        if self.is_begun:
+            raise AlreadyAwaitedError(
+                f"{self!r} was awaited before, and it does its work once. Make a new call for each await, or"
+                " keep the result of the first"
+            )
+        self.is_begun = True
+
+    def begin(self, driver: Driver, waiter: Waiter) -> None:
+        """Have the driver do it, for a waiter."""
+        raise NotImplementedError
+
+    # What would be done with the result, were it awaited. Type checkers know that there is none of it.
+    if not TYPE_CHECKING:
+
+        def __bool__(self) -> bool:
+            raise self._not_awaited("is not true or false")
+
+        def __iter__(self) -> None:
+            raise self._not_awaited("has no items")
+
+        def __getitem__(self, key: object) -> None:
+            raise self._not_awaited("has no items")
+
+        def __getattr__(self, name: str) -> None:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise self._not_awaited(f"has no {name!r}", AttributeError)
+
+        def _refuse_operator(self, *_: object) -> None:
+            raise self._not_awaited("is not a value yet")
+
+        __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __len__ = _refuse_operator
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse_operator
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _refuse_operator
+        __neg__ = __abs__ = __round__ = __int__ = __float__ = __index__ = _refuse_operator
+        __or__ = __ror__ = __and__ = __rand__ = _refuse_operator
+
+    def _not_awaited(self, lacks: str, kind: type[Exception] = TypeError) -> Exception:
+        return kind(f"{self!r} {lacks}: write `(await ...)` around the call, and use what comes of it")
+
+    def __del__(self) -> None:
+        # A statement `self.step()` drops its call right here, in the frame of who forgot the await.
+        if not self.is_begun and (driver := _driver.get()) is not None:
+            frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - nothing else can tell where
+            driver.forgotten(self, Location(frame.f_code.co_filename, frame.f_lineno))

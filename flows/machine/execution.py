@@ -1,0 +1,394 @@
+"""A flow's code while it is driven: its branches, and what they have begun and not ended."""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextvars import Context
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from .. import events
+from ..authoring.foreign import NoLoop, advice_on
+from ..authoring.request import Location, defined_at, enter, is_in_flow, text_of
+from ..errors import PayloadError, StepError
+from .branch import Branch, Ended, Gathered, RunQueue, check_awaitables
+from .failure import failure_of
+from .inbox import Mailboxes
+from .pending import Due, Ending, Phase, StepRun, Timer, Wait
+from .replay_check import Expected
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
+
+    from ..authoring.flow import FlowDefinition
+    from ..authoring.request import Request, Waiter
+    from ..authoring.step import Step
+    from ..values.codec import Codec, PayloadLimits
+    from .history import Rewound
+    from .pending import Doing
+    from .replay_check import Echoes
+
+__all__ = ["Execution", "failure_of"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NO_LOOP: Any = NoLoop()
+
+
+class Execution:
+    """Drives one flow's coroutine. The order of `apply` and `run` determines all that it does."""
+
+    def __init__(self, flow_id: str, definition: FlowDefinition[..., Any], limits: PayloadLimits) -> None:
+        self.flow_id = flow_id
+        self.version = 0
+        self.at = 0
+        self.steps: dict[int, StepRun] = {}
+        self.timers: dict[int, Timer] = {}
+        self.instance: Any = None
+        self.ended: events.FlowCompleted | events.FlowFailed | None = None
+        self.parked: events.Parked | None = None
+        self.paused = False
+        self.draining = False
+        self.has_started = False
+        self.is_over = False
+        """Whether the code has come to its end, be that recorded yet or not."""
+        self.echoes: Echoes = Expected(self, repr(definition))
+        self.queue = RunQueue(self)
+        self.mailboxes = Mailboxes(definition.signals, limits)
+        self._definition = definition
+        self._payload_limits = limits
+        self._last_step = 0
+        self._last_timer = 0
+        self._random: random.Random | None = None
+        self._seed = 0
+
+    # ------------------------------------------------------------------------------------- driving
+    @property
+    def is_still(self) -> bool:
+        """Whether the code stands still: paused, parked, ended, or drained by a shutdown."""
+        return self.paused or self.draining or self.parked is not None or self.ended is not None
+
+    def apply(self, fact: events.Fact, at: int, value: Any = None) -> None:
+        """Take a fact in. `value` is the decoded result of a step, where somebody has it already.
+
+        Raises:
+            LookupError: it is a fact about something that the code has not begun.
+        """
+        self.at = at
+        self._APPLY[type(fact)](self, fact, value)
+
+    def run(self) -> None:
+        """Let the code go on as far as it can."""
+        if not (self.queue.is_empty or self.is_over or self.is_still):
+            self._driven(self.queue.drain)
+
+    def _driven(self, code: Callable[..., Any], *args: Any) -> Any:
+        """Run some of the flow's code, with asyncio refused."""
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(finalizer=self._left)
+        try:
+            return self._without_loop(code, *args)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _without_loop(self, code: Callable[..., Any], *args: Any) -> Any:
+        # The documented hooks for implementors of loops. Nobody imports asyncio for this: it takes its time.
+        asyncio: Any = sys.modules.get("asyncio.events")
+        if asyncio is None or not hasattr(asyncio, "_set_running_loop"):
+            return code(*args)
+        loop = asyncio._get_running_loop()  # noqa: SLF001
+        asyncio._set_running_loop(_NO_LOOP)  # noqa: SLF001
+        try:
+            return code(*args)
+        finally:
+            asyncio._set_running_loop(loop)  # noqa: SLF001
+
+    def _left(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Close an async generator that the code has left before its end, and that nobody awaits any more."""
+        left: Any = generator
+        closing = left.aclose()
+        try:
+            closing.send(None)
+        except StopIteration:
+            return  # it had nothing to await
+        except BaseException:
+            if is_in_flow():
+                raise
+            return  # user code, in a flow that is no longer there
+        closing.close()
+        if not self.is_over:
+            place = Location(left.ag_code.co_filename, left.ag_code.co_firstlineno)
+            self.echoes.warn(
+                f"flow {self.flow_id!r}: the body has left {left.__name__}(), an async generator at {place},"
+                " before its end, and what its `finally` awaits does not happen: write `async with"
+                " contextlib.aclosing(...)` around its `async for`"
+            )
+
+    def close(self) -> None:
+        """Drop the code. Nothing that it awaits begins any more, so that it can do nothing durable.
+
+        It still is this flow's code: were its awaits refused, code that catches everything would try again
+        for ever.
+        """
+        self.is_over = True
+        while self.queue.branches:
+            branch, _ = self.queue.branches.popitem()
+            self._driven(branch.close)
+
+    def dues(self) -> Iterator[Due]:
+        """Yield everything that time will bring."""
+        yield from (timer.due for timer in self.timers.values())
+        yield from (run.due for run in self.steps.values() if run.due is not None)
+
+    def end(self, event: events.FlowCompleted | events.FlowFailed) -> None:
+        """Note that the flow has ended, as is recorded. Only after a failure do late outcomes matter."""
+        self.ended = event
+        if type(event) is events.FlowCompleted:
+            self.steps.clear()
+            self.timers.clear()
+
+    def renumber(self, doings: Iterable[Doing], last: Rewound) -> None:
+        """Continue numbering behind the numbers that were used already, from these doings on."""
+        self._last_step = max(self._last_step, last.last_step)
+        self._last_timer = max(self._last_timer, last.last_timer)
+        for doing in doings:
+            if isinstance(doing, Timer):
+                del self.timers[doing.number]
+                self._last_timer += 1
+                doing.number = self._last_timer
+                self.timers[doing.number] = doing
+            elif isinstance(doing, StepRun):
+                del self.steps[doing.number]
+                self._last_step += 1
+                doing.number = self._last_step
+                self.steps[doing.number] = doing
+            elif isinstance(doing, Wait) and doing.number:
+                self._last_step += 1
+                doing.number = self._last_step
+
+    # ----------------------------------------------------------------- what the code asks for (Driver)
+    @property
+    def random(self) -> random.Random:
+        """The flow's own randomness."""
+        if self._random is None:
+            self._random = random.Random(self._seed)  # noqa: S311 - repeatable on purpose
+        return self._random
+
+    @property
+    def flow_type(self) -> str:
+        """The name under which the flow is stored."""
+        return self._definition.name
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have something said, unless a replay says it again."""
+        self.echoes.log(say)
+
+    def now(self) -> datetime:
+        """The time at which the flow went on."""
+        return _EPOCH + self.at * _MICROSECOND
+
+    def seal(self, codec: Codec, values: msgspec.Struct) -> bytes:
+        """Encode the arguments of a call, and see that they come back."""
+        return self.echoes.seal(codec, values, self._payload_limits)
+
+    def begin_step(self, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
+        """Begin a step, under the next number."""
+        self._last_step = number = self._last_step + 1
+        run = self.steps[number] = StepRun(number, step, data, waiter)
+        self.echoes.step(run)
+
+    def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None:
+        """Begin a sleep."""
+        self._last_timer += 1
+        timer = self.timers[self._last_timer] = Timer(self._last_timer, until, waiter)
+        self.echoes.timer(timer)
+
+    def begin_wait(self, name: str, step: Step[..., Any] | None, codec: Codec | None, waiter: Waiter) -> None:
+        """Begin to wait for a signal; take one that came early."""
+        number = 0
+        if step is not None:
+            self._last_step = number = self._last_step + 1
+        wait = Wait(name, number, step, codec, waiter)
+        self.mailboxes.wait(wait)
+        self.echoes.wait(wait)
+        self._meet(name)
+
+    def begin_gather(
+        self, branches: tuple[Awaitable[Any], ...], waiter: Waiter, *, return_exceptions: bool
+    ) -> None:
+        """Begin several things, in order."""
+        check_awaitables(branches)
+        gathered = Gathered(len(branches), waiter, return_exceptions=return_exceptions)
+        self.queue.launch(branches, gathered)
+
+    def forgotten(self, request: Request[Any], location: Location) -> None:
+        """Tell somebody that the flow lacks an `await`."""
+        if not self.is_over:
+            self.echoes.warn(
+                f"flow {self.flow_id!r}: {request!r} was dropped at {location} without being awaited, so"
+                " nothing has happened: write `await` in front of it"
+            )
+
+    # --------------------------------------------------------------------------------------- facts
+    def _flow_started(self, fact: events.FlowStarted, _: Any) -> None:
+        if self.has_started:
+            raise LookupError("a flow starts once")
+        self.has_started = True
+        self._seed = fact.seed
+        values = self._definition.parameters.decode(bytes(fact.args))
+        # Empty: what the thread that comes by has in its context is nothing that a replay could know.
+        context = Context()
+        context.run(enter, self)
+        try:
+            coroutine = self._driven(context.run, self._begin, values)
+        except BaseException as error:  # noqa: BLE001 - user code
+            self._crash(error)
+        else:
+            Branch(coroutine, self.queue, Ended(self._complete, self._crash), context).resolve(None)
+
+    def _begin(self, values: msgspec.Struct) -> Coroutine[Any, Any, Any]:
+        self.instance = self._definition.new()
+        return self._definition.body(self.instance, values)
+
+    def _step_completed(self, fact: events.StepCompleted, value: Any) -> None:
+        run = self._begun(fact.step)
+        if value is None:
+            value = run.step.result.decode(fact.result)
+        del self.steps[fact.step]
+        run.waiter.resolve(value)
+
+    def _step_failed(self, fact: events.StepFailed, _: Any) -> None:
+        run = self._begun(fact.step)
+        if fact.retry_at is not None:
+            run.fail_once(Due(fact.retry_at, self.at))
+            self.echoes.retry(run)
+            return
+        del self.steps[fact.step]
+        run.waiter.fail(StepError(fact.step, run.step.name, fact.error))
+
+    def _step_attempted(self, fact: events.StepAttempted, _: Any) -> None:
+        run = self.steps[fact.step]
+        if run.due is None and not run.attempt:
+            raise LookupError(fact.step)
+        run.begin(fact.attempt, self.at)
+
+    def _step_interrupted(self, fact: events.StepInterrupted, _: Any) -> None:
+        run = self._begun(fact.step)
+        run.unresolved = 0
+        run.is_doubtful = fact.begun
+
+    def _begun(self, step: int) -> StepRun:
+        """Return the run of a step whose attempt is recorded."""
+        run = self.steps[step]
+        if not run.attempt:
+            raise LookupError(step)
+        return run
+
+    def _timer_fired(self, fact: events.TimerFired, _: Any) -> None:
+        self.timers.pop(fact.timer).waiter.resolve(None)
+
+    def _signal_received(self, fact: events.SignalReceived, _: Any) -> None:
+        self.mailboxes.keep(fact.name, fact.key, bytes(fact.args))
+        # In its turn, as everything else: when the code stands still, what came first goes on first.
+        self.queue.add(self._meet_in_turn, fact.name)
+
+    def _paused(self, _: events.Paused, __: Any) -> None:
+        self.paused = True
+
+    def _resumed(self, _: events.Resumed, __: Any) -> None:
+        self.paused = False
+
+    def _parked(self, fact: events.Parked, _: Any) -> None:
+        self.parked = fact
+
+    def _repaired(self, _: events.Repaired, __: Any) -> None:
+        self.parked = None
+        for run in self.steps.values():
+            run.approve()
+
+    def _meet_in_turn(self, driver: object, name: str, error: object) -> None:
+        del driver, error
+        self._meet(name)
+
+    def _meet(self, name: str) -> None:
+        """Bring signals and those who wait for them together, oldest first."""
+        while (met := self.mailboxes.meet(name, self.echoes.give_up)) is not None:
+            wait, data, value = met
+            if wait.step is None:
+                wait.waiter.resolve(value)
+            else:
+                run = self.steps[wait.number] = StepRun(wait.number, wait.step, data, wait.waiter)
+                self.echoes.step(run)
+
+    # ----------------------------------------------------------------------------------------- end
+    def _complete(self, result: Any) -> None:
+        try:
+            data, _ = self._definition.result.seal(result, self._payload_limits)
+        except PayloadError as error:
+            # Its line is gone: the body has ended.
+            line = text_of(defined_at(self._definition.function))
+            self._end(events.FlowFailed(msgspec.structs.replace(failure_of(error), line=line)))
+        else:
+            self._end(events.FlowCompleted(msgspec.Raw(data)))
+
+    def _crash(self, error: BaseException) -> None:
+        self._end(events.FlowFailed(failure_of(error, advice_on(error)), failed_step(error)))
+
+    def _end(self, event: events.FlowCompleted | events.FlowFailed) -> None:
+        """Come to the end: whatever else could go on, does not, live and in each replay alike."""
+        self.is_over = True
+        self.queue.clear()
+        self.echoes.end(Ending(event))
+
+    @property
+    def has_open_attempts(self) -> bool:
+        """Whether an attempt at a step is recorded, and not its outcome."""
+        for run in self.steps.values():  # noqa: SIM110 - asked at each step: no generator
+            if run.phase is not Phase.SCHEDULED:
+                return True
+        return False
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether there is anything that time will bring."""
+        if self.timers:
+            return True
+        for run in self.steps.values():  # noqa: SIM110 - asked at each step: no generator
+            if run.due is not None:
+                return True
+        return False
+
+    # A table of functions, not of bound methods: one for all flows.
+    _APPLY: ClassVar[dict[type, Callable[..., None]]] = {
+        events.FlowStarted: _flow_started,
+        events.StepCompleted: _step_completed,
+        events.StepFailed: _step_failed,
+        events.StepAttempted: _step_attempted,
+        events.StepInterrupted: _step_interrupted,
+        events.TimerFired: _timer_fired,
+        events.SignalReceived: _signal_received,
+        events.Paused: _paused,
+        events.Resumed: _resumed,
+        events.Parked: _parked,
+        events.Repaired: _repaired,
+    }
+
+
+def failed_step(error: BaseException) -> int | None:
+    """Return the number of the step whose failure led to an error, following what it was raised from."""
+    seen: set[int] = set()
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        current = ahead.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        if isinstance(current, StepError):
+            return current.step
+        seen.add(id(current))
+        ahead.append(current.__cause__ or current.__context__)
+        if isinstance(current, BaseExceptionGroup):
+            ahead += current.exceptions  # pyright: ignore[reportUnknownMemberType] - of any exceptions
+    return None

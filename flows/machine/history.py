@@ -1,0 +1,204 @@
+"""A flow's history as it is replayed: what of it counts, and how it differs from what the code does."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import events
+from ..authoring.request import NOWHERE
+from ..errors import NondeterminismError
+from .pending import StepRun, describe_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from .pending import Doing
+
+
+class Recorded(NamedTuple):
+    """An event with its place in the flow's history. `at`: microseconds since the epoch, UTC."""
+
+    version: int
+    at: int
+    event: events.AnyEvent
+
+
+class Rewound(NamedTuple):
+    """A place to which a repair has taken the code back.
+
+    The numbers are the last ones that were used before the repair. What the code does anew gets higher
+    ones: a number, and the idempotency key made of it, never means two things.
+    """
+
+    last_step: int
+    last_timer: int
+
+
+class Plan(NamedTuple):
+    """What repairs have made of a history: the versions that are void, and where the code was taken back."""
+
+    void: frozenset[int]
+    rewound: dict[int, Rewound]
+
+
+_version = attrgetter("version")
+_NO_REPAIRS = Plan(frozenset(), {})
+
+
+def plan_of(history: Sequence[Recorded]) -> Plan:
+    """Return what of a history counts.
+
+    A repair makes the failures void that it retries, and all that the code did from the version
+    `since` on, with all that came of it: the code will do it anew. Facts about what had begun
+    before, and signals, stay: they have happened.
+    """
+    repairs = [(index, r.event) for index, r in enumerate(history) if type(r.event) is events.Repaired]
+    if not repairs:
+        return _NO_REPAIRS
+    void: set[int] = set()
+    rewound: dict[int, Rewound] = {}
+    seen = last_step = last_timer = 0
+    for index, repaired in repairs:
+        void.update(repaired.retried)
+        if repaired.since is not None:
+            for _, _, event in history[seen:index]:
+                if isinstance(event, _BEGINNINGS):
+                    last_step = max(last_step, getattr(event, "step", None) or 0)
+                    last_timer = max(last_timer, getattr(event, "timer", None) or 0)
+            seen = index
+            void |= _voided_by(history, repaired.since, index)
+            rewound[repaired.since] = Rewound(last_step, last_timer)
+    return Plan(frozenset(void), rewound)
+
+
+def _voided_by(history: Sequence[Recorded], since: int, end: int) -> set[int]:
+    begun: set[tuple[str, int]] = set()
+    void: set[int] = set()
+    first = bisect_left(history, since, hi=end, key=_version)
+    for version, _, event in history[first:end]:
+        operation = _operation(event)
+        if isinstance(event, _BEGINNINGS) and operation is not None:
+            begun.add(operation)
+        if isinstance(event, _ECHOES) or operation in begun:
+            void.add(version)
+    return void
+
+
+def unread_signals(history: Sequence[Recorded], dead: Container[str]) -> Counter[str]:
+    """Count by name the signals of a history that no wait has taken; `dead` are keys of those given up.
+
+    Signals, waits and repairs are all of the history that is needed.
+    """
+    void = plan_of(history).void
+    received: Counter[str] = Counter()
+    awaited: Counter[str] = Counter()
+    for version, _, event in history:
+        if isinstance(event, events.SignalReceived) and event.key not in dead:
+            received[event.name] += 1
+        elif isinstance(event, events.SignalAwaited) and version not in void:
+            awaited[event.name] += 1
+    return received - awaited
+
+
+def failures_to_retry(history: Sequence[Recorded]) -> tuple[tuple[int, ...], int | None]:
+    """Return the versions of the failures that a repair retries, and that of the flow's own failure.
+
+    They are the failure that was fatal, and those that nobody could handle since the flow had ended.
+    When the flow has not failed, or not since the last repair, there are none.
+    """
+    ended = next(
+        (r for r in reversed(history) if isinstance(r.event, events.FlowFailed | events.Repaired)), None
+    )
+    if ended is None or not isinstance(ended.event, events.FlowFailed):
+        return (), None
+    final = [r for r in history if isinstance(r.event, events.StepFailed) and r.event.retry_at is None]
+    fatal = [r.version for r in final if r.version < ended.version and _fails(r.event, ended.event.step)][-1:]
+    late = [r.version for r in final if r.version > ended.version]
+    return (*fatal, *late), ended.version
+
+
+def _fails(event: events.AnyEvent, step: int | None) -> bool:
+    return isinstance(event, events.StepFailed) and event.step == step
+
+
+_BEGINNINGS = (events.StepStarted, events.StepScheduled, events.SignalAwaited, events.TimerSet)
+_ECHOES = (*_BEGINNINGS, events.FlowCompleted, events.FlowFailed)
+ECHOES = frozenset(_ECHOES)
+"""The kinds of events that record what the code did."""
+
+
+def _operation(event: events.AnyEvent) -> tuple[str, int] | None:
+    if isinstance(event, events.TimerSet | events.TimerFired):
+        return ("timer", event.timer)
+    step = None if isinstance(event, events.FlowFailed) else getattr(event, "step", None)
+    return ("step", step) if step else None
+
+
+def divergence(
+    flow: str, recorded: Recorded, attempted: Doing | None, why: BaseException | None = None
+) -> NondeterminismError:
+    """Return the error for a history that the code does not follow, with both sides and what to do."""
+    error = NondeterminismError(
+        f"{flow} does not do what its history says, at event {recorded.version}:\n"
+        f"  recorded:  {_recorded(recorded.event)}\n"
+        f"  attempted: {_attempted(attempted)}\n"
+        f"{_arguments(recorded.event, attempted)}"
+        f"{_reason(why)}"
+        "Nothing in the history was changed. The flow goes on when the code that it was started with is"
+        " back: let old flows take the old path, or open the store with the old version; then"
+        " handle.retry(), or restart. Time, randomness and global state belong into steps, or come from"
+        " now(), random() and uuid4()."
+    )
+    error.version = recorded.version
+    error.attempted_at = None if attempted is None or attempted.waiter is None else attempted.waiter.location
+    return error
+
+
+def _recorded(event: events.AnyEvent) -> str:
+    line = getattr(event, "line", "")
+    match event:
+        case events.StepStarted() | events.StepScheduled():
+            what = f"step {event.step} {event.name!r}"
+        case events.SignalAwaited():
+            what = describe_wait(event.name, event.step)
+        case events.TimerSet():
+            what = f"sleep {event.timer}"
+        case events.FlowCompleted() | events.FlowFailed():
+            what = f"the flow's end ({events.kind(event)})"
+        case _:
+            number = getattr(event, "step", None) or getattr(event, "timer", None)
+            what = events.kind(event) + (f" of {number}" if number else "")
+    return f"{what} at {line}" if line else what
+
+
+def _attempted(attempted: Doing | None) -> str:
+    if attempted is None:
+        return "nothing: the code waits for something else, or has ended"
+    at = NOWHERE if attempted.waiter is None else attempted.waiter.location
+    return attempted.describe() if at is NOWHERE else f"{attempted.describe()} at {at}"
+
+
+def _arguments(event: events.AnyEvent, attempted: Doing | None) -> str:
+    """Show both sides' arguments when it is only they that differ."""
+    if not isinstance(attempted, StepRun) or not isinstance(event, events.StepStarted | events.StepScheduled):
+        return ""
+    if (event.step, event.name) != (attempted.number, attempted.step.name):
+        return ""
+    return (
+        f"  recorded arguments:  {_cut(bytes(event.args))}\n  attempted arguments: {_cut(attempted.data)}\n"
+    )
+
+
+def _reason(why: BaseException | None) -> str:
+    return "" if why is None or isinstance(why, LookupError) else f"  because: {why}\n"
+
+
+def _cut(data: bytes) -> str:
+    text = data.decode(errors="replace")
+    return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."
+
+
+_ARGUMENTS = 200

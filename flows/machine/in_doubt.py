@@ -1,0 +1,85 @@
+"""What to do about a step whose attempt is recorded, and of which nobody knows whether it has happened."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .pending import StepRun
+
+_SUSPICIOUS = 2
+"""So many unresolved attempts, and the step only runs when no other suspect does."""
+_LONG = 1_000_000
+"""Who takes the process down does so soon. A step that had run for so many microseconds may be innocent."""
+_PATIENCE = 3
+"""So much more often may the process die during such a step."""
+
+
+class Evidence(NamedTuple):
+    """What is known of how the process before has ended, and speaks for the steps that ran then."""
+
+    is_blameless: bool = False
+    """It was told to end, or the code was another: no step is to blame."""
+    alive_at: int | None = None
+    """When it was last seen alive, in microseconds since the epoch, UTC."""
+
+    def excuses(self, run: StepRun) -> bool:
+        """Tell whether a step had run for long when the process died."""
+        return self.alive_at is not None and self.alive_at - run.attempted_at >= _LONG
+
+
+NONE = Evidence()
+
+
+class Verdict(enum.Enum):
+    """What to do about a step in doubt, other than to park its flow."""
+
+    RUN = "run"
+    RUN_ALONE = "run alone"
+    RECONCILE = "reconcile"
+
+
+def judge(
+    run: StepRun, poison_after: int, *, is_reconciled: bool = False, evidence: Evidence = NONE
+) -> Verdict | events.Parked:
+    """Return what is to be done. A person's approval counts for more than anything that has happened.
+
+    But who can find out is asked all the same: the approval may have been for another step of the flow.
+    """
+    if not run.is_doubtful:
+        return Verdict.RUN
+    # An isolated step can only kill a process of its own, so the engine's deaths are not its doing.
+    deaths = 0 if run.step.isolated else run.unresolved
+    limit = poison_after * (_PATIENCE if evidence.excuses(run) else 1)
+    if not run.approved and deaths >= limit:
+        return events.Parked(
+            "poisoned",
+            f"the process died {deaths} times during step {run.number} {run.step.name!r}, and"
+            f" Limits(poison_after={poison_after}) allows no more. Find out whether the step is to blame;"
+            " handle.retry() runs it again",
+        )
+    if not is_reconciled and run.step.reconcile is not None:
+        return Verdict.RECONCILE
+    if run.approved:
+        return Verdict.RUN
+    if not is_reconciled and run.step.on_crash == "park":
+        return events.Parked(
+            "in_doubt",
+            f"step {run.number} {run.step.name!r} was interrupted: its process died, or did not wait for it."
+            " It is not known whether its effect has happened. Find out; handle.retry() runs the step again",
+        )
+    return Verdict.RUN_ALONE if deaths >= _SUSPICIOUS else Verdict.RUN
+
+
+def parked_for(verdicts: Iterable[Verdict | events.Parked]) -> events.Parked | None:
+    """Return the event that parks a flow, if any of its steps has to wait for a person; it names all of them.
+
+    A retry approves of all steps of a flow, so whoever retries must have been told of each.
+    """
+    found = [verdict for verdict in verdicts if isinstance(verdict, events.Parked)]
+    return events.Parked(found[0].reason, "; ".join(parked.message for parked in found)) if found else None

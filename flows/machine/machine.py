@@ -1,0 +1,495 @@
+"""The flow machine: what has happened goes in, events to record and commands to carry out come out.
+
+The machine is pure: no I/O, no threads, no clock. Theory of operation:
+
+1. A flow's coroutine is driven by the machine, with a run queue of its own. Each *fact* (a step's
+   result, a timer, a signal) makes waiters ready; the queue is then drained, in order. So the order
+   of facts determines everything that the code does, however its branches interleave.
+2. What the code does then is *echoed*: a step is started, a timer is set, the flow ends. Live, the
+   echoes are recorded behind the fact, in the same commit. In a replay they are expected next in
+   the history; when something else comes, the code is not the one that wrote it.
+3. Recovery is a replay followed by `recovered`, which says what is owed: steps in doubt, timers that
+   are due. There is no other path for a restart.
+4. While a flow is paused or parked facts are recorded, and the run queue stands still. A replay
+   does the same at the same places.
+"""
+
+from __future__ import annotations
+
+from contextvars import Context
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, assert_never
+
+import msgspec
+
+from .. import events
+from ..errors import FlowEnded, NotInFlowError, PayloadError
+from ..values.loan import Loan
+from ..values.text import storable
+from . import messages
+from .commands import AskTurn, Decision, Reconcile, RunStep, Warn
+from .execution import Execution
+from .failure import failure_of
+from .history import Recorded, plan_of
+from .in_doubt import NONE, Verdict, judge, parked_for
+from .limits import DEFAULT, LengthWatch, Limits
+from .pending import Due, Phase, StepRun
+from .repair import repair_of
+from .replay_check import Expected, Recorder, instant
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from ..authoring.flow import FlowDefinition
+    from ..authoring.query import Query
+    from ..values.codec import Codec
+    from ..values.copies import Shared
+    from .messages import Message, Moment
+
+__all__ = ["DEFAULT", "FlowMachine", "Limits"]
+
+_START = messages.Moment(0, 0.0)
+_wall = attrgetter("wall")
+_WAITED_FOR = (Phase.SUSPECT, Phase.RECONCILING)
+_NOTHING: frozenset[tuple[int, int]] = frozenset()
+
+
+class FlowMachine:
+    """One flow: its code, and how far it has come.
+
+    Either `start` a new flow or `replay` a history and ask what is owed with `recovered`; then
+    `handle` messages, one at a time. A machine that has raised is good for nothing but `close`.
+    """
+
+    def __init__(self, flow_id: str, definition: FlowDefinition[..., Any], limits: Limits = DEFAULT) -> None:
+        self.flow_id = flow_id
+        self.definition = definition
+        self.limits = limits
+        self.history_bytes = 0
+        self.evidence = NONE
+        self._execution = Execution(flow_id, definition, limits.payload)
+        self._decision = Decision()
+        self._recorder = Recorder(self._execution, self._decision, _START)
+        self._expected: Expected | None = None
+        self._watch = LengthWatch(flow_id, limits)
+        self._last_entry = 0
+        self._shared: Shared = {}
+
+    # ------------------------------------------------------------------------------- how it stands
+    @property
+    def version(self) -> int:
+        """The number of events in the history, those of the last decision included."""
+        return self._execution.version
+
+    @property
+    def status(self) -> str:
+        """One of running, waiting, paused, parked, completed, failed."""
+        execution = self._execution
+        if isinstance(execution.ended, events.FlowCompleted):
+            return "completed"
+        if execution.ended is not None:
+            return "failed"
+        if execution.parked is not None:
+            return "parked"
+        if execution.paused:
+            return "paused"
+        return "running" if execution.has_open_attempts else "waiting"
+
+    @property
+    def at(self) -> int:
+        """The instant of the last decision: microseconds since the epoch, UTC."""
+        return self._execution.at
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something of it runs, or is about to, in this process."""
+        for run in self._execution.steps.values():  # noqa: SIM110 - asked at each step: no generator
+            if run.is_live or run.phase in _WAITED_FOR:
+                return True
+        return False
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether its history has as many bytes as it may: unless it is over, the next decision parks it."""
+        return self.history_bytes >= self.limits.history_bytes
+
+    @property
+    def ended(self) -> events.FlowCompleted | events.FlowFailed | None:
+        """The event that ended it."""
+        return self._execution.ended
+
+    @property
+    def parked(self) -> events.Parked | None:
+        """The event that parked it."""
+        return self._execution.parked
+
+    @property
+    def alarm(self) -> Due | None:
+        """The next thing that time will bring; None while time brings nothing."""
+        execution = self._execution
+        if not execution.waits_for_time or execution.is_still:
+            return None
+        return min(execution.dues(), key=_wall, default=None)
+
+    # ------------------------------------------------------------------------------------ recovery
+    def replay(self, history: Sequence[Recorded]) -> None:
+        """Feed the history to the code.
+
+        Raises:
+            NondeterminismError: the code does something else than the history says.
+        """
+        self._expected = expected = Expected(self._execution, self._name)
+        self._execution.echoes = expected
+        expected.replay(history, plan_of(history))
+
+    @property
+    def _name(self) -> str:
+        return f"flow {self.flow_id!r} ({self.definition.name})"
+
+    def recovered(self, moment: Moment, running: Container[tuple[int, int]] = _NOTHING) -> Decision:
+        """Say what is owed, now that the history has been replayed.
+
+        What the code did behind the last fact and the history does not say is recorded now: an orderly
+        shutdown leaves it so, and code that was changed at its end may. `running` are attempts
+        (step, attempt) that this very process is still making, so that they are not in doubt.
+        """
+        self._begin(moment)
+        return self._owed(moment, running)
+
+    def repair(
+        self,
+        history: Sequence[Recorded],
+        by: str,
+        why: str,
+        moment: Moment,
+        running: Container[tuple[int, int]] = _NOTHING,
+    ) -> Decision:
+        """Let a flow that has failed or is parked run on, from its history; on a new machine only.
+
+        The failed step is tried again, and completed ones are not. Only what the code made of the failure
+        (the steps of an `except` block, and what came after it) is void, and done anew if the code
+        comes there again. Policies of `retry` start afresh.
+
+        Raises:
+            FlowEnded: it has completed.
+            NondeterminismError: the code is still not the one that wrote the history.
+        """
+        repaired = repair_of(history, self._scratch(), self._name, storable(by), storable(why))
+        self.replay([*history, Recorded(history[-1].version + 1, moment.wall, repaired)])
+        if self.ended is not None:
+            raise FlowEnded(self.flow_id, self.status)
+        self._begin(moment)
+        self._decision.events.append(repaired)
+        return self._owed(moment, running)
+
+    def _scratch(self) -> Execution:
+        return Execution(self.flow_id, self.definition, self.limits.payload)
+
+    def _owed(self, moment: Moment, running: Container[tuple[int, int]]) -> Decision:
+        for run in self._execution.steps.values():
+            run.is_live = run.phase is Phase.RUNNING and (run.number, run.attempt) in running
+        self._catch_up()
+        for due in self._execution.dues():
+            due.arm(moment)
+        if self.evidence.is_blameless:
+            self._acquit()
+        self._settle()
+        return self._end()
+
+    def _acquit(self) -> None:
+        """Record of the steps that ran when the process was told to end that they have not killed it."""
+        for run in list(self._execution.steps.values()):
+            if self._execution.is_still:
+                return
+            if run.phase is Phase.RUNNING and not run.is_live and run.unresolved:
+                self._record(events.StepInterrupted(run.number, run.is_doubtful))
+
+    def _catch_up(self) -> None:
+        """Record what the code has done and the history does not say yet; not while it stands still."""
+        if self._expected is not None and not self._execution.is_still:
+            self._expected.hand_over(self._recorder)
+            self._expected = None
+
+    # ---------------------------------------------------------------------------------------- live
+    def handle(self, message: Message, moment: Moment) -> Decision:
+        """Decide what a message makes of the flow. Messages that come too late decide nothing.
+
+        Raises:
+            FlowEnded: a `Pause` or `Resume` of a flow that has ended.
+        """
+        self._begin(moment)
+        self._dispatch(message, moment)
+        return self._end()
+
+    def _dispatch(self, message: Message, moment: Moment) -> None:  # noqa: C901, PLR0912 - one line a message
+        match message:
+            case messages.StepSucceeded():
+                self._step_succeeded(message)
+            case messages.StepErrored():
+                self._step_errored(message)
+            case messages.StepLost():
+                self._step_lost(message)
+            case messages.SignalArrived():
+                self._signal_arrived(message)
+            case messages.Tick():
+                self._tick(moment)
+            case messages.Start():
+                self._start(message)
+            case messages.Turn():
+                self._turn(message)
+            case messages.Reconciled():
+                self._reconciled(message)
+            case messages.ReconcileFailed():
+                self._reconcile_failed(message)
+            case messages.Interrupt():
+                self._interrupt(message)
+            case messages.Pause():
+                self._pause(message)
+            case messages.Resume():
+                self._resume(message)
+            case _:
+                assert_never(message)
+
+    def query(self, query: Query[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer from the flow's state. What the query raises goes to the caller.
+
+        Raises:
+            NotInFlowError: the query belongs to another flow, or this one has no state.
+        """
+        instance = self._execution.instance
+        if not query.fits(instance):
+            raise NotInFlowError(f"{query!r} asks for state that {self._name} does not have")
+        # In a context of its own: it leaves nothing behind on a thread that drives other flows, too.
+        loan = Loan(instance, query.name, self._shared)
+        return Context().run(query.ask, loan, args, kwargs)
+
+    def lend(self, run: StepRun) -> Loan | None:
+        """Lend the flow's state to a step, as it is now: the flow may go on meanwhile."""
+        instance = self._execution.instance
+        if instance is None or not run.step.is_method:
+            return None
+        return Loan(instance, run.step.name, self._shared)
+
+    def awaited(self, name: str) -> Codec | None:
+        """Return the type that it waits with for the next signal of a name. May be called from any thread."""
+        return None if self.ended is not None else self._execution.mailboxes.awaited(name)
+
+    def all_awaited(self) -> dict[str, Codec]:
+        """Return the types that it waits with, by the signals' names."""
+        found = {name: self.awaited(name) for name in self._execution.mailboxes.awaited_names}
+        return {name: codec for name, codec in found.items() if codec is not None}
+
+    def is_running(self, step: int, attempt: int) -> bool:
+        """Tell whether this attempt is still the one whose outcome counts."""
+        run = self._execution.steps.get(step)
+        return run is not None and run.phase is Phase.RUNNING and run.attempt == attempt
+
+    def drain(self) -> None:
+        """Let the code stand still from now on. Facts are recorded; the next run goes on with them."""
+        self._execution.draining = True
+
+    @property
+    def undecided(self) -> Decision:
+        """The decision that is being made, as far as it has come. May be looked at from another thread."""
+        return self._decision
+
+    def close(self) -> None:
+        """Drop the flow's code. What it recorded is all that matters."""
+        self._execution.close()
+
+    # ----------------------------------------------------------------------------------- decisions
+    def _begin(self, moment: Moment) -> None:
+        recorder = self._recorder
+        self._decision = recorder.decision = Decision()
+        recorder.moment = moment
+        self._execution.at = moment.wall
+        self._execution.echoes = recorder
+
+    def _end(self) -> Decision:
+        execution = self._execution
+        watch = self._watch
+        is_short = execution.version < watch.short_events and self.history_bytes < watch.short_bytes
+        if not is_short and execution.parked is None and execution.ended is None:
+            reason = watch.look(execution.version, self.history_bytes, self._decision.commands)
+            if reason is not None:
+                self._record(events.Parked("history_limit", reason))
+        if execution.parked is not None or execution.ended is not None:
+            self._drop_commands()
+        return self._decision
+
+    def _drop_commands(self) -> None:
+        """Start nothing more. What was to run is recorded as begun, so it will be in doubt."""
+        decision = self._decision
+        for command in decision.commands:
+            if type(command) is RunStep:
+                command.run.is_live = False
+        decision.commands = [c for c in decision.commands if type(c) is Warn]
+
+    def _record(self, fact: events.Fact, value: Any = None) -> None:
+        """Record a fact, and let the flow go on with it."""
+        execution = self._execution
+        self._decision.events.append(fact)
+        execution.version += 1
+        execution.apply(fact, execution.at, value)
+        if self._expected is not None:
+            self._catch_up()
+        execution.run()
+
+    def _park(self, reason: events.ParkReason, message: str, trace: str = "") -> None:
+        self._record(events.Parked(reason, message, trace))
+
+    # -------------------------------------------------------------------------------------- messages
+    def _start(self, message: messages.Start) -> None:
+        if not self._execution.has_started:
+            self._record(events.FlowStarted(self.definition.name, msgspec.Raw(message.args), message.seed))
+
+    def _step_succeeded(self, message: messages.StepSucceeded) -> None:
+        if self.is_running(message.step, message.attempt):
+            self._record(events.StepCompleted(message.step, msgspec.Raw(message.data)), message.value)
+
+    def _step_errored(self, message: messages.StepErrored) -> None:
+        if not self.is_running(message.step, message.attempt):
+            return
+        run = self._execution.steps[message.step]
+        wait = None
+        if run.step.retry is not None and not message.is_final:
+            wait = run.step.retry.wait(run.failures + 1, message.error, f"{self.flow_id}/{run.number}")
+        retry_at = None if wait is None else instant(self._execution.at, wait)
+        self._record(events.StepFailed(message.step, message.attempt, message.failure, retry_at))
+
+    def _signal_arrived(self, message: messages.SignalArrived) -> None:
+        execution = self._execution
+        if message.id <= self._last_entry or execution.ended is not None:
+            return
+        if execution.parked is not None and execution.version >= self.limits.events:
+            return  # it stays in the inbox, which is bounded
+        self._last_entry = message.id
+        reason = execution.mailboxes.refuses(message.name, message.data)
+        if reason is not None:
+            self._decision.rejected.append((message.id, reason))
+            return
+        self._decision.consumed.append(message.id)
+        self._record(events.SignalReceived(message.name, message.key, msgspec.Raw(message.data)))
+
+    def _tick(self, moment: Moment) -> None:
+        """Do what is due, in the order in which it became so."""
+        execution = self._execution
+        if execution.is_still:
+            return
+        due = [(timer.due.wall, timer) for timer in execution.timers.values() if timer.due.has_come(moment)]
+        runs = [run for run in execution.steps.values() if run.due is not None and run.due.has_come(moment)]
+        due += [(run.due.wall, run) for run in runs if run.due is not None]
+        for _, pending in sorted(due, key=lambda item: item[0]):
+            if execution.is_still:
+                return
+            if isinstance(pending, StepRun):
+                self._attempt(pending)
+            else:
+                self._record(events.TimerFired(pending.number))
+
+    def _turn(self, message: messages.Turn) -> None:
+        run = self._execution.steps.get(message.step)
+        if run is not None and run.phase is Phase.SUSPECT:
+            self._go_on_with(run)
+
+    def _reconciled(self, message: messages.Reconciled) -> None:
+        run = self._execution.steps.get(message.step)
+        if run is None or run.phase is not Phase.RECONCILING:
+            return
+        if message.data is None:
+            self._run_again(run)
+            return
+        try:
+            value = run.step.result.decode(message.data)
+        except PayloadError as error:
+            self._reconcile_failed(messages.ReconcileFailed(message.step, failure_of(error)))
+        else:
+            self._record(events.StepCompleted(message.step, msgspec.Raw(message.data)), value)
+
+    def _step_lost(self, message: messages.StepLost) -> None:
+        """Decide about an attempt as after a death of the process, of which this one is innocent."""
+        if self.is_running(message.step, message.attempt):
+            self._execution.steps[message.step].is_live = False
+            self._record(events.StepInterrupted(message.step))
+            self._settle()
+
+    def _reconcile_failed(self, message: messages.ReconcileFailed) -> None:
+        execution = self._execution
+        run = execution.steps.get(message.step)
+        if run is None or run.phase is not Phase.RECONCILING:
+            return
+        run.phase = Phase.RUNNING
+        if execution.ended is not None or execution.parked is not None:
+            return
+        if run.approved:
+            self._run_again(run)
+            return
+        failure = message.failure
+        self._park(
+            "in_doubt",
+            f"step {run.number} {run.step.name!r}: its reconcile function could not find out:"
+            f" {failure.type}: {failure.message}. handle.retry() asks it once more, and runs the step again"
+            " if it still does not know",
+            failure.traceback,
+        )
+
+    def _interrupt(self, message: messages.Interrupt) -> None:
+        for run in list(self._execution.steps.values()):
+            if run.is_live and run.unresolved:
+                begun = (run.number, run.attempt) not in message.not_begun
+                self._record(events.StepInterrupted(run.number, begun))
+
+    def _pause(self, message: messages.Pause) -> None:
+        self._must_be_open()
+        if not self._execution.paused:
+            self._record(events.Paused(storable(message.by), storable(message.why)))
+
+    def _resume(self, message: messages.Resume) -> None:
+        self._must_be_open()
+        if self._execution.paused:
+            self._record(events.Resumed(storable(message.by), storable(message.why)))
+            self._settle()
+
+    def _must_be_open(self) -> None:
+        if self._execution.ended is not None:
+            raise FlowEnded(self.flow_id, self.status)
+
+    # ---------------------------------------------------------------------------------------- steps
+    def _attempt(self, run: StepRun) -> None:
+        """Record an attempt, to be run when that is durable."""
+        self._record(events.StepAttempted(run.number, run.attempt + 1))
+        run.is_live = True
+        self._decision.commands.append(RunStep(run, run.attempt))
+
+    def _go_on_with(self, run: StepRun) -> None:
+        """Run a step again that was in doubt; when the flow stands still it is in doubt again later."""
+        if self._execution.is_still:
+            run.phase = Phase.RUNNING
+        else:
+            self._attempt(run)
+
+    def _settle(self) -> None:
+        """Decide about the steps whose attempts are recorded and are not running: they are in doubt."""
+        if self._execution.is_still:
+            return
+        doubtful = [r for r in self._execution.steps.values() if r.phase is Phase.RUNNING and not r.is_live]
+        verdicts = [judge(run, self.limits.poison_after, evidence=self.evidence) for run in doubtful]
+        parked = parked_for(verdicts)
+        if parked is not None:
+            self._record(parked)
+            return
+        for run, verdict in zip(doubtful, verdicts, strict=True):
+            if verdict is Verdict.RECONCILE:
+                run.phase = Phase.RECONCILING
+                self._decision.commands.append(Reconcile(run))
+            else:
+                self._run_again(run)
+
+    def _run_again(self, run: StepRun) -> None:
+        """Run it again: alone, when it may have killed the process more than once."""
+        limit, evidence = self.limits.poison_after, self.evidence
+        if judge(run, limit, is_reconciled=True, evidence=evidence) is Verdict.RUN_ALONE:
+            run.phase = Phase.SUSPECT
+            self._decision.commands.append(AskTurn(run.number))
+        else:
+            self._go_on_with(run)

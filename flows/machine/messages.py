@@ -1,0 +1,132 @@
+"""What a flow machine is told: requests to record that something has happened outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from ..events import Failure  # noqa: TC004 - nothing reads the annotations of messages at run time
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """An instant, on two clocks: the calendar (microseconds, UTC), and one that only goes forward.
+
+    `elapsed` counts seconds from any point, and no further back than this run of the process.
+    """
+
+    wall: int
+    elapsed: float
+    jumps: tuple[tuple[int, int], ...] = ()
+    """Each jump of the calendar in this run: from which instant on, and by how many microseconds."""
+    uptime: float = 0.0
+    """How many seconds this run of the process has lasted, at least."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Begin a new flow. `args` are sealed already; `seed` feeds its random numbers."""
+
+    args: bytes
+    seed: int
+
+
+class StepSucceeded(msgspec.Struct, frozen=True, gc=False):
+    """An attempt has returned. `data` is the sealed result, `value` what it decodes to."""
+
+    step: int
+    attempt: int
+    data: bytes
+    value: Any
+
+
+class StepErrored(msgspec.Struct, frozen=True):
+    """An attempt has raised. `error` is there when it was raised in this process.
+
+    `is_final`: to try again would not help, or would do harm, since the effect has happened.
+    """
+
+    step: int
+    attempt: int
+    failure: Failure
+    error: BaseException | None = None
+    is_final: bool = False
+
+
+class StepLost(msgspec.Struct, frozen=True, gc=False):
+    """An attempt will have no outcome, though the process lives on: nobody knows how far it has come."""
+
+    step: int
+    attempt: int
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """A step that is suspected of killing the process may run now: no other suspect does."""
+
+    step: int
+
+
+class Reconciled(msgspec.Struct, frozen=True):
+    """A `reconcile` function has found out. `data` is the result, or None: the step is to run again."""
+
+    step: int
+    data: bytes | None
+
+
+class ReconcileFailed(msgspec.Struct, frozen=True):
+    """A `reconcile` function could not find out."""
+
+    step: int
+    failure: Failure
+
+
+class SignalArrived(msgspec.Struct, frozen=True):
+    """A signal is in the inbox, under `id`. Telling the same again is harmless."""
+
+    id: int
+    name: str
+    key: str
+    data: bytes
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed. Telling it too early is harmless."""
+
+
+class Interrupt(msgspec.Struct, frozen=True):
+    """An orderly shutdown does not wait for the running steps any longer.
+
+    `not_begun` are the attempts (step, attempt) that were recorded and never got to run.
+    """
+
+    not_begun: frozenset[tuple[int, int]] = frozenset()
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Start nothing more."""
+
+    by: str = ""
+    why: str = ""
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """Go on."""
+
+    by: str = ""
+    why: str = ""
+
+
+Message: TypeAlias = (
+    Start
+    | StepSucceeded
+    | StepErrored
+    | StepLost
+    | Turn
+    | Reconciled
+    | ReconcileFailed
+    | SignalArrived
+    | Tick
+    | Interrupt
+    | Pause
+    | Resume
+)

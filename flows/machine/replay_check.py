@@ -1,0 +1,259 @@
+"""What becomes of what the code does: live it is recorded, in a replay it is expected."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from .. import events
+from ..authoring.request import text_of
+from ..errors import PayloadError
+from .commands import RunStep, Warn
+from .history import ECHOES, Plan, divergence
+from .pending import Due, StepRun, Timer, Wait, within_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..values.codec import Codec, PayloadLimits
+    from .commands import Decision
+    from .execution import Execution
+    from .history import Recorded, Rewound
+    from .messages import Moment
+    from .pending import Doing, Ending
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def instant(at: int, wait: timedelta | int) -> int:
+    """Return the instant that comes a while (a duration, or microseconds) after another."""
+    return within_time(at + (wait if isinstance(wait, int) else wait // _MICROSECOND))
+
+
+class Echoes(Protocol):
+    """What an execution tells of what its code does."""
+
+    def step(self, run: StepRun, /) -> None:
+        """Take note of a step."""
+        ...
+
+    def wait(self, wait: Wait, /) -> None:
+        """Take note of a wait for a signal."""
+        ...
+
+    def timer(self, timer: Timer, /) -> None:
+        """Take note of a sleep."""
+        ...
+
+    def end(self, ending: Ending, /) -> None:
+        """Take note of the flow's end."""
+        ...
+
+    def retry(self, run: StepRun) -> None:
+        """Take note that a failed step waits for its next attempt."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Take note of what somebody should know."""
+        ...
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have something said, unless it was said before."""
+        ...
+
+    def give_up(self, key: str, reason: str) -> None:
+        """Take note that nobody will take a signal, since it does not fit."""
+        ...
+
+    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
+        """Encode the arguments of a call."""
+        ...
+
+
+class Recorder:
+    """Live: turns echoes into events of the decision that is being made."""
+
+    def __init__(self, execution: Execution, decision: Decision, moment: Moment) -> None:
+        self._execution = execution
+        self.decision = decision
+        self.moment = moment
+
+    def step(self, run: StepRun) -> None:
+        """Record that a step is started, or scheduled when it has a delay."""
+        args = msgspec.Raw(run.data)
+        line = text_of(run.waiter.location)
+        if run.step.delay is None:
+            self._add(events.StepStarted(run.number, run.step.name, args, line))
+            run.begin(1, self._execution.at)
+            run.is_live = True
+            self.decision.commands.append(RunStep(run, 1))
+            return
+        due = instant(self._execution.at, run.step.delay)
+        self._add(events.StepScheduled(run.number, run.step.name, args, due, line))
+        run.schedule(self._armed(Due(due, self._execution.at)))
+
+    def wait(self, wait: Wait) -> None:
+        """Record that a signal is awaited."""
+        self._add(events.SignalAwaited(wait.name, wait.number, text_of(wait.waiter.location)))
+
+    def timer(self, timer: Timer) -> None:
+        """Record that a timer is set. A duration begins now."""
+        until, at = timer.until, self._execution.at
+        calendar = isinstance(until, datetime)
+        wait = until - _EPOCH if isinstance(until, datetime) else until
+        due = instant(0 if calendar else at, wait)
+        self._add(events.TimerSet(timer.number, due, calendar, text_of(timer.waiter.location)))
+        timer.due = self._armed(Due(due, at, calendar=calendar))
+
+    def end(self, ending: Ending) -> None:
+        """Record the flow's end."""
+        self._add(ending.event)
+        self._execution.end(ending.event)
+        if type(ending.event) is events.FlowCompleted:  # one that has failed may be let run on, and take them
+            unread = self._execution.mailboxes.unread
+            self.decision.given_up += [(key, "unread when the flow ended (completed)") for key in unread]
+
+    def retry(self, run: StepRun) -> None:
+        """Let the time until the retry begin."""
+        assert run.due is not None, "a step that is tried again waits for its time"
+        run.due.arm(self.moment)
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have it said."""
+        say()
+
+    def warn(self, text: str) -> None:
+        """Have it told."""
+        self.decision.commands.append(Warn(text))
+
+    def give_up(self, key: str, reason: str) -> None:
+        """Have a signal go to the dead letters, and have it told."""
+        self.decision.given_up.append((key, reason))
+        self.warn(f"a signal is passed over; the flow waits on for one that fits: {reason}")
+
+    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
+        """Encode, and look whether it comes back."""
+        return codec.seal(values, limits)[0]
+
+    def _armed(self, due: Due) -> Due:
+        due.arm(self.moment)
+        return due
+
+    def _add(self, event: events.Echo) -> None:
+        self.decision.events.append(event)
+        self._execution.version += 1
+
+
+class Expected:
+    """Replay: holds what the code has done against what the history says next.
+
+    The history may say it later: facts that were recorded while the code stood still, for a shutdown,
+    are followed by what the code made of them when it went on. It may even not say it yet.
+    """
+
+    def __init__(self, execution: Execution, flow: str) -> None:
+        self._execution = execution
+        self._flow = flow
+        self._next: deque[Doing] = deque()
+        self._given_up: list[tuple[str, str]] = []
+        self._history: Sequence[Recorded] = ()
+        self._position = 0
+        self._void: frozenset[int] = frozenset()
+        self._unsaid: list[Callable[[], None]] = []
+        expect = self._next.append
+        self.step: Callable[[StepRun], None] = expect
+        self.wait: Callable[[Wait], None] = expect
+        self.timer: Callable[[Timer], None] = expect
+        self.end: Callable[[Ending], None] = expect
+
+    def retry(self, run: StepRun) -> None:
+        """Expect nothing: a failure that is tried again is no doing of the code."""
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Say nothing yet. What comes after all that is recorded may never have been said."""
+        if self._is_beyond():
+            self._unsaid.append(say)
+
+    def _is_beyond(self) -> bool:
+        """Tell whether the code has done all that the history says that it did."""
+        left = len(self._next)
+        for version, _, event in islice(self._history, self._position, None):
+            if type(event) in ECHOES and version not in self._void:
+                left -= 1
+                if left < 0:
+                    return False
+        return True
+
+    def warn(self, text: str) -> None:
+        """Tell nobody: it was told when it happened."""
+
+    def give_up(self, key: str, reason: str) -> None:
+        """Remember it, as the history does not say whether it was done."""
+        self._given_up.append((key, reason))
+
+    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
+        """Encode; look whether it comes back only where the history does not show that it did."""
+        data = codec.encode_unchecked(values)
+        if data is not None and self._is_recorded(data):
+            return data
+        return codec.seal(values, limits)[0]
+
+    def _is_recorded(self, data: bytes) -> bool:
+        ahead = self._position + len(self._next)
+        if ahead >= len(self._history):
+            return False
+        args: Any = getattr(self._history[ahead].event, "args", None)
+        return args is not None and bytes(args) == data
+
+    def replay(self, history: Sequence[Recorded], plan: Plan) -> None:
+        """Feed facts to the code, and find its echoes in the history.
+
+        Raises:
+            NondeterminismError: the code does something else.
+        """
+        execution, void, rewound, following = self._execution, plan.void, plan.rewound, self._next
+        self._history, self._void = history, void
+        apply, run, run_queue = execution.apply, execution.run, execution.queue
+        for position, recorded in enumerate(history, 1):
+            version, at, event = recorded
+            if version in rewound:
+                self._rewind(rewound[version])
+            if version in void:
+                continue
+            execution.version = version
+            if type(event) in ECHOES:
+                if not following or not following[0].matches(event):
+                    raise divergence(self._flow, recorded, following[0] if following else None)
+                following.popleft().confirm(event, at, execution)
+                if not following:
+                    self._given_up.clear()  # with what followed it
+                continue
+            self._position = position
+            try:
+                apply(event, at)  # pyright: ignore[reportArgumentType] - it is no echo
+            except (LookupError, PayloadError) as error:
+                raise divergence(self._flow, recorded, following[0] if following else None, error) from error
+            if not run_queue.is_empty:
+                run()
+        if history:
+            execution.version = history[-1].version
+
+    def _rewind(self, rewound: Rewound) -> None:
+        """Give what the code does from here on numbers that were never used."""
+        self._execution.renumber(self._next, rewound)
+
+    def hand_over(self, recorder: Recorder) -> None:
+        """Have what the code did beyond the history recorded now; a signal may be given up once more."""
+        recorder.decision.given_up += self._given_up
+        self._given_up.clear()
+        if self._next:
+            # It has not come so far before: otherwise that would be recorded, too.
+            for say in self._unsaid:
+                say()
+        while self._next:
+            self._next.popleft().record(recorder)

@@ -1,0 +1,63 @@
+"""What kind of error a recorded failure is: the classes that an exception has, as names."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from typing import TYPE_CHECKING, Any, cast
+
+from .text import storable
+
+if TYPE_CHECKING:
+    from ..events import Failure
+
+_MOST = 32
+_LENGTH = 200
+_SCRIPT = "__main__"
+
+
+def ancestry_of(kind: type[BaseException]) -> tuple[str, ...]:
+    """Return the names of an exception's classes, innermost first; none for Python's own, whose are known.
+
+    A class of a module is named with it, and one of Python's own is not.
+    """
+    if kind.__module__ == builtins.__name__:
+        return ()
+    known = (BaseException, object)
+    return tuple(storable(_name(base), _LENGTH) for base in kind.__mro__[:_MOST] if base not in known)
+
+
+def is_recorded_as(failure: Failure, kind: Any) -> bool:
+    """Tell whether a failure was of a class, or of one of its subclasses, when it was recorded.
+
+    Raises:
+        TypeError: it is not an exception class.
+    """
+    if isinstance(kind, tuple):
+        return any(is_recorded_as(failure, one) for one in cast("tuple[Any, ...]", kind))
+    if not (inspect.isclass(kind) and issubclass(kind, BaseException)):
+        raise TypeError(
+            f"is_a({kind!r}): give an exception class, as in is_a(ConnectionError), or a tuple of them"
+        )
+    if kind is BaseException:
+        return True
+    if failure.ancestry:
+        return any(_is_same(name, _name(kind)) for name in failure.ancestry)
+    recorded: Any = getattr(builtins, failure.type, None)
+    if inspect.isclass(recorded):
+        return issubclass(recorded, kind)
+    # It was recorded when only the name of its own class was.
+    return kind is Exception or kind.__name__ == failure.type
+
+
+def _name(kind: type) -> str:
+    module = _SCRIPT if kind.__module__ == "__mp_main__" else kind.__module__
+    return kind.__qualname__ if module == builtins.__name__ else f"{module}:{kind.__qualname__}"
+
+
+def _is_same(recorded: str, name: str) -> bool:
+    if recorded == name:
+        return True
+    # A script is a module of another name when another program imports it.
+    (module, _, qualified), (other, _, wanted) = recorded.partition(":"), name.partition(":")
+    return _SCRIPT in (module, other) and bool(wanted) and qualified == wanted

@@ -1,0 +1,198 @@
+"""Locks on a store's own files, which no stranger in this process can take away by closing a file.
+
+POSIX locks, which SQLite uses, belong to a process and an inode. When anybody in the process closes any
+descriptor of the file (a query with Python's own `sqlite3`, a copy, a backup), all of them are gone. The next
+program that looks at the store then takes itself for the only one, and removes the log under the engine.
+
+The locks here belong to the descriptor that they were made with (`F_OFD_SETLK`), and conflict with SQLite's
+as if another process held them:
+
+- reading, on what a connection shares: so nobody is ever the last to close the file, nor alone with it;
+- reading, on what says that the log's index is in use: so nobody takes it for a leftover, and empties it;
+- writing, on a byte that means nothing to SQLite: so the file has one owner, whatever it is called. Names
+  that lead to one file from different places (bind mounts) have different locks and logs beside them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ..errors import StoreHalted, StoreOwned
+from ..sqlite.connection import names_in_use
+from .forking import dies_after_fork
+from .ownership import identity_of
+
+if TYPE_CHECKING:
+    from .location import FileLocation
+
+_FLOCK: Final = struct.Struct("hhqqi4x")
+"""`struct flock`: kind, whence, start, length, process."""
+
+
+class _Range(NamedTuple):
+    start: int
+    length: int
+
+
+# https://sqlite.org/fileformat2.html#the_lock_byte_page, and https://sqlite.org/walformat.html#wal_locks
+_SHARED: Final = _Range(0x40000002, 510)
+_INDEX_IN_USE: Final = _Range(128, 1)
+_OWNER: Final = _Range(0x50657253, 1)
+"""Behind all that SQLite locks; nothing has to be there."""
+
+_FILE_HEAD: Final = struct.Struct(">16xH10xI")
+"""The size of a page, and how many there are."""
+_INDEX_HEAD: Final = 48
+"""It says, among others, how long the log is, and how often it was committed to."""
+_TAKEN: Final = (errno.EAGAIN, errno.EACCES)
+
+_owned: Final[set[tuple[int, int]]] = set()
+"""The files that this process owns, by device and inode."""
+_kept: Final[list[tuple[str, int]]] = []
+"""Descriptors that are done with, and cannot be closed yet, with the names of their databases."""
+
+
+class FileLocks:
+    """The locks on one database file and on its log's index. Elsewhere than on Linux they do nothing.
+
+    The descriptors are never closed while a connection of ours has the file open: that would do what they
+    are there to prevent.
+    """
+
+    def __init__(self, location: FileLocation) -> None:
+        self._location = location
+        self._name = str(location.path)
+        self._file: int | None = None
+        self._index: int | None = None
+        self._identity: tuple[int, int] | None = None
+        dies_after_fork(self)
+
+    def own(self) -> None:
+        """Become the only owner of the file that is there now, before anybody looks into it.
+
+        Raises:
+            StoreOwned: it has one, who came by another name.
+            OSError: it cannot be opened.
+        """
+        if sys.platform != "linux":
+            return
+        found = self._location.path.stat()
+        identity = (found.st_dev, found.st_ino)
+        if identity == self._identity:
+            return
+        if identity in _owned:
+            raise StoreOwned(
+                f"{self._name} is open in this process already, by another name: a mount leads there as well"
+            )
+        self._release_file()
+        self._file = os.open(self._name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if not _locked(self._file, fcntl.F_WRLCK, _OWNER):
+            self._release_file()
+            raise StoreOwned(
+                f"{self._name} is in use by another process, whose lock is not the one beside it: it came by"
+                " another name (a mount), or its lock was deleted"
+            )
+        self._identity = identity_of(self._file)
+        _owned.add(self._identity)
+
+    def share(self) -> bytes | None:
+        """Hold what connections share, once the first of them has opened the log.
+
+        Returns the head of the log's index as it is in the file beside the store, None where there is none.
+
+        Raises:
+            StoreHalted: somebody has the file to himself.
+        """
+        if self._file is None:
+            return None
+        if self._index is None and (index := self._location.index_path).exists():
+            self._index = os.open(index, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        for descriptor, what in ((self._file, _SHARED), (self._index, _INDEX_IN_USE)):
+            if descriptor is not None and not _locked(descriptor, fcntl.F_RDLCK, what):
+                raise StoreHalted(f"another program has locked {self._name} for itself alone")
+        return None if self._index is None else os.pread(self._index, _INDEX_HEAD, 0)
+
+    def sizes(self) -> tuple[int, int]:
+        """Return how long the file is, and how long it says that it was when its log was moved into it.
+
+        A log is moved from the first page on. So the file is shorter than it says while that goes on, or when
+        somebody has cut it.
+        """
+        size = self._location.path.stat().st_size
+        head = b"" if self._file is None else os.pread(self._file, _FILE_HEAD.size, 0)
+        if len(head) < _FILE_HEAD.size:
+            return size, size + 1  # it cannot be asked: to lose its end is the worse of the two
+        page_size, pages = _FILE_HEAD.unpack(head)
+        return size, (page_size if page_size > 1 else 1 << 16) * pages
+
+    def page(self, number: int, size: int) -> bytes:
+        """Return a page as it is in the file, whatever the log says; empty: it cannot be told."""
+        return b"" if self._file is None or number < 1 else os.pread(self._file, size, (number - 1) * size)
+
+    def let_go(self) -> None:
+        """Hold no more what connections share, since there are none: the log may be another one then."""
+        if self._file is not None:
+            _locked(self._file, fcntl.F_UNLCK, _SHARED)
+        if self._index is not None:
+            _locked(self._index, fcntl.F_UNLCK, _INDEX_IN_USE)
+            index, self._index = self._index, None
+            _close(self._name, index)
+
+    def release(self) -> None:
+        """Give back all of it, after the connections."""
+        self.let_go()
+        self._release_file()
+
+    def _release_file(self) -> None:
+        if self._identity is not None:
+            _owned.discard(self._identity)
+            self._identity = None
+        if self._file is not None:
+            # Explicitly, since a forked child may still hold a copy of the descriptor.
+            _locked(self._file, fcntl.F_UNLCK, _OWNER)
+            _locked(self._file, fcntl.F_UNLCK, _SHARED)
+            descriptor, self._file = self._file, None
+            _close(self._name, descriptor)
+
+    def die_after_fork(self) -> None:
+        """Close our copies, which leaves the parent's locks as they are; a child has none to lose."""
+        descriptors, self._file, self._index = (self._file, self._index), None, None
+        for descriptor in descriptors:
+            if descriptor is not None:
+                os.close(descriptor)
+        if self._identity is not None:
+            _owned.discard(self._identity)
+            self._identity = None
+
+
+def _locked(descriptor: int, kind: int, what: _Range) -> bool:
+    """Lock, or unlock; where the system has no such locks, as if it had succeeded."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, what.start, what.length, 0))
+    except OSError as error:
+        return error.errno not in _TAKEN
+    return True
+
+
+def _close(name: str, descriptor: int) -> None:
+    """Close a descriptor as soon as no connection of this process has the file open any more."""
+    _kept.append((name, descriptor))
+    close_what_is_done_with()
+
+
+def close_what_is_done_with() -> None:
+    """Close the descriptors that had to be kept for the sake of connections which are closed now."""
+    if not _kept:
+        return
+    in_use = names_in_use()
+    for kept in [kept for kept in _kept if kept[0] not in in_use]:
+        try:
+            _kept.remove(kept)
+        except ValueError:
+            continue  # another thread has closed it
+        os.close(kept[1])

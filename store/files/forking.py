@@ -1,0 +1,154 @@
+"""What becomes of stores when the process forks.
+
+Whatever is open belongs to the parent: a child lets go of the locks, and neither uses nor closes the rest. It
+can open a store of its own, also when the parent was at work. For that nobody may be within SQLite while the
+process forks: a lock that another thread holds there (that of the memory, of the files) would stay locked in
+the child for ever. So a fork waits until all threads have come out, which takes no longer than a commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from threading import Condition, Lock, RLock, get_ident
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..progress import Progress
+
+logger = logging.getLogger("persistasaurus")
+
+_PATIENCE_S: Final = 5.0
+"""How long a fork waits at most."""
+
+
+class Turnstile:
+    """Counts who is within SQLite, and lets nobody in while the process forks.
+
+    To be entered by `with`, as often as one likes. Who stays for long comes out for a moment now and then, by
+    `rest`.
+    """
+
+    def __init__(self) -> None:
+        self._depths: dict[int, int] = {}
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._changed = Condition(Lock())
+        self._one_fork = RLock()
+        self._forker: int | None = None
+
+    def __enter__(self) -> None:
+        me, depths = get_ident(), self._depths
+        # First said, then looked: a fork that begins in between waits.
+        depths[me] = depths.get(me, 0) + 1
+        if self._forker is not None and depths[me] == 1:
+            self._step_aside(me)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        me, depths = get_ident(), self._depths
+        depth = depths.get(me, 1) - 1
+        if depth:
+            depths[me] = depth
+            return
+        depths.pop(me, None)
+        if self._forker is not None:
+            with self._changed:
+                self._changed.notify_all()
+
+    def rest(self) -> None:
+        """Let a fork come first, if there is one: to be called where nothing of SQLite's is locked."""
+        me = get_ident()
+        if self._forker is not None and me in self._depths:
+            self._step_aside(me)
+
+    def _step_aside(self, me: int) -> None:
+        with self._changed:
+            while self._forker not in (None, me):
+                depth = self._depths.pop(me)
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._forker in (None, me))
+                self._depths[me] = depth
+
+    def before_fork(self) -> None:
+        """Wait until nobody else is within, and let nobody in any more."""
+        self._one_fork.acquire()
+        me = get_ident()
+        with self._changed:
+            self._forker = me
+            is_empty = self._changed.wait_for(lambda: not self._depths.keys() - {me}, _PATIENCE_S)
+        if not is_empty:
+            logger.warning(
+                "The process forks while a store is being used: the child may hang when it opens one"
+            )
+
+    def after_fork_in_parent(self) -> None:
+        """Let everybody in again."""
+        with self._changed:
+            self._forker = None
+            self._changed.notify_all()
+        self._one_fork.release()
+
+    def after_fork_in_child(self) -> None:
+        """Forget those who are not there any more."""
+        self._depths = {me: depth for me, depth in self._depths.items() if me == get_ident()}
+        self._set_up()
+
+
+in_sqlite: Final = Turnstile()
+
+
+def resting(on_progress: Progress) -> Progress:
+    """Let forks come first whenever somebody is told how far it is."""
+
+    def tell(done: int, total: int) -> None:
+        in_sqlite.rest()
+        on_progress(done, total)
+
+    return tell
+
+
+class Mortal(Protocol):
+    """Something that must not live on in a forked child."""
+
+    def die_after_fork(self) -> None:
+        """Become unusable without touching what is shared with the parent."""
+        ...
+
+
+_mortals: weakref.WeakSet[Mortal] = weakref.WeakSet()
+
+
+def dies_after_fork(mortal: Mortal) -> None:
+    """Have `mortal` told in each child that the process forks from now on."""
+    _mortals.add(mortal)
+
+
+# What a forked child inherits is kept to its end: letting go of it could wait for a lock of the parent's.
+_graves: list[object] = []
+
+
+def bury(*inherited: object) -> None:
+    """Keep what a forked child has inherited, and must not touch any more."""
+    _graves.extend(inherited)
+
+
+def _begin_anew() -> None:
+    in_sqlite.after_fork_in_child()
+    for mortal in list(_mortals):
+        mortal.die_after_fork()
+
+
+os.register_at_fork(
+    before=in_sqlite.before_fork,
+    after_in_parent=in_sqlite.after_fork_in_parent,
+    after_in_child=_begin_anew,
+)

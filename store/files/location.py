@@ -1,0 +1,302 @@
+"""Where a store lives, and how to tell that it is still there."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ..errors import StoreHalted, StoreUnusable
+
+MEMORY: Final = ":memory:"
+
+# Byte-range locks or shared memory cannot be trusted there.
+_NETWORK_FILESYSTEMS: Final = frozenset(
+    {
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "gfs2",
+        "glusterfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    },
+)
+
+_SMALLEST_DATABASE: Final = 512
+_DESCRIPTORS: Final = Path("/proc/self/fdinfo")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+
+_memory_names = itertools.count(1)
+
+
+class MemoryLocation:
+    """A database that several connections of this process share, and that ends with the last of them."""
+
+    def __init__(self) -> None:
+        self.uri = f"file:/persistasaurus-{next(_memory_names)}?vfs=memdb"
+
+    def __str__(self) -> str:
+        return "in memory"
+
+    def check(self) -> None:
+        """Memory does not go away while it is in use."""
+
+    def has_shrunk(self) -> bool:
+        """Memory is nobody else's to rewrite."""
+        return False
+
+    def note_size(self) -> None:
+        """Memory has no size that would matter."""
+
+
+class Situation(NamedTuple):
+    """How the files of a store lie. When this is the same, so are the files."""
+
+    identity: tuple[int, int]
+    """Device and inode of the file."""
+    log: int | None
+    """Inode of the log."""
+    at_rest: tuple[int, int] | None
+    """When nobody has the file open, and all is in it: its time and size. Else None."""
+
+
+class FileLocation:
+    """A database file; `path` is free of symbolic links, so that all who open it lock the same file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+        self._logs: dict[Path, int] = {}
+        """The inodes of the log and of its index, from when they were first there."""
+        self._size = 0
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def resolve(cls, path: str | os.PathLike[str]) -> FileLocation:
+        """Find the file behind all links, refusing places where SQLite's locks do not hold."""
+        try:
+            resolved = Path(path).resolve()
+            str(resolved).encode()  # SQLite takes no other names
+        except (RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name, no text
+            raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error}") from error
+        filesystem = filesystem_of(resolved.parent)
+        if filesystem in _NETWORK_FILESYSTEMS:
+            raise StoreUnusable(
+                f"{resolved} is on a network filesystem ({filesystem}): locks do not hold there"
+            )
+        return cls(resolved)
+
+    @property
+    def lock_path(self) -> Path:
+        """The file whose lock says who owns the store."""
+        return self._beside(".lock")
+
+    @property
+    def log_path(self) -> Path:
+        """SQLite's write-ahead log."""
+        return self._beside("-wal")
+
+    @property
+    def index_path(self) -> Path:
+        """The index of SQLite's log, which those who have the file open share."""
+        return self._beside("-shm")
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def situation(self) -> Situation:
+        """Look how the files lie, without opening any.
+
+        Raises:
+            OSError: there is no file, or nobody may look.
+        """
+        found = self.path.stat()
+        identity = (found.st_dev, found.st_ino)
+        log = _status(self.log_path)
+        if log is None:
+            # It lies beside every file that is open; a rollback journal is of another mode than ours.
+            at_rest = _status(self._beside("-journal")) is None
+        else:
+            at_rest = log.st_size == 0 and _status(self.index_path) is None
+        state = (found.st_mtime_ns, found.st_size) if at_rest else None
+        return Situation(identity, None if log is None else log.st_ino, state)
+
+    def check_kind(self) -> os.stat_result:
+        """Refuse what cannot be a store, before SQLite looks at it.
+
+        Raises:
+            StoreUnusable: it is none.
+            OSError: there is no file.
+        """
+        found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreUnusable(f"{self.path} is not a file")
+        if 0 < found.st_size < _SMALLEST_DATABASE and _status(self._beside("-journal")) is None:
+            # SQLite would take it for an empty one, and write over it. With a journal it is one of ours that
+            # was about to be created, and SQLite makes it empty again.
+            raise StoreUnusable(f"{self.path} is no SQLite database")
+        if found.st_size == 0:
+            self._refuse_log_alone()
+        if found.st_nlink != 1:
+            raise StoreUnusable(
+                f"{self.path} has {found.st_nlink} names (hard links): its log would lie beside one of them,"
+                " and nobody who comes by the other would see it. Remove the other name"
+            )
+        if _mount_of(self.path) != _mount_of(self.path.parent):
+            raise StoreUnusable(
+                f"{self.path} is mounted as a single file: its log would not lie beside the original, and"
+                " what is in the log would be lost. Mount the folder that the file is in"
+            )
+        return found
+
+    def create(self) -> None:
+        """Create the file when there is none, readable by its owner alone.
+
+        Raises:
+            StoreUnusable: there was one, since its log is still there.
+        """
+        if _status(self.path) is None:
+            self._refuse_log_alone()
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            sync_directory(self.path.parent)
+
+    def _refuse_log_alone(self) -> None:
+        """Keep a log whose file is gone: SQLite would take it for a leftover, and delete it."""
+        log = _status(self.log_path)
+        if log is not None and log.st_size > 0:
+            raise StoreUnusable(
+                f"{self.path} is gone or empty, and its log {self.log_path.name} is still there: put the file"
+                " back where it was. To begin an empty store, move the log away"
+            )
+
+    def claim(self) -> None:
+        """Remember which file is there now.
+
+        Raises:
+            StoreUnusable: it cannot be a store, or not a safe one.
+            OSError: there is no file.
+        """
+        found = self.check_kind()
+        if found.st_mode & stat.S_IWOTH:
+            raise StoreUnusable(f"{self.path} can be written by everybody: take that right away first")
+        self._identity = (found.st_dev, found.st_ino)
+        self._size = found.st_size
+
+    def check(self) -> None:
+        """Raise when the file, its log or the log's index was deleted or replaced: SQLite would not notice.
+
+        Raises:
+            StoreHalted: what is written now would be gone.
+        """
+        if not self._is_there():
+            raise StoreHalted(f"{self.path} was replaced by another file while the store is open")
+        for log in (self.log_path, self.index_path):
+            known, found = self._logs.get(log), _status(log)
+            if found is None:
+                if known is not None:
+                    raise StoreHalted(f"{log} is gone while the store is open")
+            elif self._logs.setdefault(log, found.st_ino) != found.st_ino:
+                raise StoreHalted(f"{log} was replaced by another file while the store is open")
+
+    def _is_there(self) -> bool:
+        found = self._found()
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def _found(self) -> os.stat_result:
+        try:
+            return self.path.stat()
+        except OSError as error:
+            raise StoreHalted(f"{self.path} is gone while the store is open: {error.strerror}") from error
+
+    def has_shrunk(self) -> bool:
+        """Tell whether the file is smaller than it was; what is another file is for `check` to find.
+
+        Raises:
+            StoreHalted: it is gone.
+        """
+        found = self._found()
+        if (found.st_dev, found.st_ino) != self._identity:
+            return False
+        if found.st_size < self._size:
+            return True
+        self._size = found.st_size
+        return False
+
+    def note_size(self) -> None:
+        """Take the size that the file has now for the right one."""
+        self._size = self._found().st_size
+
+    def has_strange_log(self) -> bool:
+        """Tell whether somebody has begun a log of his own for this file, and has written to it.
+
+        Raises:
+            StoreHalted: the file is gone.
+        """
+        log = _status(self.log_path)
+        is_strange = log is not None and log.st_ino != self._logs.get(self.log_path) and log.st_size > 0
+        return self._is_there() and is_strange
+
+    def forget_logs(self) -> None:
+        """Between two connections the log and its index may be other files."""
+        self._logs.clear()
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _mount_of(path: Path) -> str | None:
+    """Return what the system calls the mount that a path lies on, where it tells."""
+    try:
+        # Such a descriptor cannot be read, and closing it takes no locks away.
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except AttributeError:
+        return None
+    try:
+        told = (_DESCRIPTORS / str(descriptor)).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return next((line for line in told.splitlines() if line.startswith("mnt_id:")), None)
+
+
+def sync_directory(path: Path) -> None:
+    """Make durable which names the files in a directory have."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def filesystem_of(directory: Path) -> str | None:
+    """Return the type of the filesystem, where the system tells."""
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    best, found = -1, None
+    for mount in mounts:
+        left, _, right = mount.partition(" - ")
+        point = left.split(" ")[4].replace("\\040", " ")
+        if directory.is_relative_to(point) and len(point) >= best:
+            best, found = len(point), right.split(" ")[0]
+    return found

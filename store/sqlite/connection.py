@@ -1,0 +1,154 @@
+"""Connections to the file, set up so that nothing in it is executed and nothing is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+import apsw
+
+from ..contract import Durability
+from ..errors import StoreUnusable
+from ..files.location import FileLocation
+from . import schema
+from .statements import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..files.location import MemoryLocation
+
+# 3.7.0 to 3.51.2 can lose commits when a checkpoint meets a writer; 3.52.0 was withdrawn.
+OLDEST_SQLITE: Final = (3, 51, 3)
+_WITHDRAWN: Final = (3, 52)
+
+BUSY_TIMEOUT_MS: Final = 5_000
+
+_SWITCHES: Final = (
+    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
+    (apsw.SQLITE_DBCONFIG_DQS_DML, 0),
+    (apsw.SQLITE_DBCONFIG_DQS_DDL, 0),
+    # A forked child that lets go of its copy must not checkpoint under its parent; and the log that stays
+    # after the last close lets those open the file who may only read it.
+    (apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
+)
+_PRAGMAS: Final = (
+    ("cell_size_check", "ON"),
+    ("mmap_size", 0),
+    ("temp_store", "MEMORY"),
+)
+_WRITER_PRAGMAS: Final = (
+    ("synchronous", "FULL"),
+    ("locking_mode", "NORMAL"),
+    ("wal_autocheckpoint", 0),
+    ("cache_size", -4_096),
+    ("journal_size_limit", 64 * 1024 * 1024),
+)
+
+_names: Final[WeakKeyDictionary[apsw.Connection, str]] = WeakKeyDictionary()
+"""What was opened here; to ask a connection that another thread uses would be an error."""
+
+
+def names_in_use() -> set[str]:
+    """Return the files that this process has connections to, as they were named when it connected."""
+    return {name for connection in apsw.connections() if (name := _names.get(connection)) is not None}
+
+
+def check_sqlite_version() -> None:
+    """Refuse to run on an SQLite that loses commits."""
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < OLDEST_SQLITE or version[:2] == _WITHDRAWN:
+        raise StoreUnusable(
+            f"SQLite {apsw.sqlite_lib_version()} can lose commits: 3.51.3 or 3.53.0 is needed"
+        )
+
+
+def connect_writer(location: FileLocation | MemoryLocation, vfs: str | None) -> apsw.Connection:
+    """Connect for reading and writing, without having touched the file yet."""
+    return _hardened(_connect(location, vfs, apsw.SQLITE_OPEN_READWRITE))
+
+
+def connect_reader(location: FileLocation | MemoryLocation, vfs: str | None) -> apsw.Connection:
+    """Connect for queries alone."""
+    # A database in memory knows no read-only connections beside others.
+    mode = apsw.SQLITE_OPEN_READONLY if isinstance(location, FileLocation) else apsw.SQLITE_OPEN_READWRITE
+    return _for_queries_alone(_connect(location, vfs, mode))
+
+
+def connect_to_file_at_rest(location: FileLocation, vfs: str | None) -> apsw.Connection:
+    """Connect for queries alone, to a file that nobody else has open.
+
+    Nothing is locked and no log is looked for, so none is created; whoever asks must make sure, afterwards,
+    that the file has still not been opened by anybody else.
+    """
+    mode = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    return _for_queries_alone(_opened(f"{location.path.as_uri()}?immutable=1", mode, vfs))
+
+
+def let_query(connection: apsw.Connection, steps: Sequence[str]) -> None:
+    """Begin to read on a connection that is going to be given statements of the user's, with the views.
+
+    The schema is compared within the transaction that the statements then see: the views of the store are
+    its own when views are let in. Those of others can do no more than a statement could.
+
+    Raises:
+        StoreUnusable: the file has not the schema that it should have.
+    """
+    connection.pragma("query_only", "OFF")
+    run(connection, "BEGIN")
+    schema.provide_views(connection, schema.check(connection, steps), steps)
+    connection.pragma("query_only", "ON")
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1)
+    connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
+
+
+def _for_queries_alone(connection: apsw.Connection) -> apsw.Connection:
+    connection = _hardened(connection)
+    connection.pragma("query_only", "ON")
+    return connection
+
+
+def _connect(location: FileLocation | MemoryLocation, vfs: str | None, mode: int) -> apsw.Connection:
+    if isinstance(location, FileLocation):
+        return _opened(str(location.path), mode, vfs)
+    return _opened(location.uri, mode | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI, None)
+
+
+def _opened(name: str, mode: int, vfs: str | None) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(name, flags=mode, vfs=vfs)
+    except (apsw.Error, UnicodeEncodeError) as error:
+        raise StoreUnusable(f"cannot open the store: {error}") from error
+    _names[connection] = name
+    return connection
+
+
+def _hardened(connection: apsw.Connection) -> apsw.Connection:
+    # These come first: nothing may be read from the file before nothing in it can do harm.
+    for switch, value in _SWITCHES:
+        connection.config(switch, value)
+    connection.enable_load_extension(False)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    for name, value in _PRAGMAS:
+        connection.pragma(name, value)
+    return connection
+
+
+def prepare_to_write(connection: apsw.Connection, location: FileLocation | MemoryLocation) -> None:
+    """Put the file into WAL mode with full syncs; checkpoints are ours to order."""
+    if isinstance(location, FileLocation):
+        mode = connection.pragma("journal_mode", "WAL")
+        if mode != "wal":
+            raise StoreUnusable(f"{location.path} cannot be put into WAL mode, it stays in {mode} mode")
+    for name, value in _WRITER_PRAGMAS:
+        connection.pragma(name, value)
+
+
+def relax(connection: apsw.Connection, durability: Durability) -> None:
+    """Give up the syncs that `durability` gives up; what was written before is synced."""
+    if durability is Durability.MAY_LOSE_LAST_COMMITS:
+        connection.pragma("synchronous", "NORMAL")

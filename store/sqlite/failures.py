@@ -1,0 +1,53 @@
+"""From what SQLite reports to what the caller does next."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from ..errors import CommitUnknown, StoreError, StoreFull, StoreHalted, StoreUnusable
+
+_WHAT_TO_DO: Final = (
+    "It is where everything new is written, so nothing can go on: put a backup in its place, or"
+    " `persistasaurus export --skip-damaged` what can be read into a new one"
+)
+
+
+def commit_failure(error: BaseException) -> StoreError:
+    """What a commit that failed with `error` is worth, told as what the caller does next."""
+    match error:
+        case StoreError():
+            return error
+        case apsw.FullError():
+            return StoreFull("the disk is full: nothing was written")
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreHalted(f"another connection keeps the file locked, nothing was written: {error}")
+        case apsw.CorruptError() | apsw.NotADBError() | apsw.ConstraintError():
+            return StoreUnusable(f"the file is damaged, nothing was written: {error}. {_WHAT_TO_DO}")
+        case _:
+            return CommitUnknown(f"the commit failed, what it wrote may be on disk or not: {error!r}")
+
+
+def open_failure(error: apsw.Error) -> StoreError:
+    """Why a store cannot be opened."""
+    failure = reopen_failure(error)
+    return StoreUnusable(f"cannot open the store: {error}") if isinstance(failure, StoreHalted) else failure
+
+
+def reopen_failure(error: apsw.Error) -> StoreError:
+    """Why the file cannot be used, or not yet."""
+    match error:
+        case apsw.FullError():
+            return StoreFull("the disk is full")
+        case apsw.CorruptError() | apsw.NotADBError() | apsw.ConstraintError():
+            return StoreUnusable(f"the file is damaged: {error}. {_WHAT_TO_DO}")
+        case _:
+            return StoreHalted(f"the file cannot be used (yet): {error!r}")
+
+
+def read_failure(error: apsw.Error) -> StoreError:
+    """Why something could not be read."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return StoreUnusable(f"the file is damaged: {error}")
+    return StoreHalted(f"the file cannot be read: {error!r}")

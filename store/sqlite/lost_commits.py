@@ -1,0 +1,148 @@
+"""Commits that lie in SQLite's log behind a damaged place of it.
+
+SQLite takes the first frame that does not match its checksum for the end of the log: after a crash nothing
+else can be expected there. If it is rot, what follows are commits that were acknowledged, and they would be
+written over without a word. So before anything is written, it is looked for frames behind the end that belong
+to the same log and end a commit. The heads of frames suffice for that; after a good close there are none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import apsw
+
+from ..files.location import sync_directory
+
+if TYPE_CHECKING:
+    from ..files.location import FileLocation
+
+logger = logging.getLogger("persistasaurus")
+
+# https://sqlite.org/fileformat2.html#the_write_ahead_log
+_HEADER: Final = struct.Struct(">I4xI4x8s2I")
+"""What it is, the size of a page, the salts, and a checksum."""
+_SUMMED: Final = 24
+"""So many bytes of the header that checksum covers."""
+_FRAME: Final = struct.Struct(">4xI8s8x")
+"""How large the database is if this ends a commit, else 0; and the salts."""
+_AS_A_DRAFT: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_STATISTICS: Final = Path("/proc/stat")
+_BOOTED: Final = "btime "
+
+
+class _Log(NamedTuple):
+    is_header_sound: bool
+    salts: bytes
+    page_size: int
+
+
+def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is_synced: bool) -> None:
+    """Report commits behind a damaged place of the log, and keep a copy of it beside the store.
+
+    To be called with a connection that has read, before anything is written. `is_synced`: each commit was
+    synced before the next one was begun.
+
+    Raises:
+        OSError: there is something to be kept, and it cannot be.
+    """
+    path = location.log_path
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        found = os.fstat(file.fileno())
+        if found.st_size < _HEADER.size + _FRAME.size:
+            return
+        end = max(connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0], 0)
+        log = _log(file.fileno(), connection)
+        commits = _commits_behind(file.fileno(), found.st_size, log, end)
+    # When the power fails during a commit, its last page may be on the disk without those before it.
+    if found.st_mtime > _booted_at():
+        least = 1
+    elif is_synced and log.is_header_sound:
+        least = 2
+    else:
+        return
+    if commits < least:
+        return
+    copy = _kept(path, log.salts)
+    logger.error(
+        "The log of the store %s is damaged behind its page %d: %d later commits in it were acknowledged, and"
+        " cannot be read; flows go on from before them. The log is kept as %s. See whether the disk is sound;"
+        " a backup or a replica may have what is missing.",
+        location,
+        end,
+        commits,
+        copy.name,
+    )
+
+
+def kept_logs(store: Path) -> list[Path]:
+    """Return the copies of damaged logs that lie beside a store."""
+    prefix = f"{store.name}-wal.damaged-"
+    return sorted(path for path in store.parent.iterdir() if path.name.startswith(prefix))
+
+
+def _log(file: int, connection: apsw.Connection) -> _Log:
+    head = os.pread(file, _HEADER.size, 0)
+    magic, page_size, salts, *checksum = _HEADER.unpack(head)
+    if _checksum(head[:_SUMMED], is_big_endian=bool(magic & 1)) == tuple(checksum):
+        return _Log(is_header_sound=True, salts=salts, page_size=page_size)
+    # Then all frames are behind the end. They tell of themselves to which log they belong.
+    salts = _FRAME.unpack(os.pread(file, _FRAME.size, _HEADER.size))[1]
+    return _Log(is_header_sound=False, salts=salts, page_size=connection.pragma("page_size"))
+
+
+def _checksum(data: bytes, *, is_big_endian: bool) -> tuple[int, int]:
+    words = struct.unpack(f"{'>' if is_big_endian else '<'}{len(data) // 4}I", data)
+    first = second = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
+
+
+def _commits_behind(file: int, size: int, log: _Log, end: int) -> int:
+    length = _FRAME.size + log.page_size
+    commits = 0
+    for at in range(_HEADER.size + end * length, size - _FRAME.size, length):
+        pages, salts = _FRAME.unpack(os.pread(file, _FRAME.size, at))
+        commits += pages > 0 and salts == log.salts
+    return commits
+
+
+def _booted_at() -> float:
+    """Return when the machine was started, in seconds since the epoch; infinity: nobody can tell."""
+    try:
+        told = _STATISTICS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return float("inf")
+    return next(
+        (float(line.removeprefix(_BOOTED)) for line in told if line.startswith(_BOOTED)), float("inf")
+    )
+
+
+def _kept(log: Path, salts: bytes) -> Path:
+    copy = log.with_name(f"{log.name}.damaged-{salts.hex()}")
+    draft = copy.with_name(f".{copy.name}.draft")
+    try:
+        descriptor = os.open(draft, _AS_A_DRAFT, 0o600)
+        with os.fdopen(descriptor, "wb") as target, log.open("rb") as source:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+        draft.rename(copy)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise
+    sync_directory(copy.parent)
+    return copy

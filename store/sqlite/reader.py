@@ -1,0 +1,355 @@
+"""A look at a store from outside: beside the process that owns it, or when none does."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
+
+import apsw
+
+from ..errors import StoreError, StoreHalted, StoreUnusable
+from ..files.file_locks import close_what_is_done_with
+from ..files.forking import bury, dies_after_fork, in_sqlite
+from ..files.location import FileLocation
+from ..files.owner import Owner, owner_of
+from . import schema
+from .connection import check_sqlite_version, connect_reader, connect_to_file_at_rest, let_query
+from .connection_pool import ReaderPool
+from .failures import read_failure
+from .leftovers import Leftovers
+from .lost_commits import kept_logs
+from .names import damaged_words
+from .query_rows import Rows
+from .reading import Reading
+from .statements import run, value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from ..files.location import Situation
+
+T = TypeVar("T")
+
+_TRIES: Final = 10
+
+
+class StoreReader(Reading):
+    """A store that is only looked at, whoever owns it; open to every thread.
+
+    Nothing is locked, created or written, with one exception: to read a log that a killed process has left,
+    SQLite may need its index (`-shm`) anew. Each question is a short transaction of its own, so nobody is
+    held up: neither the engine, nor whoever reads while it commits at full speed.
+
+    `StoreHalted` is raised when the file is gone or is another one, after `close`, and in a forked child.
+    """
+
+    def __init__(self, location: FileLocation, situation: Situation, vfs: str | None) -> None:
+        super().__init__()
+        self._location = location
+        self._vfs = vfs
+        self._lock = Lock()
+        self._sight = _Sight(location, situation, vfs)
+        self._watch: tuple[_Sight, apsw.Connection] | None = None
+        self._seen: object = None
+        self._data_version = 0
+        self._answers: WeakSet[Rows] = WeakSet()
+        self._answers_lock = Lock()
+        self._dead: str | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, vfs: str | None = None) -> StoreReader:
+        """Look at the store at `path`.
+
+        Args:
+            path: The file.
+            vfs: The name of a registered SQLite VFS, for tests and simulations.
+
+        Raises:
+            StoreUnusable: there is none, it is no store, of a newer schema, damaged, or may not be read.
+        """
+        check_sqlite_version()
+        given = os.fspath(path)
+        try:
+            location = FileLocation.resolve(path)
+            location.check_kind()
+            reader = cls(location, location.situation(), vfs)
+        except FileNotFoundError as error:
+            raise StoreUnusable(f"there is no store at {given!r}") from error
+        except OSError as error:
+            raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
+        try:
+            reader._check_store(given)
+        except BaseException:
+            reader.close()
+            raise
+        dies_after_fork(reader)
+        return reader
+
+    def _check_store(self, given: str) -> None:
+        may_use_effective_ids = os.access in os.supports_effective_ids
+        if not os.access(self._location.path, os.R_OK, effective_ids=may_use_effective_ids):
+            raise StoreUnusable(f"{given!r} may not be read by this user")
+        try:
+            version = self._lent(_version)
+        except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+            raise StoreUnusable(
+                f"{given!r} has a log beside it that this user cannot read: read the store as its owner, or"
+                " have the engine that uses it stopped in good order"
+            ) from error
+        except apsw.NotADBError as error:
+            raise StoreUnusable(f"{given!r} is no SQLite database") from error
+        except apsw.Error as error:
+            raise read_failure(error) from error
+        if version == 0:
+            raise StoreUnusable(f"{given!r} is empty: it is no store yet")
+
+    @property
+    def path(self) -> Path:
+        """The file, free of symbolic links."""
+        return self._location.path
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the file's schema. An engine that opens an older one brings it up to date."""
+        return self._asked(lambda connection: connection.pragma("user_version"))
+
+    def additions(self) -> tuple[str, ...]:
+        """Name the tables, views and the like that others have put into the file, each with its kind.
+
+        The engine leaves them alone: neither what is in them nor what becomes of them is its concern.
+        """
+        steps = schema.ladder()
+        return self._asked(
+            lambda connection: schema.additions(connection, steps, connection.pragma("user_version"))
+        )
+
+    def damaged_words(self) -> list[str]:
+        """Name the types, statuses and kinds of events that are not what was written; all of it is read.
+
+        A word is kept once, for all that use it: the headers and histories of these are damaged with it.
+
+        Raises:
+            StoreUnusable: so much is damaged that it cannot be told.
+        """
+        return self._asked(damaged_words)
+
+    def kept_logs(self) -> list[Path]:
+        """Return the copies of damaged write-ahead logs that an engine has kept beside the store."""
+        return kept_logs(self.path)
+
+    # Looking
+
+    def data_version(self) -> int:
+        """Return a number that is another one after anybody has committed anything.
+
+        That it is another one does not mean that anything has changed. It costs a few microseconds.
+
+        Raises:
+            StoreHalted: the store cannot be read.
+        """
+        sight = self._looked()
+        with in_sqlite, self._lock:
+            self._check_alive()
+            try:
+                seen = (sight, self._commits_seen(sight))
+            except apsw.Error as error:
+                self._drop_watch()
+                raise read_failure(error) from error
+            if seen != self._seen:
+                self._seen = seen
+                self._data_version += 1
+            return self._data_version
+
+    def _commits_seen(self, sight: _Sight) -> int:
+        if sight.situation.at_rest is not None:
+            return 0
+        # Always the same connection: the numbers of two have nothing to do with each other.
+        if self._watch is None or self._watch[0] is not sight:
+            self._drop_watch()
+            self._watch = (sight, sight.connect())
+        return self._watch[1].pragma("data_version")
+
+    def _drop_watch(self) -> None:
+        watch, self._watch, self._seen = self._watch, None, None
+        if watch is not None:
+            watch[1].close(force=True)
+
+    def position(self) -> int:
+        """Return the position of the newest record in the global order; 0: there is none."""
+        return self._asked(
+            lambda connection: value(connection, "SELECT ifnull(max(position), 0) FROM record")
+        )
+
+    def owner(self) -> Owner | None:
+        """Return which process has the store open now; None: none, as far as can be seen from here.
+
+        Nothing is locked in order to find out: an engine that opens it meanwhile is not refused.
+        """
+        self._check_alive()
+        return owner_of(self._location.lock_path)
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> Rows:
+        """Put a statement to the store that only reads; `values` are those of its placeholders.
+
+        The views `flows`, `steps`, `signals`, `timers`, `dead_letters` and `events` are documented and kept
+        stable (`store/schema_2.sql`, `store/schema_3.sql`); in a store that no engine has brought up to date
+        yet they are there as well. What the statement reads is the store as of one commit.
+
+        Where it meets damage, it is put to a copy of all rows that can be read, and `Rows.damage` says so.
+        That takes as long as to read the whole store. An answer of more than 1,000 rows may meet it later on.
+
+        Raises:
+            QueryFailed: it cannot be run, is more than one, or does anything but read.
+            QueryInterrupted: `interrupt` or `close` was called.
+            StoreUnusable: the store is damaged, or was brought to a newer schema meanwhile.
+        """
+        with in_sqlite:
+            sight = self._looked()
+            try:
+                return self._answered(sight, None, statement, values)
+            except StoreUnusable as error:
+                if not isinstance(error.__cause__, apsw.CorruptError):
+                    raise
+            return self._answered(sight, self._left(sight), statement, values)
+
+    def _answered(self, sight: _Sight, left: Leftovers | None, statement: str, values: Sequence[Any]) -> Rows:
+        connection = sight.connect() if left is None else left.connection
+        answer = Rows(connection, lambda: self._confirm(sight))
+        with self._answers_lock:
+            self._answers.add(answer)
+        if left is not None:
+            answer.damage = left.damage
+        else:
+            try:
+                let_query(connection, schema.ladder())
+            except BaseException:
+                answer.close()
+                raise
+        answer.ask(statement, values)
+        return answer
+
+    def _left(self, sight: _Sight) -> Leftovers:
+        connection = sight.connect()
+        try:
+            run(connection, "BEGIN")
+            return Leftovers(connection, schema.ladder())
+        finally:
+            connection.close()
+
+    def interrupt(self) -> None:
+        """Stop all statements that run, and end all answers that were not read to their end."""
+        with self._answers_lock:
+            answers = list(self._answers)
+        for answer in answers:
+            answer.interrupt()
+
+    # The files
+
+    def _lent(self, question: Callable[[apsw.Connection], T]) -> T:
+        for _ in range(_TRIES):
+            sight = self._looked()
+            try:
+                with sight.connections.connection() as connection:
+                    answer = question(connection)
+            except (apsw.Error, StoreError):
+                if self._lies_as(sight):
+                    raise
+            else:
+                if sight.situation.at_rest is None or self._lies_as(sight):
+                    return answer
+            # Somebody has opened the file meanwhile: what was read may be half old and half new.
+        raise StoreHalted(f"{self.path} is opened and closed so often that it cannot be read")
+
+    def _confirm(self, sight: _Sight) -> None:
+        if sight.situation.at_rest is not None and not self._lies_as(sight):
+            raise StoreHalted(f"{self.path} was opened by somebody while it was read: ask again")
+
+    def _lies_as(self, sight: _Sight) -> bool:
+        return self._situation() == sight.situation
+
+    def _looked(self) -> _Sight:
+        """Look how the files lie now, and connect anew when that has changed."""
+        self._check_alive()
+        sight, situation = self._sight, self._situation()
+        if situation == sight.situation:
+            return sight
+        if situation.identity != sight.situation.identity:
+            raise StoreHalted(f"{self.path} was replaced by another file: open it again")
+        with self._lock:
+            self._check_alive()
+            if self._sight is sight:
+                sight.connections.close()
+                self._sight = _Sight(self._location, situation, self._vfs)
+            return self._sight
+
+    def _situation(self) -> Situation:
+        try:
+            return self._location.situation()
+        except OSError as error:
+            raise StoreHalted(f"{self.path} cannot be found any more: {error.strerror}") from error
+
+    # The end
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise StoreHalted(self._dead)
+
+    def close(self) -> None:
+        """Let go of the store; who waits for a row of an answer hears so. Idempotent."""
+        if self._dead is not None:
+            return
+        self._dead = "the reader is closed"
+        self.interrupt()
+        with in_sqlite, self._lock:
+            self._sight.connections.close()
+            self._drop_watch()
+        close_what_is_done_with()
+
+    def die_after_fork(self) -> None:
+        """Become unusable in a forked child: SQLite's connections are the parent's."""
+        if self._dead is None:
+            self._dead = "the process was forked: the reader belongs to the parent, a child opens its own"
+            self._answers_lock = Lock()  # whoever had it is not there any more
+            bury(self._sight, self._watch, [*self._answers])
+            self.interrupt()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Sight:
+    """The files as they lay at some time, and connections to them."""
+
+    def __init__(self, location: FileLocation, situation: Situation, vfs: str | None) -> None:
+        self.situation = situation
+        self.connections = ReaderPool(self.connect)
+        self._location = location
+        self._vfs = vfs
+
+    def connect(self) -> apsw.Connection:
+        """Connect for queries alone."""
+        if self.situation.at_rest is None:
+            return connect_reader(self._location, self._vfs)
+        return connect_to_file_at_rest(self._location, self._vfs)
+
+
+def _version(connection: apsw.Connection) -> int:
+    run(connection, "BEGIN")
+    try:
+        connection.pragma("schema_version")
+        return schema.check(connection, schema.ladder())
+    finally:
+        run(connection, "ROLLBACK")

@@ -1,0 +1,157 @@
+"""The file's schema: the ladder that leads to it, and whether a file has exactly this schema."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import apsw
+
+from ..errors import StoreUnusable
+from .statements import roll_back, rows, run, value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+APPLICATION_ID: Final = 0x50657253
+"""`PerS`: says in the file's header that it is a store."""
+
+_STEPS: Final = ("schema_1.sql", "schema_2.sql", "schema_3.sql")
+
+# What ANALYZE leaves behind is harmless: it changes plans, not answers.
+_SCHEMA: Final = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat_' ESCAPE '\\'"
+)
+
+
+_INDEX_IS_RISKY: Final = """
+SELECT 1 FROM pragma_index_list(?1) AS list
+WHERE list.name = ?2 AND (list."unique" OR list.partial OR EXISTS (
+  SELECT 1 FROM pragma_index_xinfo(?2) AS part
+  WHERE part.cid = -2 OR part.key AND part.coll NOT IN ('BINARY', 'NOCASE', 'RTRIM')
+))
+"""
+
+_Objects: TypeAlias = "dict[tuple[str, str], tuple[str, str | None]]"
+"""Of each kind and name, the table that it belongs to and how it was made."""
+
+
+def ladder() -> tuple[str, ...]:
+    """Return the scripts that lead from an empty file to the newest schema, one per version."""
+    package = resources.files(__package__)
+    return tuple(package.joinpath(step).read_text(encoding="utf-8") for step in _STEPS)
+
+
+def check(connection: apsw.Connection, steps: Sequence[str]) -> int:
+    """Read, without writing anything, whether the file is a store that this code may open.
+
+    Returns the version of its schema; 0: it is empty, and could become a store.
+
+    Raises:
+        StoreUnusable: it is not, and why.
+    """
+    try:
+        version = connection.pragma("user_version")
+        application = connection.pragma("application_id")
+        found = _objects(connection)
+    except apsw.NotADBError as error:
+        raise StoreUnusable("the file is no SQLite database") from error
+    except apsw.Error as error:
+        raise StoreUnusable(f"the file cannot be read: {error}") from error
+    if application == 0 and version == 0 and not found:
+        return 0
+    if application != APPLICATION_ID:
+        raise StoreUnusable("the file is an SQLite database, but not a store")
+    if version > len(steps):
+        raise StoreUnusable(
+            f"the store has schema {version}, this code knows up to {len(steps)}: use a newer one"
+        )
+    _compare(found, steps, version)
+    _check_indexes(connection, found, _expected(tuple(steps[:version])))
+    return version
+
+
+def additions(connection: apsw.Connection, steps: Sequence[str], version: int) -> tuple[str, ...]:
+    """Name what others have put into the file, each with its kind; the engine leaves it alone."""
+    strange = _objects(connection).keys() - _expected(tuple(steps[:version])).keys()
+    return tuple(f"{kind} {name}" for kind, name in sorted(strange))
+
+
+def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
+    """Climb the ladder from where the file stands, each step in a transaction of its own."""
+    for version in range(connection.pragma("user_version") + 1, len(steps) + 1):
+        run(connection, "BEGIN IMMEDIATE")
+        try:
+            run(connection, steps[version - 1])
+            connection.pragma("application_id", APPLICATION_ID)
+            connection.pragma("user_version", version)
+            run(connection, "COMMIT")
+        except BaseException:
+            roll_back(connection)
+            raise
+
+
+def provide_views(connection: apsw.Connection, version: int, steps: Sequence[str]) -> None:
+    """Make the newest views for this connection alone, in a file that is too old to have them.
+
+    They fit the tables of every version.
+    """
+    if version < len(steps):
+        old, new = _expected(tuple(steps[:version])), _expected(tuple(steps))
+        for (kind, name), (table, sql) in new.items():
+            if kind == "view" and sql is not None and old.get((kind, name)) != (table, sql):
+                run(connection, sql.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
+
+
+def _objects(connection: apsw.Connection) -> _Objects:
+    return {(kind, name): (table, sql) for kind, name, table, sql in rows(connection, _SCHEMA)}
+
+
+@lru_cache(maxsize=4)
+def _expected(steps: tuple[str, ...]) -> _Objects:
+    reference = apsw.Connection(":memory:")
+    try:
+        migrate(reference, steps)
+        return _objects(reference)
+    finally:
+        reference.close()
+
+
+def _compare(found: _Objects, steps: Sequence[str], version: int) -> None:
+    """Raise unless our own objects are as we would have made them, and those of others do no harm."""
+    expected = _expected(tuple(steps[:version]))
+    # Tables before the indexes that come with them.
+    for kind, name in sorted(expected.keys() - found.keys(), reverse=True):
+        raise StoreUnusable(f"the store lacks its {kind} {name!r}")
+    for key, definition in expected.items():
+        if found[key] != definition:
+            kind, name = key
+            raise StoreUnusable(f"the store's {kind} {name!r} is not as this code would have made it")
+    tables = {name for kind, name in expected if kind != "index"}
+    to_come = {name.lower() for _, name in _expected(tuple(steps)).keys() - expected.keys()}
+    for kind, name in sorted(found.keys() - expected.keys(), key=repr):
+        table, _ = found[kind, name]
+        if kind == "trigger" and table in tables:
+            raise StoreUnusable(
+                f"the store has a trigger {name!r} on its {table!r}, which would change what is recorded, and"
+                f" which the engine never fires: DROP TRIGGER {name}"
+            )
+        if name.lower() in to_come:
+            raise StoreUnusable(
+                f"the store has a {kind} {name!r} of somebody else's, and needs that name itself: rename it"
+            )
+
+
+def _check_indexes(connection: apsw.Connection, found: _Objects, expected: _Objects) -> None:
+    """Raise when an index that others have put on a table of ours could keep something from being written."""
+    tables = {name for kind, name in expected if kind == "table"}
+    for kind, name in sorted(found.keys() - expected.keys(), key=repr):
+        table, _ = found[kind, name]
+        if kind != "index" or table not in tables:
+            continue
+        if value(connection, _INDEX_IS_RISKY, (table, name)):
+            raise StoreUnusable(
+                f"the store has an index {name!r} on its table {table!r} that could keep something from being"
+                f" recorded: one that is UNIQUE, PARTIAL, or of an expression. DROP INDEX {name}"
+            )

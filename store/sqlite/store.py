@@ -1,0 +1,489 @@
+"""The store in one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import apsw
+
+from ..contract import Durability, EventStore, StoreLimits
+from ..errors import CommitUnknown, StoreError, StoreFenced, StoreHalted, StoreUnusable
+from ..files.file_locks import FileLocks
+from ..files.forking import bury, dies_after_fork, in_sqlite
+from ..files.location import MEMORY, FileLocation, MemoryLocation
+from ..files.ownership import Ownership
+from . import resolve, schema
+from .connection import (
+    BUSY_TIMEOUT_MS,
+    check_sqlite_version,
+    connect_reader,
+    connect_writer,
+    prepare_to_write,
+    relax,
+)
+from .connection_pool import ReaderPool
+from .failures import commit_failure, open_failure, reopen_failure
+from .foreign_log import check_log
+from .log import write_again
+from .lost_commits import save_lost_commits
+from .reading import Reading
+from .statements import roll_back
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ..contract import Outcome, Write
+
+T = TypeVar("T")
+
+logger = logging.getLogger("persistasaurus")
+
+PAGE_SIZE: Final = 4096
+LOG_PAGES_WHEN_IDLE: Final = 4 * 1024 * 1024 // PAGE_SIZE
+LOG_PAGES_AT_MOST: Final = 64 * 1024 * 1024 // PAGE_SIZE
+_SECOND: Final = 1_000_000
+
+_DEFAULT_LIMITS: Final = StoreLimits()
+
+
+class SqliteStore(Reading, EventStore):
+    """An `EventStore` in one SQLite file, or in memory.
+
+    Reading is open to every thread at any time, also while the store is halted. All else belongs to one
+    thread at a time.
+    """
+
+    def __init__(
+        self,
+        location: FileLocation | MemoryLocation,
+        *,
+        now: Callable[[], int],
+        durability: Durability,
+        limits: StoreLimits,
+        vfs: str | None,
+    ) -> None:
+        self._location = location
+        self._ownership: Ownership | None = None
+        self._locks = FileLocks(location) if isinstance(location, FileLocation) else None
+        self._now = now
+        self._durability = durability
+        self._limits = limits
+        self._vfs = vfs
+        self._epoch = 0
+        self._writer: Writer | None = None
+        self._anchor: apsw.Connection | None = None
+        super().__init__()
+        self._readers = ReaderPool(lambda: connect_reader(location, vfs))
+        self._halted: StoreError | None = None
+        self._dead: str | None = None
+        self._attempts = 0
+        """How often the epoch may have been advanced without a success since it is known."""
+        self._sure_pages: int | None = None
+        """So much of the log is on the disk for sure; None: all of it."""
+        self._has_met_strangers = False
+        self._may_shrink = False
+        """Whether another program may have made the file smaller; a checkpoint of ours then cuts it."""
+        self._checked_at = now()
+        self._truncate_at = LOG_PAGES_AT_MOST
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        now: Callable[[], int],
+        durability: Durability = Durability.FULL,
+        limits: StoreLimits = _DEFAULT_LIMITS,
+        vfs: str | None = None,
+    ) -> SqliteStore:
+        """Open the store at `path`, creating it when there is none; ":memory:" keeps it in memory.
+
+        Args:
+            path: The file; its log and its lock lie beside it.
+            now: The clock, in microseconds since the epoch, UTC.
+            durability: What an acknowledged commit is worth when the power fails.
+            limits: What is refused.
+            vfs: The name of a registered SQLite VFS, for tests and simulations.
+
+        Raises:
+            StoreOwned: another process, or another `SqliteStore` of this one, has it open.
+            StoreUnusable: it is not a store, or cannot be used safely; it was not changed.
+        """
+        check_sqlite_version()
+        given = os.fspath(path)
+        try:
+            location = MemoryLocation() if given == MEMORY else FileLocation.resolve(path)
+            vfs = None if given == MEMORY else vfs
+            store = cls(location, now=now, durability=durability, limits=limits, vfs=vfs)
+        except OSError as error:
+            raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
+        try:
+            with in_sqlite:
+                store._open()
+        except BaseException as error:
+            # Nothing may be left of it, whatever it was that came in between: not even a lock.
+            store.close()
+            if isinstance(error, OSError):
+                raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
+            if isinstance(error, apsw.Error):
+                raise open_failure(error) from error
+            if isinstance(error, StoreHalted):
+                raise StoreUnusable(str(error)) from error
+            raise
+        return store
+
+    def _open(self) -> None:
+        dies_after_fork(self)
+        location = self._location
+        if isinstance(location, FileLocation):
+            self._ownership = Ownership.acquire(location.lock_path, self._now())
+            location.create()
+        else:
+            # A database in memory ends with its last connection, and must survive `reopen`.
+            self._anchor = connect_writer(location, self._vfs)
+        self._connect(log_is_suspect=False)
+
+    def _connect(self, *, log_is_suspect: bool, epoch_at_most: int | None = None) -> None:
+        self._save_log()
+        if isinstance(self._location, FileLocation):
+            self._location.claim()
+        if self._locks is not None:
+            self._locks.own()
+        connection = connect_writer(self._location, self._vfs)
+        try:
+            steps = schema.ladder()
+            if schema.check(connection, steps):
+                self._look_at_log(connection)
+            prepare_to_write(connection, self._location)
+            schema.migrate(connection, steps)
+            index = self._shared_index()
+            _move_log(connection, must=log_is_suspect)
+            if self._sure_pages is not None:
+                # All of it is in the file now, and what comes starts the log anew.
+                self._sure_pages = 0
+            # From here on the epoch may have advanced, whatever is answered.
+            self._attempts += 1
+            writer = Writer(
+                connection,
+                self._limits,
+                self._now,
+                epoch_at_most=epoch_at_most,
+                epoch_before=self._epoch,
+                on_stranger=self._note_stranger,
+                on_mended=self._note_mended,
+            )
+            if index is not None:
+                self._check_index(index)
+            relax(connection, self._durability)
+            self._location.check()
+            self._location.note_size()
+        except BaseException:
+            connection.close()
+            raise
+        self._writer, self._epoch, self._sure_pages, self._attempts = writer, writer.epoch, None, 0
+
+    def _look_at_log(self, connection: apsw.Connection) -> None:
+        """Look at what was left in the log, before anything is written over it."""
+        if isinstance(self._location, FileLocation) and self._locks is not None:
+            check_log(connection, self._location, self._locks)
+            is_synced = self._durability is Durability.FULL
+            save_lost_commits(connection, self._location, is_synced=is_synced)
+
+    def _shared_index(self) -> bytes | None:
+        """Hold on to what all connections share, and return the index's head: each commit changes it."""
+        return None if self._locks is None else self._locks.share()
+
+    def _check_index(self, before: bytes) -> None:
+        if before == self._shared_index():
+            raise StoreHalted(
+                f"the index beside {self._location} is not the one in use: close those in this process that"
+                " read the store"
+            )
+
+    def _note_stranger(self) -> None:
+        self._may_shrink = True
+        if not self._has_met_strangers:
+            self._has_met_strangers = True
+            logger.warning(
+                "Another program has written to the store %s while it is open; what was known of the file is"
+                " read anew. This is said once.",
+                self._location,
+            )
+
+    def _note_mended(self, made: list[str]) -> None:
+        # What cannot be read by its index from now on is damaged itself.
+        self._queries.doubts_index = False
+        for index in made:
+            logger.warning("The index %s of the store was damaged: it was made anew from its table.", index)
+
+    def _check_size(self) -> None:
+        """Find out why the file has shrunk, if it has: another program may rewrite it, but not cut it.
+
+        Raises:
+            StoreHalted: its end is gone; or all of it is something else now.
+        """
+        if self._writer is None or not self._location.has_shrunk() or self._locks is None:
+            return
+        try:
+            size, claimed = self._locks.sizes()
+            was_rewritten = self._may_shrink or self._writer.has_company()
+        except (OSError, apsw.Error) as error:
+            raise StoreHalted(f"{self._location} has become smaller, and cannot be read: {error}") from error
+        if size < claimed:
+            raise StoreHalted(f"{self._location} was cut to {size} bytes while the store is open")
+        if not was_rewritten:
+            raise StoreHalted(f"{self._location} was written over while the store is open: start anew")
+        logger.warning("%s has become smaller: another program has rewritten it", self._location)
+        self._location.note_size()
+        self._may_shrink = False
+
+    def _save_log(self) -> None:
+        if self._sure_pages is not None and isinstance(self._location, FileLocation):
+            write_again(self._location.log_path, self._vfs, self._sure_pages, PAGE_SIZE)
+
+    @property
+    def epoch(self) -> int:
+        """See `EventStore.epoch`."""
+        return self._epoch
+
+    @property
+    def path(self) -> Path | None:
+        """The file, free of links; None for one in memory, or in a file system of the caller's own."""
+        location = self._location
+        return location.path if isinstance(location, FileLocation) and self._vfs is None else None
+
+    # Writing
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        """See `EventStore.commit`."""
+        with in_sqlite:
+            writer = self._ready()
+            self._look_at_location()
+            try:
+                if self._queries.has_met_damage and not writer.is_mended:
+                    writer.mend()
+                outcomes = writer.prepare(writes)
+                writer.commit()
+            except BaseException as error:
+                reason = self._halt(writer, error)
+                if isinstance(error, Exception):
+                    raise reason from error
+                raise
+            return outcomes
+
+    def _ready(self) -> Writer:
+        self._check_alive()
+        if self._halted is not None:
+            raise StoreHalted(f"the store is halted: {self._halted}") from self._halted
+        if self._writer is None:
+            raise StoreHalted("the store could not be reopened")
+        return self._writer
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise StoreHalted(self._dead)
+
+    def _look_at_location(self) -> None:
+        """Check, once a second, that the file is still the one at its path."""
+        now = self._now()
+        if not 0 <= now - self._checked_at < _SECOND:
+            self._checked_at = now
+            self._check_location()
+
+    def _check_location(self) -> None:
+        try:
+            self._location.check()
+            if self._ownership is not None:
+                self._ownership.check()
+            self._check_size()
+        except StoreHalted as error:
+            self._halted = error
+            raise
+
+    def _halt(self, writer: Writer, error: BaseException) -> StoreError:
+        """Take no more writes: the writer's memory, or the file, may not be what it should."""
+        self._halted = commit_failure(error)
+        if isinstance(self._halted, CommitUnknown):
+            self._suspect_log(writer)
+        roll_back(writer.connection)
+        return self._halted
+
+    def _suspect_log(self, writer: Writer) -> None:
+        # Without a sync at each commit, nothing is sure.
+        self._sure_pages = writer.log_pages if self._durability is Durability.FULL else 0
+
+    def reopen(self) -> None:
+        """See `EventStore.reopen`."""
+        with in_sqlite:
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self._check_alive()
+        if isinstance(self._halted, StoreFenced):
+            raise self._halted
+        if self._ownership is not None:
+            self._ownership = self._ownership.renewed(self._now())
+        suspect = isinstance(self._halted, CommitUnknown)
+        try:
+            self._save_displaced()
+            self._check_size()
+            self._disconnect()
+            # Whoever went further was another owner.
+            self._connect(log_is_suspect=suspect, epoch_at_most=self._epoch + self._attempts)
+        except StoreFenced as error:
+            self._halted = error
+            raise
+        except apsw.Error as error:
+            raise reopen_failure(error) from error
+        except OSError as error:
+            raise StoreHalted(f"{self._location} cannot be used (yet): {error.strerror}") from error
+        self._halted = None
+
+    def _save_displaced(self) -> None:
+        """Bring what is in a log that was taken away into its file, as long as we have both of them open.
+
+        Raises:
+            StoreHalted: the file is gone; or somebody reads it, and must end first.
+        """
+        writer, location = self._writer, self._location
+        if writer is None or not isinstance(location, FileLocation):
+            return
+        try:
+            location.check()
+        except StoreHalted as found:
+            if location.has_strange_log():
+                logger.critical("%s, and another program goes on in a new one: commits may be lost", found)
+                return
+            roll_back(writer.connection)
+            try:
+                writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError as error:
+                raise StoreHalted(
+                    f"{found}; a reader keeps the log from being saved: it must end first"
+                ) from error
+            except apsw.Error:
+                logger.critical("%s, and what was in the log cannot be saved", found, exc_info=True)
+            else:
+                logger.warning("%s; what was in the log is saved", found)
+
+    def _disconnect(self) -> None:
+        self._readers.renew()
+        self._forget_words()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(apsw.Error):
+                writer.connection.close()
+        if isinstance(self._location, FileLocation):
+            self._location.forget_logs()
+        if self._locks is not None:
+            self._locks.let_go()
+
+    def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
+        """See `EventStore.resolve`."""
+        self._ready()
+        return self._asked(lambda connection: [resolve.outcome(connection, write) for write in writes])
+
+    def mend(self) -> list[str]:
+        """See `EventStore.mend`."""
+        with in_sqlite:
+            writer = self._ready()
+            self._look_at_location()
+            try:
+                return writer.mend()
+            except BaseException as error:
+                reason = self._halt(writer, error)
+                if isinstance(error, Exception):
+                    raise reason from error
+                raise
+
+    def checkpoint(self, *, idle: bool) -> None:
+        """See `EventStore.checkpoint`."""
+        with in_sqlite:
+            self._checkpoint(idle=idle)
+
+    def _checkpoint(self, *, idle: bool) -> None:
+        writer = self._ready()
+        self._look_at_location()
+        if writer.log_pages > LOG_PAGES_WHEN_IDLE:
+            # A file that was cut would be made longer again, with holes where records were.
+            self._check_location()
+        try:
+            if writer.log_pages > self._truncate_at:
+                self._truncate(writer)
+            elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:
+                pages, moved = writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if moved == pages:
+                    # The next commit starts the log anew.
+                    writer.log_pages = 0
+        except apsw.Error as error:
+            self._halted = reopen_failure(error)
+            if self._durability is not Durability.FULL:
+                self._suspect_log(writer)
+            raise self._halted from error
+
+    def _truncate(self, writer: Writer) -> None:
+        """Empty the log if no reader needs it; nobody waits for one that does."""
+        connection = writer.connection
+        connection.set_busy_timeout(0)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            self._truncate_at = writer.log_pages + LOG_PAGES_WHEN_IDLE
+        else:
+            writer.log_pages = 0
+            self._truncate_at = LOG_PAGES_AT_MOST
+        finally:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+
+    def close(self) -> None:
+        """See `EventStore.close`."""
+        if self._dead is not None:
+            return
+        self._dead = "the store is closed"
+        # Last comes first, and all of it comes, whatever is raised or interrupts.
+        with in_sqlite, contextlib.ExitStack() as stack:
+            if self._ownership is not None:
+                stack.callback(self._ownership.release)
+            if self._locks is not None:
+                stack.callback(self._locks.release)
+            if self._anchor is not None:
+                stack.callback(self._anchor.close)
+            if self._writer is not None:
+                stack.callback(self._close_writer, self._writer)
+            stack.callback(self._readers.close)
+
+    def _close_writer(self, writer: Writer) -> None:
+        # All of it is durable already: what fails here is only less tidy.
+        with contextlib.suppress(apsw.Error):
+            if self._halted is None:
+                writer.keep_numbers()
+                self._truncate(writer)
+        with contextlib.suppress(apsw.Error):
+            writer.connection.close()
+
+    def die_after_fork(self) -> None:
+        """Become unusable in a forked child, whose parent goes on using the file."""
+        if self._dead is not None:
+            return
+        self._dead = "the process was forked: the store belongs to the parent, a child must not use it"
+        bury(self._writer, self._readers, self._anchor)
+
+    # Reading
+
+    def _lent(self, question: Callable[[apsw.Connection], T]) -> T:
+        self._check_alive()
+        with self._readers.connection() as connection:
+            return question(connection)
+
+
+def _move_log(connection: apsw.Connection, *, must: bool) -> None:
+    # After a failed sync the kernel may take pages for written that are not. What the log says is
+    # therefore written again, into the file, before anybody is answered from it.
+    pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    if must and moved < pages:
+        raise StoreHalted("a reader keeps the log from being written into the file: it must end first")

@@ -1,0 +1,102 @@
+"""A store as it is at one instant, whoever has it open."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import apsw
+
+from ..errors import StoreHalted, StoreUnusable
+from ..files.forking import in_sqlite
+from ..files.location import FileLocation
+from ..sqlite import schema
+from ..sqlite.connection import check_sqlite_version, connect_reader, connect_to_file_at_rest
+from ..sqlite.failures import read_failure
+from ..sqlite.statements import roll_back, run, value
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from ..files.location import Situation
+
+
+class Look(NamedTuple):
+    """A connection to a store that is only read. `at_rest`: how the files lay, if nothing is locked."""
+
+    path: Path
+    connection: apsw.Connection
+    at_rest: Situation | None
+
+
+@contextmanager
+def looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]:
+    """Connect to a store in order to read it; who takes long over that must `rest` (see `forking`).
+
+    Raises:
+        StoreUnusable: it is missing, no store, too new, damaged, or may not be read.
+    """
+    with in_sqlite, _looked_at(path, vfs) as look:
+        yield look
+
+
+@contextmanager
+def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]:
+    check_sqlite_version()
+    given = os.fspath(path)
+    try:
+        location = FileLocation.resolve(path)
+        location.check_kind()
+        look = _look(location, vfs)
+    except FileNotFoundError as error:
+        raise StoreUnusable(f"there is no store at {given!r}") from error
+    except OSError as error:
+        raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
+    try:
+        if schema.check(look.connection, schema.ladder()) == 0:
+            raise StoreUnusable(f"{given!r} is empty: it is no store yet")
+        yield look
+    finally:
+        look.connection.close()
+
+
+def _look(location: FileLocation, vfs: str | None) -> Look:
+    connection = connect_reader(location, vfs)
+    try:
+        connection.pragma("schema_version")
+    except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        connection.close()
+        # Where nothing can be created, a file is read without locks if nobody has it open.
+        situation = location.situation()
+        if situation.at_rest is None:
+            raise StoreUnusable(f"{location.path} cannot be read by this user: {error}") from error
+        return Look(location.path, connect_to_file_at_rest(location, vfs), situation)
+    except apsw.Error as error:
+        connection.close()
+        raise read_failure(error) from error
+    return Look(location.path, connection, None)
+
+
+@contextmanager
+def snapshot(look: Look) -> Generator[apsw.Connection]:
+    """Hold what all queries of the block see.
+
+    The engine's log cannot begin anew meanwhile, so nobody may be waited for in the block.
+    """
+    connection = look.connection
+    # A copy of the pages would otherwise begin anew with each commit of another process: for ever.
+    run(connection, "BEGIN")
+    try:
+        value(connection, "SELECT epoch FROM owner")
+        yield connection
+    finally:
+        roll_back(connection)
+    if look.at_rest is not None and FileLocation(look.path).situation() != look.at_rest:
+        raise StoreHalted(f"{look.path} was opened by somebody while it was read: try again")
+
+
+def time_of(look: Look) -> int:
+    """Tell the time, in microseconds; for people to read, nothing is decided by it."""
+    return value(look.connection, "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)")
