@@ -11,6 +11,7 @@ from .actors import (
     SupervisorRules,
     SystemStatistics,
 )
+from .api import notebook as _notebook  # noqa: F401 # pyright: ignore[reportUnusedImport] - it registers itself
 from .flows import (
     Done,
     Flow,

@@ -372,9 +372,20 @@ class FlowHandle(Generic[R]):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return what notebooks show: a table of the events, and a diagram. Never raises."""
         del include, exclude
-        from .diagrams import mime_bundle  # noqa: PLC0415 - only notebooks need it
+        return _notebook_view(self)
 
-        return mime_bundle(self)
+
+def register_notebook_view(view: Callable[[FlowHandle[Any]], dict[str, str]]) -> None:
+    """Have notebooks show every handle by `view`: it returns texts by their MIME type, and must not raise."""
+    global _notebook_view  # noqa: PLW0603 - there is one per process
+    _notebook_view = view
+
+
+def _plain_view(handle: FlowHandle[Any]) -> dict[str, str]:
+    return {"text/plain": repr(handle)}
+
+
+_notebook_view: Callable[[FlowHandle[Any]], dict[str, str]] = _plain_view
 
 
 def refuse_on_step_loop(instead: str) -> None:
