@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def show(handle: FlowHandle[Any]) -> dict[str, str]:
     """Return a table of the flow's events, and its diagram, by MIME type. Never raises."""
-    from ..actors.diagrams import mime_bundle  # noqa: PLC0415 - only notebooks need it
+    from .diagrams.notebook import mime_bundle  # noqa: PLC0415 - only notebooks need it
 
     return mime_bundle(handle)
 

@@ -8,8 +8,8 @@ import pytest
 from diagrams.arbitrary import HOSTILE
 from diagrams.test_hostile_text import history_of
 from diagrams.wandering import wander
-from persistasaurus.flows.diagrams import LEVELS, draw
-from persistasaurus.flows.diagrams.chart import wide
+from persistasaurus.api.diagrams import LEVELS, draw
+from persistasaurus.api.diagrams.chart import wide
 from persistasaurus.flows.examples import HelloWorldFlow
 from stories import Story
 

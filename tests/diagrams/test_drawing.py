@@ -8,8 +8,8 @@ import pytest
 from diagrams.arbitrary import KINDS
 from diagrams.wandering import Wandering
 from msgspec import Raw
+from persistasaurus.api.diagrams import LEVELS, draw
 from persistasaurus.flows import Flow, Retry, events, flow, gather, sleep, sleep_until, step
-from persistasaurus.flows.diagrams import LEVELS, draw
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
 from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
 from stories import Story

@@ -8,8 +8,8 @@ import pytest
 from diagrams.arbitrary import histories
 from diagrams.wandering import SHAPES, wander
 from hypothesis import given, settings
+from persistasaurus.api.diagrams import LEVELS, draw, mismatch
 from persistasaurus.flows import events
-from persistasaurus.flows.diagrams import LEVELS, draw, mismatch
 from persistasaurus.flows.machine.history import Recorded
 
 SEEDS = range(5)

@@ -6,8 +6,8 @@ from time import perf_counter
 
 import pytest
 from msgspec import Raw
+from persistasaurus.api.diagrams import mismatch
 from persistasaurus.flows import events
-from persistasaurus.flows.diagrams import mismatch
 
 HEAD = "sequenceDiagram\nparticipant F\nparticipant Step\n"
 NO_ARGS = Raw(b"{}")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.json import encode
+from persistasaurus.api.diagrams import LEVELS, draw
 from persistasaurus.flows import events
-from persistasaurus.flows.diagrams import LEVELS, draw
 
 if TYPE_CHECKING:
     from diagrams.reference import Reference

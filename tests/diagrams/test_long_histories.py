@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from msgspec import Raw
+from persistasaurus.api.diagrams import draw, mismatch
+from persistasaurus.api.diagrams.cutting import CHARACTERS_MAX
 from persistasaurus.flows import events
-from persistasaurus.flows.diagrams import draw, mismatch
-from persistasaurus.flows.diagrams.cutting import CHARACTERS_MAX
 
 if TYPE_CHECKING:
     from diagrams.reference import Reference

@@ -15,8 +15,8 @@ from diagrams.test_hostile_text import history_of
 from diagrams.test_long_histories import all_different
 from diagrams.wandering import wander
 from persistasaurus import Flow, flow, step
-from persistasaurus.actors.diagrams import diagram_of, svg
-from persistasaurus.flows.diagrams import LEVELS, draw
+from persistasaurus.api.diagrams import LEVELS, draw
+from persistasaurus.api.diagrams.notebook import diagram_of, svg
 from persistasaurus.flows.errors import PersistasaurusError
 from persistasaurus.flows.examples import HelloWorldFlow
 from scenario.world import DEAD_MAN_S

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Raw
+from persistasaurus.api.diagrams import DiagramError, mismatch
+from persistasaurus.api.diagrams.parser import parse
 from persistasaurus.flows import events
-from persistasaurus.flows.diagrams import DiagramError, mismatch
-from persistasaurus.flows.diagrams.parser import parse
 
 HEAD = "sequenceDiagram\n    participant Client\n    participant F\n    participant Step\n"
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import persistasaurus.flows.examples
 import pytest
 from persistasaurus import Flow, FlowHandle, FlowSystem, flow, step
-from persistasaurus.actors.diagrams import assert_matches_diagram, diagram_of
-from persistasaurus.flows.diagrams import LEVELS
+from persistasaurus.api.diagrams import LEVELS
+from persistasaurus.api.diagrams.notebook import assert_matches_diagram, diagram_of
 from persistasaurus.flows.examples import HelloWorldFlow
 from scenario.signups import confirm
 from scenario.world import DEAD_MAN_S

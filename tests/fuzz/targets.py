@@ -19,12 +19,12 @@ from persistasaurus.actors.remote.protocol import (
     encode,
 )
 from persistasaurus.actors.testing.simulation import Simulation
+from persistasaurus.api.diagrams.grammar import DiagramError
+from persistasaurus.api.diagrams.parser import parse
 from persistasaurus.api.links.keys import KeyRing
 from persistasaurus.api.links.links import Action, Links
 from persistasaurus.flows import Limits, examples
 from persistasaurus.flows import events as flow_events
-from persistasaurus.flows.diagrams.grammar import DiagramError
-from persistasaurus.flows.diagrams.parser import parse
 from persistasaurus.flows.errors import PayloadError
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow, signup_flow
 from persistasaurus.flows.values.codec import Codec, check

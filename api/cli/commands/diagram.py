@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from ....actors.runtime.seam import SystemClock
-from ....flows.diagrams import LEVELS, draw
 from ....store.files.atomic_file import Draft
+from ...diagrams import LEVELS, draw
 from ..options import command, flow_argument, force_option, header_of, json_option, open_reader, store_option
 from ..output.exit_codes import DONE
 from ..output.outcome import MissingExtra, tell, telling_errors
@@ -18,7 +18,7 @@ from ..output.screen import Screen
 from ..reports.case import flow_events
 
 if TYPE_CHECKING:
-    from ....flows.diagrams import Level
+    from ...diagrams import Level
 
 __all__ = ["diagram"]
 
@@ -74,7 +74,7 @@ def diagram(  # noqa: PLR0913 - click gives them by name
 
 
 def _write(path: Path, mermaid: str, store: Path, *, overwrite: bool) -> None:
-    from ....actors.diagrams import svg  # noqa: PLC0415 - it needs an extra
+    from ...diagrams.notebook import svg  # noqa: PLC0415 - it needs an extra
 
     try:
         picture = svg(mermaid)

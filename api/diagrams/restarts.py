@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from .. import events
+from ...flows import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

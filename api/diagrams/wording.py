@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .. import events
+from ...flows import events
 from .phrases import NAME_MAX, Part, Phrase, clean, detail, hidden, number, word
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
-from .. import events
+from ...flows import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from ..errors import PersistasaurusError
+from ...flows.errors import PersistasaurusError
 
 __all__ = ["Choice", "DiagramError", "Element", "Expected", "ExpectedNote", "Repeat", "Shuffle", "Skip"]
 

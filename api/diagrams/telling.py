@@ -10,8 +10,8 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import events
-from ..machine.history import ECHOES
+from ...flows import events
+from ...flows.machine.history import ECHOES
 from . import wording
 from .history import Happened, happened, written
 from .items import Activation, Block, Branch, Item, Message, Note, Remark

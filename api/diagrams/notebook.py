@@ -7,18 +7,18 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..flows import events
-from ..flows.diagrams import draw, mismatch
-from ..flows.errors import PersistasaurusError
-from .handle import FlowHandle
+from ...actors.handle import FlowHandle
+from ...flows import events
+from ...flows.errors import PersistasaurusError
+from . import draw, mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from ..flows.diagrams import Diagram, Level
-    from ..flows.diagrams.history import History
-    from .handle import FlowEvent
+    from ...actors.handle import FlowEvent
+    from . import Diagram, Level
+    from .history import History
 
 __all__ = ["assert_matches_diagram", "diagram_of", "mime_bundle", "svg"]
 
@@ -29,7 +29,7 @@ _NO_RENDERER = "drawing SVG takes another package. Install it with: pip install 
 def diagram_of(
     run: FlowHandle[Any] | History, *, level: Level = "actors", values: bool = False, times: bool = False
 ) -> Diagram:
-    """Draw a flow, as of its last commit, or a history; see `persistasaurus.flows.diagrams.draw`.
+    """Draw a flow, as of its last commit, or a history; see `persistasaurus.api.diagrams.draw`.
 
     Raises:
         ValueError: there is no such level.
