@@ -1,10 +1,20 @@
-"""Executions as sequence diagrams, and as paths through them. Pure: events in, text out."""
+"""Executions as sequence diagrams, and as paths through them. Events in, text out; on any thread."""
 
 from __future__ import annotations
 
-from .conformance import mismatch
+from .conformance import assert_matches_diagram, mismatch
 from .drawing import Diagram, draw
 from .grammar import DiagramError
+from .rendering import svg
 from .roles import LEVELS, Level
 
-__all__ = ["LEVELS", "Diagram", "DiagramError", "Level", "draw", "mismatch"]
+__all__ = [
+    "LEVELS",
+    "Diagram",
+    "DiagramError",
+    "Level",
+    "assert_matches_diagram",
+    "draw",
+    "mismatch",
+    "svg",
+]

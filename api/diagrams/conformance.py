@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .grammar import Expected, ExpectedNote, Skip
@@ -14,14 +15,70 @@ from .telling import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from os import PathLike
 
-    from .history import History
+    from .history import Run
 
 _EXPECTED_MAX = 5
 _CONTEXT = 2
 
 
-def mismatch(diagram: str, history: History, *, partial: bool = False) -> str | None:
+def assert_matches_diagram(run: Run, path: str | PathLike[str], *, partial: bool = False) -> None:
+    """Assert that a recorded execution is a path through a Mermaid `sequenceDiagram`, to its last line.
+
+    The participants are `Client`, `Supervisor`, `Journal`, `Store`, `Step`, and one more, which is the
+    flow and has to have its name. What goes on between others than those that take part is not looked at,
+    so a diagram may be as coarse or as fine as is wanted:
+
+    - `Client->>Supervisor: start`, `Supervisor->>SignupFlow: start`, and without a supervisor
+      `Client->>SignupFlow: start`; likewise `pause`, `resume` and `retry`. The answers are
+      `SignupFlow-->>Client: accepted`, `paused`, `resumed` and `repaired`.
+    - `Client->>Journal: signal confirm`, `Journal-->>Client: receipt`, and then
+      `Supervisor->>SignupFlow: signal confirm`; without a journal the client tells the flow, and the flow
+      gives the receipt.
+    - `SignupFlow->>Journal: record step started: send_mail`, for each event: flow started, completed, failed;
+      step started, scheduled, attempted, completed, failed, interrupted; signal NAME awaited, received;
+      sleep set, over; paused, resumed, parked, repaired. What was decided together is recorded together, and
+      then comes one `Journal-->>SignupFlow: durable`; before it, if there is a store,
+      `Journal->>Store: commit` and `Store-->>Journal: committed`.
+    - `SignupFlow->>Step: send_mail`, `Step-->>SignupFlow: returns`, `Step-->>SignupFlow: raises ValueError`.
+    - `SignupFlow-->>Supervisor: result`, `Supervisor-->>Client: result`, or `fails with ValueError`.
+
+    Details may be said or left out: the number (`step 1: send_mail`, `record step 1 started`), arguments
+    (`send_mail(user_id)` or `send_mail(user_id=7)`), values (`returns 7`, `result 7`), attempts
+    (`send_mail (attempt 2)`). `...` stands for anything. As `draw` writes it, it is always right.
+
+    Notes over the flow are looked at when they begin with `waits 10 s before step`, `waits for signal
+    NAME`, `wait before step ... is over`, `sleeps`, `sleep ... is over`, `signal NAME has come early`,
+    `keeps signal`, `parked`, `what the code did since`, `shutdown`, `the process died` or `the system was
+    closed`. A note that was recorded may be left out; one that is written must have been recorded. All
+    other notes, messages to oneself, `activate`, `rect`, `title` and comments say nothing. A diagram that
+    begins with a note that is looked at begins there: what was recorded before is not compared.
+
+    `alt` is one of its branches, or, without `else`, none; `opt` is there or not; `par` is any
+    interleaving. `loop 5 times`, `loop 2 to 4 times` and `loop at least once` mean that; any other loop is
+    any number of times.
+
+    A diagram that says nothing of restarts (no `recover`, none of the last three notes) holds whether or not
+    there were any: attempts in doubt and interruptions are then not looked at. `Journal-->>SignupFlow:
+    recorded result` is a replay, which leaves no event: a branch with it is never the one that was recorded.
+
+    `partial`: the run need not have come to the diagram's end. Otherwise the run has to be through, be that
+    the flow's end or a wait.
+
+    Raises:
+        AssertionError: it is not such a path; the message shows the lines that were expected, and what was
+            recorded instead.
+        DiagramError: the diagram cannot be read as a specification; the message names the line.
+        OSError: the file cannot be read.
+    """
+    __tracebackhide__ = True
+    difference = mismatch(Path(path).read_text(encoding="utf-8"), run, partial=partial)
+    if difference is not None:
+        raise AssertionError(f"the run does not follow {Path(path).name}. {difference}")
+
+
+def mismatch(diagram: str, run: Run, *, partial: bool = False) -> str | None:
     """Return how an execution differs from a diagram; None when it is a path through it.
 
     `partial`: it need not have come to the diagram's end.
@@ -30,7 +87,7 @@ def mismatch(diagram: str, history: History, *, partial: bool = False) -> str | 
         DiagramError: the diagram cannot be read as a specification.
     """
     specification = parse(diagram)
-    told = tell(history, set(specification.roles.values()), with_restarts=specification.tells_of_restarts)
+    told = tell(run, set(specification.roles.values()), with_restarts=specification.tells_of_restarts)
     if None not in (told.flow, specification.flow) and told.flow != specification.flow:
         return f"The diagram is about {specification.flow}, and the run is one of {told.flow}."
     return _Comparison(specification, list(_moves(told.items))).difference(partial=partial)

@@ -14,7 +14,7 @@ from .telling import tell
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .history import History
+    from .history import Run
     from .items import Item
 
 
@@ -53,8 +53,8 @@ class Diagram:
         return f"<Diagram of {self._flow or 'a flow'}>"
 
 
-def draw(history: History, *, level: Level = "actors", values: bool = False, times: bool = False) -> Diagram:
-    """Draw an execution, from its events: what is in its history, and nothing that is not.
+def draw(run: Run, *, level: Level = "actors", values: bool = False, times: bool = False) -> Diagram:
+    """Draw a flow as of its last commit, or a history: what is in its history, and nothing that is not.
 
     Levels: `api` has the client, the flow and its steps; `actors` has the supervisor and the journal, too;
     `store` has the commits as well. `values`: show arguments, results and messages of errors, which are
@@ -66,7 +66,9 @@ def draw(history: History, *, level: Level = "actors", values: bool = False, tim
 
     Raises:
         ValueError: there is no such level.
+        FlowNotFound: there is no such flow.
+        StoreUnavailable: its history cannot be read.
     """
     roles = roles_of(level)
-    told = tell(history, roles, times=times)
+    told = tell(run, roles, times=times)
     return Diagram(roles, told.flow, told.items, values=values)

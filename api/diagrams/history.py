@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from ...flows import events
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from ...actors.handle import FlowHandle
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -34,6 +35,8 @@ class Happening(Protocol):
 
 
 History: TypeAlias = "Sequence[Happening] | Sequence[events.AnyEvent]"
+Run: TypeAlias = "FlowHandle[Any] | History"
+"""An execution: a flow, of which the history is read, or a history."""
 
 
 class Happened(NamedTuple):
@@ -48,8 +51,9 @@ class Happened(NamedTuple):
         return None if self.at is None else due - self.at
 
 
-def happened(history: History) -> list[Happened]:
+def happened(run: Run) -> list[Happened]:
     """Return a history in one form. Events without a place are numbered from 1."""
+    history = run if isinstance(run, Sequence) else run.events()
     return [_happened(number, one) for number, one in enumerate(history, 1)]
 
 

@@ -22,7 +22,7 @@ from .waits import Waits
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from .history import History
+    from .history import Run
     from .phrases import Phrase
 
 _AT_ONCE_MAX = 8
@@ -36,11 +36,9 @@ class Told(NamedTuple):
     items: list[Item]
 
 
-def tell(
-    history: History, roles: Collection[Role], *, with_restarts: bool = True, times: bool = False
-) -> Told:
+def tell(run: Run, roles: Collection[Role], *, with_restarts: bool = True, times: bool = False) -> Told:
     """Tell a history for some participants; without restarts: as if the process had never ended."""
-    past = happened(history)
+    past = happened(run)
     restarts = restarts_of([h.event for h in past])
     if not with_restarts:
         past = [h for position, h in enumerate(past) if position not in restarts.due]

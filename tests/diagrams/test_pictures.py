@@ -15,8 +15,7 @@ from diagrams.test_hostile_text import history_of
 from diagrams.test_long_histories import all_different
 from diagrams.wandering import wander
 from persistasaurus import Flow, flow, step
-from persistasaurus.api.diagrams import LEVELS, draw
-from persistasaurus.api.diagrams.notebook import diagram_of, svg
+from persistasaurus.api.diagrams import LEVELS, draw, svg
 from persistasaurus.flows.errors import PersistasaurusError
 from persistasaurus.flows.examples import HelloWorldFlow
 from scenario.world import DEAD_MAN_S
@@ -167,4 +166,4 @@ def test_a_handle_can_be_drawn(world: World) -> None:
     handle = world.open(HelloWorldFlow).start(HelloWorldFlow.say_hello, flow_id="hello")
     handle.result(DEAD_MAN_S)
 
-    assert diagram_of(handle, level="api").mermaid() == draw(handle.events(), level="api").mermaid()
+    assert draw(handle, level="api").mermaid() == draw(handle.events(), level="api").mermaid()

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import persistasaurus.flows.examples
 import pytest
 from persistasaurus import Flow, FlowHandle, FlowSystem, flow, step
-from persistasaurus.api.diagrams import LEVELS
-from persistasaurus.api.diagrams.notebook import assert_matches_diagram, diagram_of
+from persistasaurus.api.diagrams import LEVELS, assert_matches_diagram, draw
 from persistasaurus.flows.examples import HelloWorldFlow
 from scenario.signups import confirm
 from scenario.world import DEAD_MAN_S
@@ -49,7 +48,7 @@ def live(path: Path, how: str) -> int:
 def holds_at_every_level(run: FlowHandle[Any], tmp_path: Path) -> None:
     for level in LEVELS:
         drawn = tmp_path / f"{level}.mmd"
-        drawn.write_text(diagram_of(run, level=level).mermaid(), encoding="utf-8")
+        drawn.write_text(draw(run, level=level).mermaid(), encoding="utf-8")
         assert_matches_diagram(run, drawn)
 
 
@@ -70,7 +69,7 @@ def test_hello_world_follows_its_diagram_when_the_process_dies_in_the_third_step
 
     with FlowSystem(store, flows=[HelloWorldFlow]) as system:
         handle = system.flow("hello")
-        assert diagram_of(handle).mermaid().count("the process died") == 2
+        assert draw(handle).mermaid().count("the process died") == 2
         assert_matches_diagram(handle, HELLO)
         holds_at_every_level(handle, tmp_path)
 
@@ -105,7 +104,7 @@ def test_hello_world_follows_its_diagram_when_the_system_is_closed_in_a_step(
 
     handle = world.open(Held).flow("hello")
     assert handle.result(DEAD_MAN_S) == 10
-    assert "the system was closed" in diagram_of(handle).mermaid()
+    assert "the system was closed" in draw(handle).mermaid()
     assert_matches_diagram(handle, HELLO)
     holds_at_every_level(handle, tmp_path)
 

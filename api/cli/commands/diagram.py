@@ -11,6 +11,7 @@ import msgspec
 from ....actors.runtime.seam import SystemClock
 from ....store.files.atomic_file import Draft
 from ...diagrams import LEVELS, draw
+from ...diagrams import svg as render
 from ..options import command, flow_argument, force_option, header_of, json_option, open_reader, store_option
 from ..output.exit_codes import DONE
 from ..output.outcome import MissingExtra, tell, telling_errors
@@ -74,10 +75,8 @@ def diagram(  # noqa: PLR0913 - click gives them by name
 
 
 def _write(path: Path, mermaid: str, store: Path, *, overwrite: bool) -> None:
-    from ...diagrams.notebook import svg  # noqa: PLC0415 - it needs an extra
-
     try:
-        picture = svg(mermaid)
+        picture = render(mermaid)
     except ImportError as error:
         raise MissingExtra("--svg", "mmdr", "diagram") from error
     draft = Draft(path, store.resolve(), overwrite=overwrite)
