@@ -14,10 +14,9 @@ from ..flows.values.settings import check_timeout
 from ..store import Deliver, StoreError
 from .flows import requests
 from .flows.admission import checked_id, is_text, outside_error
-from .flows.delivery import Receipt, from_microseconds, send
+from .flows.client import Receipt, from_microseconds
 from .flows.result_waiters import tell_if_over
 from .persistence.event_sourced import ACTOR_STATUS
-from .persistence.journal import tell
 from .runtime.futures import Reply, waiting
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..flows import SignalCall
     from ..store import Header
-    from .system import FlowSystem
+    from .flows.client import EngineClient
 
 __all__ = ["FlowEvent", "FlowHandle", "Receipt", "from_microseconds"]
 
@@ -52,8 +51,8 @@ class FlowHandle(Generic[R]):
     could not confirm; the same request again, with the same ids, is then safe.
     """
 
-    def __init__(self, system: FlowSystem, flow_id: str, flow_type: str) -> None:
-        self._system = system
+    def __init__(self, engine: EngineClient, flow_id: str, flow_type: str) -> None:
+        self._engine = engine
         self._type = flow_type
         self.id = flow_id
 
@@ -78,11 +77,11 @@ class FlowHandle(Generic[R]):
         Raises:
             FlowNotFound: there is no such flow.
         """
-        self._system.door.enter()
+        self._engine.admission.check_open()
         if not is_text(self.id):
             raise FlowNotFound(self.id)
         try:
-            header = self._system.store.header(self.id)
+            header = self._engine.store.header(self.id)
         except StoreError as error:
             raise outside_error(self.id, error) from error
         if header is None or header.status == ACTOR_STATUS:
@@ -116,7 +115,7 @@ class FlowHandle(Generic[R]):
                 if over is None:
                     raise
             finally:
-                self._unwatch(watch)
+                self._engine.withdraw(watch)
         return self._decode(over.get())
 
     async def result_async(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the same as result's
@@ -132,7 +131,7 @@ class FlowHandle(Generic[R]):
                 if over is None:
                     raise
             finally:
-                self._unwatch(watch)
+                self._engine.withdraw(watch)
         return self._decode(over.get())
 
     def _over_by_now(self, timeout: float | None) -> Reply[events.FlowCompleted] | None:
@@ -140,31 +139,27 @@ class FlowHandle(Generic[R]):
 
         One that is at work says so itself when it ends, unless nobody is going to wait for that.
         """
-        self._system.door.enter()
+        self._engine.admission.check_open()
         if timeout is not None and timeout <= 0:
             return self._over()
         # One that is parked may be about to go on: the supervisor knows.
-        return None if self._system.is_at_work(self.id) else self._over(parked=False)
+        return None if self._engine.is_active(self.id) else self._over(parked=False)
 
     def _over(self, *, parked: bool = True) -> Reply[events.FlowCompleted] | None:
         """Return how the flow has ended, if the store says so."""
         reply: Reply[events.FlowCompleted] = Reply()
-        return reply if tell_if_over(self._system.store, self.id, reply, parked=parked) else None
+        return reply if tell_if_over(self._engine.store, self.id, reply, parked=parked) else None
 
     def _watch(self) -> requests.Watch:
-        self._system.door.enter()
-        if self._system.is_called_by_step_of(self.id):
+        self._engine.admission.check_open()
+        if self._engine.is_called_by_step_of(self.id):
             raise DeadlockError(f"a step of flow {self.id!r} waits for that flow, which waits for the step")
         watch = requests.Watch(self.id, Reply())
-        self._system.ask(watch)
+        self._engine.ask(watch)
         return watch
 
-    def _unwatch(self, watch: requests.Watch) -> None:
-        if not watch.reply.is_done:
-            tell(self._system.supervisor, requests.Unwatch(self.id, watch.reply))
-
     def _decode(self, event: events.FlowCompleted) -> R:
-        definition = self._system.door.registry.find(self._type)
+        definition = self._engine.admission.registry.find(self._type)
         if definition is None:
             return msgspec.json.decode(event.result)
         return definition.result.decode(event.result)
@@ -249,17 +244,17 @@ class FlowHandle(Generic[R]):
         return await self._send_json(name, payload, signal_id)
 
     def _send(self, signal: Any, args: tuple[Any, ...], signal_id: str | None) -> Reply[Receipt]:
-        self._system.door.enter(self._system.queued)
-        return self._deliver(self._system.door.signal_call(self.id, signal, args), signal_id)
+        self._engine.check_open()
+        return self._deliver(self._engine.admission.signal_call(self.id, signal, args), signal_id)
 
     def _send_json(self, name: str, payload: bytes, signal_id: str | None) -> Reply[Receipt]:
-        self._system.door.enter(self._system.queued)
-        return self._deliver(self._system.door.signal_json(self.id, name, payload), signal_id)
+        self._engine.check_open()
+        return self._deliver(self._engine.admission.signal_json(self.id, name, payload), signal_id)
 
     def _deliver(self, call: SignalCall[Any], signal_id: str | None) -> Reply[Receipt]:
-        seam = self._system.seam
-        key = seam.new_id() if signal_id is None else checked_id(signal_id, "signal id")
-        return send(self._system, Deliver(self.id, call.name, key, call.data, seam.clock.now()))
+        environment = self._engine.environment
+        key = environment.new_id() if signal_id is None else checked_id(signal_id, "signal id")
+        return self._engine.deliver(Deliver(self.id, call.name, key, call.data, environment.clock.now()))
 
     # --------------------------------------------------------------------------------------- queries
     @overload
@@ -300,8 +295,8 @@ class FlowHandle(Generic[R]):
         return await self._ask_json(name, args)
 
     def _ask_json(self, name: str, args: bytes) -> Reply[bytes]:
-        self._system.door.enter(self._system.queued)
-        query = self._system.door.query_json(self.id, name, args)
+        self._engine.check_open()
+        query = self._engine.admission.query_json(self.id, name, args)
         return self._request(requests.Ask(self.id, query, (), {}, Reply()))
 
     def _ask(self, query: Any, args: tuple[Any, ...]) -> Reply[Any]:
@@ -350,8 +345,8 @@ class FlowHandle(Generic[R]):
         await self._request(requests.Retry(self.id, by, why, Reply()))
 
     def _request(self, request: Any) -> Reply[Any]:
-        self._system.door.enter(self._system.queued)
-        self._system.ask(request)
+        self._engine.check_open()
+        self._engine.ask(request)
         return request.reply
 
     # ---------------------------------------------------------------------------------------- history
@@ -364,7 +359,7 @@ class FlowHandle(Generic[R]):
         """
         self.header()
         try:
-            records = self._system.store.read(self.id)
+            records = self._engine.store.read(self.id)
             return [FlowEvent(r.version, from_microseconds(r.at), events.decode(r.data)) for r in records]
         except (StoreError, msgspec.MsgspecError) as error:
             raise outside_error(self.id, error) from error

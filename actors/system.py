@@ -21,8 +21,9 @@ from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, su
 from ..store.files.spool import Spool
 from .flows import requests
 from .flows.actor_context import Surroundings
-from .flows.admission import Door, checked_id
+from .flows.admission import Admission, checked_id
 from .flows.awaited import Awaited
+from .flows.client import CLOSED, EngineClient
 from .flows.clock import Moments
 from .flows.flow_actor import FlowActor
 from .flows.heartbeat import Heartbeat
@@ -146,14 +147,14 @@ class FlowSystem:
             self.store: EventStore = store or SqliteStore.open(
                 path, now=self.seam.clock.now, durability=durability
             )
-            self.door = Door(registry, self.store, limits)
-            self.awaited = Awaited(self._tenancy, self.store)
+            self._admission = Admission(registry, self.store, limits)
+            self._awaited = Awaited(self._tenancy, self.store)
             self._box = self._black_box(registry) if blackbox is None else blackbox
             self.seam.alarms.start()
             self._executor = executor or StepExecutor(
                 self.seam, max_threads=step_threads, max_processes=step_processes, patience=patience
             )
-            self._desk = StepDesk(self._executor, limits.payload, self.ring)
+            self._desk = StepDesk(self._executor, limits.payload, self._wake)
             self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
             self._writing = self._dispatcher("journal", 1, _refuse)
             self._control = self._dispatcher("control", 1, _refuse)
@@ -204,7 +205,7 @@ class FlowSystem:
         def around(report: Callable[[Any], None]) -> Surroundings:
             home, desk, tenancy = self._home, self._desk, self._tenancy
             said: set[str] = set()
-            own = (self.awaited, self._box, heart)
+            own = (self._awaited, self._box, heart)
             return Surroundings(
                 home, recovery, desk, self.seam, moments, self._arm, report, tenancy, said, *own
             )
@@ -217,7 +218,18 @@ class FlowSystem:
             self._control, self.seam, self._working, around, rules, is_held_back=True
         )
         self._timers = Timers.start_on(
-            self._control, self.store, self.seam, moments, self.ring, rules.horizon_s
+            self._control, self.store, self.seam, moments, self._wake, rules.horizon_s
+        )
+        self.client = EngineClient(
+            store=self.store,
+            admission=self._admission,
+            environment=self.seam,
+            journal=self.journal,
+            supervisor=self.supervisor,
+            workers=self._working,
+            active=self._tenancy,
+            awaited=self._awaited,
+            attempts=self._desk,
         )
         begin = self._beginning(recovery.limits.poison_after)
         path = getattr(self.store, "path", None)
@@ -226,7 +238,7 @@ class FlowSystem:
         else:
             # First what other processes have left beside the store: somebody may want a flow not to begin.
             spool = Spool(path, self.seam.clock.now)
-            intake = Intake.start_on(self._control, self, spool, lambda: tell(self.supervisor, begin))
+            intake = Intake.start_on(self._control, self.client, spool, lambda: tell(self.supervisor, begin))
             intake.tell(LookIn())
         self.supervisor.tell(requests.LookAtHeaders())
         self.supervisor.tell(requests.LookAtParked())
@@ -291,7 +303,7 @@ class FlowSystem:
         """
         start = self._start(flow, args, kwargs, flow_id)
         start.reply.get()
-        return FlowHandle(self, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type)
 
     @overload
     async def start_async(
@@ -313,7 +325,7 @@ class FlowSystem:
         """Start a flow, and await that it is durable; raises as `start` does."""
         start = self._start(flow, args, kwargs, flow_id)
         await start.reply
-        return FlowHandle(self, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type)
 
     @overload
     def run(
@@ -355,8 +367,8 @@ class FlowSystem:
     def _start(
         self, flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], flow_id: str | None
     ) -> requests.Start:
-        self.door.enter(self.queued)
-        return self._begin(self.door.flow_call(flow, args, kwargs), flow_id)
+        self.client.check_open()
+        return self._begin(self._admission.flow_call(flow, args, kwargs), flow_id)
 
     def start_json(self, flow: str, args: bytes = b"{}", *, flow_id: str | None = None) -> FlowHandle[Any]:
         """Start a flow by its name, with a JSON object of its parameters; answers and raises as `start` does.
@@ -369,7 +381,7 @@ class FlowSystem:
         """
         start = self._start_json(flow, args, flow_id)
         start.reply.get()
-        return FlowHandle(self, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type)
 
     async def start_json_async(
         self, flow: str, args: bytes = b"{}", *, flow_id: str | None = None
@@ -377,16 +389,16 @@ class FlowSystem:
         """Start a flow by its name, and await that it is durable; raises as `start_json` does."""
         start = self._start_json(flow, args, flow_id)
         await start.reply
-        return FlowHandle(self, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type)
 
     def _start_json(self, flow: str, args: bytes, flow_id: str | None) -> requests.Start:
-        self.door.enter(self.queued)
-        return self._begin(self.door.flow_json(flow, args), flow_id)
+        self.client.check_open()
+        return self._begin(self._admission.flow_json(flow, args), flow_id)
 
     def _begin(self, call: FlowCall[Any], flow_id: str | None) -> requests.Start:
         chosen = self.seam.new_id() if flow_id is None else checked_id(flow_id, "flow id")
         start = requests.Start(chosen, call.definition.name, call.data, Reply())
-        self.ask(start)
+        self.client.ask(start)
         return start
 
     # ----------------------------------------------------------------------------------------- looking
@@ -399,8 +411,8 @@ class FlowSystem:
         """
         if not isinstance(flow_id, str):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
             raise TypeError(f"flow({flow_id!r}): give the id of a flow, which is text")
-        handle: FlowHandle[Any] = FlowHandle(self, flow_id, "")
-        return FlowHandle(self, flow_id, handle.header().type)
+        handle: FlowHandle[Any] = FlowHandle(self.client, flow_id, "")
+        return FlowHandle(self.client, flow_id, handle.header().type)
 
     def flows(
         self,
@@ -418,7 +430,7 @@ class FlowSystem:
         """
         if status is not None and status not in STATUSES:
             raise ValueError(f"flows(status={status!r}): give one of {', '.join(map(repr, STATUSES))}")
-        self.door.enter()
+        self._admission.check_open()
         return flows_of(self.store, type=type, status=status, after=after, limit=limit)
 
     # ------------------------------------------------------------------------------------ other actors
@@ -431,7 +443,7 @@ class FlowSystem:
         Raises:
             ValueError: the stream belongs to something else.
         """
-        self.door.enter()
+        self._admission.check_open()
         return self._guests.actor(kind, stream_id, args)
 
     # --------------------------------------------------------------------------------------- listening
@@ -442,7 +454,7 @@ class FlowSystem:
         callback runs on a thread of its own, once for all commits that have come while it ran. What it
         raises is logged.
         """
-        self.door.enter()
+        self._admission.check_open()
         return self._commits.add(callback)
 
     def statistics(self) -> SystemStatistics:
@@ -451,7 +463,7 @@ class FlowSystem:
         Raises:
             SystemClosed: the system belongs to the process that this one was forked from.
         """
-        self.door.check_process()
+        self._admission.check_process()
         return SystemStatistics(
             live_flows=self._working.live_actors - self._guests.live,
             queued_writes=len(self.journal.actor_inbox),  # pyright: ignore[reportArgumentType] - our own mailbox
@@ -466,31 +478,7 @@ class FlowSystem:
         )
 
     # -------------------------------------------------------------------------------------- the parts
-    @property
-    def queued(self) -> int:
-        """How much waits to be written."""
-        return len(self.journal.actor_inbox) + len(self.supervisor.actor_inbox)  # pyright: ignore[reportArgumentType] - our own mailboxes
-
-    @property
-    def working(self) -> Scheduler:
-        """Where the code of flows runs, and what else is the user's and short."""
-        return self._working
-
-    def is_at_work(self, flow_id: str) -> bool:
-        """Tell whether a flow has an actor now: it has none when it rests, or has ended."""
-        return flow_id in self._tenancy
-
-    def is_called_by_step_of(self, flow_id: str) -> bool:
-        """Tell whether the caller is a step of this flow, which a wait for the flow would be in vain for."""
-        return self._desk.is_calling(flow_id)
-
-    def ask(self, request: requests.Request | requests.Watch) -> None:
-        """Hand a request to the supervisor, which sees to it that it is answered."""
-        if not tell(self.supervisor, request):
-            _refuse("", request)
-
-    def ring(self, flow_id: str) -> None:
-        """Have a flow look into its inbox, and at the clock."""
+    def _wake(self, flow_id: str) -> None:
         tell(self.supervisor, requests.Ring(flow_id))
 
     def _arm(self, flow_id: str, elapsed: float) -> None:
@@ -499,7 +487,7 @@ class FlowSystem:
     def _on_health(self, state: bool | Exception) -> None:  # noqa: FBT001 - a state, not a switch
         self._is_writable = state is True
         if isinstance(state, Exception):
-            self.door.refusal = state
+            self._admission.refusal = state
         tell(self.supervisor, requests.Health(state))
         if state is True:
             tell(self._timers, Look())  # nobody has rung for what was written without an answer
@@ -529,7 +517,7 @@ class FlowSystem:
     def _undelivered(self, recipient: str, message: Any) -> None:
         """Take back what an actor was told that had just ended."""
         if isinstance(message, StepReport):
-            self.ring(message.flow_id)  # the desk has kept it
+            self._wake(message.flow_id)  # the desk has kept it
         elif not (isinstance(message, requests.Ring) or hasattr(message, "reply")):
             return
         elif not tell(self.supervisor, message):
@@ -548,11 +536,11 @@ class FlowSystem:
         Raises:
             NotInFlowError: the caller is a flow's body.
         """
-        if not self.door.is_of_this_process:
+        if not self._admission.is_of_this_process:
             return
         if is_in_flow():
             raise NotInFlowError("a flow's body closed the FlowSystem; do that outside, or in a step")
-        self.door.is_closed = True
+        self._admission.is_closed = True
         if is_in_step() or waiting.by in set[object](self._dispatchers):
             start_thread(lambda: self._close(timeout), "persistasaurus-close", daemon=False)
         else:
@@ -606,14 +594,14 @@ class FlowSystem:
 
     async def close_async(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - the same as close's
         """Stop in good order, as `close` does, without blocking the event loop."""
-        if is_in_flow() or is_in_step() or not self.door.is_of_this_process:
+        if is_in_flow() or is_in_step() or not self._admission.is_of_this_process:
             self.close(timeout)
             return
         done: Reply[None] = Reply()
 
         def close() -> None:
             try:
-                self.door.is_closed = True
+                self._admission.is_closed = True
                 self._close(timeout)
             except BaseException as error:  # noqa: BLE001 - the caller's
                 done.fail(error)
@@ -683,7 +671,7 @@ def _check_path(path: Any) -> None:
 
 def _refuse(_: str, message: Any) -> None:
     """Answer what came too late: its recipient is closed."""
-    closed = SystemClosed("the system is closed; the same again, after the next start, is safe")
+    closed = SystemClosed(CLOSED)
     if isinstance(message, Entry):
         message.done(closed)
     elif hasattr(message, "reply"):

@@ -1,4 +1,4 @@
-"""The door: what comes from outside is checked here, before anything is written."""
+"""Admission: what comes from outside is checked here, before anything is written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ...flows.authoring.step import Step
     from ...store import Deliver, EventStore
 
-__all__ = ["Door", "checked_id", "outside_error", "rejected"]
+__all__ = ["Admission", "checked_id", "outside_error", "rejected"]
 
 _ID_LENGTH = 200
 _QUEUE_LIMIT = 100_000
@@ -63,7 +63,7 @@ def is_text(given: str) -> bool:
     return True
 
 
-class Door:
+class Admission:
     """Checks flows, signals and ids against what is registered and stored."""
 
     def __init__(self, registry: Registry, store: EventStore, limits: Limits) -> None:
@@ -93,8 +93,8 @@ class Door:
                 "this process was forked from the one that the system lives in; open its own here"
             )
 
-    def enter(self, queued: int = 0) -> None:
-        """Refuse whoever comes at a wrong time, or from a wrong place.
+    def check_open(self, queued: int = 0) -> None:
+        """Refuse a request that comes at a wrong time, or from a wrong place.
 
         Raises:
             SystemClosed: the system is closed, or belongs to the process that this one was forked from.

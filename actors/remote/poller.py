@@ -21,7 +21,7 @@ from ...store import Deliver, StoreError
 from ...store.files.private_folder import NotAFileError
 from ..flows import requests
 from ..flows.admission import checked_id
-from ..flows.delivery import Receipt, send
+from ..flows.client import Receipt
 from ..persistence.journal import tell
 from ..runtime.actor import PooledActor
 from ..runtime.futures import PooledFuture, Reply
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...store.files.spool import Spool
+    from ..flows.client import EngineClient
     from ..runtime.seam import AlarmHandle
-    from ..system import FlowSystem
 
 __all__ = ["Intake", "LookIn"]
 
@@ -107,13 +107,15 @@ class Lane:
 class Intake(PooledActor):
     """Polls the spool of a system's store. The first `LookIn` has it begin."""
 
-    def __init__(self, system: FlowSystem, spool: Spool, let_begin: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, engine: EngineClient, spool: Spool, let_begin: Callable[[], None] | None = None
+    ) -> None:
         super().__init__()
         self._let_begin = let_begin
         self._taken = 0
-        self._system = system
+        self._engine = engine
         self._spool = spool
-        self._clock = system.seam.clock
+        self._clock = engine.environment.clock
         self._backlog: deque[str] = deque()
         self._lanes: dict[str, Lane] = {}
         self._known: set[str] = set()
@@ -179,7 +181,7 @@ class Intake(PooledActor):
     def _found(self) -> list[str]:
         """Return the names of what waits; none, when this system is not, or no longer, the one to take it."""
         try:
-            self._system.door.enter()
+            self._engine.admission.check_open()
             names = self._spool.pending()
             if names:
                 names = _without_gaps(names, self._spool.pending())
@@ -212,7 +214,7 @@ class Intake(PooledActor):
 
     def _look_later(self) -> None:
         at = self._clock.elapsed() + self._pause_s
-        self._alarm = self._system.seam.alarms.call_at(at, self._remind)
+        self._alarm = self._engine.environment.alarms.call_at(at, self._remind)
 
     def _remind(self) -> None:
         tell(self.actor_ref, LookIn())
@@ -298,7 +300,7 @@ class Intake(PooledActor):
 
     def _begin(self, lane: Lane, order: Order, data: bytes) -> None:
         try:
-            self._system.door.enter(self._system.queued)
+            self._engine.check_open()
         except PersistasaurusError as error:
             lane.put_off(self._clock.elapsed(), error)
             return
@@ -323,21 +325,21 @@ class Intake(PooledActor):
             case SignalOrder():
                 return self._send(order)
             case PauseOrder():
-                self._system.ask(requests.Pause(flow_id, by, order.why, reply))
+                self._engine.ask(requests.Pause(flow_id, by, order.why, reply))
             case ResumeOrder():
-                self._system.ask(requests.Resume(flow_id, by, order.why, reply))
+                self._engine.ask(requests.Resume(flow_id, by, order.why, reply))
             case RetryOrder():
-                self._system.ask(requests.Retry(flow_id, by, order.why, reply, order.version))
+                self._engine.ask(requests.Retry(flow_id, by, order.why, reply, order.version))
             case _:
                 assert_never(order)
         return reply
 
     def _send(self, order: SignalOrder) -> Reply[Receipt]:
-        call = self._system.door.signal_json(order.flow_id, order.name, bytes(order.payload))
+        call = self._engine.admission.signal_json(order.flow_id, order.name, bytes(order.payload))
         key = checked_id(order.signal_id, "signal id")
         # An instant to come, by a clock that has been set back since, would have the flow wait for it.
         at = min(order.at, self._clock.now())
-        return send(self._system, Deliver(order.flow_id, call.name, key, call.data, at))
+        return self._engine.deliver(Deliver(order.flow_id, call.name, key, call.data, at))
 
     def _heard(self, heard: Heard) -> None:
         heard.lane.is_busy = False

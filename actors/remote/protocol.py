@@ -10,7 +10,7 @@ from ...flows import errors
 from ...flows.errors import PayloadError, PersistasaurusError
 from ...flows.values.codec import PayloadLimits, check
 from ...flows.values.depth import DEPTH_MAX
-from ..flows.delivery import Receipt
+from ..flows.client import Receipt
 
 if TYPE_CHECKING:
     from typing import Any

@@ -21,7 +21,7 @@ from ...flows.machine import messages
 from ...flows.machine.commands import AskTurn, Decision, Reconcile, RunStep, Warn
 from ...flows.machine.failure import failure_of
 from ...flows.machine.history import Recorded
-from ..flows.delivery import from_microseconds
+from ..flows.client import from_microseconds
 from ..runtime.seam import ManualClock
 from .doubles import step_of
 

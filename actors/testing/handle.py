@@ -15,7 +15,7 @@ from ..handle import FlowHandle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..system import FlowSystem
+    from ..flows.client import EngineClient
     from .world import World
 
 __all__ = ["SimulatedHandle"]
@@ -32,17 +32,17 @@ class SimulatedHandle(FlowHandle[R]):
 
     def __init__(self, world: World, flow_id: str, flow_type: str) -> None:
         self._world = world
-        super().__init__(world.system, flow_id, flow_type)
+        super().__init__(world.system.client, flow_id, flow_type)
 
     if not TYPE_CHECKING:
         # The signatures and docstrings are those of `FlowHandle`, overloads and all.
 
         @property
-        def _system(self) -> FlowSystem:
-            return self._world.system
+        def _engine(self) -> EngineClient:
+            return self._world.system.client
 
-        @_system.setter
-        def _system(self, system: FlowSystem) -> None:
+        @_engine.setter
+        def _engine(self, engine: EngineClient) -> None:
             """Whatever it was, the next call asks for the one that lives then."""
 
         def header(self) -> Any:

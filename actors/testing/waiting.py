@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...flows import events
 from ...flows.machine.history import plan_of
-from ..flows.delivery import from_microseconds
+from ..flows.client import from_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

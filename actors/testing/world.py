@@ -10,7 +10,7 @@ from ...flows import FlowCall, events
 from ...flows.authoring.signal import SignalType
 from ...flows.errors import NondeterminismError
 from ...store import Append
-from ..flows.delivery import from_microseconds
+from ..flows.client import from_microseconds
 from ..flows.replay import Diverges, rebuild, recorded
 from ..persistence.event_sourced import ACTOR_STATUS
 from .doubles import StepDouble, step_of
@@ -143,7 +143,7 @@ class World:
         new = [flow for flow in flows if flow not in known]
         self.simulation.flows = [*known, *new]
         for flow in new:
-            self.system.door.registry.add(flow)
+            self.system.client.admission.registry.add(flow)
 
     @overload
     def start(
@@ -399,7 +399,7 @@ class World:
             self._check(flow_id)
 
     def _check(self, flow_id: str) -> None:
-        store, registry = self.system.store, self.system.door.registry
+        store, registry = self.system.store, self.system.client.admission.registry
         header = store.header(flow_id)
         definition = None if header is None else registry.find(header.type)
         if definition is None:

@@ -113,7 +113,7 @@ def _routes(system: FlowSystem) -> list[HTTPRouteHandler]:
 
 
 def _has(system: FlowSystem, example: type[Flow], name: str) -> bool:
-    definition = system.door.registry.find(name)
+    definition = system.client.admission.registry.find(name)
     return definition is not None and definition.owner is not None and issubclass(definition.owner, example)
 
 

@@ -68,7 +68,7 @@ class Tidings:
         Raises:
             SystemClosed: nothing will.
         """
-        self._system.door.enter()
+        self._system.client.admission.check_open()
 
     @contextmanager
     def heard(self, flow_id: str | None = None) -> Generator[Ear]:

@@ -141,7 +141,7 @@ class AllFlows:
         return Portion(after, shown, reached, has_more, None, frozenset(flows), size, sent)
 
     def _read(self, after: int) -> list[GlobalRecord | Unreadable]:
-        self._system.door.enter()
+        self._system.client.admission.check_open()
         try:
             return self._system.store.scan_all(after=after, limit=_AT_ONCE)
         except StoreError as error:

@@ -94,7 +94,7 @@ def document(app: Litestar, system: FlowSystem) -> dict[str, Any]:
     """Return the document, without its `servers`: they depend on where the application is mounted."""
     places = _places(app)
     schemas = Schemas(
-        [place.contract for place in places if place.contract is not None], system.door.registry
+        [place.contract for place in places if place.contract is not None], system.client.admission.registry
     )
     paths: dict[str, dict[str, Any]] = {}
     for place in places:

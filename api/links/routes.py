@@ -204,7 +204,7 @@ class LinkDesk:
             header = self._handle(flow_id).header()
         except FlowNotFound:
             return False
-        definition = self._system.door.registry.find(header.type)
+        definition = self._system.client.admission.registry.find(header.type)
         if action is None or header.state.is_over:
             return False
         if definition is None or definition.takes_signal(action.signal_name):
@@ -213,7 +213,7 @@ class LinkDesk:
         return False
 
     def _handle(self, flow_id: str) -> FlowHandle[Any]:
-        return FlowHandle(self._system, flow_id, "")
+        return FlowHandle(self._system.client, flow_id, "")
 
     # ------------------------------------------------------------------------------------- the answers
     def _refused(self) -> _Answer:

@@ -83,7 +83,7 @@ def test_who_is_woken_too_early_sleeps_on_and_wakes_in_time(early_s: float) -> N
         simulation.system.flow("one").signal(Errand.word, "hello", signal_id="w")
         simulation.advance(3600 - early_s)
         for _ in range(3):
-            simulation.system.ring("one")
+            simulation.system.client.wake("one")
             simulation.run_until_idle()
             assert simulation.system.flow("one").status == "waiting"
 

@@ -250,7 +250,7 @@ def test_who_asks_too_much_is_told_to_wait(
     def enter(_queued: int = 0) -> None:
         raise Overloaded("100,000 writes are queued")
 
-    monkeypatch.setattr(system.door, "enter", enter)
+    monkeypatch.setattr(system.client.admission, "enter", enter)
 
     answer = client.post("/flows/hello-world")
 

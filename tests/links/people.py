@@ -158,7 +158,7 @@ def token_of(url: str) -> str:
 
 def signals(handle: FlowHandle[Any]) -> dict[str, bytes]:
     """Return the signals that a flow was sent, taken or not, by their ids."""
-    waiting = {entry.key: entry.data for entry in handle._system.store.inbox(handle.id)}
+    waiting = {entry.key: entry.data for entry in handle._engine.store.inbox(handle.id)}
     received = [e.event for e in handle.events() if isinstance(e.event, events.SignalReceived)]
     return waiting | {event.key: bytes(event.args) for event in received}
 

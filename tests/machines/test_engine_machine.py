@@ -165,7 +165,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(flow_id=FLOWS)
     def ring_for_nothing(self, flow_id: str) -> None:
-        self.simulation.insist(lambda system: system.ring(flow_id))
+        self.simulation.insist(lambda system: system.client.wake(flow_id))
 
     @rule()
     def close_in_good_order(self) -> None:

@@ -116,7 +116,7 @@ def test_a_shutdown_during_a_step_waits_for_it_and_no_step_is_repeated(world: Wo
     assert is_in_step.wait(DEAD_MAN_S)
     closing = Thread(target=system.close)
     closing.start()
-    world.until(lambda: system.door.is_closed)
+    world.until(lambda: system.client.admission.is_closed)
     may_end.set()
     closing.join(DEAD_MAN_S)
 

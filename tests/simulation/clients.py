@@ -89,7 +89,7 @@ class Send(Order):
         self._odd = odd
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
-        handle: FlowHandle[Any] = FlowHandle(system, self._flow_id, "")
+        handle: FlowHandle[Any] = FlowHandle(system.client, self._flow_id, "")
         if self._wrong:
             name = self._signal if isinstance(self._signal, str) else self._signal.name
             return handle._send_json(name, b'"no number"', self._key)
@@ -152,7 +152,9 @@ class Pause(Order):
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
         kind = requests.Pause if self._on else requests.Resume
-        return FlowHandle(system, self._flow_id, "")._request(kind(self._flow_id, "client", "", Reply()))
+        return FlowHandle(system.client, self._flow_id, "")._request(
+            kind(self._flow_id, "client", "", Reply())
+        )
 
     def answered(self, run: Run, value: Any) -> bool:
         run.ledger.told_paused(self._flow_id, on=self._on)
@@ -174,7 +176,7 @@ class Query(Order):
         self._check = check
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
-        return FlowHandle(system, self._flow_id, "")._ask(self._query, ())
+        return FlowHandle(system.client, self._flow_id, "")._ask(self._query, ())
 
     def answered(self, run: Run, value: Any) -> bool:
         run.must(self._check(value), f"query of {self._flow_id!r} answered {value!r}")
@@ -221,14 +223,14 @@ class Tend(Order):
         self._flow_ids = list(flow_ids)
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
-        system.door.enter()
+        system.client.admission.check_open()
         while self._flow_ids:
             flow_id = self._flow_ids[0]
             header = system.store.header(flow_id)
             if header is not None and header.status in ("failed", "parked"):
                 world().mended.add(flow_id)
                 retry = requests.Retry(flow_id, "tender", "", Reply(), header.version)
-                return FlowHandle(system, flow_id, "")._request(retry)
+                return FlowHandle(system.client, flow_id, "")._request(retry)
             if header is None or header.status != "completed":
                 return Wait(3.0).ask(run, system)
             self._flow_ids.pop(0)
@@ -251,7 +253,7 @@ class Result(Order):
         self._flow_id = flow_id
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
-        return FlowHandle(system, self._flow_id, "")._watch().reply
+        return FlowHandle(system.client, self._flow_id, "")._watch().reply
 
     def answered(self, run: Run, value: Any) -> bool:
         run.ledger.told_completed(self._flow_id)

@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus import FlowSystem
-from persistasaurus.actors.flows.admission import Door
+from persistasaurus.actors.flows.admission import Admission
 from persistasaurus.store import SqliteStore
 from persistasaurus.store.files.spool import Spool
 
@@ -20,7 +20,7 @@ from system.spooling import FLOWS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WHERE = {"signal_json": Door, "commit": SqliteStore, "refuse": Spool, "answer": Spool, "unlink": Path}
+WHERE = {"signal_json": Admission, "commit": SqliteStore, "refuse": Spool, "answer": Spool, "unlink": Path}
 
 
 def dying(real: Callable[..., Any], when: str) -> Callable[..., Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, wait_for
-from persistasaurus.actors.flows.delivery import from_microseconds
+from persistasaurus.actors.flows.client import from_microseconds
 from persistasaurus.actors.testing.mortal import Death
 from persistasaurus.actors.testing.simulation import Simulation
 

@@ -451,7 +451,7 @@ def test_a_signal_that_comes_when_an_actor_has_looked_and_not_said_that_it_has_r
     handle = simulation.system.start(Works.waits, flow_id="flow")
     simulation.advance(REST_S)
     system, supervisor = simulation.system, supervisor_of(simulation.system)
-    system.ring("flow")
+    system.client.wake("flow")
     while not live_flows(system) or actor_of(simulation, "flow").machine is None:
         assert simulation.schedule.run_one()
     assert supervisor._cells["flow"].phase is Phase.ACTIVATING
@@ -626,7 +626,7 @@ def test_a_request_behind_a_start_that_is_lost_hears_that_there_is_no_such_flow(
     store.fail = losing
     start = system._start(Works.waits, (), {}, "lost")
     pause = requests.Pause("lost", "", "", Reply())
-    system.ask(pause)
+    system.client.ask(pause)
     simulation.advance(1)
 
     with pytest.raises(StoreUnavailable, match="nothing was written"):

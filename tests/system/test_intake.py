@@ -225,14 +225,14 @@ def test_an_order_that_can_not_be_done_now_keeps_no_other_flow_waiting(
 ) -> None:
     system = make()
     handles = [system.start(Hears.main, 1, flow_id=name) for name in ("stuck", "free")]
-    real = system.door.signal_json
+    real = system.client.admission.signal_json
 
     def fails(flow_id: str, *rest: Any) -> Any:
         if flow_id == "stuck":
             raise StoreUnavailable("injected")
         return real(flow_id, *rest)
 
-    monkeypatch.setattr(system.door, "signal_json", fails)
+    monkeypatch.setattr(system.client.admission, "signal_json", fails)
     [name, *_] = leave(path, *(word("stuck", n) for n in range(100)), word("free", 1))
     assert handles[1].result(20) == [1]
     assert name in spool_of(path).pending()

@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from persistasaurus import FlowSystem, StoreUnavailable
+from persistasaurus import StoreUnavailable
+from persistasaurus.actors.flows.client import EngineClient
 from persistasaurus.actors.remote.poller import Intake
 from persistasaurus.actors.remote.protocol import PauseOrder, ResumeOrder
 from persistasaurus.actors.runtime.seam import SystemClock
@@ -69,7 +70,7 @@ def test_an_intake_that_is_stopped_before_its_first_look_ends_in_good_order(
     simulation: Simulation, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = simulation.system
-    unused = Intake.start_on(system._control, system, spool_of(path))
+    unused = Intake.start_on(system._control, system.client, spool_of(path))
     stopped = unused.stop(block=False)
     simulation.run_until_idle()
 
@@ -174,7 +175,7 @@ def test_an_order_that_can_not_be_done_now_is_tried_again_after_longer_and_longe
 ) -> None:
     simulation.system.start(Hears.main, 1, flow_id="hears")
     with monkeypatch.context() as patch:
-        patch.setattr(FlowSystem, "queued", 1_000_000)
+        patch.setattr(EngineClient, "queued", 1_000_000)
         leave(path, PauseOrder("hears", "", ""))
         simulation.advance(LOOK_S)
     tries: list[float] = []
@@ -227,7 +228,7 @@ def test_an_order_that_comes_when_too_much_is_queued_is_done_a_little_later(
 ) -> None:
     handle = simulation.system.start(Hears.main, 1, flow_id="hears")
     with monkeypatch.context() as patch:
-        patch.setattr(FlowSystem, "queued", 1_000_000)
+        patch.setattr(EngineClient, "queued", 1_000_000)
         [name] = leave(path, word("hears", 1))
         simulation.advance(2 * LOOK_S)
     assert caplog.text.count("stays in the spool for now: 1,000,000 writes are queued") == 1

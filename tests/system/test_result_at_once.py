@@ -98,7 +98,7 @@ def test_one_that_goes_on_is_not_waited_for(
 def test_one_that_does_not_exist_is_said_not_to(
     make_system: Callable[..., FlowSystem], ask: Callable[[FlowHandle[Any]], Any]
 ) -> None:
-    nobody: FlowHandle[Any] = FlowHandle(make_system(Ended), "nobody", "ended")
+    nobody: FlowHandle[Any] = FlowHandle(make_system(Ended).client, "nobody", "ended")
 
     with pytest.raises(FlowNotFound):
         ask(nobody)
@@ -131,7 +131,7 @@ def test_a_timeout_that_runs_out_just_when_the_end_is_there_still_gives_it(
     handle = system.start(Ended.main, "completes")
     handle.result(DEAD_MAN_S)
     # As if it were still at work, and said nothing in time.
-    monkeypatch.setattr(system, "is_at_work", lambda _: True)
-    monkeypatch.setattr(system, "ask", lambda _: None)
+    monkeypatch.setattr(system.client, "is_active", lambda _: True)
+    monkeypatch.setattr(system.client, "ask", lambda _: None)
 
     assert ask(handle) == 7

@@ -168,11 +168,11 @@ def test_a_store_that_cannot_be_read_refuses_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(system.store, "inbox", fail)
-        assert system.awaited.refusal("a", "word", b'"x"') is None
-    assert system.awaited.refusal("a", "word", b'"x"') is not None
-    assert system.awaited.refusal("a", "word", b"3") is None
-    assert system.awaited.refusal("a", "other", b"3") is None
-    assert system.awaited.refusal("b", "word", b"3") is None
+        assert system.client.awaited.refusal("a", "word", b'"x"') is None
+    assert system.client.awaited.refusal("a", "word", b'"x"') is not None
+    assert system.client.awaited.refusal("a", "word", b"3") is None
+    assert system.client.awaited.refusal("a", "other", b"3") is None
+    assert system.client.awaited.refusal("b", "word", b"3") is None
 
 
 def test_of_flows_at_rest_so_many_are_known_that_memory_stays_small(
@@ -181,13 +181,13 @@ def test_of_flows_at_rest_so_many_are_known_that_memory_stays_small(
     system = make_system(Words, rules=SupervisorRules(idle_s=0.0))
     handle = system.start(Words.computed, "word", flow_id="a")
     wait_until(lambda: kinds(handle)[-1] == "signal_awaited" and not system.is_at_work("a"))
-    assert system.awaited.refusal("a", "word", b'"x"') is not None
+    assert system.client.awaited.refusal("a", "word", b'"x"') is not None
 
     for number in range(10_000):
-        system.awaited.rest(f"b{number}", {"word": Codec(int, "a word")})
+        system.client.awaited.rest(f"b{number}", {"word": Codec(int, "a word")})
 
-    assert len(system.awaited._at_rest) <= 10_000
-    assert system.awaited.refusal("a", "word", b'"x"') is None
+    assert len(system.client.awaited._at_rest) <= 10_000
+    assert system.client.awaited.refusal("a", "word", b'"x"') is None
 
 
 def test_the_same_signal_again_is_answered_the_same_though_the_flow_waits_for_another_type_now(

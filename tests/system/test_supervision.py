@@ -161,7 +161,7 @@ def test_an_error_in_the_supervisor_itself_goes_to_whoever_asked_and_flows_go_on
     with pytest.raises(ZeroDivisionError, match="injected"):
         handle.pause()
     failing_once(store, "header", ZeroDivisionError("injected"))
-    simulation.system.ring(handle.id)
+    simulation.system.client.wake(handle.id)
     simulation.run_until_idle()
 
     assert caplog.text.count("The supervisor could not handle Pause") == 1
@@ -259,12 +259,12 @@ def test_a_flow_that_can_not_be_looked_up_when_it_is_rung_for_is_woken_later(
     handle = simulation.system.start(Counts.main, flow_id="flow")
     rest(simulation)
     failing_once(store, "header", StoreHalted("not now, injected"))
-    simulation.system.ring("flow")
+    simulation.system.client.wake("flow")
     simulation.run_until_idle()
     assert caplog.text.count("Flow 'flow' could not be looked up, and will be later") == 1
     assert not live_flows(simulation.system)
 
-    simulation.system.ring("flow")
+    simulation.system.client.wake("flow")
     simulation.run_until_idle()
     assert live_flows(simulation.system) == {"flow"}
     assert handle.status == "waiting"
@@ -275,8 +275,8 @@ def test_nobody_is_woken_for_what_is_no_flow(simulation: Simulation) -> None:
     assert system.actor(Notes, "notes").ask("a") is None
     pauses = [requests.Pause(name, "", "", Reply()) for name in ("nobody", "notes")]
     for pause in pauses:
-        system.ring(pause.flow_id)
-        system.ask(pause)
+        system.client.wake(pause.flow_id)
+        system.client.ask(pause)
     simulation.run_until_idle()
 
     assert not live_flows(system)
@@ -364,7 +364,7 @@ def test_what_waits_for_a_crashed_flow_hears_at_once_that_another_process_owns_t
         other.signal("n", 1)
     on_their_way = [requests.Watch("other", Reply()), requests.Pause("other", "", "", Reply())]
     for request in on_their_way:
-        system.ask(request)
+        system.client.ask(request)
     simulation.run_until_idle()
 
     for reply in (held, *(request.reply for request in on_their_way)):
@@ -629,7 +629,7 @@ def test_a_flow_that_was_rung_for_goes_to_rest_once(simulation: Simulation) -> N
 def test_a_flow_that_was_woken_for_nothing_goes_to_rest_again(simulation: Simulation) -> None:
     handle = simulation.system.start(Counts.main)
     rest(simulation)
-    simulation.system.ring(handle.id)
+    simulation.system.client.wake(handle.id)
     simulation.run_until_idle()
     assert live_flows(simulation.system) == {handle.id}
 
@@ -662,7 +662,7 @@ def test_flows_recover_one_by_one_where_no_more_may_recover_at_once(
     names = {system.start(Counts.main, flow_id=f"flow-{n}").id for n in range(5)}
     rest(simulation)
     for name in names:
-        system.ring(name)
+        system.client.wake(name)
     most = 0
     while simulation.schedule.run_one():
         cells = supervisor_of(system)._cells.values()
@@ -732,7 +732,7 @@ def test_requests_that_are_on_their_way_when_the_system_begins_to_close_are_refu
     drained = requests.Drain(Reply())
     simulation.system.supervisor.tell(drained)
     late = pause(handle)
-    simulation.system.ring(handle.id)
+    simulation.system.client.wake(handle.id)
     simulation.run_until_idle()
 
     with pytest.raises(SystemClosed, match="closing"):
@@ -752,7 +752,7 @@ def test_flows_that_wait_for_their_turn_to_recover_are_forgotten_when_the_system
     simulation = simulate(rules=msgspec.structs.replace(RULES, max_activations=1))
     system = simulation.system
     for n in range(5):
-        system.ring(f"flow-{n}")
+        system.client.wake(f"flow-{n}")
     while len(live_flows(system)) < 5:
         simulation.schedule.run_one()
     cells = dict(supervisor_of(system)._cells)
@@ -774,7 +774,7 @@ def test_a_flow_that_crashes_while_the_system_closes_holds_nobody_up(
     system.start(Counts.main, flow_id="bad")
     rest(simulation)
     crashes = crashing(monkeypatch, "bad")
-    system.ring("bad")
+    system.client.wake("bad")
     while not live_flows(system):
         simulation.schedule.run_one()
     supervisor = supervisor_of(system)

@@ -220,7 +220,7 @@ def test_a_flow_that_has_ended_says_that_first_and_one_that_is_not_there_as_well
     with pytest.raises(FlowEnded):
         handle.signal("whatever")
     with pytest.raises(FlowNotFound):
-        FlowHandle(system, "nobody", "failing").signal("whatever")
+        FlowHandle(system.client, "nobody", "failing").signal("whatever")
 
 
 def test_what_was_posted_while_no_engine_ran_is_refused_when_it_is_taken(

@@ -71,7 +71,7 @@ def introduce(flows: Sequence[FlowSource], store: Path) -> None:
 def until_stopped(engine: Engine, stopping: Stopping) -> int:
     """Wait until somebody wants the engine to stop, or it can do nothing any more; return the exit code."""
     while not stopping.wait(_LOOK_S):
-        refusal = engine.system.door.refusal
+        refusal = engine.system.client.admission.refusal
         if refusal is not None:
             tell(f"persistasaurus: {refusal}")
             return UNUSABLE

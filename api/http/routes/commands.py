@@ -28,7 +28,7 @@ _SHOWN: Final = 500
 
 def handle_of(request: Asking) -> FlowHandle[Any]:
     """Return a handle without looking whether there is such a flow: whatever is asked of it will tell."""
-    return FlowHandle(system_of(request), asked_flow(request), "")
+    return FlowHandle(system_of(request).client, asked_flow(request), "")
 
 
 @post(

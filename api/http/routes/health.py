@@ -32,7 +32,8 @@ async def show_health(request: Asking) -> Response[bytes]:
     503, when it is closed, when the store is not available just now, or when another process owns it.
     """
     system = system_of(request)
-    if system.door.is_closed or not system.door.is_of_this_process or not system.statistics().is_writable:
+    admission = system.client.admission
+    if admission.is_closed or not admission.is_of_this_process or not system.statistics().is_writable:
         raise Refused(503, "nothing can be written now", name="not-writable", headers={"Retry-After": "1"})
     return answer(Health(status="ok"))
 

@@ -47,7 +47,7 @@ async def say_hello(request: Asking) -> Response[bytes]:
         raise Refused(405, "POST is for /flows, and /flows/hello-world", headers={"Allow": "GET"})
     await refuse_body(request)
     system = system_of(request)
-    definition = system.door.registry.find(_TYPE) or HelloWorldFlow.say_hello
+    definition = system.client.admission.registry.find(_TYPE) or HelloWorldFlow.say_hello
     handle = await system.start_async(definition(), flow_id=derived_id(request))
     try:
         total = await patiently(request, handle.result_async(_PATIENCE_S))

@@ -25,7 +25,7 @@ def header_of(system: FlowSystem, flow_id: str) -> Header:
         FlowNotFound: there is no such flow.
         StoreUnavailable: it cannot be read.
     """
-    return FlowHandle[Any](system, flow_id, "").header()
+    return FlowHandle[Any](system.client, flow_id, "").header()
 
 
 class Portion(NamedTuple):

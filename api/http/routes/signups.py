@@ -78,7 +78,7 @@ async def sign_up(request: Asking) -> Response[bytes]:
     `Idempotency-Key`, the same again is answered the same; 409, when name or address differ.
     """
     new, system = await asked_body(request, NewSignup), system_of(request)
-    definition = system.door.registry.find(_TYPE) or SignupFlow.sign_up
+    definition = system.client.admission.registry.find(_TYPE) or SignupFlow.sign_up
     handle = await system.start_async(definition(new.user_name, new.email), flow_id=derived_id(request))
     accepted = SignupAccepted(
         flow_id=handle.id,
@@ -137,12 +137,12 @@ def _instant(system: FlowSystem, asked: NewConfirmation) -> datetime:
 def _confirmed_or_call(system: FlowSystem, flow_id: str, at: datetime) -> datetime | SignalCall[Any]:
     """Return what the first confirmation says, or the signal to send. Binding it looks into the store."""
     first = _confirmed_at(system, flow_id)
-    return first if first is not None else system.door.signal_call(flow_id, _CONFIRM, (at,))
+    return first if first is not None else system.client.admission.signal_call(flow_id, _CONFIRM, (at,))
 
 
 async def _confirm(system: FlowSystem, flow_id: str, call: SignalCall[Any]) -> datetime:
     try:
-        await FlowHandle[Any](system, flow_id, _TYPE).signal_async(call, signal_id=_SIGNAL_ID)
+        await FlowHandle[Any](system.client, flow_id, _TYPE).signal_async(call, signal_id=_SIGNAL_ID)
     except (SignalRejected, FlowEnded):
         # Somebody else was faster; or nobody was, and it really is refused.
         first = await sync_to_thread(_confirmed_at, system, flow_id)

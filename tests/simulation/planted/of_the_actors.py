@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import Cell, Phase
-from persistasaurus.actors.flows.admission import Door
+from persistasaurus.actors.flows.admission import Admission
 from persistasaurus.actors.flows.answers import Answers
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
@@ -308,16 +308,16 @@ def arguments_changed_on_the_way(patch: pytest.MonkeyPatch) -> None:
 @bug
 def unknown_name_accepted(patch: pytest.MonkeyPatch) -> None:
     """A signal is acknowledged, though its flow can never wait for one of that name."""
-    patch.setattr(Door, "unknown_signal", lambda *_: None)
+    patch.setattr(Admission, "unknown_signal", lambda *_: None)
 
 
 @bug
 def misfit_accepted(patch: pytest.MonkeyPatch) -> None:
     """A signal is acknowledged, though its payload is of a type that its flow never waits for."""
-    patch.setattr(Door, "misfit", lambda *_: False)
+    patch.setattr(Admission, "misfit", lambda *_: False)
 
 
 @bug
 def other_bytes_taken_for_another_signal(patch: pytest.MonkeyPatch) -> None:
     """The same signal again is refused when its bytes are others, though they say the same."""
-    patch.setattr(Door, "is_same_signal", lambda *_: False)
+    patch.setattr(Admission, "is_same_signal", lambda *_: False)
