@@ -13,14 +13,13 @@ import uvicorn
 
 from ...actors.runtime.seam import Event, Thread, is_main_thread, start_thread
 from .access import OpenToAll
-from .connection import Connection, Crowd
+from .connections import Connections
 from .listener import CannotServe, Listener, TcpListener, UnixListener
 from .tokens import Tokens
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator
-    from socket import socket
     from types import FrameType
 
     from .middleware.protection import Protected
@@ -32,6 +31,8 @@ DEFAULT_PORT: Final = 8716
 # CVE-2025-43859. The package asks for it, and an environment may have been changed since.
 _OLDEST_H11: Final = (0, 16)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+# How often a server that starts is asked whether it has: uvicorn reports it to nobody.
+_STARTING_SECONDS: Final = 0.01
 
 
 def serve(
@@ -59,10 +60,13 @@ def serve(
     Raises:
         CannotServe: it may not, or cannot listen there, or the application does not start.
     """
-    listener = _listen(app, host, port, uds)
-    engine = _Engine(app, listener, on_bound or (lambda _url: None))
-    engine.run_on(listener)
-    return engine.signal
+    server = Server(app, host=host, port=port, uds=uds)
+    with _signals_to(server) as received:
+        server.start()
+        if on_bound is not None:
+            on_bound(server.url)
+        server.join()
+    return received[0] if received else None
 
 
 class Server:
@@ -85,9 +89,11 @@ class Server:
     ) -> None:
         self._app = app
         self._place = (host, port, uds)
+        self.connections = Connections(app, app.gate.limits)
+        self._uvicorn = uvicorn.Server(_config(app, self.connections))
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._settled = Event()
         self._thread: Thread | None = None
-        self._engine: _Engine | None = None
         self._failure: BaseException | None = None
         self.url = ""
         """Where the server is, once it was started."""
@@ -104,18 +110,30 @@ class Server:
         host, port, uds = self._place
         listener = _listen(self._app, host, port, uds)
         self.url = listener.url
-        engine = self._engine = _Engine(self._app, listener, lambda _url: self._settled.set())
-        self._thread = start_thread(lambda: self._run(engine, listener), "persistasaurus-http", daemon=True)
+        self._thread = start_thread(lambda: self._run(listener), "persistasaurus-http", daemon=True)
         self._settled.wait()
         if self._failure is not None:
             raise self._failure
         return self
 
+    def begin_stop(self) -> None:
+        """Stop as `serve` does, and do not wait for it. A second call ends requests under way at once."""
+        self._uvicorn.force_exit = self._uvicorn.should_exit
+        self._uvicorn.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has stopped already
+                self._loop.call_soon_threadsafe(self._app.gate.streams.end)
+
+    def join(self) -> None:
+        """Return when the server has stopped."""
+        if self._thread is not None:
+            self._thread.join()
+
     def stop(self) -> None:
         """Stop as `serve` does, and return when that is done."""
-        if self._engine is not None and self._thread is not None:
-            self._engine.should_exit = True
-            self._thread.join()
+        if not self._uvicorn.should_exit:
+            self.begin_stop()
+        self.join()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -123,62 +141,46 @@ class Server:
     def __exit__(self, *_exception: object) -> None:
         self.stop()
 
-    def _run(self, engine: _Engine, listener: Listener) -> None:
+    def _run(self, listener: Listener) -> None:
         try:
-            engine.run_on(listener)
-        except BaseException as error:  # noqa: BLE001 - who started us is told
+            asyncio.run(self._serve(listener))
+        except SystemExit as error:
+            self._failure = _not_started()
+            self._failure.__cause__ = error
+        except BaseException as error:  # noqa: BLE001 - raised by `start`
             self._failure = error
         finally:
+            listener.close()
             self._settled.set()
 
-
-class _Engine(uvicorn.Server):
-    """Uvicorn, which sets up no logging here, believes no forwarded header, and resends no signal."""
-
-    def __init__(self, app: Protected, listener: Listener, on_bound: Callable[[str], None]) -> None:
-        super().__init__(_config(app))
-        self._app = app
-        self._url = listener.url
-        self._on_bound = on_bound
-        self.signal: int | None = None
-
-    def run_on(self, listener: Listener) -> None:
-        try:
-            asyncio.run(self.serve(sockets=[listener.socket]))
-        except SystemExit as error:
-            raise _not_started() from error
-        finally:
-            listener.close()
-        if not self.started:
-            raise _not_started()
-
-    async def startup(self, sockets: list[socket] | None = None) -> None:
+    async def _serve(self, listener: Listener) -> None:
+        self._loop = asyncio.get_running_loop()
         self._app.gate.streams.begin()
-        await super().startup(sockets)
-        if self.started:
-            self._on_bound(self._url)
+        serving = asyncio.ensure_future(self._uvicorn.serve([listener.socket]))
+        while not self._uvicorn.started:
+            await asyncio.wait((serving,), timeout=_STARTING_SECONDS)
+            if serving.done() and not self._uvicorn.started:
+                await serving
+                raise _not_started()
+        self._settled.set()
+        await serving
 
-    async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        self._app.gate.streams.end()
-        await super().shutdown(sockets)
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        if not is_main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+@contextlib.contextmanager
+def _signals_to(server: Server) -> Generator[list[int]]:
+    """Stop the server at a signal, and collect those that come; only the main thread may ask for them."""
+    received: list[int] = []
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        del frame
-        self.signal = self.signal or sig
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        server.begin_stop()
+
+    before = {number: signal.signal(number, stop) for number in _SIGNALS} if is_main_thread() else {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _not_started() -> CannotServe:
@@ -186,16 +188,11 @@ def _not_started() -> CannotServe:
     return CannotServe("the application did not start; the log says why")
 
 
-def _config(app: Protected) -> uvicorn.Config:
+def _config(app: Protected, connections: Connections) -> uvicorn.Config:
     limits = app.gate.limits
-
-    class Limited(Connection):
-        pass
-
-    Limited.limits, Limited.crowd = limits, Crowd(limits.connections)
     return uvicorn.Config(
-        app,
-        http=Limited,
+        connections.app,
+        http=connections.protocol(),
         ws="none",
         loop="asyncio",
         interface="asgi3",

@@ -195,7 +195,8 @@ def test_a_large_head_is_refused(wire: Wire, where: str) -> None:
         }[where]
     )
 
-    assert wire.answer().status in ((400, 405, 431) if where == "method" else (431,))
+    # A head that has not come to its end, when it is too large, is no request for which there are words.
+    assert wire.answer().status in {"method": (400, 405, 431), "unfinished": (400,)}.get(where, (431,))
 
 
 def test_an_answer_that_comes_before_the_body_leaves_the_connection_usable(wire: Wire) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .refusals import PROBLEM, problem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..asgi import ASGIScope, Message, Send
     from .body import Body
     from .exchange import Exchange
@@ -21,40 +23,59 @@ _BY_DEFAULT: Final = (
 )
 DEFAULTS: Final = (*_ALWAYS, *_BY_DEFAULT)
 _CLOSE: Final = (b"connection", b"close")
+_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 _REPLACED: Final = frozenset({b"server", b"x-powered-by", *(name for name, _ in _ALWAYS)})
 
 
+# How long the rest of a body is read after the answer. To close a connection with unread data resets it, and
+# takes from the client the answer that says why.
+_LINGER_SECONDS: Final = 2.0
+
+
+# The extension by which our server hears that nobody waits for the rest of a body.
+UNREAD_BODY: Final = "persistasaurus.unread_body"
+
+
 class Answer:
-    """The `send` of one request. The first answer counts: after a refusal, the application's is dropped."""
+    """The `send` of one request. The first answer counts: after a refusal, the application's is dropped.
+
+    A connection ends with an answer that comes long before the end of the body.
+    """
 
     def __init__(self, scope: ASGIScope, send: Send, exchange: Exchange, body: Body) -> None:
         self._send = send
         self._exchange = exchange
         self._body = body
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        self._drop_body: Callable[[], None] = extensions.get(UNREAD_BODY, _nothing)
         self._has_connection = scope.get("http_version") not in ("2", "3")
         self._refused = False
         self.status: int | None = None
         """The status that was sent; None: nothing was."""
-        self._ended = False
+        self._is_whole = False
+        self._lingers = False
 
     async def send(self, message: Message) -> None:
         """Pass on what the application answers, unless it answers somebody who must not hear it."""
         if self._refused:
             return
-        if message["type"] == "http.response.start":
-            if refusal := self._exchange.refusal():
-                await self.refuse(refusal)
-                return
-            message = self._complete(message)
-            self.status = message["status"]
-        elif message["type"] == "http.response.body":
-            self._ended = not message.get("more_body", False)
-        await self._send(message)
+        if message["type"] == "http.response.body":
+            await self._send_piece(message)
+        elif refusal := self._exchange.refusal():
+            await self.refuse(refusal)
+        else:
+            await self._begin(message)
 
-    async def finish(self) -> None:
-        """End an answer that was begun, so that the client takes it for whole."""
-        if self.status is not None and not self._ended and not self._refused:
-            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def end(self) -> None:
+        """End the application's answer, so that the client takes it for whole."""
+        if self.status is not None and not self._is_whole:
+            await self._send_piece(_END)
+
+    async def linger(self) -> None:
+        """Let the client hear the answer before the connection is closed."""
+        if self._lingers:
+            await self._body.skip(_LINGER_SECONDS)
+            await self._send(_END)
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer in the application's place.
@@ -67,21 +88,34 @@ class Answer:
         if self.status is not None:
             raise ConnectionAbortedError(refusal.detail)
         self._refused = True
-        self.status = refusal.status_code
         content = problem(refusal.status_code, refusal.detail)
         given = {**(refusal.headers or {}), "Content-Type": PROBLEM, "Content-Length": str(len(content))}
         headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
-        start = {"type": "http.response.start", "status": self.status, "headers": headers}
+        await self._begin({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
+        await self._send_piece({"type": "http.response.body", "body": content})
+
+    async def _begin(self, start: Message) -> None:
+        self.status = start["status"]
         await self._send(self._complete(start))
-        await self._send({"type": "http.response.body", "body": content})
+
+    async def _send_piece(self, piece: Message) -> None:
+        self._is_whole = not piece.get("more_body", False)
+        self._lingers = self._is_whole and self._body.is_in_the_way
+        await self._send({**piece, "more_body": True} if self._lingers else piece)
+        if self._is_whole and not self._body.ended:
+            self._drop_body()
 
     def _complete(self, message: Message) -> Message:
         headers = [(name.lower(), value) for name, value in message.get("headers", ())]
         headers = [pair for pair in headers if pair[0] not in _REPLACED]
         present = {name for name, _ in headers}
         headers += [pair for pair in DEFAULTS if pair[0] not in present]
-        if self._body.lingers and _CLOSE[0] not in present:
+        if self._body.is_in_the_way and _CLOSE[0] not in present:
             headers.append(_CLOSE)
         if not self._has_connection:
             headers = [pair for pair in headers if pair[0] != _CLOSE[0]]
         return {**message, "headers": headers}
+
+
+def _nothing() -> None:
+    """Do nothing: another server has no such extension."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ..asgi import ASGIScope, Message, Receive
     from .limits import ServerLimits
 
-# What a client has sent by the time that it hears an answer: the server reads it and throws it away.
+# So much of a body that nobody waits for may come on a connection that goes on.
 _SMALL: Final = 64 * 1024
 _LONGEST_LENGTH: Final = 15
 
@@ -33,7 +34,7 @@ class Body:
         self._until: float | None = None
 
     @property
-    def lingers(self) -> bool:
+    def is_in_the_way(self) -> bool:
         """Tell whether the connection is of no use once answered: too much of the body has not come yet."""
         return not self.ended and (self._chunked or self._announced - self._received > _SMALL)
 
@@ -66,12 +67,21 @@ class Body:
             return await self._receive()
         message = await self._next()
         if message["type"] == "http.disconnect":
+            self.ended = True
             raise _bad("the client left before the end of its body")
         self._received += len(message.get("body", b""))
         if self._received > self._limits.body_bytes:
             raise self._too_large()
         self.ended = not message.get("more_body", False)
         return message
+
+    async def skip(self, seconds: float) -> None:
+        """Read what the client still sends, for so long, and drop it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self.ended:
+                    message = await self._receive()
+                    self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
 
     async def _next(self) -> Message:
         try:

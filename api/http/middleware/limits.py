@@ -15,13 +15,14 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     body_bytes: int = 1024 * 1024
     """The largest body of a request, whatever its framing (413)."""
     head_bytes: int = 32 * 1024
-    """The largest request line with all headers (431). Enforced by `serve`."""
+    """The largest request line with all headers (431; 400 when it has not come to its end by then)."""
     headers: int = 100
     """How many headers a request may have (431)."""
     head_seconds: float = 10
     """From the first byte of a request to the end of its headers (408). Enforced by `serve`."""
     idle_seconds: float = 15
-    """How long a connection without a request is kept open. Enforced by `serve`."""
+    """How long a connection without a request is kept open. Enforced by `serve`; like `head_seconds`, not on
+    a unix socket, where a connection that has never sent a request may stay."""
     body_seconds: float = 20
     """From the headers to the end of the body (408)."""
     request_seconds: float = 60

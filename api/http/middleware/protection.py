@@ -95,6 +95,14 @@ class _Request:
         """Answer, whatever happens, and leave a line in the log."""
         begun = self._gate.clock.elapsed()
         try:
+            await self._answer_or_refuse(guarded=guarded)
+        finally:
+            self._leave()
+            self._log((self._gate.clock.elapsed() - begun) * 1000)
+        await self._answer.linger()
+
+    async def _answer_or_refuse(self, *, guarded: bool) -> None:
+        try:
             await self._answer_in_time(guarded=guarded)
         except Refusal as refusal:
             await self._answer.refuse(refusal)
@@ -111,9 +119,6 @@ class _Request:
             if self._answer.status is None:
                 await self._answer.refuse(_stopping())
             raise
-        finally:
-            self._leave()
-            self._log((self._gate.clock.elapsed() - begun) * 1000)
 
     async def _answer_in_time(self, *, guarded: bool) -> None:
         try:
@@ -139,7 +144,7 @@ class _Request:
         self._exchange.enter(self._scope)
         await self._app(self._scope, self._receive, self._answer.send)
         if self._open is not None and self._open.ended.is_set():
-            await self._answer.finish()
+            await self._answer.end()
 
     async def _receive(self) -> Message:
         try:
