@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, TypeVarTu
 
 from ...flows import FlowCall, events
 from ...flows.authoring.signal import SignalType
+from ...flows.description import describe
 from ...flows.errors import NondeterminismError
+from ...flows.summary import summary_of
 from ...store import Append
 from ..flows.client import from_microseconds
 from ..flows.replay import Diverges, rebuild, recorded
@@ -19,7 +21,7 @@ from .schedule import PROMPT
 from .simulation import Simulation
 from .state import first_difference, live_machine
 from .steps import perform
-from .waiting import open_waits, waits_in_words
+from .waiting import waits_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from ...flows import Flow, FlowDefinition, SignalCall, Step, StepCall
-    from ...flows.machine.history import Recorded
+    from ...flows.summary import FlowSummary
     from ...store.contract import Outcome, Write
     from ..steps.task import StepTask
     from ..system import FlowSystem
@@ -326,23 +328,19 @@ class World:
     def _outcome(self, flow_id: str, status: str) -> str:
         if status not in _ENDED:
             return ""
-        for _, _, event in reversed(self._history(flow_id)):
-            match event:
-                case events.FlowCompleted():
-                    return bytes(event.result).decode()
-                case events.FlowFailed():
-                    return f"{event.error.type}: {event.error.message}"
-                case events.Parked():
-                    return f"{event.reason}: {event.message}"
-                case _:
-                    pass
-        return ""
+        last_word = self._summary(flow_id).last_word
+        if last_word is None:
+            return ""
+        words = describe(last_word)
+        if words.error is not None:
+            return f"{words.error.type}: {words.error.message}"
+        return bytes(words.result or b"").decode()
 
-    def _history(self, flow_id: str) -> list[Recorded]:
-        return recorded(self.simulation.insist(lambda system: system.store.read(flow_id)))
+    def _summary(self, flow_id: str) -> FlowSummary:
+        return summary_of(recorded(self.simulation.insist(lambda system: system.store.read(flow_id))))
 
     def _why_stuck(self, flow_id: str) -> str:
-        waits = waits_in_words(self._history(flow_id)) or ["nothing that its history tells of"]
+        waits = waits_in_words(self._summary(flow_id)) or ["nothing that its history tells of"]
         lines = "\n".join(f"  - {wait}" for wait in waits)
         return (
             f"flow {flow_id!r} has not ended, and time alone will not end it. It waits for\n{lines}\n"
@@ -377,7 +375,7 @@ class World:
 
     def _answer(self, flow_id: str, name: str, version: int) -> None:
         """Answer a wait, if it is still one; that of a flow which may be let run on is one later."""
-        waits = open_waits(self._history(flow_id))
+        waits = self._summary(flow_id).waits
         handle = self.flow(flow_id)
         status = handle.header().status
         if status in ("failed", "parked"):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from ...flows import events
+from ...flows.machine.history import Recorded
 
 if TYPE_CHECKING:
     from ...actors.handle import FlowHandle
@@ -45,6 +46,11 @@ class Happened(NamedTuple):
     version: int
     at: int | None
     event: events.AnyEvent
+
+    @property
+    def recorded(self) -> Recorded:
+        """It, as the flow machine knows it."""
+        return Recorded(self.version, self.at or 0, self.event)
 
     def until(self, due: int) -> int | None:
         """Return how long it is from here to an instant, in microseconds."""

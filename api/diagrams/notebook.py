@@ -6,7 +6,7 @@ import base64
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ...flows import events
+from ...flows.description import describe
 from ...flows.errors import PersistasaurusError
 from .drawing import draw
 from .rendering import svg
@@ -48,11 +48,10 @@ def _rows(history: Sequence[FlowEvent]) -> list[tuple[str, ...]]:
 
 
 def _row(one: FlowEvent) -> tuple[str, ...]:
-    event = one.event
-    number = getattr(event, "step", None) or getattr(event, "timer", None) or ""
-    name = getattr(event, "name", "") or getattr(event, "flow", "") or getattr(event, "reason", "")
+    words = describe(one.event)
+    name = words.name or ("" if words.error is None else words.error.type)
     at = one.at.isoformat(sep=" ", timespec="milliseconds")
-    return str(one.version), at, events.kind(event), str(number), str(name)[:200]
+    return str(one.version), at, words.what, str(words.step or words.sleep or ""), name[:200]
 
 
 _HEADS = ("", "at", "event", "step", "name")

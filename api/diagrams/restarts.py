@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from ...flows import events
+from ...flows.summary import FlowSummary, StepState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .history import Happened
 
 Cause: TypeAlias = Literal["died", "closed"]
 
@@ -21,66 +24,65 @@ class Restarts(NamedTuple):
     due: frozenset[int]
 
 
-def restarts_of(history: Sequence[events.AnyEvent]) -> Restarts:
+def restarts_of(history: Sequence[Happened]) -> Restarts:
     """Return the restarts that a history shows.
 
     A step is attempted again, and no outcome of its last attempt is on record: then the process has
     died meanwhile, once for all steps that ran. A restart while no step ran shows nowhere.
     """
     evidence = _Evidence()
-    for position, event in enumerate(history):
-        evidence.look(position, event)
+    for position, one in enumerate(history):
+        evidence.look(position, one)
     return Restarts(evidence.before, frozenset(evidence.due))
 
 
 class _Evidence:
-    """Reads a history. `_running` has each step that has no outcome, and whether its doubt is explained."""
+    """Reads a history. `_explained` are the steps that ran before a restart which is known already."""
 
     def __init__(self) -> None:
         self.before: dict[int, Cause] = {}
         self.due: set[int] = set()
-        self._running: dict[int, bool] = {}
-        self._interrupted: set[int] = set()
+        self._summary = FlowSummary()
+        self._explained: set[int] = set()
         self._is_closing = False
 
-    def look(self, position: int, event: events.AnyEvent) -> None:
+    def look(self, position: int, one: Happened) -> None:
+        event = one.event
         if self._is_closing and not isinstance(event, events.StepInterrupted):
             self._is_closing = False
             self._restarted(position, "closed")
         match event:
-            case events.StepStarted():
-                self._running[event.step] = False
             case events.StepAttempted():
                 self._attempted(position, event.step)
-            case events.StepCompleted() | events.StepFailed():
-                self._running.pop(event.step, None)
             case events.StepInterrupted():
-                self._running.pop(event.step, None)
-                self._interrupted.add(event.step)
                 self.due.add(position)
                 self._is_closing = True
             case events.Parked():
-                if event.reason in _OF_DOUBT and self._running and not any(self._running.values()):
+                running = self._running()
+                if event.reason in _OF_DOUBT and running and not running & self._explained:
                     self._restarted(position, "died")
             case events.Repaired():
-                self._explain_all()  # whatever was to run when the flow was parked did not run
-            case events.FlowCompleted():
-                self._running.clear()
+                self._explained |= self._running()  # whatever was to run when it was parked did not run
             case _:
                 pass
+        self._summary.apply(one.recorded)
 
     def _attempted(self, position: int, step: int) -> None:
-        is_explained = self._running.get(step)
-        if is_explained is False:
+        known = self._summary.steps.get(step)
+        state = None if known is None else known.state
+        if state in _RUNNING and step not in self._explained:
             self._restarted(position, "died")
-        if is_explained is not None or step in self._interrupted:
+        if state in _RUNNING or state is StepState.INTERRUPTED:
             self.due.add(position)
-        self._interrupted.discard(step)
-        self._running[step] = False
+        self._explained.discard(step)
+
+    def _running(self) -> set[int]:
+        """Return the steps that have no outcome, also when they were found in doubt."""
+        return {step.number for step in self._summary.steps.values() if step.state in _RUNNING}
 
     def _restarted(self, position: int, cause: Cause) -> None:
         self.before[position] = cause
-        self._explain_all()
+        self._explained |= self._running()
 
-    def _explain_all(self) -> None:
-        self._running = dict.fromkeys(self._running, True)
+
+_RUNNING = (StepState.RUNNING, StepState.IN_DOUBT)

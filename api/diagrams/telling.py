@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...flows import events
 from ...flows.machine.history import ECHOES
+from ...flows.summary import FlowSummary
 from . import wording
 from .history import Happened, happened, written
 from .items import Activation, Block, Branch, Item, Message, Note, Remark
 from .restarts import Cause, Restarts, restarts_of
 from .roles import Role
-from .waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -39,7 +39,7 @@ class Told(NamedTuple):
 def tell(run: Run, roles: Collection[Role], *, with_restarts: bool = True, times: bool = False) -> Told:
     """Tell a history for some participants; without restarts: as if the process had never ended."""
     past = happened(run)
-    restarts = restarts_of([h.event for h in past])
+    restarts = restarts_of(past)
     if not with_restarts:
         past = [h for position, h in enumerate(past) if position not in restarts.due]
         restarts = Restarts({}, frozenset())
@@ -72,10 +72,8 @@ class _Teller:
         self._roles = roles
         self._times = times
         self._version = 0
-        self._names: dict[int, str] = {}
-        self._arguments: dict[int, bytes] = {}
+        self._summary = FlowSummary()
         self._running: set[int] = set()
-        self._waits = Waits()
         self._has_outcomes = False
         self._is_active = False
 
@@ -109,10 +107,11 @@ class _Teller:
         for one in decided:
             self._before(one)
         for one in decided:
-            self._send(wording.record(one.event, self._names), Role.FLOW, Role.JOURNAL)
+            self._send(wording.record(one.event, self._summary), Role.FLOW, Role.JOURNAL)
         self._commit()
         self._send(wording.DURABLE, Role.JOURNAL, Role.FLOW, is_reply=True)
         for one in decided:
+            self._summary.apply(one.recorded)
             self._after(one)
         self._call([one.event for one in decided if isinstance(one.event, _RUNNING)])
         if not self._running:
@@ -144,7 +143,7 @@ class _Teller:
                 self._outcome(event.step, wording.returns(event.step, event.result))
             case events.StepFailed() as event:
                 self._outcome(event.step, wording.raises(event))
-            case events.StepAttempted() as event if self._waits.has_come(event.step):
+            case events.StepAttempted() as event if self._waits_for_time(event.step):
                 self._note(wording.wait_is_over(event.step))
             case events.StepInterrupted() as event:
                 self._note(wording.shutdown(event))
@@ -158,9 +157,6 @@ class _Teller:
                 self._demand("resume", event)
             case events.Repaired() as event:
                 self._demand("retry", event)
-            case events.StepStarted() | events.StepScheduled() as event:
-                self._names[event.step] = event.name
-                self._arguments[event.step] = event.args
             case _:
                 pass
 
@@ -170,18 +166,16 @@ class _Teller:
             case events.FlowStarted():
                 self._send(wording.ACCEPTED, Role.FLOW, Role.CLIENT, is_reply=True)
             case events.StepScheduled() as event:
-                self._waits.delay(event.step)
                 self._note(wording.waits_before(event.step, event.name, one.until(event.due)))
             case events.StepFailed() as event if event.retry_at is not None:
-                self._waits.delay(event.step)
                 self._note(wording.waits_before_retry(event, one.until(event.retry_at)))
             case events.TimerSet() as event:
                 self._note(wording.sleeps(event, one.until(event.due)))
             case events.SignalAwaited() as event:
-                early = self._waits.awaited(event.name, one.version)
+                early = all(wait.version != one.version for wait in self._summary.waits)
                 self._note(wording.came_early(event) if early else wording.waits_for(event))
             case events.SignalReceived() as event:
-                if self._waits.received(event.name):
+                if self._summary.unread[event.name]:
                     self._note(wording.keeps(event))
             case events.Paused() | events.Resumed():
                 self._send(wording.said(events.kind(one.event)), Role.FLOW, Role.CLIENT, is_reply=True)
@@ -217,11 +211,17 @@ class _Teller:
     def _run(self, event: events.StepStarted | events.StepAttempted) -> None:
         step = event.step
         attempt = event.attempt if isinstance(event, events.StepAttempted) else 1
-        phrase = wording.call(step, self._names.get(step, "step"), self._arguments.get(step), attempt)
+        known = self._summary.steps.get(step)
+        args = None if known is None else known.args
+        phrase = wording.call(step, self._summary.step_name(step) or "step", args, attempt)
         self._send(phrase, Role.FLOW, Role.STEP)
         if not self._running:
             self._activate(Role.STEP, is_on=True)
         self._running.add(step)
+
+    def _waits_for_time(self, step: int) -> bool:
+        known = self._summary.steps.get(step)
+        return known is not None and known.waits_for_time
 
     def _forget_running(self) -> None:
         if self._running:
@@ -246,7 +246,6 @@ class _Teller:
     def _repaired(self, event: events.Repaired) -> None:
         self._send(wording.said("repaired"), Role.FLOW, Role.CLIENT, is_reply=True)
         if event.since is not None:
-            self._waits.rewind(event.since)
             self._note(wording.anew(event.since))
 
     def _end(self, phrase: Phrase) -> None:

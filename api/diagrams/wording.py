@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...flows import events
+from ...flows.description import describe
 from .phrases import NAME_MAX, Part, Phrase, clean, detail, hidden, number, word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from ...flows import events
+    from ...flows.description import Description
+    from ...flows.summary import FlowSummary
 
 NOTES = re.compile(
     r"waits .*before step|waits for signal |waits (\.\.\.|…)|wait before step.* is over|sleeps "
@@ -141,16 +143,16 @@ def sleep_is_over(event: events.TimerFired) -> Phrase:
 
 def waits_for(event: events.SignalAwaited) -> Phrase:
     """The flow waits for a signal."""
-    return (word(f"waits for signal {named(event.name)}"), *_as_step(event))
+    return (word(f"waits for signal {named(event.name)}"), *_as_step(event.step))
 
 
 def came_early(event: events.SignalAwaited) -> Phrase:
     """The flow need not wait for a signal."""
-    return (word(f"signal {named(event.name)} has come early"), *_as_step(event))
+    return (word(f"signal {named(event.name)} has come early"), *_as_step(event.step))
 
 
-def _as_step(event: events.SignalAwaited) -> tuple[Part, ...]:
-    return (number(f" as step {event.step}"),) if event.step else ()
+def _as_step(step: int) -> tuple[Part, ...]:
+    return (number(f" as step {step}"),) if step else ()
 
 
 def keeps(event: events.SignalReceived) -> Phrase:
@@ -180,64 +182,32 @@ def tells_of_restart(note: str) -> bool:
 
 
 # ----------------------------------------------------------------------------------------- records
-def record(event: events.AnyEvent, names: Mapping[int, str]) -> Phrase:
-    """An event is appended."""
-    return (word("record "), *_recorded(event, names))
+def record(event: events.AnyEvent, summary: FlowSummary) -> Phrase:
+    """An event is appended to what a summary says of."""
+    return (word("record "), *_recorded(describe(event), summary))
 
 
-def _recorded(event: events.AnyEvent, names: Mapping[int, str]) -> Phrase:  # noqa: C901, PLR0911 - one line a kind
-    match event:
-        case events.StepStarted():
-            return (*_step(event.step), word(" started"), detail(*_twice(f": {named(event.name)}")))
-        case events.StepScheduled():
-            return (*_step(event.step), word(" scheduled"), detail(*_twice(f": {named(event.name)}")))
-        case events.StepCompleted():
-            return (*_step(event.step), word(" completed"), *_name(event.step, names))
-        case events.StepFailed():
-            return (*_step(event.step), word(" failed"), *_name(event.step, names))
-        case events.StepAttempted():
-            return (*_step(event.step), word(" attempted"), *_name(event.step, names))
-        case events.StepInterrupted():
-            return (*_step(event.step), word(" interrupted"), *_name(event.step, names))
-        case events.SignalAwaited():
-            return (word(f"signal {named(event.name)} awaited"), *_as_step(event))
-        case events.SignalReceived():
-            return (word(f"signal {named(event.name)} received"),)
-        case events.TimerSet():
-            return (word("sleep"), number(f" {event.timer}"), word(" set"))
-        case events.TimerFired():
-            return (word("sleep"), number(f" {event.timer}"), word(" over"))
+def _recorded(words: Description, summary: FlowSummary) -> Phrase:
+    match words.subject:
+        case "step":
+            name = words.name or summary.step_name(words.step)
+            text = f": {named(name)}"
+            # Where a step begins its name is shown; later on a specification may say it.
+            about = detail(text, text) if words.name else hidden(text)
+            return (*_numbered("step", words.step), word(f" {words.verb}"), *([about] if name else []))
+        case "" if words.error is not None:
+            reason = f": {named(words.error.type)}"
+            return (word(words.what), detail(reason, reason))
+        case "sleep":
+            return (*_numbered("sleep", words.sleep), word(f" {words.verb}"))
+        case "signal":
+            return (word(f"signal {named(words.name)} {words.verb}"), *_as_step(words.step))
         case _:
-            return _recorded_of_flow(event)
+            return said(words.what)
 
 
-_OfFlow = (
-    events.FlowStarted
-    | events.FlowCompleted
-    | events.FlowFailed
-    | events.Paused
-    | events.Resumed
-    | events.Parked
-    | events.Repaired
-)
-
-
-def _recorded_of_flow(event: _OfFlow) -> Phrase:
-    if isinstance(event, events.Parked):
-        return (word("parked"), detail(*_twice(f": {named(event.reason)}")))
-    return said(events.kind(event).replace("_", " "))
-
-
-def _step(step: int) -> tuple[Part, ...]:
-    return (word("step"), number(f" {step}"))
-
-
-def _name(step: int, names: Mapping[int, str]) -> tuple[Part, ...]:
-    return (hidden(f": {named(names[step])}"),) if step in names else ()
-
-
-def _twice(text: str) -> tuple[str, str]:
-    return text, text
+def _numbered(subject: str, count: int) -> tuple[Part, ...]:
+    return (word(subject), number(f" {count}"))
 
 
 # ------------------------------------------------------------------------------------------ values

@@ -11,7 +11,8 @@ from litestar.enums import MediaType
 from ...actors.flows.parking import last_word
 from ...actors.handle import from_microseconds
 from ...flows import events
-from ...flows.machine.history import Recorded, unread_signals
+from ...flows.machine.history import Recorded
+from ...flows.summary import summary_of
 from ...store import StoreError
 from .models import EventView, FlowDetails, FlowError, FlowOutcome, FlowView, Parking, Shape, UnreadableEvent
 
@@ -86,7 +87,7 @@ def _unread(system: FlowSystem, header: Header) -> dict[str, Any]:
         records = [record for record in store.read(flow_id) if record.kind in _SIGNALS]
         history = [Recorded(record.version, record.at, events.decode(record.data)) for record in records]
         dead = {letter.key for letter in store.dead_letters(stream=flow_id, limit=_MOST)}
-        found = unread_signals(history, dead)
+        found = summary_of(history, dead).unread
         found.update(entry.name for entry in store.inbox(flow_id, limit=_MOST))
     except (StoreError, msgspec.MsgspecError):
         return {}

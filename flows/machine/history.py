@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import events
 from ..authoring.request import NOWHERE
+from ..description import describe
 from ..errors import NondeterminismError
 from .pending import StepRun, describe_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Sequence
 
     from .pending import Doing
 
@@ -87,20 +87,6 @@ def _voided_by(history: Sequence[Recorded], since: int, end: int) -> set[int]:
     return void
 
 
-def unread_signals(history: Sequence[Recorded], dead: Container[str]) -> Counter[str]:
-    """Count by name the signals of a history that no wait has taken; `dead` are keys of those given up.
-
-    Signals, waits and repairs are all of the history that is needed.
-    """
-    void = plan_of(history).void
-    received: Counter[str] = Counter()
-    awaited: Counter[str] = Counter()
-    for version, _, event in history:
-        if isinstance(event, events.SignalReceived) and event.key not in dead:
-            received[event.name] += 1
-        elif isinstance(event, events.SignalAwaited) and version not in void:
-            awaited[event.name] += 1
-    return received - awaited
 
 
 def failures_to_retry(history: Sequence[Recorded]) -> tuple[tuple[int, ...], int | None]:
@@ -159,18 +145,11 @@ def divergence(
 
 def _recorded(event: events.AnyEvent) -> str:
     line = getattr(event, "line", "")
-    match event:
-        case events.StepStarted() | events.StepScheduled():
-            what = f"step {event.step} {event.name!r}"
-        case events.SignalAwaited():
-            what = describe_wait(event.name, event.step)
-        case events.TimerSet():
-            what = f"sleep {event.timer}"
-        case events.FlowCompleted() | events.FlowFailed():
-            what = f"the flow's end ({events.kind(event)})"
-        case _:
-            number = getattr(event, "step", None) or getattr(event, "timer", None)
-            what = events.kind(event) + (f" of {number}" if number else "")
+    if isinstance(event, events.SignalAwaited):
+        what = describe_wait(event.name, event.step)
+    else:
+        words = describe(event)
+        what = words.thing if isinstance(event, _BEGINNINGS) else str(words)
     return f"{what} at {line}" if line else what
 
 

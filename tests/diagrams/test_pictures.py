@@ -101,7 +101,7 @@ def test_a_notebook_shows_a_handle_as_a_table_and_a_diagram(world: World) -> Non
     assert set(shown) == {"text/plain", "text/html", "text/markdown"}
     assert shown["text/plain"].startswith("<FlowHandle 'hello'> completed\nClient ")
     assert shown["text/html"].count("<tr>") == 13
-    assert "<td>step_completed</td>" in shown["text/html"]
+    assert "<td>step completed</td>" in shown["text/html"]
     assert "\n```mermaid\nsequenceDiagram\n" in shown["text/markdown"]
     assert "| 2 | " in shown["text/markdown"]
     picture = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', shown["text/html"])

@@ -155,7 +155,7 @@ def test_a_fact_about_what_the_code_has_not_begun_is_told_with_its_number() -> N
     story = recorded()
     story.log = [r for r in story.log if not isinstance(r.event, events.StepStarted)]
 
-    with pytest.raises(NondeterminismError, match=r"recorded:  step_completed of 1\n"):
+    with pytest.raises(NondeterminismError, match=r"recorded:  step 1 completed\n"):
         story.fork(definition=Nothing.go)
 
 

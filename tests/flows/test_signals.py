@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import msgspec
 from persistasaurus.flows import Flow, events, flow, gather, signal, wait_for
-from persistasaurus.flows.machine.history import Recorded, unread_signals
+from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.flows.machine.messages import Pause, Resume, SignalArrived
+from persistasaurus.flows.summary import summary_of
 from stories import Story, same_at_every_prefix
 
 
@@ -162,6 +163,6 @@ def test_signals_of_a_history_that_no_wait_has_taken_are_counted() -> None:
     ]
     history = [Recorded(version, 0, event) for version, event in enumerate([*told, *undone], 1)]
 
-    assert unread_signals(history[:5], ()) == {"a": 2, "b": 1}
-    assert unread_signals(history[:7], {"3"}) == {"a": 1}
-    assert unread_signals(history, {"3"}) == {"a": 1, "b": 1}
+    assert summary_of(history[:5]).unread == {"a": 2, "b": 1}
+    assert summary_of(history[:7], {"3"}).unread == {"a": 1}
+    assert summary_of(history, {"3"}).unread == {"a": 1, "b": 1}

@@ -20,8 +20,8 @@ from ..reports.diagnosis import diagnose
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ....flows.summary import StepSummary
     from ..reports.diagnosis import Case
-    from ..reports.picture import StepPicture
 
 __all__ = ["show"]
 
@@ -56,21 +56,21 @@ def show(*, flow: str, store: Path, as_json: bool) -> int:
 
 
 def _document(case: Case) -> ShownFlow:
-    picture = case.picture
-    result = picture.completed[0].result if picture.completed is not None else msgspec.Raw(b"null")
-    steps = [step_document(step) for step in picture.steps.values()]
-    return ShownFlow(flow_document(case.header), payload(picture.args), result, steps)
+    summary = case.summary
+    result = summary.completed[0].result if summary.completed is not None else msgspec.Raw(b"null")
+    steps = [step_document(step) for step in summary.steps.values()]
+    return ShownFlow(flow_document(case.header), payload(summary.args), result, steps)
 
 
 def _show(screen: Screen, case: Case) -> None:
-    header, picture, now = case.header, case.picture, case.now
+    header, summary, now = case.header, case.summary, case.now
     screen.line(Cell(header.stream, "bold"), f"  {header.type}  ", styled(header.status))
-    _line(screen, "arguments", _json(picture.args))
+    _line(screen, "arguments", _json(summary.args))
     _line(screen, "started", f"{local_time(header.created_at)} ({zone(now)}), {ago(header.created_at, now)}")
     _line(screen, "last event", f"{local_time(header.updated_at)}, number {header.version}")
-    if picture.completed is not None:
-        _line(screen, "result", _json(bytes(picture.completed[0].result)))
-    if picture.steps:
+    if summary.completed is not None:
+        _line(screen, "result", _json(bytes(summary.completed[0].result)))
+    if summary.steps:
         screen.line()
         columns = (
             Column("step", is_number=True),
@@ -81,7 +81,7 @@ def _show(screen: Screen, case: Case) -> None:
             Column("took", is_number=True),
             Column("outcome", gives_way=True),
         )
-        screen.table(columns, [_row(step, now) for step in picture.steps.values()])
+        screen.table(columns, [_row(step, now) for step in summary.steps.values()])
     screen.line()
     for finding in diagnose(case):
         first, *more = finding.text.split("\n")
@@ -90,7 +90,7 @@ def _show(screen: Screen, case: Case) -> None:
             screen.line("  ", line)
         if finding.kind == "failed" and finding.line:
             screen.line(Cell(f"  at {finding.line}", "dim"))
-    if not picture.completed:
+    if not summary.completed:
         screen.line(Cell(f"What to do: {case.command('explain')}", "dim"))
 
 
@@ -98,7 +98,7 @@ def _line(screen: Screen, name: str, value: str) -> None:
     screen.line(Cell(f"{name:<11}", "dim"), value)
 
 
-def _row(step: StepPicture, now: int) -> list[str | Cell]:
+def _row(step: StepSummary, now: int) -> list[str | Cell]:
     took = "" if step.ended_at is None else duration((step.ended_at - step.begun_at) / _SECOND)
     return [
         str(step.number),
@@ -111,7 +111,7 @@ def _row(step: StepPicture, now: int) -> list[str | Cell]:
     ]
 
 
-def _outcome(step: StepPicture) -> str:
+def _outcome(step: StepSummary) -> str:
     if step.result is not None:
         return _json(step.result)
     return "" if step.error is None else cut(one_line(f"{step.error.type}: {step.error.message}"), _LENGTH)

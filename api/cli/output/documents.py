@@ -14,8 +14,8 @@ from ....flows.events import Failure
 from .times import utc
 
 if TYPE_CHECKING:
+    from ....flows.summary import StepSummary
     from ....store import Header, Record, Unreadable
-    from ..reports.picture import StepPicture
 
 __all__ = [
     "EventDocument",
@@ -103,7 +103,7 @@ def flow_document(header: Header, reason: str = "", blocking: str = "") -> FlowD
     )
 
 
-def step_document(step: StepPicture) -> StepDocument:
+def step_document(step: StepSummary) -> StepDocument:
     """Tell of a step."""
     return StepDocument(
         step=step.number,

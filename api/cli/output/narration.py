@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from ....flows import events
+from ....flows.description import describe
 from .documents import event_document, unreadable_document
 from .phrases import Phrase, phrase_of
 from .screen import Cell
@@ -88,13 +89,13 @@ class Narrator:
         return self._name_step(flow_id, event, phrase_of(event, length=self._length))
 
     def _name_step(self, flow_id: str, event: events.AnyEvent, phrase: Phrase) -> Phrase:
-        if isinstance(event, events.StepStarted | events.StepScheduled | events.SignalAwaited):
-            if event.step:
-                self._learn(_Step(flow_id, event.step), event.name)
+        words = describe(event)
+        if not words.step:
             return phrase
-        if not phrase.step:
+        if words.name:
+            self._learn(_Step(flow_id, words.step), words.name)
             return phrase
-        name = self._names.get(_Step(flow_id, int(phrase.step)), "")
+        name = self._names.get(_Step(flow_id, words.step), "")
         return phrase._replace(step=f"{phrase.step} {name}".strip())
 
     def _learn(self, step: _Step, name: str) -> None:

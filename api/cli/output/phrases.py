@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ....flows import events
+from ....flows.description import describe
 from .printable import cut, one_line, printable
 from .times import local_time
 
 if TYPE_CHECKING:
-    import msgspec
+    from ....flows import events
+    from ....flows.description import Description
 
 __all__ = ["Phrase", "phrase_of"]
 
@@ -30,38 +31,23 @@ class Phrase(NamedTuple):
 
 def phrase_of(event: events.AnyEvent, *, length: int = _SHORT) -> Phrase:
     """Put an event into words; payloads and messages are cut at `length`."""
-    step = getattr(event, "step", None)
-    return Phrase(events.kind(event).replace("_", " "), str(step) if step else "", _detail(event, length))
+    words = describe(event)
+    return Phrase(words.what, str(words.step) if words.step else "", _detail(words, length))
 
 
-def _detail(event: events.AnyEvent, length: int) -> str:  # noqa: C901, PLR0911 - one line an event
-    match event:
-        case events.FlowStarted():
-            return f"{printable(event.flow)} {_json(event.args, length)}"
-        case events.StepStarted() | events.SignalReceived():
-            return f"{printable(event.name)} {_json(event.args, length)}"
-        case events.StepScheduled():
-            name = printable(event.name)
-            return f"{name} {_json(event.args, length)}, not before {local_time(event.due)}"
-        case events.StepCompleted() | events.FlowCompleted():
-            return f"→ {_json(event.result, length)}"
-        case events.SignalAwaited():
-            return printable(event.name)
-        case events.StepAttempted():
-            return f"attempt {event.attempt}"
-        case events.StepFailed():
-            again = f", again at {local_time(event.retry_at)}" if event.retry_at is not None else ""
-            return f"attempt {event.attempt}: {_error(event.error, length)}{again}"
-        case events.FlowFailed():
-            return _error(event.error, length)
-        case events.Parked():
-            return f"{printable(event.reason)}: {cut(one_line(event.message), 2 * length)}"
-        case events.TimerSet():
-            return f"until {local_time(event.due)}"
-        case events.Paused() | events.Resumed() | events.Repaired():
-            return _person(event.by, event.why, length)
-        case _:
-            return ""
+def _detail(words: Description, length: int) -> str:
+    args = "" if words.args is None else _json(words.args, length)
+    about = " ".join(part for part in (printable(words.name), args) if part)
+    error = "" if words.error is None else _error(words.error, length)
+    attempt = f"attempt {words.attempt}" if words.attempt else ""
+    said = [
+        about,
+        ": ".join(part for part in (attempt, error) if part),
+        "" if words.result is None else f"→ {_json(words.result, length)}",
+        "" if words.due is None else f"{words.due.what} {local_time(words.due.at)}",
+        _person(words.by, words.why, length),
+    ]
+    return ", ".join(part for part in said if part)
 
 
 def _person(by: str, why: str, length: int) -> str:
@@ -74,5 +60,5 @@ def _error(error: events.Failure, length: int) -> str:
     return f"{printable(error.type)}: {cut(one_line(error.message), 2 * length)}"
 
 
-def _json(data: msgspec.Raw, length: int) -> str:
+def _json(data: bytes, length: int) -> str:
     return cut(bytes(data).decode(errors="replace"), length)

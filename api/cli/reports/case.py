@@ -9,12 +9,12 @@ import msgspec
 from ....actors.handle import FlowEvent, from_microseconds
 from ....flows import events
 from ....flows.machine.history import Recorded
+from ....flows.summary import summary_of
 from ....store import QueryFailed, RecordCorrupt, StoreUnusable, Unreadable
 from ....store.files.black_box import Present, present_in
 from ..options import header_of, open_reader
 from ..output.times import instant
 from .diagnosis import Case
-from .picture import picture_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,14 +49,10 @@ def case_of(store: Path, flow_id: str, now: int) -> Case:
         except (RecordCorrupt, StoreUnusable, QueryFailed) as error:
             damage = damage or str(error)
         damage = damage or header.damage or ""
-        # What was received, and given up later on, waits for nobody.
-        taken = [
-            r for r in history if not (isinstance(r.event, events.SignalReceived) and r.event.key in dead)
-        ]
-        picture = picture_of(taken)
+        summary = summary_of(history, dead)
         blocking = [one for one in blocking_now(reader, store).blocking if one.stream == flow_id]
         since = opened_at(reader)
-        return Case(header, picture, inbox, since, now, str(store), [*dead.values()], damage, blocking)
+        return Case(header, summary, inbox, since, now, str(store), [*dead.values()], damage, blocking)
 
 
 def _readable(reader: StoreReader, flow_id: str) -> tuple[list[Recorded], str]:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ....flows.events import Failure
+from ....flows.summary import StepState
 from ....store import StreamState
 from ..output.proposal import proposed
 from ..output.times import ago, local_time, since, utc
-from .picture import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ....flows.events import Parked
+    from ....flows.summary import FlowSummary, OpenWait, StepSummary
     from ....store import Header, InboxEntry
     from ....store.files.black_box import Blocking
-    from .picture import Picture, StepPicture, WaitPicture
 
 __all__ = ["Case", "Finding", "diagnose"]
 
@@ -71,11 +71,11 @@ class Case:
     `engine_since` says when the process opened the store that has it open now, if one has; `store` is how
     the store's path is written in the commands that are proposed. `dead` are the names of the flow's signals
     that are among the dead letters, each with the reason. `damage` says what of the flow cannot be read; the
-    picture is then of what happened before that. `blocking` is what of the flow holds a thread just now.
+    summary is then of what happened before that. `blocking` is what of the flow holds a thread just now.
     """
 
     header: Header
-    picture: Picture
+    summary: FlowSummary
     inbox: Sequence[InboxEntry]
     engine_since: int | None
     now: int
@@ -96,14 +96,14 @@ def diagnose(case: Case) -> list[Finding]:
     found = [*_damaged(case), *_engine(case), *_blocking(case), *_parked(case), *_paused(case)]
     doing = [*_steps(case), *_sleeps(case), *_waits(case)]
     letters = [*_unread(case), *_early(case), *_dead(case)]
-    if not doing and case.picture.parked is None and not case.damage:
+    if not doing and case.summary.parked is None and not case.damage:
         doing.append(Finding(kind="between", text="Its code is between two things that it awaits."))
     return [*found, *doing, *letters]
 
 
 def _damaged(case: Case) -> Iterator[Finding]:
     if case.damage:
-        is_parked = case.header.status == "parked" and case.picture.parked is None
+        is_parked = case.header.status == "parked" and case.summary.parked is None
         yield Finding(
             kind="damaged",
             text=f"It is damaged{' and parked' if is_parked else ''}: {case.damage}.",
@@ -114,13 +114,13 @@ def _damaged(case: Case) -> Iterator[Finding]:
 
 
 def _end(case: Case) -> Iterator[Finding]:
-    picture = case.picture
-    if picture.completed is not None:
-        _, at = picture.completed
+    summary = case.summary
+    if summary.completed is not None:
+        _, at = summary.completed
         yield Finding(kind="completed", text=f"It has completed {_when(at, case.now)}.", since=utc(at))
-    if picture.failed is not None:
-        event, at = picture.failed
-        step = picture.steps.get(event.step or 0)
+    if summary.failed is not None:
+        event, at = summary.failed
+        step = summary.steps.get(event.step or 0)
         where = "" if step is None else f" in step {step.number} {step.name!r}"
         # The flow's error only repeats what its step's error says.
         error = step.error if step is not None and step.error is not None else event.error
@@ -160,9 +160,9 @@ def _blocking(case: Case) -> Iterator[Finding]:
 
 
 def _parked(case: Case) -> Iterator[Finding]:
-    if case.picture.parked is None:
+    if case.summary.parked is None:
         return
-    event, at = case.picture.parked
+    event, at = case.summary.parked
     yield Finding(
         kind="parked",
         text=f"It is parked {since(at, case.now)}, {event.reason.replace('_', ' ')}: {event.message}",
@@ -179,9 +179,9 @@ def _advice(event: Parked) -> str:
 
 
 def _paused(case: Case) -> Iterator[Finding]:
-    if case.picture.paused is None:
+    if case.summary.paused is None:
         return
-    event, at = case.picture.paused
+    event, at = case.summary.paused
     by = f" by {event.by}" if event.by else ""
     why = f": {event.why}" if event.why else ""
     yield Finding(
@@ -195,14 +195,13 @@ def _paused(case: Case) -> Iterator[Finding]:
 
 
 def _steps(case: Case) -> Iterator[Finding]:
-    for step in case.picture.steps.values():
-        if step.is_open:
-            yield _step(case, step)
+    for step in case.summary.open_steps:
+        yield _step(case, step)
 
 
-def _step(case: Case, step: StepPicture) -> Finding:
+def _step(case: Case, step: StepSummary) -> Finding:
     kind, text = _step_text(case, step)
-    is_error_new = step.state is State.RETRYING
+    is_error_new = step.state is StepState.RETRYING
     return Finding(
         kind=kind,
         text=f"Step {step.number} {step.name!r} {text}",
@@ -216,17 +215,17 @@ def _step(case: Case, step: StepPicture) -> Finding:
     )
 
 
-def _step_text(case: Case, step: StepPicture) -> tuple[str, str]:
-    if step.state is State.SCHEDULED and step.due is not None:
+def _step_text(case: Case, step: StepSummary) -> tuple[str, str]:
+    if step.state is StepState.SCHEDULED and step.due is not None:
         return "scheduled", f"is to run {_due(case, step.due)}."
-    if step.state is State.RETRYING and step.due is not None and step.error is not None:
+    if step.state is StepState.RETRYING and step.due is not None and step.error is not None:
         times = "once" if step.attempts == 1 else f"{step.attempts} times"
         last = _said(step.error)
         return "retrying", f"has failed {times}, and is tried again {_due(case, step.due)}. Last: {last}"
     begun = step.attempted_at or step.begun_at
-    if step.state is State.INTERRUPTED:
+    if step.state is StepState.INTERRUPTED:
         return "interrupted", f"was interrupted by its engine, in attempt {step.attempts}."
-    is_in_doubt = step.state is State.IN_DOUBT
+    is_in_doubt = step.state is StepState.IN_DOUBT
     if case.engine_since is not None and begun >= case.engine_since and not is_in_doubt:
         return "running", f"runs {since(begun, case.now)}, in attempt {step.attempts}."
     text = f"was running in attempt {step.attempts}, begun {_when(begun, case.now)}, when its process ended"
@@ -240,7 +239,7 @@ def _step_text(case: Case, step: StepPicture) -> tuple[str, str]:
 
 
 def _sleeps(case: Case) -> Iterator[Finding]:
-    for sleep in case.picture.sleeps.values():
+    for sleep in case.summary.sleeps.values():
         yield Finding(
             kind="sleeping",
             text=f"It sleeps, and goes on {_due(case, sleep.due)}.",
@@ -251,11 +250,11 @@ def _sleeps(case: Case) -> Iterator[Finding]:
 
 
 def _waits(case: Case) -> Iterator[Finding]:
-    for wait in case.picture.waits:
+    for wait in case.summary.waits:
         yield _wait(case, wait)
 
 
-def _wait(case: Case, wait: WaitPicture) -> Finding:
+def _wait(case: Case, wait: OpenWait) -> Finding:
     return Finding(
         kind="waiting",
         text=f"It waits for signal {wait.name!r} {since(wait.since, case.now)}.",
@@ -283,15 +282,14 @@ def _unread(case: Case) -> Iterator[Finding]:
 
 
 def _early(case: Case) -> Iterator[Finding]:
-    for name, count in case.picture.received.items():
-        if count:
-            yield Finding(
-                kind="unread_signals",
-                text=f"Signal {name!r} has come {_times(count)}, and is unread: the flow does not wait for it"
-                f" yet.{_kept(case) or ' It is kept until then.'}",
-                name=name,
-                count=count,
-            )
+    for name, count in case.summary.unread.items():
+        yield Finding(
+            kind="unread_signals",
+            text=f"Signal {name!r} has come {_times(count)}, and is unread: the flow does not wait for it"
+            f" yet.{_kept(case) or ' It is kept until then.'}",
+            name=name,
+            count=count,
+        )
 
 
 def _kept(case: Case) -> str:
@@ -320,7 +318,7 @@ def _due(case: Case, due: int) -> str:
 
 
 def _is_held(case: Case) -> bool:
-    return case.picture.paused is not None or case.picture.parked is not None
+    return case.summary.paused is not None or case.summary.parked is not None
 
 
 def _when(at: int, now: int) -> str:

@@ -14,10 +14,11 @@ from litestar.concurrency import sync_to_thread
 
 from ....actors import FlowHandle
 from ....actors.flows.admission import outside_error
+from ....actors.flows.replay import recorded
 from ....actors.handle import from_microseconds
-from ....flows import SignalCall, events
 from ....flows.errors import FlowEnded, FlowNotFound, SignalRejected
 from ....flows.examples import SignupFlow
+from ....flows.summary import summary_of
 from ....store import StoreError
 from ...links.links import link_signal_id
 from ..access import Scope
@@ -30,7 +31,8 @@ from .histories import header_of
 
 if TYPE_CHECKING:
     from ....actors import FlowSystem
-    from ....flows import Step
+    from ....flows import SignalCall, Step
+    from ....flows.summary import FlowSummary
     from ....store import Header
 
 __all__ = ["SIGNUP_ROUTES"]
@@ -160,24 +162,15 @@ def _signup(system: FlowSystem, flow_id: str) -> Header:
 
 
 def _shown(system: FlowSystem, flow_id: str) -> SignupView:
-    header, history = _signup(system, flow_id), _history(system, flow_id)
-    arguments, user_id, created_by = None, None, None
-    for event in history:
-        match event:
-            case events.FlowStarted():
-                arguments = msgspec.json.decode(event.args, type=_SignupArguments)
-            case events.StepStarted(name=name) if name == _CREATE:
-                created_by = event.step
-            case events.StepCompleted(step=step) if step == created_by:
-                user_id = msgspec.json.decode(event.result, type=int)
-            case _:
-                pass
-    assert arguments is not None, "a history begins with the flow's start"
+    header, summary = _signup(system, flow_id), _summary(system, flow_id)
+    arguments = msgspec.json.decode(summary.args, type=_SignupArguments)
+    created = next((step for step in summary.steps.values() if step.name == _CREATE), None)
+    result = None if created is None else created.result
     return SignupView(
         flow_id=flow_id,
         user_name=arguments.user_name,
         email=arguments.email,
-        user_id=user_id,
+        user_id=None if result is None else msgspec.json.decode(result, type=int),
         status=header.status,  # pyright: ignore[reportArgumentType] - one of them
     )
 
@@ -195,18 +188,14 @@ def _confirmed_at(system: FlowSystem, flow_id: str) -> datetime | None:
         waiting = [entry.data for entry in system.store.inbox(flow_id) if entry.name == _CONFIRM]
     except StoreError as error:
         raise outside_error(flow_id, error) from error
-    received = [
-        bytes(event.args)
-        for event in _history(system, flow_id)
-        if isinstance(event, events.SignalReceived) and event.name == _CONFIRM
-    ]
+    received = [signal.args for signal in _summary(system, flow_id).signals.get(_CONFIRM, ())]
     first = next(iter([*received, *waiting]), None)
     return None if first is None else _decode_confirmation(first).confirmed_at
 
 
-def _history(system: FlowSystem, flow_id: str) -> list[events.AnyEvent]:
+def _summary(system: FlowSystem, flow_id: str) -> FlowSummary:
     try:
-        return [events.decode(record.data) for record in system.store.read(flow_id)]
+        return summary_of(recorded(system.store.read(flow_id)))
     except (StoreError, msgspec.MsgspecError) as error:
         raise outside_error(flow_id, error) from error
 
