@@ -45,7 +45,7 @@ _CUT = b"\n  ...\n"
 _PACKAGE = Path(__file__).parents[2]
 _ENGINE = tuple(f"{_PACKAGE / layer}/" for layer in ("flows", "store", "actors", "api"))
 # Their flows are as a user's.
-_NOT_THE_ENGINE = tuple(f"{_PACKAGE / folder}/" for folder in ("flows/examples", "api/demo"))
+_NOT_THE_ENGINE = tuple(f"{_PACKAGE / folder}/" for folder in ("flows/examples", "api/cli/demo"))
 
 
 def _nothing_to_call() -> None:

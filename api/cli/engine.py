@@ -14,7 +14,7 @@ from .output.lines import Lines
 from .output.narration import Narrator
 from .output.outcome import give_up_output
 from .output.screen import Screen
-from .wake_pipe import Bell
+from .wake_pipe import WakePipe
 from .watch import NOTABLE, LogWatch
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Engine:
         self._store = store
         self._telling = telling
         self._on_unread = on_unread
-        self._bell = Bell()
+        self._wake_pipe = WakePipe()
         self._lock = Lock()
         self._out = sys.stdout
         self._is_over = False
@@ -72,7 +72,7 @@ class Engine:
     def __enter__(self) -> Self:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         with ExitStack() as stack:
-            stack.callback(self._bell.close)
+            stack.callback(self._wake_pipe.close)
             watch_screen = Screen()
             stack.enter_context(redirect_stdout(Lines(self._show_line)))
             self.system = FlowSystem(self._store, flows=self._flows)
@@ -98,21 +98,21 @@ class Engine:
             kinds=self._telling.kinds,
             sums_up=None if as_json else screen,
         )
-        self.system.on_commit(self._bell.ring)
+        self.system.on_commit(self._wake_pipe.wake)
         thread = start_thread(lambda: self._tell(watch), "persistasaurus-telling", daemon=True)
         stack.callback(thread.join, _PATIENCE_S)
         stack.callback(self._end)
 
     def _end(self) -> None:
         self._is_over = True
-        self._bell.ring()
+        self._wake_pipe.wake()
 
     def _tell(self, watch: LogWatch) -> None:
         """Tell of what is recorded, until all is told and there will be no more."""
         pace = Event()
         is_last = False
         while not is_last and not self.is_unread:
-            self._bell.wait()
+            self._wake_pipe.wait()
             is_last = self._is_over
             with self._guarded():
                 watch.tell_news()

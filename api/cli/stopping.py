@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from .output.exit_codes import DONE, INTERRUPTED
-from .wake_pipe import Bell
+from .wake_pipe import WakePipe
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,7 +25,7 @@ class Stopping:
     """
 
     def __init__(self) -> None:
-        self._bell = Bell()
+        self._wake_pipe = WakePipe()
         self.by: int | None = None
         """The signal that asked to stop, if one has."""
 
@@ -36,25 +36,25 @@ class Stopping:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._bell.close()
+        self._wake_pipe.close()
 
     def wait(self, timeout: float) -> bool:
         """Wait for a signal, on the main thread; False: there was none within `timeout` seconds."""
         if self.by is None:
-            self._bell.wait(timeout)
+            self._wake_pipe.wait(timeout)
         return self.by is not None
 
     def ask(self) -> None:
         """Ask to stop, from any thread, as SIGTERM does; a signal that comes later is the second one."""
         self.by = self.by or signal.SIGTERM
-        self._bell.ring()
+        self._wake_pipe.wake()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self.by is not None:
             os._exit(128 + number)
         self.by = number
-        self._bell.ring()
+        self._wake_pipe.wake()
 
 
 def code_of(number: int | None) -> int:

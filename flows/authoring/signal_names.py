@@ -33,7 +33,7 @@ __all__ = ["UNKNOWN", "signal_names", "signal_types"]
 
 _OURS = __name__.partition(".")[0]
 _PYTHON = dis.__file__.removesuffix("dis.py")
-_WRITTEN_LIKE_A_USER = (f"{_OURS}.flows.examples", f"{_OURS}.api.demo")
+_WRITTEN_LIKE_A_USER = (f"{_OURS}.flows.examples", f"{_OURS}.api.cli.demo")
 _MOST = 500
 """So many functions are looked through: a flow that uses more has got hold of a whole library."""
 

@@ -53,7 +53,7 @@ ALLOWED = {
     ("actors/steps/loop.py", "asyncio"): ASYNC_STEPS,
     ("actors/steps/processes.py", "multiprocessing"): PROCESSES,
     ("actors/steps/worker.py", "multiprocessing"): PROCESSES,
-    ("api/demo/crash.py", "subprocess"): "the demo starts a process in order to kill it",
+    ("api/cli/demo/crash.py", "subprocess"): "the demo starts a process in order to kill it",
     ("api/http/connections.py", "asyncio"): SERVED,
     ("api/http/middleware/body.py", "asyncio"): SERVED,
     ("api/http/routes/follow.py", "asyncio"): SERVED,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cli.terminal import run
 from persistasaurus.actors.runtime.seam import SystemClock
-from persistasaurus.api.demo.crash import DEATHS
+from persistasaurus.api.cli.demo.crash import KILLS
 from persistasaurus.flows import events
 from persistasaurus.store import SqliteStore
 
@@ -38,13 +38,13 @@ def _told(store: Path) -> list[str]:
 def test_a_process_is_killed_at_each_of_the_moments(told: list[str]) -> None:
     killed = [line.strip() for line in told if "SIGKILL" in line]
 
-    assert killed == [f"SIGKILL {death.when}" for death in DEATHS]
+    assert killed == [f"SIGKILL {kill.when}" for kill in KILLS]
 
 
 def test_each_process_is_another_one(told: list[str]) -> None:
     pids = [found[1] for line in told if (found := re.match(r"Process \d+ \(pid (\d+)\)", line))]
 
-    assert len(set(pids)) == len(pids) == len(DEATHS) + 1
+    assert len(set(pids)) == len(pids) == len(KILLS) + 1
 
 
 def test_what_was_recorded_is_replayed_by_each_later_process_and_not_run_again(told: list[str]) -> None:

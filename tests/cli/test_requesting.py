@@ -133,7 +133,7 @@ def test_what_makes_no_sense_is_refused_at_once(served: Path, words: tuple[str, 
 
 
 @pytest.mark.parametrize(
-    "words", [["import", "-"], ["run", SHOP], ["demo", "hello"], ["serve"]], ids=lambda words: words[0]
+    "words", [["import", "-"], ["run", SHOP], ["demo", "crash"], ["serve"]], ids=lambda words: words[0]
 )
 def test_what_needs_the_store_for_itself_names_the_engine_that_has_it(served: Path, words: list[str]) -> None:
     told = order(served, *words, input="")

@@ -1,6 +1,6 @@
 """The process that the crash demo kills: one incarnation of a sign-up, in lockstep with its killer.
 
-    python -m persistasaurus.api.demo.crash_child STORE FLOW DELAY
+    python -m persistasaurus.api.cli.demo.crash_child STORE FLOW DELAY
 
 Whatever happens is reported as a line of JSON, and nothing goes on before a line comes back. So the
 other side can kill it at exactly the moment that it chooses, and sees each effect that is real.
@@ -18,13 +18,13 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from ...actors import FlowSystem
-from ...actors.handle import from_microseconds
-from ...actors.runtime.seam import Event, Lock, SystemClock
-from ...flows import current_step, events, signal, step
-from ...flows.examples import SignupFlow
-from ..cli.output.lines import Lines
-from .place import WatchedStore
+from ....actors import FlowSystem
+from ....actors.handle import from_microseconds
+from ....actors.runtime.seam import Event, Lock, SystemClock
+from ....flows import current_step, events, signal, step
+from ....flows.examples import SignupFlow
+from ..output.lines import Lines
+from .watched_store import WatchedStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,46 +1,40 @@
-"""Where a demo keeps its store: at the path that was asked for, or in a folder of its own."""
+"""The store of the demo, at the path that was asked for or in a folder of its own; it tells what goes on."""
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...actors.runtime.seam import SystemClock
-from ...flows import events
-from ...store import Appended, SqliteStore
+from ....actors.runtime.seam import SystemClock
+from ....flows import events
+from ....store import Appended, SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from ...store.contract import Outcome, Write
+    from ....store.contract import Outcome, Write
 
-__all__ = ["Place", "WatchedStore"]
+__all__ = ["StorePath", "WatchedStore"]
 
 
-class Place:
-    """The store's path. A folder that was made for it is removed at the end, unless it is still needed."""
+class StorePath:
+    """The path of the store. A folder that was made for it is removed at the end."""
 
     def __init__(self, store: Path | None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="persistasaurus-")) if store is None else None
         self.store = store if store is not None else Path(str(self._folder)) / "demo.db"
-        self.is_kept = store is not None
-
-    def command(self, *words: str) -> str:
-        """Return the command line of another demo on this store."""
-        return shlex.join(["persistasaurus", "demo", *words, "--store", str(self.store)])
 
     def __str__(self) -> str:
-        return str(self.store) if self.is_kept else f"{self.store}, removed once the flow has ended"
+        return str(self.store) if self._folder is None else f"{self.store}, removed once the flow has ended"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._folder is not None and not self.is_kept:
+        if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 

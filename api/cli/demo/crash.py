@@ -16,20 +16,21 @@ from rich.markup import escape
 from rich.rule import Rule
 from rich.table import Table
 
-from ...actors.runtime.seam import Event, new_id
-from ...flows import events
-from ...flows.errors import PersistasaurusError
-from ..cli.output.phrases import phrase_of
-from ..cli.output.screen import output_console
+from ....actors.runtime.seam import Event, new_id
+from ....flows import events
+from ....flows.description import describe
+from ....flows.errors import PersistasaurusError
+from ..output.phrases import phrase_of
+from ..output.screen import output_console
 from .crash_child import Report
-from .place import WatchedStore
+from .watched_store import WatchedStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from rich.console import Console
 
-    from .place import Place
+    from .watched_store import StorePath
 
 __all__ = ["run"]
 
@@ -41,7 +42,7 @@ _STEPS = 4
 _REPORT = msgspec.json.Decoder(Report)
 
 
-class Death(NamedTuple):
+class Kill(NamedTuple):
     """When a process is to be killed: at the first report that fits, or a while behind it."""
 
     when: str
@@ -63,12 +64,12 @@ def _recorded(kind: type[events.Event], step: int) -> Callable[[Report], bool]:
     return fits
 
 
-DEATHS = (
-    Death("during step 1, before it has done anything", _at("began", 1)),
-    Death("during the delay", _recorded(events.StepScheduled, 2), _INTO_THE_DELAY_S),
-    Death("when the e-mail is sent, and that is not yet on record", _at("did", 2)),
-    Death("while the flow waits for its person", _recorded(events.SignalAwaited, 3)),
-    Death("between step 3 and step 4", _recorded(events.StepCompleted, 3)),
+KILLS = (
+    Kill("during step 1, before it has done anything", _at("began", 1)),
+    Kill("during the delay", _recorded(events.StepScheduled, 2), _INTO_THE_DELAY_S),
+    Kill("when the e-mail is sent, and that is not yet on record", _at("did", 2)),
+    Kill("while the flow waits for its person", _recorded(events.SignalAwaited, 3)),
+    Kill("between step 3 and step 4", _recorded(events.StepCompleted, 3)),
 )
 
 
@@ -82,8 +83,8 @@ class Tally(NamedTuple):
 class CrashDemo:
     """A sign-up, its processes, and what they do."""
 
-    def __init__(self, place: Place, out: Console) -> None:
-        self._place = place
+    def __init__(self, path: StorePath, out: Console) -> None:
+        self._path = path
         self._out = out
         self._flow_id = f"crash-{new_id()[:8]}"
         self._names: dict[int, str] = {}
@@ -94,11 +95,11 @@ class CrashDemo:
     def run(self) -> int:
         """Kill a process at each of the moments, and let the last one end."""
         result = ""
-        for death in (*DEATHS, None):
-            result = self._live(death)
+        for kill in (*KILLS, None):
+            result = self._live(kill)
         return self._sum_up(result)
 
-    def _live(self, death: Death | None) -> str:
+    def _live(self, kill: Kill | None) -> str:
         """Run a process until it is killed, or the flow has ended; return the flow's result."""
         child = self._spawn()
         try:
@@ -107,8 +108,8 @@ class CrashDemo:
                 self._show(report)
                 if report.moment == "ended":
                     return report.text
-                if death is not None and death.fits(report):
-                    self._kill(child, death)
+                if kill is not None and kill.fits(report):
+                    self._kill(child, kill)
                     return ""
         finally:
             child.kill()
@@ -117,20 +118,20 @@ class CrashDemo:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         module = f"{__package__}.crash_child"
-        command = [sys.executable, "-P", "-m", module, str(self._place.store), self._flow_id, str(_DELAY_S)]
+        command = [sys.executable, "-P", "-m", module, str(self._path.store), self._flow_id, str(_DELAY_S)]
         # A session of its own: Ctrl-C is for this process, which kills the other.
         return subprocess.Popen(  # noqa: S603 - this very interpreter, and a module of ours
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
 
-    def _kill(self, child: subprocess.Popen[bytes], death: Death) -> None:
-        if death.after_s:
+    def _kill(self, child: subprocess.Popen[bytes], kill: Kill) -> None:
+        if kill.after_s:
             _let_go_on(child)
-            self._pace.wait(death.after_s)
+            self._pace.wait(kill.after_s)
         child.kill()
         child.wait(_PATIENCE_S)
         self._kills += 1
-        self._out.print(f"  [bold red]SIGKILL[/] {death.when}")
+        self._out.print(f"  [bold red]SIGKILL[/] {kill.when}")
 
     # ------------------------------------------------------------------------------------- telling
     def _show(self, report: Report) -> None:
@@ -151,8 +152,9 @@ class CrashDemo:
 
     def _show_event(self, report: Report) -> None:
         event = _event(report)
-        if isinstance(event, events.StepStarted | events.StepScheduled | events.SignalAwaited):
-            self._names[event.step] = event.name
+        words = describe(event)
+        if words.step and words.name:
+            self._names[words.step] = words.name
         if report.moment == "recorded":
             self._out.print(f"  [cyan]recorded[/]  {escape(str(phrase_of(event)))}")
         elif isinstance(event, events.StepCompleted):
@@ -183,7 +185,7 @@ class CrashDemo:
 
     def _recorded(self) -> Counter[int]:
         """Count the completions on record, once nobody writes any more."""
-        store = WatchedStore.at(self._place.store)
+        store = WatchedStore.at(self._path.store)
         try:
             told = store.history(self._flow_id)
         finally:
@@ -208,7 +210,7 @@ def _event(report: Report) -> events.AnyEvent:
     return events.decode(bytes(report.event))
 
 
-def run(place: Place) -> int:
+def run(path: StorePath) -> int:
     """Run the demo; see `persistasaurus demo crash --help`.
 
     Raises:
@@ -216,6 +218,6 @@ def run(place: Place) -> int:
         PersistasaurusError: a process ended by itself.
     """
     out = output_console()
-    out.print(f"Store: {place}", markup=False, style="dim")
-    WatchedStore.at(place.store).close()  # whoever cannot open it says why, here rather than there
-    return CrashDemo(place, out).run()
+    out.print(f"Store: {path}", markup=False, style="dim")
+    WatchedStore.at(path.store).close()  # whoever cannot open it says why, here rather than there
+    return CrashDemo(path, out).run()

@@ -1,1 +1,0 @@
-"""Demonstrations: flows that run, wait and survive, shown as it happens."""
