@@ -12,7 +12,7 @@ from typing import NamedTuple, assert_never
 from . import events
 
 
-class Instant(NamedTuple):
+class Deadline(NamedTuple):
     """An instant that an event sets, in microseconds since the epoch, UTC; `what` says what it is for."""
 
     what: str
@@ -36,7 +36,7 @@ class Description(NamedTuple):
     result: bytes | None = None
     error: events.Failure | None = None
     attempt: int = 0
-    due: Instant | None = None
+    due: Deadline | None = None
     by: str = ""
     why: str = ""
 
@@ -69,21 +69,21 @@ def describe(event: events.AnyEvent) -> Description:  # noqa: C901, PLR0911, PLR
         case events.StepStarted():
             return Description("step", "started", event.step, name=event.name, args=event.args)
         case events.StepScheduled():
-            due = Instant("not before", event.due)
+            due = Deadline("not before", event.due)
             return Description("step", "scheduled", event.step, name=event.name, args=event.args, due=due)
         case events.StepAttempted():
             return Description("step", "attempted", event.step, attempt=event.attempt)
         case events.StepCompleted():
             return Description("step", "completed", event.step, result=event.result)
         case events.StepFailed():
-            due = None if event.retry_at is None else Instant("again at", event.retry_at)
+            due = None if event.retry_at is None else Deadline("again at", event.retry_at)
             return Description(
                 "step", "failed", event.step, error=event.error, attempt=event.attempt, due=due
             )
         case events.StepInterrupted():
             return Description("step", "interrupted", event.step)
         case events.TimerSet():
-            return Description("sleep", "set", sleep=event.timer, due=Instant("until", event.due))
+            return Description("sleep", "set", sleep=event.timer, due=Deadline("until", event.due))
         case events.TimerFired():
             return Description("sleep", "over", sleep=event.timer)
         case events.SignalAwaited():

@@ -14,8 +14,8 @@ from ...actors.flows.admission import is_text
 from ...actors.persistence.event_sourced import ACTOR_STATUS
 from ...flows.errors import FlowNotFound
 from ...store import StoreReader, StoreUnusable
-from .commands.completion import complete_flows
 from .output.exit_codes import CODES
+from .shell_completion import complete_flows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from .output.exit_codes import CODES
 __all__ = ["COMMANDS", "persistasaurus"]
 
 
-class Entry(NamedTuple):
+class LazyCommand(NamedTuple):
     """A command that is not loaded yet: the module that has it, and what it does in a few words."""
 
     module: str
@@ -26,28 +26,28 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "run": Entry("run", "Run the flows of a module until Ctrl-C."),
-    "serve": Entry("serve", "Run the flows of a module, and serve them over HTTP."),
-    "list": Entry("list", "List flows, oldest first unless said otherwise."),
-    "show": Entry("show", "Show how a flow stands, with its steps."),
-    "explain": Entry("explain", "Say why a flow is not running, and what to do."),
-    "events": Entry("events", "Show what is on record of a flow."),
-    "follow": Entry("follow", "Show what happens, as it happens."),
-    "diagram": Entry("diagram", "Draw a flow's execution as a sequence diagram."),
-    "signal": Entry("requests", "Send a flow a signal."),
-    "pause": Entry("requests", "Have a flow start nothing more until it is resumed."),
-    "resume": Entry("requests", "Have a paused flow go on."),
-    "retry": Entry("requests", "Let a failed or parked flow run on from where it failed."),
-    "verify": Entry("verify", "Check every byte of a store that matters."),
-    "check": Entry("check", "Look whether open flows can go on with the code as it is."),
-    "backup": Entry("verify", "Copy a store, also while an engine writes to it."),
-    "export": Entry("transfer", "Write a store's flows as JSON lines."),
-    "import": Entry("transfer", "Read flows from JSON lines into a store."),
-    "dead-letters": Entry("dead_letters", "List what was acknowledged and cannot be delivered."),
-    "sql": Entry("sql", "Ask a store in SQL; nothing can be written."),
-    "doctor": Entry("doctor", "Look whether everything is in order, and say what to do."),
-    "completion": Entry("completion", "Print what makes a shell complete this command."),
-    "demo": Entry("demo", "See flows run, wait, and survive."),
+    "run": LazyCommand("run", "Run the flows of a module until Ctrl-C."),
+    "serve": LazyCommand("serve", "Run the flows of a module, and serve them over HTTP."),
+    "list": LazyCommand("list", "List flows, oldest first unless said otherwise."),
+    "show": LazyCommand("show", "Show how a flow stands, with its steps."),
+    "explain": LazyCommand("explain", "Say why a flow is not running, and what to do."),
+    "events": LazyCommand("events", "Show what is on record of a flow."),
+    "follow": LazyCommand("follow", "Show what happens, as it happens."),
+    "diagram": LazyCommand("diagram", "Draw a flow's execution as a sequence diagram."),
+    "signal": LazyCommand("requests", "Send a flow a signal."),
+    "pause": LazyCommand("requests", "Have a flow start nothing more until it is resumed."),
+    "resume": LazyCommand("requests", "Have a paused flow go on."),
+    "retry": LazyCommand("requests", "Let a failed or parked flow run on from where it failed."),
+    "verify": LazyCommand("verify", "Check every byte of a store that matters."),
+    "check": LazyCommand("check", "Look whether open flows can go on with the code as it is."),
+    "backup": LazyCommand("backup", "Copy a store, also while an engine writes to it."),
+    "export": LazyCommand("transfer", "Write a store's flows as JSON lines."),
+    "import": LazyCommand("transfer", "Read flows from JSON lines into a store."),
+    "dead-letters": LazyCommand("dead_letters", "List what was acknowledged and cannot be delivered."),
+    "sql": LazyCommand("sql", "Ask a store in SQL; nothing can be written."),
+    "doctor": LazyCommand("doctor", "Look whether everything is in order, and say what to do."),
+    "completion": LazyCommand("completion", "Print what makes a shell complete this command."),
+    "demo": LazyCommand("demo", "See a flow survive."),
 }
 
 

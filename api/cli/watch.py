@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ...store import Unreadable
-from .output.screen import Cell
+from .output.screen import StyledText
 
 if TYPE_CHECKING:
     from ...store import GlobalRecord, StoreReader
@@ -71,7 +71,7 @@ class LogWatch:
                 for found in news
             )
             text = ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
-            self._sums_up.line(Cell(f"    … {text}", "dim"))
+            self._sums_up.line(StyledText(f"    … {text}", "dim"))
             return
         for found in news:
             if isinstance(found, Unreadable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .conformance import assert_matches_diagram, mismatch
-from .drawing import Diagram, draw
+from .diagram import Diagram, draw
 from .grammar import DiagramError
 from .rendering import svg
 from .roles import LEVELS, Level

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from .items import Activation, Block, Gap, Item, Message, Note, Remark
+from .items import Activation, Block, Item, Message, Note, Omission, Remark
 from .phrases import cut, drawn
 from .roles import Role
 
@@ -49,7 +49,7 @@ class Chart:
                     yield self._note(self._said(item, numbered=numbered), is_wide=item.is_wide)
                 case Remark():
                     yield self._note(item.text, is_wide=False)
-                case Gap():
+                case Omission():
                     yield self._note(item.text, is_wide=True)
                 case Block():
                     yield from self._block(item, depth, numbered=numbered)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .grammar import Expected, ExpectedNote, Skip
+from .grammar import ExpectedMessage, ExpectedNote, Skip
 from .items import Block, Item, Message, Move, Note
 from .parser import Specification, parse
-from .paths import Leaf, Paths, Place
+from .paths import Leaf, Paths, Position
 from .phrases import drawn, says
 from .roles import Role
-from .telling import tell
+from .scenario import scenario_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from os import PathLike
 
-    from .history import Run
+    from .timeline import Drawable
 
 _EXPECTED_MAX = 5
 _CONTEXT = 2
 
 
-def assert_matches_diagram(run: Run, path: str | PathLike[str], *, partial: bool = False) -> None:
+def assert_matches_diagram(run: Drawable, path: str | PathLike[str], *, partial: bool = False) -> None:
     """Assert that a recorded execution is a path through a Mermaid `sequenceDiagram`, to its last line.
 
     The participants are `Client`, `Supervisor`, `Journal`, `Store`, `Step`, and one more, which is the
@@ -78,7 +78,7 @@ def assert_matches_diagram(run: Run, path: str | PathLike[str], *, partial: bool
         raise AssertionError(f"the run does not follow {Path(path).name}. {difference}")
 
 
-def mismatch(diagram: str, run: Run, *, partial: bool = False) -> str | None:
+def mismatch(diagram: str, run: Drawable, *, partial: bool = False) -> str | None:
     """Return how an execution differs from a diagram; None when it is a path through it.
 
     `partial`: it need not have come to the diagram's end.
@@ -87,10 +87,12 @@ def mismatch(diagram: str, run: Run, *, partial: bool = False) -> str | None:
         DiagramError: the diagram cannot be read as a specification.
     """
     specification = parse(diagram)
-    told = tell(run, set(specification.roles.values()), with_restarts=specification.tells_of_restarts)
-    if None not in (told.flow, specification.flow) and told.flow != specification.flow:
-        return f"The diagram is about {specification.flow}, and the run is one of {told.flow}."
-    return _Comparison(specification, list(_moves(told.items))).difference(partial=partial)
+    scenario = scenario_of(
+        run, set(specification.roles.values()), with_restarts=specification.tells_of_restarts
+    )
+    if None not in (scenario.flow, specification.flow) and scenario.flow != specification.flow:
+        return f"The diagram is about {specification.flow}, and the run is one of {scenario.flow}."
+    return _Comparison(specification, list(_moves(scenario.items))).difference(partial=partial)
 
 
 def _moves(items: Sequence[Item]) -> Iterator[Move]:
@@ -106,21 +108,21 @@ def _moves(items: Sequence[Item]) -> Iterator[Move]:
 class _Stop(NamedTuple):
     """Where a run could not go on: the places in the diagram, and the number of the move."""
 
-    places: set[Place]
+    places: set[Position]
     at: int
 
 
 class _Whereabouts(NamedTuple):
     """Where in the diagram the run may be; `likely` is where it took the notes along."""
 
-    places: set[Place]
-    likely: set[Place]
+    places: set[Position]
+    likely: set[Position]
 
     @classmethod
-    def at(cls, places: set[Place]) -> _Whereabouts:
+    def at(cls, places: set[Position]) -> _Whereabouts:
         return cls(places, places)
 
-    def or_at(self, place: Place) -> _Whereabouts:
+    def or_at(self, place: Position) -> _Whereabouts:
         return _Whereabouts(self.places | {place}, self.likely | {place})
 
 
@@ -161,7 +163,7 @@ class _Comparison:
                 return True
             case ExpectedNote(), Note():
                 return says(move.phrase, leaf.text)
-            case Expected(), Message():
+            case ExpectedMessage(), Message():
                 roles = self._specification.roles
                 ends = (roles[leaf.source], roles[leaf.target], leaf.is_reply)
                 return ends == (move.source, move.target, move.is_reply) and says(move.phrase, leaf.text)
@@ -178,7 +180,7 @@ class _Comparison:
             f"{self._excerpt([opening.line])}"
         )
 
-    def _unfinished(self, places: set[Place]) -> str:
+    def _unfinished(self, places: set[Position]) -> str:
         return f"The run ends, or has come no further yet, and the diagram goes on:\n{self._expected(places)}"
 
     def _left(self, stop: _Stop) -> str:
@@ -190,7 +192,7 @@ class _Comparison:
             return f"The diagram is at its end, and the run goes on; {recorded}{after}"
         return f"The diagram expects:\n{self._expected(stop.places)}\n{recorded}{after}"
 
-    def _expected(self, places: set[Place]) -> str:
+    def _expected(self, places: set[Position]) -> str:
         lines = {leaf.line for leaf, _ in self._paths.ahead(places).leaves}
         return self._excerpt(sorted(lines)[:_EXPECTED_MAX])
 

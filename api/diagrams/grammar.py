@@ -6,14 +6,23 @@ from typing import NamedTuple, TypeAlias
 
 from ...flows.errors import PersistasaurusError
 
-__all__ = ["Choice", "DiagramError", "Element", "Expected", "ExpectedNote", "Repeat", "Shuffle", "Skip"]
+__all__ = [
+    "Choice",
+    "DiagramError",
+    "Element",
+    "ExpectedMessage",
+    "ExpectedNote",
+    "Repeat",
+    "Shuffle",
+    "Skip",
+]
 
 
 class DiagramError(PersistasaurusError, ValueError):
     """A diagram cannot be read as a specification. The message names the line."""
 
 
-class Expected(NamedTuple):
+class ExpectedMessage(NamedTuple):
     """A message between two participants, by the names that the diagram gives them."""
 
     line: int
@@ -57,5 +66,5 @@ class Shuffle(NamedTuple):
     branches: tuple[Sequence, ...]
 
 
-Element: TypeAlias = Expected | ExpectedNote | Skip | Choice | Repeat | Shuffle
+Element: TypeAlias = ExpectedMessage | ExpectedNote | Skip | Choice | Repeat | Shuffle
 Sequence: TypeAlias = tuple[Element, ...]

@@ -42,7 +42,7 @@ class Activation(NamedTuple):
     is_on: bool
 
 
-class Branch(NamedTuple):
+class Section(NamedTuple):
     """One part of a block, with what is written beside it."""
 
     label: str
@@ -53,11 +53,11 @@ class Block(NamedTuple):
     """`alt`, `opt`, `loop` or `par`. A loop says how many `times`."""
 
     kind: str
-    branches: tuple[Branch, ...]
+    branches: tuple[Section, ...]
     times: int = 1
 
 
-class Gap(NamedTuple):
+class Omission(NamedTuple):
     """So many messages are not drawn; they belong to the events `first` to `last`."""
 
     messages: int
@@ -72,6 +72,6 @@ class Gap(NamedTuple):
         return f"{self.messages} messages{among} are not drawn (events {self.first} to {self.last})"
 
 
-Item: TypeAlias = Message | Note | Remark | Activation | Block | Gap
+Item: TypeAlias = Message | Note | Remark | Activation | Block | Omission
 Move: TypeAlias = Message | Note
 """What a comparison looks at."""

@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from .items import Activation, Block, Gap, Item, Message, Note, Remark
+from .items import Activation, Block, Item, Message, Note, Omission, Remark
 from .phrases import drawn
 from .roles import Role
 
@@ -52,7 +52,7 @@ def is_plain(name: str) -> bool:
     )
 
 
-class Writer:
+class MermaidWriter:
     """Writes items, line by line."""
 
     def __init__(self, roles: Sequence[Role], flow: str | None, *, values: bool) -> None:
@@ -84,7 +84,7 @@ class Writer:
             opening = "and" if block.kind == "par" else "else"
         yield f"{_INDENT * depth}end"
 
-    def _line(self, item: Message | Note | Remark | Activation | Gap, *, numbered: bool) -> str:
+    def _line(self, item: Message | Note | Remark | Activation | Omission, *, numbered: bool) -> str:
         match item:
             case Message():
                 arrow = "-->>" if item.is_reply else "->>"
@@ -99,7 +99,7 @@ class Writer:
                 return f"Note over {self._id(Role.FLOW)}: {escaped(item.text)}"
             case Activation():
                 return f"{'activate' if item.is_on else 'deactivate'} {self._id(item.role)}"
-            case Gap():
+            case Omission():
                 return f"Note over {self._everybody}: {escaped(item.text)}"
 
     @property

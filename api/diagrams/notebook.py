@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...flows.description import describe
 from ...flows.errors import PersistasaurusError
-from .drawing import draw
+from .diagram import draw
 from .rendering import svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...actors.handle import FlowEvent, FlowHandle
-    from .drawing import Diagram
+    from .diagram import Diagram
 
 _ROWS_MAX = 60
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from . import wording
-from .grammar import Choice, DiagramError, Element, Expected, ExpectedNote, Repeat, Shuffle, Skip
+from . import lexicon
+from .grammar import Choice, DiagramError, Element, ExpectedMessage, ExpectedNote, Repeat, Shuffle, Skip
 from .mermaid import unescaped
 from .phrases import clean
 from .roles import Role
@@ -160,9 +160,9 @@ class _Parser:
         said = _text(text)
         if not said:
             raise self._error("a message without text could be any: say `...` for that")
-        if said == wording.RECOVER[0].text:
+        if said == lexicon.RECOVER[0].text:
             self._tells_of_restarts = True
-        self._elements.append(Expected(self._number, source, target, arrow == "-->>", said))
+        self._elements.append(ExpectedMessage(self._number, source, target, arrow == "-->>", said))
 
     def _note(self, over: str, text: str) -> None:
         names = [self._known(name.strip()) for name in over.split(",")]
@@ -171,8 +171,8 @@ class _Parser:
         if gap is not None:
             self._tells_of_restarts |= "restarts" in said
             self._elements.append(Skip(self._number, min(int(gap.group(1)), _TIMES_MAX)))
-        elif wording.NOTES.match(said) and self._is_about_the_flow(names):
-            self._tells_of_restarts |= wording.tells_of_restart(said)
+        elif lexicon.NOTES.match(said) and self._is_about_the_flow(names):
+            self._tells_of_restarts |= lexicon.tells_of_restart(said)
             self._elements.append(ExpectedNote(self._number, said))
 
     def _is_about_the_flow(self, names: list[str]) -> bool:

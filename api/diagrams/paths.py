@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from .grammar import Choice, DiagramError, Element, Expected, ExpectedNote, Repeat, Sequence, Shuffle, Skip
+from .grammar import (
+    Choice,
+    DiagramError,
+    Element,
+    ExpectedMessage,
+    ExpectedNote,
+    Repeat,
+    Sequence,
+    Shuffle,
+    Skip,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 _PLACES_MAX = 20_000
 
-Leaf: TypeAlias = Expected | ExpectedNote | Skip
+Leaf: TypeAlias = ExpectedMessage | ExpectedNote | Skip
 
 
 class _Frame:
@@ -32,8 +42,8 @@ class _Frame:
 class _Opened(NamedTuple):
     """What is right here, and which places one is at as well."""
 
-    leaves: list[tuple[Leaf, Place]]
-    also: list[Place]
+    leaves: list[tuple[Leaf, Position]]
+    also: list[Position]
 
 
 class _At(NamedTuple):
@@ -66,11 +76,11 @@ _Key: TypeAlias = _At | _Looping | _Skipping | _Shuffling
 class Ahead(NamedTuple):
     """What may come next, and where one is then; and whether it may end here."""
 
-    leaves: list[tuple[Leaf, Place]]
+    leaves: list[tuple[Leaf, Position]]
     may_end: bool
 
 
-Place: TypeAlias = "_Frame | None"
+Position: TypeAlias = "_Frame | None"
 """None is the end."""
 
 
@@ -79,9 +89,9 @@ class Paths:
 
     def __init__(self, elements: Sequence) -> None:
         self._frames: dict[Hashable, _Frame] = {}
-        self.start: Place = self._at(elements, 0, None)
+        self.start: Position = self._at(elements, 0, None)
 
-    def step(self, places: set[Place], fits: Callable[[Leaf], bool]) -> set[Place]:
+    def step(self, places: set[Position], fits: Callable[[Leaf], bool]) -> set[Position]:
         """Return where one may be after something that fits only some of what may come next.
 
         Raises:
@@ -89,13 +99,13 @@ class Paths:
         """
         return {then for leaf, then in self.ahead(places).leaves if fits(leaf)}
 
-    def ahead(self, places: set[Place]) -> Ahead:
+    def ahead(self, places: set[Position]) -> Ahead:
         """Follow everything that can be passed without a message: each place once, and without recursion.
 
         Raises:
             DiagramError: there are too many places; that takes a `par` of many long branches.
         """
-        leaves: list[tuple[Leaf, Place]] = []
+        leaves: list[tuple[Leaf, Position]] = []
         seen = set(places)
         todo = list(places)
         while todo:
@@ -136,7 +146,7 @@ class Paths:
             case _:
                 raise AssertionError(frame.key)
 
-    def _element(self, element: Element, then: Place, opened: _Opened) -> None:
+    def _element(self, element: Element, then: Position, opened: _Opened) -> None:
         match element:
             case Skip():
                 opened.also.append(self._skip(element, element.messages, then))
@@ -151,7 +161,7 @@ class Paths:
             case _:
                 opened.leaves.append((element, then))
 
-    def _shuffle(self, branches: tuple[_Frame, ...], then: Place, opened: _Opened) -> None:
+    def _shuffle(self, branches: tuple[_Frame, ...], then: Position, opened: _Opened) -> None:
         aheads = [self.ahead({branch}) for branch in branches]
         if all(ahead.may_end for ahead in aheads):
             opened.also.append(then)
@@ -162,10 +172,10 @@ class Paths:
                 opened.leaves.append((leaf, self._frame(_Shuffling(rest, then))))
 
     # ------------------------------------------------------------------------------------------ frames
-    def _at(self, sequence: Sequence, index: int, then: Place) -> _Frame:
+    def _at(self, sequence: Sequence, index: int, then: Position) -> _Frame:
         return self._frame(_At(sequence, index, then), sequence)
 
-    def _skip(self, leaf: Skip, left: int, then: Place) -> Place:
+    def _skip(self, leaf: Skip, left: int, then: Position) -> Position:
         return self._frame(_Skipping(leaf, left, then)) if left else then
 
     def _frame(self, key: _Key, sequence: Sequence | None = None) -> _Frame:

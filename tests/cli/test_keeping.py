@@ -263,11 +263,11 @@ def test_ctrl_c_leaves_nothing_of_it(words: list[str], store: Path, tmp_path: Pa
     program = (
         "import os, signal, sys; from persistasaurus.api.cli.output import progress as p\n"
         "from contextlib import contextmanager\n"
-        "from persistasaurus.api.cli.commands import transfer, verify\n"
+        "from persistasaurus.api.cli.commands import backup, transfer\n"
         "@contextmanager\n"
         "def interrupted(what):\n"
         "    yield lambda done, total: os.kill(os.getpid(), signal.SIGINT)\n"
-        "verify.progress = transfer.progress = interrupted\n"
+        "backup.progress = transfer.progress = interrupted\n"
         "from persistasaurus.api.cli.main import main; main()"
     )
     before = sorted(path.name for path in tmp_path.iterdir())

@@ -9,7 +9,7 @@ import unicodedata
 
 import pytest
 from persistasaurus.api.cli.output.printable import cut, json_line, printable, printable_lines
-from persistasaurus.api.cli.output.screen import Cell, Column, Screen, width_of
+from persistasaurus.api.cli.output.screen import Column, Screen, StyledText, width_of
 from persistasaurus.api.cli.output.sizes import counted, size
 from persistasaurus.api.cli.output.times import ago, duration, local_clock, utc
 
@@ -59,7 +59,7 @@ def test_a_text_that_is_cut_says_so() -> None:
 def test_in_a_pipe_a_table_is_as_wide_as_it_is_and_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     columns = (Column("flow"), Column("n", is_number=True), Column("what", gives_way=True))
 
-    Screen().table(columns, [[Cell("日本", "red"), "7", "x" * 500], ["a\x1b[31m", "12", ""]])
+    Screen().table(columns, [[StyledText("日本", "red"), "7", "x" * 500], ["a\x1b[31m", "12", ""]])
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "FLOW        N  WHAT"
@@ -87,10 +87,10 @@ def test_on_a_terminal_a_table_fits_into_its_width(monkeypatch: pytest.MonkeyPat
 def test_no_colours_where_they_are_not_wanted(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     coloured = _terminal(monkeypatch)
-    Screen().line(Cell("text", "red"))
+    Screen().line(StyledText("text", "red"))
     monkeypatch.setenv(name, value)
     plain = _terminal(monkeypatch)
-    Screen().line(Cell("text", "red"))
+    Screen().line(StyledText("text", "red"))
 
     assert "\x1b[31m" in coloured.getvalue()
     assert "\x1b[31m" not in plain.getvalue()

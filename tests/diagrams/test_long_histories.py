@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import Raw
 from persistasaurus.api.diagrams import draw, mismatch
-from persistasaurus.api.diagrams.cutting import CHARACTERS_MAX
+from persistasaurus.api.diagrams.truncation import CHARACTERS_MAX
 from persistasaurus.flows import events
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ..flow_modules import flows_of
 from ..options import STORE, command, json_option, open_reader, store_option
 from ..output.exit_codes import DONE, FAILED
 from ..output.outcome import telling_errors
-from ..output.screen import Cell, Screen
+from ..output.screen import Screen, StyledText
 from ..output.sizes import counted
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def check(*, path: Path | None, flows: tuple[str, ...], store: Path, as_json: bo
             screen.flush()
     if not as_json:
         what = (
-            Cell(f"{counted(bad, 'flow')} could not go on", "bold red")
+            StyledText(f"{counted(bad, 'flow')} could not go on", "bold red")
             if bad
-            else Cell("All can go on", "green")
+            else StyledText("All can go on", "green")
         )
         screen.line(what, f"; {counted(good, 'open flow')} compatible.")
         screen.flush()
@@ -123,10 +123,10 @@ def _tell(screen: Screen, found: CheckedFlow, *, as_json: bool) -> None:
     if as_json:
         screen.json(found)
     elif found.is_compatible:
-        screen.line(Cell("compatible", "green"), f"  {found.flow_id}  {counted(found.events, 'event')}")
+        screen.line(StyledText("compatible", "green"), f"  {found.flow_id}  {counted(found.events, 'event')}")
     else:
         where = f"  at event {found.version}" if found.version else ""
-        screen.line(Cell("diverges", "bold red"), f"    {found.flow_id}{where}")
+        screen.line(StyledText("diverges", "bold red"), f"    {found.flow_id}{where}")
         for line in found.message.splitlines():
             screen.line(f"    {line}")
-        screen.line(Cell(f"    → {found.todo}", "dim"))
+        screen.line(StyledText(f"    → {found.todo}", "dim"))

@@ -1,10 +1,6 @@
-"""Shell completion: of commands and options, and of what is in the store."""
+"""The command `completion`."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import get_completion_class
@@ -13,22 +9,9 @@ from rich_click import RichCommand
 from ..output.exit_codes import CODES, DONE
 from ..output.outcome import telling_errors
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ["complete_flows", "complete_types", "completion"]
+__all__ = ["completion"]
 
 _PROGRAM, _VARIABLE = "persistasaurus", "_PERSISTASAURUS_COMPLETE"
-_PROPOSED = 50
-# Found by the index on names; of many, the newest are meant.
-_FLOWS = """
-SELECT s.name FROM stream s JOIN word w ON w.id = s.status
-WHERE s.name >= ?1 AND s.name < ?1 || char(1114111) AND w.word <> ?2 ORDER BY s.id DESC LIMIT ?3
-"""
-_TYPES = """
-SELECT DISTINCT t.word FROM stream s JOIN word w ON w.id = s.status JOIN word t ON t.id = s.type
-WHERE t.word >= ?1 AND t.word < ?1 || char(1114111) AND w.word <> ?2 LIMIT ?3
-"""
 
 
 @click.command("completion", cls=RichCommand, epilog=CODES)
@@ -46,29 +29,3 @@ def completion(ctx: click.Context, shell: str) -> int:
         raise click.UsageError(f"click knows no completion for {shell}")
     click.echo(kind(ctx.find_root().command, {}, _PROGRAM, _VARIABLE).source())
     return DONE
-
-
-def complete_flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Propose flows of the store that the command line names."""
-    return _found(ctx, _FLOWS, incomplete)
-
-
-def complete_types(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Propose types of flows of that store."""
-    return _found(ctx, _TYPES, incomplete)
-
-
-def _found(ctx: click.Context, statement: str, incomplete: str) -> list[str]:
-    """Ask for names; there are none, whatever is the matter: this is no place to tell of it."""
-    from ....actors.persistence.event_sourced import ACTOR_STATUS  # noqa: PLC0415 - only for whoever presses the key
-    from ....store import StoreReader  # noqa: PLC0415
-
-    store = ctx.params.get("store") or os.environ.get("PERSISTASAURUS_STORE") or "flows.db"
-    try:
-        with StoreReader.open(Path(store)) as reader:
-            found: Sequence[str] = [
-                name for (name,) in reader.query(statement, (incomplete, ACTOR_STATUS, _PROPOSED))
-            ]
-        return sorted(found)
-    except Exception:  # noqa: BLE001 - this is no place to tell of it
-        return []

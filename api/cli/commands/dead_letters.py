@@ -16,7 +16,7 @@ from ..output.documents import payload
 from ..output.exit_codes import DONE
 from ..output.outcome import tell, telling_errors
 from ..output.printable import cut
-from ..output.screen import Cell, Column, Screen
+from ..output.screen import Column, Screen, StyledText
 from ..output.times import instant, local_clock, utc, zone
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["dead_letters"]
 _LENGTH = 60
 
 
-class Letter(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What was on record and cannot be delivered. Without an `id` it was never taken: it is in the spool."""
 
     id: int | None
@@ -79,8 +79,8 @@ def dead_letters(*, limit: int, after: int, store: Path, as_json: bool) -> int:
     return DONE
 
 
-def _letter(letter: DeadLetter) -> Letter:
-    return Letter(
+def _letter(letter: DeadLetter) -> DeadLetterDocument:
+    return DeadLetterDocument(
         id=letter.id,
         at=utc(letter.at),
         flow_id=letter.stream,
@@ -91,11 +91,11 @@ def _letter(letter: DeadLetter) -> Letter:
     )
 
 
-def _undelivered(one: Undelivered) -> Letter:
+def _undelivered(one: Undelivered) -> DeadLetterDocument:
     order = one.order
     is_signal = isinstance(order, SignalOrder)
     kind = "" if order is None else type(order).__name__.removesuffix("Order").lower()
-    return Letter(
+    return DeadLetterDocument(
         id=None,
         at=utc(one.at),
         flow_id="" if order is None else order.flow_id,
@@ -106,7 +106,7 @@ def _undelivered(one: Undelivered) -> Letter:
     )
 
 
-def _show(screen: Screen, letters: list[Letter], *, next_after: int | None) -> None:
+def _show(screen: Screen, letters: list[DeadLetterDocument], *, next_after: int | None) -> None:
     if not letters:
         tell("No dead letters.")
         return
@@ -125,11 +125,11 @@ def _show(screen: Screen, letters: list[Letter], *, next_after: int | None) -> N
         tell(f"There are more: --after {next_after}")
 
 
-def _row(letter: Letter, now: int) -> list[str | Cell]:
+def _row(letter: DeadLetterDocument, now: int) -> list[str | StyledText]:
     return [
         "" if letter.id is None else str(letter.id),
-        Cell(local_clock(instant(letter.at), now), "dim"),
-        Cell(letter.flow_id, "bold"),
+        StyledText(local_clock(instant(letter.at), now), "dim"),
+        StyledText(letter.flow_id, "bold"),
         letter.name,
         cut(bytes(letter.payload).decode(errors="replace"), _LENGTH),
         letter.reason,

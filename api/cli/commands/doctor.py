@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..options import command, json_option, store_option
 from ..output.exit_codes import DONE, FAILED
 from ..output.outcome import telling_errors
-from ..output.screen import Cell, Screen
+from ..output.screen import Screen, StyledText
 from ..reports.checkup import check_all
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ def doctor(*, store: Path, as_json: bool) -> int:
         if as_json:
             screen.json(check)
         else:
-            screen.line(Cell(f"{check.state:<4}", _STYLES[check.state]), f"  {check.name:<16}  {check.text}")
+            screen.line(
+                StyledText(f"{check.state:<4}", _STYLES[check.state]), f"  {check.name:<16}  {check.text}"
+            )
             if check.todo and check.state != "ok":
-                screen.line(Cell(f"      {'':<16}  → {check.todo}", "dim"))
+                screen.line(StyledText(f"      {'':<16}  → {check.todo}", "dim"))
         screen.flush()
     return code

@@ -15,7 +15,7 @@ from ..output.documents import event_document, unreadable_document
 from ..output.exit_codes import DONE, FAILED
 from ..output.narration import Narrator
 from ..output.outcome import tell, telling_errors
-from ..output.screen import Cell, Column, Screen
+from ..output.screen import Column, Screen, StyledText
 from ..output.times import local_clock, zone
 
 if TYPE_CHECKING:
@@ -82,14 +82,14 @@ def _show(screen: Screen, flow: str, records: list[Record | Unreadable], *, full
         _show_tracebacks(screen, records)
 
 
-def _row(flow: str, record: Record | Unreadable, narrator: Narrator, now: int) -> list[str | Cell]:
+def _row(flow: str, record: Record | Unreadable, narrator: Narrator, now: int) -> list[str | StyledText]:
     if isinstance(record, Unreadable):
-        return [str(record.version), "", Cell("cannot be read", "bold red"), "", record.reason]
+        return [str(record.version), "", StyledText("cannot be read", "bold red"), "", record.reason]
     what, step, detail = narrator.words(flow, record)
     return [
         str(record.version),
-        Cell(local_clock(record.at, now), "dim"),
-        Cell(what, narrator.colour(record)),
+        StyledText(local_clock(record.at, now), "dim"),
+        StyledText(what, narrator.colour(record)),
         step,
         detail,
     ]
@@ -100,7 +100,7 @@ def _show_tracebacks(screen: Screen, records: list[Record | Unreadable]) -> None
         trace = "" if isinstance(record, Unreadable) else _traceback(record)
         if trace:
             screen.line()
-            screen.line(Cell(f"Traceback of event {record.version}:", "dim"))
+            screen.line(StyledText(f"Traceback of event {record.version}:", "dim"))
             for line in trace.rstrip().split("\n"):
                 screen.line(line)
 

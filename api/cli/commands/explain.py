@@ -12,7 +12,7 @@ from ..options import command, flow_argument, json_option, store_option
 from ..output.documents import FlowDocument, flow_document
 from ..output.exit_codes import DONE
 from ..output.outcome import telling_errors
-from ..output.screen import Cell, Screen, styled
+from ..output.screen import Screen, StyledText, styled
 from ..output.times import utc, zone
 from ..reports.case import case_of
 from ..reports.diagnosis import Finding, diagnose
@@ -56,20 +56,20 @@ def explain(*, flow: str, store: Path, as_json: bool) -> int:
 def _show(screen: Screen, case: Case, findings: list[Finding]) -> None:
     header = case.header
     screen.line(
-        Cell(header.stream, "bold"),
+        StyledText(header.stream, "bold"),
         f"  {header.type}  ",
         styled(header.status),
-        Cell(f"  (times in {zone(case.now)})", "dim"),
+        StyledText(f"  (times in {zone(case.now)})", "dim"),
     )
     for finding in findings:
         screen.line()
         first, *more = finding.text.split("\n")
-        screen.line(Cell(first, "red" if finding.kind in _ALARMING else ""))
+        screen.line(StyledText(first, "red" if finding.kind in _ALARMING else ""))
         for line in more:
             screen.line("  ", line)
         if finding.line:
-            screen.line(Cell(f"  at {finding.line}", "dim"))
+            screen.line(StyledText(f"  at {finding.line}", "dim"))
         if finding.todo:
             screen.line("  ", finding.todo)
         if finding.command:
-            screen.line("    ", Cell(finding.command, "cyan"))
+            screen.line("    ", StyledText(finding.command, "cyan"))

@@ -14,8 +14,8 @@ from ..output.exit_codes import DONE, FAILED
 from ..output.narration import Narrator
 from ..output.outcome import telling_errors
 from ..output.screen import Screen
+from ..shell_completion import complete_flows
 from ..watch import NOTABLE, LogWatch
-from .completion import complete_flows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

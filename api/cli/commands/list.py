@@ -14,10 +14,10 @@ from ..output.documents import flow_document
 from ..output.exit_codes import DONE
 from ..output.outcome import tell, telling_errors
 from ..output.proposal import option
-from ..output.screen import Cell, Column, Screen, styled
+from ..output.screen import Column, Screen, StyledText, styled
 from ..output.times import ago
 from ..reports.case import blocking_now, reasons_of
-from .completion import complete_flows, complete_types
+from ..shell_completion import complete_flows, complete_types
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,9 +92,9 @@ def list_(  # noqa: PLR0913 - click gives them by name
         screen.table(_COLUMNS, [_row(header, now, reasons.get(header.stream, "")) for header in shown])
     for header in shown:
         if header.damage is not None:
-            screen.line(Cell(f"{header.stream} is damaged: {header.damage}", "bold red"))
+            screen.line(StyledText(f"{header.stream} is damaged: {header.damage}", "bold red"))
         if header.stream in blocking:
-            screen.line(Cell(f"{header.stream} blocks, at {blocking[header.stream]}", "bold red"))
+            screen.line(StyledText(f"{header.stream} blocks, at {blocking[header.stream]}", "bold red"))
     screen.flush()
     _tell_rest(shown, has_more=has_more)
     return DONE
@@ -116,9 +116,9 @@ def _newest(
     return [header for header in found if header is not None]
 
 
-def _row(header: Header, now: int, reason: str) -> list[str | Cell]:
+def _row(header: Header, now: int, reason: str) -> list[str | StyledText]:
     return [
-        Cell(header.stream, "bold"),
+        StyledText(header.stream, "bold"),
         header.type,
         styled(header.status, reason),
         str(header.version),

@@ -12,7 +12,7 @@ from ..output.documents import FlowDocument, StepDocument, flow_document, payloa
 from ..output.exit_codes import DONE
 from ..output.outcome import telling_errors
 from ..output.printable import cut, one_line
-from ..output.screen import Cell, Column, Screen, styled
+from ..output.screen import Column, Screen, StyledText, styled
 from ..output.times import ago, duration, local_time, zone
 from ..reports.case import case_of
 from ..reports.diagnosis import diagnose
@@ -64,7 +64,7 @@ def _document(case: Case) -> ShownFlow:
 
 def _show(screen: Screen, case: Case) -> None:
     header, summary, now = case.header, case.summary, case.now
-    screen.line(Cell(header.stream, "bold"), f"  {header.type}  ", styled(header.status))
+    screen.line(StyledText(header.stream, "bold"), f"  {header.type}  ", styled(header.status))
     _line(screen, "arguments", _json(summary.args))
     _line(screen, "started", f"{local_time(header.created_at)} ({zone(now)}), {ago(header.created_at, now)}")
     _line(screen, "last event", f"{local_time(header.updated_at)}, number {header.version}")
@@ -89,21 +89,21 @@ def _show(screen: Screen, case: Case) -> None:
         for line in more:
             screen.line("  ", line)
         if finding.kind == "failed" and finding.line:
-            screen.line(Cell(f"  at {finding.line}", "dim"))
+            screen.line(StyledText(f"  at {finding.line}", "dim"))
     if not summary.completed:
-        screen.line(Cell(f"What to do: {case.command('explain')}", "dim"))
+        screen.line(StyledText(f"What to do: {case.command('explain')}", "dim"))
 
 
 def _line(screen: Screen, name: str, value: str) -> None:
-    screen.line(Cell(f"{name:<11}", "dim"), value)
+    screen.line(StyledText(f"{name:<11}", "dim"), value)
 
 
-def _row(step: StepSummary, now: int) -> list[str | Cell]:
+def _row(step: StepSummary, now: int) -> list[str | StyledText]:
     took = "" if step.ended_at is None else duration((step.ended_at - step.begun_at) / _SECOND)
     return [
         str(step.number),
         step.name,
-        Cell(step.state, _STATES.get(step.state, "yellow")),
+        StyledText(step.state, _STATES.get(step.state, "yellow")),
         str(step.attempts),
         ago(step.begun_at, now),
         took,

@@ -13,7 +13,7 @@ from ..output.exit_codes import DONE, FAILED
 from ..output.outcome import tell, telling_errors
 from ..output.printable import cut, printable
 from ..output.proposal import proposed
-from ..output.screen import Cell, Column, Screen, width_of
+from ..output.screen import Column, Screen, StyledText, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,9 +94,9 @@ def _show_one_by_one(screen: Screen, names: tuple[str, ...], rows: list[list[str
     """Show rows that are wider than the terminal, a value a line."""
     longest = max(map(len, names))
     for number, row in enumerate(rows, 1):
-        screen.line(Cell(f"row {number}", "dim"))
+        screen.line(StyledText(f"row {number}", "dim"))
         for name, value in zip(names, row, strict=True):
-            screen.line(Cell(f"  {name:<{longest}}  ", "cyan"), value)
+            screen.line(StyledText(f"  {name:<{longest}}  ", "cyan"), value)
 
 
 def _tell_views(reader: StoreReader, *, as_json: bool) -> int:

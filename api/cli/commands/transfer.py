@@ -22,7 +22,7 @@ from ..output.printable import json_line
 from ..output.progress import progress
 from ..output.screen import Screen
 from ..output.sizes import counted
-from .completion import complete_flows
+from ..shell_completion import complete_flows
 
 if TYPE_CHECKING:
     from ....store.tools.export import Exported

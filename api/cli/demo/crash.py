@@ -20,7 +20,7 @@ from ....actors.runtime.seam import Event, new_id
 from ....flows import events
 from ....flows.description import describe
 from ....flows.errors import PersistasaurusError
-from ..output.phrases import phrase_of
+from ..output.event_line import event_line
 from ..output.screen import output_console
 from .crash_child import Report
 from .watched_store import WatchedStore
@@ -156,9 +156,9 @@ class CrashDemo:
         if words.step and words.name:
             self._names[words.step] = words.name
         if report.moment == "recorded":
-            self._out.print(f"  [cyan]recorded[/]  {escape(str(phrase_of(event)))}")
+            self._out.print(f"  [cyan]recorded[/]  {escape(str(event_line(event)))}")
         elif isinstance(event, events.StepCompleted):
-            said = escape(f"step {event.step} {self._names[event.step]} {phrase_of(event).detail}")
+            said = escape(f"step {event.step} {self._names[event.step]} {event_line(event).detail}")
             self._out.print(f"  [yellow]replayed[/]  {said}  [dim](from the log, not run)[/]")
 
     # ------------------------------------------------------------------------------------ the proof

@@ -9,8 +9,8 @@ import msgspec
 from ....flows import events
 from ....flows.description import describe
 from .documents import event_document, unreadable_document
-from .phrases import Phrase, phrase_of
-from .screen import Cell
+from .event_line import EventLine, event_line
+from .screen import StyledText
 from .times import local_clock
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ class Narrator:
             return
         what, step, detail = self.words(flow_id, record)
         self._screen.line(
-            Cell(f"{local_clock(record.at, self._now)}  ", "dim"),
-            Cell(f"{flow_id}  ", "cyan"),
-            Cell(what, self.colour(record)),
+            StyledText(f"{local_clock(record.at, self._now)}  ", "dim"),
+            StyledText(f"{flow_id}  ", "cyan"),
+            StyledText(what, self.colour(record)),
             f" {step}" if step else "",
             f"  {detail}" if detail else "",
         )
@@ -75,28 +75,28 @@ class Narrator:
             return
         number = "an event" if found.version is None else f"event {found.version}"
         self._screen.line(
-            Cell(f"{found.stream or '?'}  ", "cyan"),
-            Cell(f"{number} cannot be read", "bold red"),
+            StyledText(f"{found.stream or '?'}  ", "cyan"),
+            StyledText(f"{number} cannot be read", "bold red"),
             f"  {found.reason}",
         )
 
-    def words(self, flow_id: str, record: Record) -> Phrase:
+    def words(self, flow_id: str, record: Record) -> EventLine:
         """Put an event into words, a step with its name where its beginning has been told of."""
         try:
             event = events.decode(record.data)
         except msgspec.MsgspecError:
-            return Phrase(record.kind.replace("_", " "), "", "")
-        return self._name_step(flow_id, event, phrase_of(event, length=self._length))
+            return EventLine(record.kind.replace("_", " "), "", "")
+        return self._name_step(flow_id, event, event_line(event, length=self._length))
 
-    def _name_step(self, flow_id: str, event: events.AnyEvent, phrase: Phrase) -> Phrase:
+    def _name_step(self, flow_id: str, event: events.AnyEvent, line: EventLine) -> EventLine:
         words = describe(event)
         if not words.step:
-            return phrase
+            return line
         if words.name:
             self._learn(_Step(flow_id, words.step), words.name)
-            return phrase
+            return line
         name = self._names.get(_Step(flow_id, words.step), "")
-        return phrase._replace(step=f"{phrase.step} {name}".strip())
+        return line._replace(step=f"{line.step} {name}".strip())
 
     def _learn(self, step: _Step, name: str) -> None:
         if len(self._names) >= _NAMES_MAX:

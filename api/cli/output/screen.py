@@ -15,7 +15,7 @@ from .printable import json_line, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Cell", "Column", "Screen", "error_console", "output_console", "styled", "width_of"]
+__all__ = ["Column", "Screen", "StyledText", "error_console", "output_console", "styled", "width_of"]
 
 _GAP = "  "
 _STATUSES = {
@@ -35,7 +35,7 @@ class _Terminal(Console):
         raise BrokenPipeError
 
 
-class Cell(NamedTuple):
+class StyledText(NamedTuple):
     """A piece of text with its style, which only a terminal shows."""
 
     text: str
@@ -60,9 +60,9 @@ def error_console() -> Console:
     return _Terminal(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
-def styled(status: str, reason: str = "") -> Cell:
+def styled(status: str, reason: str = "") -> StyledText:
     """Show a flow's status in its colour, and the reason for it if there is one."""
-    return Cell(f"{status} ({reason})" if reason else status, _STATUSES.get(status, ""))
+    return StyledText(f"{status} ({reason})" if reason else status, _STATUSES.get(status, ""))
 
 
 class Screen:
@@ -87,7 +87,7 @@ class Screen:
         """Write a document, as one line of JSON."""
         self._out.write(json_line(document) + "\n")
 
-    def line(self, *pieces: str | Cell) -> None:
+    def line(self, *pieces: str | StyledText) -> None:
         """Write a line, which is not broken however long it is."""
         self._console.print(_text(*pieces), markup=False)
 
@@ -95,7 +95,7 @@ class Screen:
         """Write text as it is, with its lines: it was made here, or is for a program."""
         self._out.write(text if text.endswith("\n") else f"{text}\n")
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> None:
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | StyledText]]) -> None:
         """Lay rows out: in the width of the terminal, or in a pipe as wide as they are."""
         if self.is_terminal:
             self._console.print(_laid_out(columns, rows), soft_wrap=False)
@@ -111,13 +111,13 @@ class Screen:
         self._out.flush()
 
 
-def width_of(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> int:
+def width_of(columns: Sequence[Column], rows: Sequence[Sequence[str | StyledText]]) -> int:
     """Return how wide a table is that is cut nowhere."""
     widths = _widths(_lines(columns, rows))
     return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
-def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> list[list[str]]:
+def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str | StyledText]]) -> list[list[str]]:
     return [
         [column.title.upper() for column in columns],
         *([_text(cell).plain for cell in row] for row in rows),
@@ -128,15 +128,15 @@ def _widths(lines: list[list[str]]) -> list[int]:
     return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
 
-def _text(*pieces: str | Cell) -> Text:
+def _text(*pieces: str | StyledText) -> Text:
     text = Text(no_wrap=True)
     for piece in pieces:
-        cell = piece if isinstance(piece, Cell) else Cell(piece)
+        cell = piece if isinstance(piece, StyledText) else StyledText(piece)
         text.append(printable(cell.text), style=cell.style or None)
     return text
 
 
-def _laid_out(columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]]) -> Table:
+def _laid_out(columns: Sequence[Column], rows: Sequence[Sequence[str | StyledText]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         # Only what may wrap gives way; its text does not wrap, so it is cut instead.

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from ....flows import events
     from ....flows.description import Description
 
-__all__ = ["Phrase", "phrase_of"]
+__all__ = ["EventLine", "event_line"]
 
 _SHORT = 60
 
 
-class Phrase(NamedTuple):
+class EventLine(NamedTuple):
     """An event in words, fit for a terminal."""
 
     what: str
@@ -29,10 +29,10 @@ class Phrase(NamedTuple):
         return f"{self.what}{number}" + (f"  {self.detail}" if self.detail else "")
 
 
-def phrase_of(event: events.AnyEvent, *, length: int = _SHORT) -> Phrase:
+def event_line(event: events.AnyEvent, *, length: int = _SHORT) -> EventLine:
     """Put an event into words; payloads and messages are cut at `length`."""
     words = describe(event)
-    return Phrase(words.what, str(words.step) if words.step else "", _detail(words, length))
+    return EventLine(words.what, str(words.step) if words.step else "", _detail(words, length))
 
 
 def _detail(words: Description, length: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .items import Activation, Block, Branch, Item, Message, Note
+from .items import Activation, Block, Item, Message, Note, Section
 from .phrases import drawn
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ _PERIOD_MAX = 64
 _TIMES_MIN = 3
 
 
-class _Run(NamedTuple):
+class _Repetition(NamedTuple):
     """From somewhere on, `period` items come `times` times."""
 
     period: int
@@ -45,19 +45,19 @@ def fold(items: Sequence[Item], *, values: bool) -> list[Item]:
             place += 1
             continue
         body = tuple(fold(items[place : place + run.period], values=values))
-        folded.append(Block("loop", (Branch(f"{run.times} times", body),), run.times))
+        folded.append(Block("loop", (Section(f"{run.times} times", body),), run.times))
         place += run.length
     return folded
 
 
-def _longest_run(looks: Sequence[int], start: int, places: list[int]) -> _Run | None:
+def _longest_run(looks: Sequence[int], start: int, places: list[int]) -> _Repetition | None:
     """Return the run that covers most; of those the one with the shortest period."""
-    best: _Run | None = None
+    best: _Repetition | None = None
     for index in range(bisect_right(places, start), len(places)):
         period = places[index] - start
         if period > _PERIOD_MAX:
             break
-        run = _Run(period, _times(looks, start, period))
+        run = _Repetition(period, _times(looks, start, period))
         if run.times >= _TIMES_MIN and (best is None or run.length > best.length):
             best = run
     return best

@@ -13,41 +13,43 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...flows import events
 from ...flows.machine.history import ECHOES
 from ...flows.summary import FlowSummary
-from . import wording
-from .history import Happened, happened, written
-from .items import Activation, Block, Branch, Item, Message, Note, Remark
-from .restarts import Cause, Restarts, restarts_of
+from . import lexicon
+from .items import Activation, Block, Item, Message, Note, Remark, Section
+from .restart_marks import Cause, RestartMarks, restart_marks_of
 from .roles import Role
+from .timeline import Happened, happened, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from .history import Run
     from .phrases import Phrase
+    from .timeline import Drawable
 
 _AT_ONCE_MAX = 8
 """More steps than this, started at once, are drawn one below the other."""
 
 
-class Told(NamedTuple):
+class Scenario(NamedTuple):
     """A history as items, and the name of its flow where that is known."""
 
     flow: str | None
     items: list[Item]
 
 
-def tell(run: Run, roles: Collection[Role], *, with_restarts: bool = True, times: bool = False) -> Told:
+def scenario_of(
+    run: Drawable, roles: Collection[Role], *, with_restarts: bool = True, times: bool = False
+) -> Scenario:
     """Tell a history for some participants; without restarts: as if the process had never ended."""
     past = happened(run)
-    restarts = restarts_of(past)
+    restarts = restart_marks_of(past)
     if not with_restarts:
         past = [h for position, h in enumerate(past) if position not in restarts.due]
-        restarts = Restarts({}, frozenset())
-    flow = next((wording.named(h.event.flow) for h in past if isinstance(h.event, events.FlowStarted)), None)
-    teller = _Teller(roles, times=times)
+        restarts = RestartMarks({}, frozenset())
+    flow = next((lexicon.named(h.event.flow) for h in past if isinstance(h.event, events.FlowStarted)), None)
+    writer = _ScenarioWriter(roles, times=times)
     for cause, decided in _decisions(past, restarts.before):
-        teller.tell(decided, cause)
-    return Told(flow, teller.items)
+        writer.tell(decided, cause)
+    return Scenario(flow, writer.items)
 
 
 def _decisions(
@@ -64,7 +66,7 @@ def _decisions(
     return decisions
 
 
-class _Teller:
+class _ScenarioWriter:
     """Tells one decision after the other: what came in, what was recorded, what was done then."""
 
     def __init__(self, roles: Collection[Role], *, times: bool) -> None:
@@ -91,7 +93,7 @@ class _Teller:
             self._decision(decided)
         else:
             rest = self._aside(lambda: self._decision(decided))
-            self.items.append(Block("alt", (self._replay(), Branch("step not complete", rest))))
+            self.items.append(Block("alt", (self._replay(), Section("step not complete", rest))))
 
     def _aside(self, tell: Callable[[], None]) -> tuple[Item, ...]:
         """Return what is told, instead of adding it."""
@@ -107,9 +109,9 @@ class _Teller:
         for one in decided:
             self._before(one)
         for one in decided:
-            self._send(wording.record(one.event, self._summary), Role.FLOW, Role.JOURNAL)
+            self._send(lexicon.record(one.event, self._summary), Role.FLOW, Role.JOURNAL)
         self._commit()
-        self._send(wording.DURABLE, Role.JOURNAL, Role.FLOW, is_reply=True)
+        self._send(lexicon.DURABLE, Role.JOURNAL, Role.FLOW, is_reply=True)
         for one in decided:
             self._summary.apply(one.recorded)
             self._after(one)
@@ -119,38 +121,38 @@ class _Teller:
 
     # ------------------------------------------------------------------------------------- restarts
     def _restart(self, cause: Cause) -> None:
-        self._note(wording.DIED if cause == "died" else wording.CLOSED, is_wide=True)
+        self._note(lexicon.DIED if cause == "died" else lexicon.CLOSED, is_wide=True)
         self._forget_running()
         self._rest()
-        self._send(wording.RECOVER, Role.SUPERVISOR, Role.FLOW)
+        self._send(lexicon.RECOVER, Role.SUPERVISOR, Role.FLOW)
         keeper = Role.STORE if Role.STORE in self._roles else Role.JOURNAL
-        self._send(wording.READ, Role.FLOW, keeper)
-        self._send(wording.HISTORY, keeper, Role.FLOW, is_reply=True)
+        self._send(lexicon.READ, Role.FLOW, keeper)
+        self._send(lexicon.HISTORY, keeper, Role.FLOW, is_reply=True)
 
-    def _replay(self) -> Branch:
+    def _replay(self) -> Section:
         recorded = Message(
-            self._version, Role.JOURNAL, Role.FLOW, is_reply=True, phrase=wording.REPLAYED, is_replay=True
+            self._version, Role.JOURNAL, Role.FLOW, is_reply=True, phrase=lexicon.REPLAYED, is_replay=True
         )
-        return Branch("step already complete (replay)", (recorded,))
+        return Section("step already complete (replay)", (recorded,))
 
     # ------------------------------------------------------------------------------------- movements
     def _before(self, one: Happened) -> None:  # noqa: C901 - one line a kind
         """Tell what came in."""
         match one.event:
             case events.FlowStarted() as event:
-                self._send(wording.start(event), Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
+                self._send(lexicon.start(event), Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
             case events.StepCompleted() as event:
-                self._outcome(event.step, wording.returns(event.step, event.result))
+                self._outcome(event.step, lexicon.returns(event.step, event.result))
             case events.StepFailed() as event:
-                self._outcome(event.step, wording.raises(event))
+                self._outcome(event.step, lexicon.raises(event))
             case events.StepAttempted() as event if self._waits_for_time(event.step):
-                self._note(wording.wait_is_over(event.step))
+                self._note(lexicon.wait_is_over(event.step))
             case events.StepInterrupted() as event:
-                self._note(wording.shutdown(event))
+                self._note(lexicon.shutdown(event))
             case events.TimerFired() as event:
-                self._note(wording.sleep_is_over(event))
+                self._note(lexicon.sleep_is_over(event))
             case events.SignalReceived() as event:
-                self._deliver(wording.signal(event))
+                self._deliver(lexicon.signal(event))
             case events.Paused() as event:
                 self._demand("pause", event)
             case events.Resumed() as event:
@@ -164,30 +166,30 @@ class _Teller:
         """Tell what was done once it was durable."""
         match one.event:
             case events.FlowStarted():
-                self._send(wording.ACCEPTED, Role.FLOW, Role.CLIENT, is_reply=True)
+                self._send(lexicon.ACCEPTED, Role.FLOW, Role.CLIENT, is_reply=True)
             case events.StepScheduled() as event:
-                self._note(wording.waits_before(event.step, event.name, one.until(event.due)))
+                self._note(lexicon.waits_before(event.step, event.name, one.until(event.due)))
             case events.StepFailed() as event if event.retry_at is not None:
-                self._note(wording.waits_before_retry(event, one.until(event.retry_at)))
+                self._note(lexicon.waits_before_retry(event, one.until(event.retry_at)))
             case events.TimerSet() as event:
-                self._note(wording.sleeps(event, one.until(event.due)))
+                self._note(lexicon.sleeps(event, one.until(event.due)))
             case events.SignalAwaited() as event:
                 early = all(wait.version != one.version for wait in self._summary.waits)
-                self._note(wording.came_early(event) if early else wording.waits_for(event))
+                self._note(lexicon.came_early(event) if early else lexicon.waits_for(event))
             case events.SignalReceived() as event:
                 if self._summary.unread[event.name]:
-                    self._note(wording.keeps(event))
+                    self._note(lexicon.keeps(event))
             case events.Paused() | events.Resumed():
-                self._send(wording.said(events.kind(one.event)), Role.FLOW, Role.CLIENT, is_reply=True)
+                self._send(lexicon.said(events.kind(one.event)), Role.FLOW, Role.CLIENT, is_reply=True)
             case events.Repaired() as event:
                 self._repaired(event)
             case events.Parked() as event:
-                self._note(wording.parked(event))
+                self._note(lexicon.parked(event))
             case events.FlowCompleted() as event:
-                self._end(wording.result(event))
+                self._end(lexicon.result(event))
                 self._forget_running()
             case events.FlowFailed() as event:
-                self._end(wording.fails(event))
+                self._end(lexicon.fails(event))
             case _:
                 pass
 
@@ -200,10 +202,10 @@ class _Teller:
         self._running.discard(step)
 
     def _call(self, starting: Sequence[events.StepStarted | events.StepAttempted]) -> None:
-        """Run steps: those that start at once, at once."""
+        """Drawable steps: those that start at once, at once."""
         calls = [(event.step, self._aside(partial(self._run, event))) for event in starting]
         if 1 < len(calls) <= _AT_ONCE_MAX:
-            branches = tuple(Branch(f"step {step}", call) for step, call in calls)
+            branches = tuple(Section(f"step {step}", call) for step, call in calls)
             self.items.append(Block("par", branches))
         else:
             self.items += [item for _, call in calls for item in call]
@@ -213,7 +215,7 @@ class _Teller:
         attempt = event.attempt if isinstance(event, events.StepAttempted) else 1
         known = self._summary.steps.get(step)
         args = None if known is None else known.args
-        phrase = wording.call(step, self._summary.step_name(step) or "step", args, attempt)
+        phrase = lexicon.call(step, self._summary.step_name(step) or "step", args, attempt)
         self._send(phrase, Role.FLOW, Role.STEP)
         if not self._running:
             self._activate(Role.STEP, is_on=True)
@@ -232,29 +234,29 @@ class _Teller:
     def _deliver(self, phrase: Phrase) -> None:
         if Role.JOURNAL not in self._roles:
             self._send(phrase, Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
-            self._send(wording.RECEIPT, Role.FLOW, Role.CLIENT, is_reply=True)
+            self._send(lexicon.RECEIPT, Role.FLOW, Role.CLIENT, is_reply=True)
             return
         self._send(phrase, Role.CLIENT, Role.JOURNAL)
         self._commit()
-        self._send(wording.RECEIPT, Role.JOURNAL, Role.CLIENT, is_reply=True)
+        self._send(lexicon.RECEIPT, Role.JOURNAL, Role.CLIENT, is_reply=True)
         self._send(phrase, Role.SUPERVISOR, Role.FLOW)
 
     def _demand(self, what: str, event: events.Paused | events.Resumed | events.Repaired) -> None:
-        phrase = wording.demand(what, event.by, event.why)
+        phrase = lexicon.demand(what, event.by, event.why)
         self._send(phrase, Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
 
     def _repaired(self, event: events.Repaired) -> None:
-        self._send(wording.said("repaired"), Role.FLOW, Role.CLIENT, is_reply=True)
+        self._send(lexicon.said("repaired"), Role.FLOW, Role.CLIENT, is_reply=True)
         if event.since is not None:
-            self._note(wording.anew(event.since))
+            self._note(lexicon.anew(event.since))
 
     def _end(self, phrase: Phrase) -> None:
         self._send(phrase, Role.FLOW, Role.SUPERVISOR, Role.CLIENT, is_reply=True)
 
     def _commit(self) -> None:
         if Role.JOURNAL in self._roles:
-            self._send(wording.COMMIT, Role.JOURNAL, Role.STORE)
-            self._send(wording.COMMITTED, Role.STORE, Role.JOURNAL, is_reply=True)
+            self._send(lexicon.COMMIT, Role.JOURNAL, Role.STORE)
+            self._send(lexicon.COMMITTED, Role.STORE, Role.JOURNAL, is_reply=True)
 
     # ----------------------------------------------------------------------------------------- items
     def _send(self, phrase: Phrase, *path: Role, is_reply: bool = False) -> None:

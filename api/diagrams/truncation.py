@@ -6,9 +6,9 @@ from collections import Counter
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from .items import Activation, Block, Gap, Item, Message, Note
+from .items import Activation, Block, Item, Message, Note, Omission
+from .lexicon import tells_of_restart
 from .phrases import drawn
-from .wording import tells_of_restart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .items import Remark
     from .roles import Role
 
-_Leaf: TypeAlias = "tuple[Message | Note | Remark | Activation | Gap, int]"
+_Leaf: TypeAlias = "tuple[Message | Note | Remark | Activation | Omission, int]"
 
 CHARACTERS_MAX = 45_000
 _HEAD = 0.6
@@ -50,12 +50,12 @@ def _leaves(item: Item, times: int) -> Iterator[_Leaf]:
             yield from _leaves(inner, times * item.times)
 
 
-def _gap(missing: Sequence[_Leaf], after: Sequence[_Leaf]) -> Gap:
+def _gap(missing: Sequence[_Leaf], after: Sequence[_Leaf]) -> Omission:
     first = next(_versions(missing), 0)
     last = max([first, *_versions(missing), *(version - 1 for version in islice(_versions(after), 1))])
     count = sum(times for leaf, times in missing if isinstance(leaf, Message) and not leaf.is_replay)
     notes = [leaf for leaf, _ in missing if isinstance(leaf, Note)]
-    return Gap(count, first, last, any(tells_of_restart(drawn(note.phrase)) for note in notes))
+    return Omission(count, first, last, any(tells_of_restart(drawn(note.phrase)) for note in notes))
 
 
 def _versions(leaves: Sequence[_Leaf]) -> Iterator[int]:

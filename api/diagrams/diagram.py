@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .chart import Chart
-from .cutting import cut_out
-from .folding import fold
-from .mermaid import Writer
+from .loops import fold
+from .mermaid import MermaidWriter
 from .roles import Level, Role, roles_of
-from .telling import tell
+from .scenario import scenario_of
+from .truncation import cut_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .history import Run
     from .items import Item
+    from .timeline import Drawable
 
 
 class Diagram:
@@ -27,7 +27,7 @@ class Diagram:
         self._roles = roles
         self._flow = flow
         self._values = values
-        self._writer = Writer(roles, flow, values=values)
+        self._writer = MermaidWriter(roles, flow, values=values)
         folded = fold(items, values=values)
         self._items = cut_out(folded, [self._size(item) for item in folded])
 
@@ -53,7 +53,7 @@ class Diagram:
         return f"<Diagram of {self._flow or 'a flow'}>"
 
 
-def draw(run: Run, *, level: Level = "actors", values: bool = False, times: bool = False) -> Diagram:
+def draw(run: Drawable, *, level: Level = "actors", values: bool = False, times: bool = False) -> Diagram:
     """Draw a flow as of its last commit, or a history: what is in its history, and nothing that is not.
 
     Levels: `api` has the client, the flow and its steps; `actors` has the supervisor and the journal, too;
@@ -70,5 +70,5 @@ def draw(run: Run, *, level: Level = "actors", values: bool = False, times: bool
         StoreUnavailable: its history cannot be read.
     """
     roles = roles_of(level)
-    told = tell(run, roles, times=times)
-    return Diagram(roles, told.flow, told.items, values=values)
+    scenario = scenario_of(run, roles, times=times)
+    return Diagram(roles, scenario.flow, scenario.items, values=values)

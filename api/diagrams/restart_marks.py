@@ -10,21 +10,21 @@ from ...flows.summary import FlowSummary, StepState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .history import Happened
+    from .timeline import Happened
 
 Cause: TypeAlias = Literal["died", "closed"]
 
 _OF_DOUBT = ("poisoned", "in_doubt")
 
 
-class Restarts(NamedTuple):
+class RestartMarks(NamedTuple):
     """By position in a history: before which events there was a restart, and which ones are due to it."""
 
     before: dict[int, Cause]
     due: frozenset[int]
 
 
-def restarts_of(history: Sequence[Happened]) -> Restarts:
+def restart_marks_of(history: Sequence[Happened]) -> RestartMarks:
     """Return the restarts that a history shows.
 
     A step is attempted again, and no outcome of its last attempt is on record: then the process has
@@ -33,7 +33,7 @@ def restarts_of(history: Sequence[Happened]) -> Restarts:
     evidence = _Evidence()
     for position, one in enumerate(history):
         evidence.look(position, one)
-    return Restarts(evidence.before, frozenset(evidence.due))
+    return RestartMarks(evidence.before, frozenset(evidence.due))
 
 
 class _Evidence:

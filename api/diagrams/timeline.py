@@ -36,7 +36,7 @@ class Happening(Protocol):
 
 
 History: TypeAlias = "Sequence[Happening] | Sequence[events.AnyEvent]"
-Run: TypeAlias = "FlowHandle[Any] | History"
+Drawable: TypeAlias = "FlowHandle[Any] | History"
 """An execution: a flow, of which the history is read, or a history."""
 
 
@@ -57,7 +57,7 @@ class Happened(NamedTuple):
         return None if self.at is None else due - self.at
 
 
-def happened(run: Run) -> list[Happened]:
+def happened(run: Drawable) -> list[Happened]:
     """Return a history in one form. Events without a place are numbered from 1."""
     history = run if isinstance(run, Sequence) else run.events()
     return [_happened(number, one) for number, one in enumerate(history, 1)]
