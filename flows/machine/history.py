@@ -87,8 +87,6 @@ def _voided_by(history: Sequence[Recorded], since: int, end: int) -> set[int]:
     return void
 
 
-
-
 def failures_to_retry(history: Sequence[Recorded]) -> tuple[tuple[int, ...], int | None]:
     """Return the versions of the failures that a repair retries, and that of the flow's own failure.
 

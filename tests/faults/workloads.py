@@ -18,8 +18,8 @@ from persistasaurus.store import (
     Durability,
     SqliteStore,
     StreamState,
-    sqlite,
 )
+from persistasaurus.store.sqlite import store as sqlite
 from persistasaurus.store.sqlite.connection import connect_reader
 
 if TYPE_CHECKING:

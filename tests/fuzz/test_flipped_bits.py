@@ -24,8 +24,8 @@ from persistasaurus.store import (
     StoreError,
     StoreReader,
     StreamState,
-    sqlite,
 )
+from persistasaurus.store.sqlite import store as sqlite
 from persistasaurus.store.sqlite.lost_commits import kept_logs
 from persistasaurus.store.tools.backup import backup
 from persistasaurus.store.tools.export import export

@@ -9,16 +9,10 @@ import sys
 
 import pytest
 from conformance.builders import ADA, accept, append, create, record, write_one
-from persistasaurus.store import (
-    Appended,
-    QueryInterrupted,
-    SqliteStore,
-    StoreHalted,
-    StoreReader,
-    forking,
-    schema,
-)
+from persistasaurus.store import Appended, QueryInterrupted, SqliteStore, StoreHalted, StoreReader
+from persistasaurus.store.files import forking
 from persistasaurus.store.files.owner import owner_of
+from persistasaurus.store.sqlite import schema
 
 DEAD_MAN_S = 30
 

@@ -25,9 +25,8 @@ from persistasaurus.store import (
     StoreReader,
     StoreUnusable,
     WrongExpectedVersion,
-    file_locks,
-    location,
 )
+from persistasaurus.store.files import file_locks, location
 from persistasaurus.store.tools.backup import backup
 from store.test_opening import tamper
 

@@ -5,14 +5,8 @@ import sys
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record, signal, write_one
-from persistasaurus.store import (
-    Appended,
-    SqliteStore,
-    StoreReader,
-    StoreUnusable,
-    connection,
-    schema,
-)
+from persistasaurus.store import Appended, SqliteStore, StoreReader, StoreUnusable
+from persistasaurus.store.sqlite import connection, schema
 from persistasaurus.store.tools.backup import backup
 from store.test_spool import note_syncs
 

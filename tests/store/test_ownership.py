@@ -11,17 +11,9 @@ import sys
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record, write_one
-from persistasaurus.store import (
-    Appended,
-    SqliteStore,
-    StoreFenced,
-    StoreHalted,
-    StoreOwned,
-    StoreUnusable,
-    location,
-    ownership,
-    sqlite,
-)
+from persistasaurus.store import Appended, SqliteStore, StoreFenced, StoreHalted, StoreOwned, StoreUnusable
+from persistasaurus.store.files import location, ownership
+from persistasaurus.store.sqlite import store as sqlite
 from store.damage import room_for
 from store.takeover import locks_that_do_not_hold
 

@@ -11,14 +11,8 @@ from threading import Thread
 import apsw
 import pytest
 from conformance.builders import ADA, BOB, ENDED, accept, append, create, header, record, signal
-from persistasaurus.store import (
-    RecordCorrupt,
-    StoreHalted,
-    StoreReader,
-    StoreUnusable,
-    StreamNotFound,
-    schema,
-)
+from persistasaurus.store import RecordCorrupt, StoreHalted, StoreReader, StoreUnusable, StreamNotFound
+from persistasaurus.store.sqlite import schema
 from store.damage import PAGE
 from store.engines import TOLD, Other
 from store.test_forking import in_forked_child, refusal

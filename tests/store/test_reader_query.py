@@ -14,16 +14,10 @@ from weakref import WeakSet
 import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record
-from persistasaurus.store import (
-    QueryFailed,
-    QueryInterrupted,
-    StoreHalted,
-    StoreReader,
-    StoreUnusable,
-    rows,
-    schema,
-)
+from persistasaurus.store import QueryFailed, QueryInterrupted, StoreHalted, StoreReader, StoreUnusable
+from persistasaurus.store.sqlite import query_rows as rows
 from persistasaurus.store.sqlite import reader as module
+from persistasaurus.store.sqlite import schema
 from store.damage import spoil_page_with
 from store.engines import Other
 from store.test_opening import NEWER, tamper

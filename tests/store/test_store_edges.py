@@ -14,12 +14,11 @@ from persistasaurus.store import (
     SqliteStore,
     StoreUnusable,
     StreamState,
-    connection,
-    forking,
-    ownership,
 )
+from persistasaurus.store.files import forking, ownership
 from persistasaurus.store.files.location import FileLocation
 from persistasaurus.store.files.ownership import Ownership
+from persistasaurus.store.sqlite import connection
 
 HEADER = HeaderChange("running", StreamState.OPEN, None)
 BEGUN = Append("ada", 0, (NewRecord(1, "begun", b"1"),), HEADER, "flow")

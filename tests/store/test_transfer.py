@@ -41,10 +41,10 @@ from persistasaurus.store import (
     StoreUnusable,
     StreamNotFound,
     StreamState,
-    holdings,
-    importer,
-    sqlite,
 )
+from persistasaurus.store.sqlite import store as sqlite
+from persistasaurus.store.sqlite import stream_dump as holdings
+from persistasaurus.store.tools import importer
 from persistasaurus.store.tools.export import export, export_file
 from persistasaurus.store.tools.importer import import_
 from persistasaurus.store.tools.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export

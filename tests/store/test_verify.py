@@ -19,15 +19,8 @@ from conformance.builders import (
     signal,
     write_one,
 )
-from persistasaurus.store import (
-    Corruption,
-    RecordCorrupt,
-    StoreError,
-    StoreUnusable,
-    StreamState,
-    checksum,
-    verify,
-)
+from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable, StreamState
+from persistasaurus.store.sqlite import checksum, verify
 from store.damage import PAGE, edit, root_of
 
 BODIES = [b'{"record":"number %d of many that are alike"}' % n for n in range(1, 9)]

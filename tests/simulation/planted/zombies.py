@@ -13,8 +13,8 @@ from persistasaurus.store import (
     SqliteStore,
     StoreFenced,
     StreamState,
-    writer,
 )
+from persistasaurus.store.sqlite import writer
 from store.takeover import locks_that_do_not_hold
 
 if TYPE_CHECKING:
