@@ -10,34 +10,31 @@ from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.enums import MediaType
 
-from ...flows.examples import HelloWorldFlow, SignupFlow
-from ..links.links import link_routes
-from .access import Guarding, Scope
-from .commit_notifier import Tidings
-from .contract import Contract, promise
+from ..links.routes import link_routes
+from .contract.guard import Guarding
+from .contract.openapi import document
+from .contract.problems import HANDLERS
+from .contract.promise import Contract, promise
+from .middleware.identity import Scope
 from .middleware.methods import AllowedMethods
-from .middleware.mounted import Mounted, link
+from .middleware.mounting import MountedApp, link
 from .middleware.protection import Protected, protected
-from .openapi import document
-from .problems import HANDLERS
 from .routes.commands import COMMAND_ROUTES
+from .routes.commit_notifier import CommitNotifier
 from .routes.flows import FLOW_ROUTES
 from .routes.follow import FOLLOW_ROUTES
 from .routes.health import HEALTH_ROUTES
-from .routes.hello_world import HELLO_ROUTES
-from .routes.signups import SIGNUP_ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from litestar.handlers import HTTPRouteHandler
 
     from ...actors import FlowSystem
-    from ...flows import Flow
     from ..links.links import Links
-    from .access import AccessCheck
-    from .asgi import ASGIApp
+    from .middleware.asgi import ASGIApp
     from .middleware.hosts import Hosts
+    from .middleware.identity import AccessCheck
     from .middleware.limits import ServerLimits
 
 __all__ = ["asgi_app"]
@@ -52,6 +49,7 @@ def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
     hosts: Hosts | None = None,
     limits: ServerLimits | None = None,
     links: Links | None = None,
+    routes: Sequence[HTTPRouteHandler] = (),
     lifespan: bool = False,
     heartbeat_s: float = _HEARTBEAT_S,
 ) -> Protected:
@@ -66,15 +64,16 @@ def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
         hosts: the names under which it answers; loopback names unless said otherwise.
         limits: the bounds of sizes, times and rates.
         links: adds the routes of links for people.
+        routes: route handlers of your own, each of which declares a scope; see `EXAMPLE_ROUTES`.
         lifespan: the system is this application's own: it is closed when the server shuts the application
             down. For a factory that makes both, and a server that speaks the lifespan protocol.
         heartbeat_s: so often somebody who follows hears that the connection lives, when nothing happens.
     """
     framework = Litestar(
-        route_handlers=[*_routes(system), *([] if links is None else link_routes(system, links))],
+        route_handlers=[*_ROUTES, *routes, *([] if links is None else link_routes(system, links))],
         plugins=[Guarding()],
         exception_handlers=HANDLERS,
-        state=State({"system": system, "tidings": Tidings(system), "heartbeat_s": heartbeat_s}),
+        state=State({"system": system, "tidings": CommitNotifier(system), "heartbeat_s": heartbeat_s}),
         lifespan=[_closing] if lifespan else [],
         openapi_config=None,
         debug=False,
@@ -87,7 +86,7 @@ def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
 
     framework.state.describe = describe
     return protected(
-        Mounted(cast("ASGIApp", framework), AllowedMethods(framework)),
+        MountedApp(cast("ASGIApp", framework), AllowedMethods(framework)),
         access=access,
         hosts=hosts,
         limits=limits,
@@ -102,19 +101,7 @@ async def show_document(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(described, media_type=MediaType.JSON)
 
 
-def _routes(system: FlowSystem) -> list[HTTPRouteHandler]:
-    """Choose the routes: those of the examples are there when their flows are registered."""
-    routes = [*HEALTH_ROUTES, *FLOW_ROUTES, *COMMAND_ROUTES, *FOLLOW_ROUTES, show_document]
-    if _has(system, HelloWorldFlow, HelloWorldFlow.say_hello.name):
-        routes += HELLO_ROUTES
-    if _has(system, SignupFlow, SignupFlow.sign_up.name):
-        routes += SIGNUP_ROUTES
-    return routes
-
-
-def _has(system: FlowSystem, example: type[Flow], name: str) -> bool:
-    definition = system.client.admission.registry.find(name)
-    return definition is not None and definition.owner is not None and issubclass(definition.owner, example)
+_ROUTES: Final = [*HEALTH_ROUTES, *FLOW_ROUTES, *COMMAND_ROUTES, *FOLLOW_ROUTES, show_document]
 
 
 @asynccontextmanager

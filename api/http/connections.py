@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .middleware.answer import DEFAULTS, UNREAD_BODY
-from .middleware.gate import network
-from .middleware.refusals import PROBLEM, problem
+from .middleware.problem import PROBLEM, ProblemError
+from .middleware.response import DEFAULTS, UNREAD_BODY
+from .middleware.rules import network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    from .asgi import ASGIApp, ASGIScope, Receive, Send
+    from .middleware.asgi import ASGIApp, ASGIScope, Receive, Send
     from .middleware.limits import ServerLimits
 
     _Peer: TypeAlias = tuple[str, int]
@@ -263,7 +263,7 @@ def _peer(address: object) -> tuple[str, int] | None:
 
 
 def _answer(status: HTTPStatus, detail: str) -> bytes:
-    content = problem(status, detail)
+    content = ProblemError(status, detail).content()
     headers = [
         (b"content-type", PROBLEM.encode()),
         (b"content-length", b"%d" % len(content)),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final, Self
 import uvicorn
 
 from ...actors.runtime.seam import Event, Thread, is_main_thread, start_thread
-from .access import OpenToAll
 from .connections import Connections
 from .listener import CannotServe, Listener, TcpListener, UnixListener
+from .middleware.identity import OpenToAll
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Server:
     ) -> None:
         self._app = app
         self._place = (host, port, uds)
-        self.connections = Connections(app, app.gate.limits)
+        self.connections = Connections(app, app.rules.limits)
         self._uvicorn = uvicorn.Server(_config(app, self.connections))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settled = Event()
@@ -122,7 +122,7 @@ class Server:
         self._uvicorn.should_exit = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has stopped already
-                self._loop.call_soon_threadsafe(self._app.gate.streams.end)
+                self._loop.call_soon_threadsafe(self._app.rules.streams.end)
 
     def join(self) -> None:
         """Return when the server has stopped."""
@@ -155,7 +155,7 @@ class Server:
 
     async def _serve(self, listener: Listener) -> None:
         self._loop = asyncio.get_running_loop()
-        self._app.gate.streams.begin()
+        self._app.rules.streams.begin()
         serving = asyncio.ensure_future(self._uvicorn.serve([listener.socket]))
         while not self._uvicorn.started:
             await asyncio.wait((serving,), timeout=_STARTING_SECONDS)
@@ -189,7 +189,7 @@ def _not_started() -> CannotServe:
 
 
 def _config(app: Protected, connections: Connections) -> uvicorn.Config:
-    limits = app.gate.limits
+    limits = app.rules.limits
     return uvicorn.Config(
         connections.app,
         http=connections.protocol(),
@@ -224,11 +224,11 @@ def _listen(app: Protected, host: str, port: int, uds: str | os.PathLike[str] | 
 
 def _check_exposure(app: Protected, host: str) -> None:
     """Refuse to be reached from other machines unless somebody has thought about it."""
-    access = app.gate.access
+    access = app.rules.access
     where = f"{host} can be reached from other machines"
     if isinstance(access, OpenToAll):
         raise CannotServe(f"{where}: without authentication, only loopback or a unix socket is served")
     if isinstance(access, Tokens) and not access.chosen:
         raise CannotServe(f"{where}: name the tokens that are valid there in a file, and set it")
-    if app.gate.hosts.are_local:
+    if app.rules.hosts.are_local:
         raise CannotServe(f"{where}: allow the host names by which clients call it")

@@ -28,14 +28,14 @@ import msgspec
 
 from ...actors.runtime.seam import new_id
 from ..private_file import create_once, read_private
-from .access import EVERYTHING, Access, Scope
-from .asgi import headers
+from .middleware.asgi import headers
+from .middleware.identity import EVERYTHING, Access, Scope
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
 
-    from .asgi import ASGIScope
+    from .middleware.asgi import ASGIScope
 
 SHORTEST: Final = 32
 

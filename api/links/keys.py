@@ -103,7 +103,7 @@ class KeyFile(KeyRing):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        with _telling(self.path):
+        with _reporting_errors(self.path):
             create_once(self.path, _text((Key.fresh(),)))
         self._read = _read(self.path)
 
@@ -161,7 +161,7 @@ class KeyFile(KeyRing):
         self._change(without)
 
     def _change(self, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) -> None:
-        with _telling(self.path), _locked(self.path):
+        with _reporting_errors(self.path), _locked(self.path):
             keys = change(_read(self.path)[1])
             if len(keys) > _MOST:
                 raise KeysUnusable(f"{self.path} has {_MOST} keys, which is the most: remove old ones first")
@@ -183,7 +183,7 @@ def _text(keys: Sequence[Key]) -> str:
 def _read(path: Path) -> tuple[tuple[int, ...], tuple[Key, ...]]:
     """Return what a file's keys are, and which file it was. It may change while it is read: first, then."""
     read_as = _stamp(path)
-    with _telling(path):
+    with _reporting_errors(path):
         lines = read_private(path).splitlines()
     keys = [_key(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not keys:
@@ -205,13 +205,13 @@ def _key(path: Path, number: int, line: str) -> Key:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    with _telling(path):
+    with _reporting_errors(path):
         found = path.lstat()
     return (found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @contextlib.contextmanager
-def _telling(path: Path) -> Generator[None]:
+def _reporting_errors(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:

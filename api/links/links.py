@@ -10,108 +10,32 @@ records one of them, also when they come at once, and across restarts; nothing a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-
-import msgspec
 
 from ...actors.flows.admission import checked_id
 from ...actors.handle import from_microseconds
 from ...actors.runtime.seam import SystemClock
-from ...flows import SignalCall, SignalType
-from ...flows.values.codec import DEFAULT_LIMITS, Codec
 from .pages import Wording
 from .signed_text import Claim, Done
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from litestar.handlers import HTTPRouteHandler
-
     from ...actors.runtime.seam import Clock
-    from ...actors.system import FlowSystem
+    from .action import Action
     from .keys import KeyRing
 
-__all__ = ["Action", "Links", "link_routes", "link_signal_id"]
+__all__ = ["Links", "link_signal_id"]
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}", re.ASCII)
 _SECOND: Final = 1_000_000
 _SAYS_MAX: Final = 200
-_SIGNAL_MAX: Final = 180
 _LONGEST: Final = timedelta(days=366)
 _WAITS_MAX: Final = 1_000_000
 _DONE_SHOWN: Final = timedelta(minutes=10)
 # Not printable by themselves, and yet parts of names, in Persian as in emoji.
 _JOINERS: Final = str.maketrans("", "", "\u200c\u200d")
-_SAMPLE: Final = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """What a link may ask of a person: the signal that the button sends, and what the page says.
-
-    `send` makes the signal from the instant at which the button was pressed, and from nothing else: a
-    call such as `OrderFlow.decide(approved=True)`, or the payload of a signal that is known by its name
-    only. Without it, the signal is sent with that instant as its only value. It is called once when
-    `Links` are made, to see that it fits, and must do nothing else than to return.
-    """
-
-    name: str
-    """Stands in each link: lower-case letters, digits, - and _."""
-    signal: SignalType[..., Any] | str
-    title: str
-    """What is asked, as the page's heading."""
-    text: str = ""
-    """More about it."""
-    button: str = "Confirm"
-    done: str = "Thank you. It is confirmed."
-    """The heading of the page that answers."""
-    send: Callable[[datetime], Any] | None = None
-
-    @property
-    def signal_name(self) -> str:
-        """The name under which the signal is sent."""
-        return self.signal if isinstance(self.signal, str) else self.signal.name
-
-    def message(self, at: datetime) -> Any:
-        """Make what is sent: a `SignalCall`, or a payload."""
-        if self.send is not None:
-            return self.send(at)
-        return at if isinstance(self.signal, str) else self.signal(at)
-
-    def check(self) -> None:
-        """See that it can work, before anybody gets a link.
-
-        Raises:
-            ValueError: what is wrong with it.
-            TypeError: `send` does not make what the signal takes.
-            PayloadError: likewise.
-        """
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is no name of an action: 1 to 60 of a-z, 0-9, - and _")
-        if not self.title.strip() or not self.button.strip():
-            raise ValueError(f"action {self.name!r} needs a title, and words on its button")
-        if len(checked_id(self.signal_name, "name of a signal")) > _SIGNAL_MAX:
-            raise ValueError(
-                f"action {self.name!r}: names of signals for links have {_SIGNAL_MAX} letters at most"
-            )
-        self._check_message(self.message(_SAMPLE))
-
-    def _check_message(self, message: Any) -> None:
-        if isinstance(message, SignalCall):
-            call = cast("SignalCall[Any]", message)
-            if call.name != self.signal_name:
-                raise ValueError(
-                    f"action {self.name!r} is for signal {self.signal_name!r}, not for {call.name!r}"
-                )
-        elif isinstance(self.signal, str):
-            Codec(Any, f"what action {self.name!r} sends").encode(message, DEFAULT_LIMITS)
-        else:
-            raise TypeError(
-                f"action {self.name!r} sends {message!r}: let `send` return {self.signal_name}(...)"
-            )
 
 
 class Links:
@@ -225,13 +149,6 @@ def link_signal_id(signal: str, wait: int = 1) -> str:
     Whatever else sends it under this id, such as an endpoint of your own, excludes the links, and they it.
     """
     return f"link:{wait}:{signal}"
-
-
-def link_routes(system: FlowSystem, links: Links) -> list[HTTPRouteHandler]:
-    """Return Litestar's handlers of `/links/...`: open to all, since the link is the authority."""
-    from .routes import handlers  # noqa: PLC0415 - links can be made where there is no server
-
-    return handlers(system, links)
 
 
 def _checked_url(url: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from .links import Action
+    from .action import Action
     from .signed_text import Claim, Done
 
 __all__ = ["HEADERS", "Wording", "ask_page", "done_page", "later_page", "refused_page"]

@@ -17,12 +17,12 @@ from ...actors.runtime.seam import new_id
 from ...flows import SignalCall, events
 from ...flows.errors import FlowEnded, FlowNotFound, PersistasaurusError, SignalRejected
 from ...store import StoreError, StreamNotFound
-from ..http.middleware.exchange import Entrance
+from ..http.middleware.request_context import RoutePolicy
+from .double_submit import DoubleSubmitCache
 from .keys import KeysUnusable
 from .links import link_signal_id
 from .pages import HEADERS, ask_page, done_page, later_page, refused_page
 from .signed_text import Claim
-from .visits import Visits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from litestar.connection import ASGIConnection
 
     from ...actors.system import FlowSystem
-    from .links import Action, Links
+    from .action import Action
+    from .links import Links
 
-__all__ = ["HidesLinks", "LinkDesk", "handlers"]
+__all__ = ["HidesLinks", "LinkRoutes", "link_routes"]
 
 logger = logging.getLogger("persistasaurus.http")
 
@@ -83,24 +84,24 @@ class _Answer(NamedTuple):
     location: str = ""
 
 
-class LinkDesk:
+class LinkRoutes:
     """Answers links to the flows of one system. Whatever is wrong with a link, the answer is the same."""
 
     def __init__(self, system: FlowSystem, links: Links) -> None:
         self._system = system
         self._links = links
-        self._visits: Visits[str] = Visits(system.seam.clock)
+        self._double_submits: DoubleSubmitCache[str] = DoubleSubmitCache(system.seam.clock)
 
-    # ------------------------------------------------------------------------------------- the entrance
-    def entrance(self, connection: ASGIConnection[Any, Any, Any, Any]) -> Entrance:
-        """Let a link in. One that is genuine has its own share of requests, by its seal."""
+    # ------------------------------------------------------------------------------------- the policy
+    def policy(self, connection: ASGIConnection[Any, Any, Any, Any]) -> RoutePolicy:
+        """Let a link in. One that is genuine has its own share of requests, by its sign."""
         token = _token(connection)
         try:
             genuine = self._links.read(token) or self._links.read_done(token)
         except KeysUnusable:
             genuine = None  # it is answered that nothing can be done just now
         link = None if genuine is None else token.rpartition(".")[2]
-        return Entrance(public=True, hidden_origin=True, origin=self._links.origin, link=link)
+        return RoutePolicy(public=True, hidden_origin=True, origin=self._links.origin, link=link)
 
     # ------------------------------------------------------------------------------------- the routes
     async def show_link(self, request: Request[Any, Any, Any]) -> Response[str]:
@@ -150,7 +151,7 @@ class LinkDesk:
             await sync_to_thread(self._is_open, _NOBODY)
             return self._refused()
         claim, action = found
-        done = await self._visits.once(f"{visit} {token}", self._sending(claim, action))
+        done = await self._double_submits.once(f"{visit} {token}", self._sending(claim, action))
         return self._refused() if done is None else _Answer(HTTPStatus.SEE_OTHER, "", f"done/{done}")
 
     def _sending(self, claim: Claim, action: Action) -> Callable[[], Awaitable[str | None]]:
@@ -228,29 +229,32 @@ class LinkDesk:
         return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, later_page(self._links.wording))
 
 
-def handlers(system: FlowSystem, links: Links) -> list[HTTPRouteHandler]:
-    """Make the routes, and keep what they are called with out of uvicorn's log."""
+def link_routes(system: FlowSystem, links: Links) -> list[HTTPRouteHandler]:
+    """Return Litestar's link_routes of `/links/...`: open to all, since the link is the authority.
+
+    What they are called with is kept out of uvicorn's log.
+    """
     access_log = logging.getLogger("uvicorn.access")
     if _hides_links not in access_log.filters:
         access_log.addFilter(_hides_links)
-    desk = LinkDesk(system, links)
+    routes = LinkRoutes(system, links)
     look = [HttpMethod.GET, HttpMethod.HEAD]
     return [
-        _public("/links/{token:str}", look, desk, responses=_PAGES)(desk.show_link),
+        _public("/links/{token:str}", look, routes, responses=_PAGES)(routes.show_link),
         _public(
             "/links/{token:str}",
             HttpMethod.POST,
-            desk,
+            routes,
             responses=_ANSWERS,
             status_code=HTTPStatus.SEE_OTHER,
             request_max_body_size=_BODY_MOST,
-        )(desk.use_link),
-        _public("/links/done/{token:str}", look, desk, responses=_PAGES)(desk.show_link_done),
+        )(routes.use_link),
+        _public("/links/done/{token:str}", look, routes, responses=_PAGES)(routes.show_link_done),
     ]
 
 
-def _public(path: str, methods: Any, desk: LinkDesk, **options: Any) -> HTTPRouteHandler:
-    opt = {"public": True, "entrance": desk.entrance}
+def _public(path: str, methods: Any, routes: LinkRoutes, **options: Any) -> HTTPRouteHandler:
+    opt = {"public": True, "policy": routes.policy}
     return HTTPRouteHandler(
         path, http_method=methods, opt=opt, media_type=MediaType.HTML, tags=["links"], **options
     )

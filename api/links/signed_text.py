@@ -2,7 +2,7 @@
 
     v1.<key id>.<flow>.<wait>.<action>.<expires>.<nonce>.<says>.<HMAC-SHA256 of all before>
 
-There is one spelling of each: the seal is compared as text, and covers everything before it.
+There is one spelling of each: the sign is compared as text, and covers everything before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .keys import Key, KeyRing
 
-__all__ = ["LENGTH_MAX", "Claim", "Done", "seal", "unseal"]
+__all__ = ["LENGTH_MAX", "Claim", "Done", "sign", "verify"]
 
 LENGTH_MAX: Final = 4096
 """How long a token may be: longer ones are refused before they are looked at."""
@@ -50,7 +50,7 @@ class Claim(msgspec.Struct, frozen=True):
         """
         wait = _encode(f"{self.wait}:{self.signal}")
         parts = (_encode(self.flow_id), wait, self.action, str(self.expires_at), new_id(), _encode(self.says))
-        token = seal(keys, _LINK, parts)
+        token = sign(keys, _LINK, parts)
         if len(token) > LENGTH_MAX:
             raise ValueError(f"the link would be {len(token)} characters long; {LENGTH_MAX} are allowed")
         return token
@@ -59,7 +59,7 @@ class Claim(msgspec.Struct, frozen=True):
     def of(cls, keys: KeyRing, token: str) -> Claim | None:
         """Read a token; None when none of the keys has signed it."""
         try:
-            flow, wait, action, expires_at, _nonce, says = unseal(keys, _LINK, token)
+            flow, wait, action, expires_at, _nonce, says = verify(keys, _LINK, token)
             number, _, signal = _decode(wait).partition(":")
             return cls(_decode(flow), signal, int(number), action, int(expires_at), _decode(says))
         except ValueError:
@@ -78,29 +78,29 @@ class Done(msgspec.Struct, frozen=True):
 
     def token(self, keys: KeyRing) -> str:
         """Sign it with the newest key."""
-        return seal(keys, _DONE, (self.action, str(self.at), str(self.expires_at)))
+        return sign(keys, _DONE, (self.action, str(self.at), str(self.expires_at)))
 
     @classmethod
     def of(cls, keys: KeyRing, token: str) -> Done | None:
         """Read a token; None when none of the keys has signed it."""
         try:
-            action, at, expires_at = unseal(keys, _DONE, token)
+            action, at, expires_at = verify(keys, _DONE, token)
             return cls(action, int(at), int(expires_at))
         except ValueError:
             return None
 
 
-def seal(keys: KeyRing, version: str, parts: Sequence[str]) -> str:
+def sign(keys: KeyRing, version: str, parts: Sequence[str]) -> str:
     """Sign parts, which are free of dots, with the newest key."""
     key = keys.keys[0]
     body = ".".join((version, key.id, *parts))
     return f"{body}.{_mac(key, body)}"
 
 
-def unseal(keys: KeyRing, version: str, text: str) -> list[str]:
+def verify(keys: KeyRing, version: str, text: str) -> list[str]:
     """Return the parts of what one of the keys has sealed, and no parts of everything else.
 
-    Nothing of the text is believed, or decoded, before its seal has been checked; and that takes the same
+    Nothing of the text is believed, or decoded, before its sign has been checked; and that takes the same
     time whatever is wrong with it.
     """
     if len(text) > LENGTH_MAX or not text.isascii():

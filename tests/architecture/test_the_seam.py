@@ -60,7 +60,7 @@ ALLOWED = {
     ("api/http/middleware/protection.py", "asyncio"): SERVED,
     ("api/http/middleware/rates.py", "asyncio"): SERVED,
     ("api/http/server.py", "asyncio"): SERVED,
-    ("api/http/commit_notifier.py", "asyncio"): SERVED,
+    ("api/http/routes/commit_notifier.py", "asyncio"): SERVED,
     ("store/files/forking.py", "threading"): "a fork waits for threads of the host, which no simulation has",
     ("store/sqlite/reader.py", "threading.Lock"): "threads share a reader, outside of any engine",
     ("actors/testing/doubles.py", "asyncio.sleep"): SIMULATED,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from disk import limit, mean
 from persistasaurus import FlowSystem
+from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits
@@ -106,7 +107,11 @@ def main(store: str, count: int) -> None:
         asyncio.run(sign_up(system, flow, count))
         while system.statistics().live_flows:
             pause.wait(0.1)
-        serve(asgi_app(system, access=OpenToAll(), limits=UNLIMITED), port=0, on_bound=say)
+        serve(
+            asgi_app(system, routes=EXAMPLE_ROUTES, access=OpenToAll(), limits=UNLIMITED),
+            port=0,
+            on_bound=say,
+        )
 
 
 if __name__ == "__main__":

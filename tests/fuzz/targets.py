@@ -21,8 +21,9 @@ from persistasaurus.actors.remote.protocol import (
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.api.diagrams.grammar import DiagramError
 from persistasaurus.api.diagrams.parser import parse
+from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyRing
-from persistasaurus.api.links.links import Action, Links
+from persistasaurus.api.links.links import Links
 from persistasaurus.flows import Limits, examples
 from persistasaurus.flows import events as flow_events
 from persistasaurus.flows.errors import PayloadError

@@ -11,6 +11,7 @@ import pytest
 from fuzz.mutation import mutated
 from fuzz.targets import FLOWS
 from persistasaurus import FlowSystem
+from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
 
@@ -31,7 +32,7 @@ def test_no_body_makes_the_server_fail() -> None:
     rng, seen = Random(SEED), set[int]()
 
     async def post_all() -> None:
-        transport = httpx.ASGITransport(asgi_app(system, access=OpenToAll()))
+        transport = httpx.ASGITransport(asgi_app(system, routes=EXAMPLE_ROUTES, access=OpenToAll()))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for number in range(BODIES):
                 path = rng.choice(PATHS)

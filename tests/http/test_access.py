@@ -12,7 +12,7 @@ from persistasaurus.api.http.middleware.protection import protected
 from serving.doubles import BEARER, Effects, application, asked, protected_application, tokens
 
 if TYPE_CHECKING:
-    from persistasaurus.api.http.asgi import ASGIScope, Receive, Send
+    from persistasaurus.api.http.middleware.asgi import ASGIScope, Receive, Send
 
 
 def handler(**opt: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from persistasaurus import FlowSystem
+from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.access import Access, OpenToAll, Scope
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits
@@ -47,7 +48,7 @@ def wire(url: str, effects: Effects) -> Iterator[Wire]:
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Protected]:
     with FlowSystem(":memory:", flows=[HelloWorldFlow, SignupFlow]) as system:
-        yield asgi_app(system, access=tokens())
+        yield asgi_app(system, routes=EXAMPLE_ROUTES, access=tokens())
 
 
 HIDDEN = request("POST", "/flows/hidden/pause", "Connection: close")

@@ -15,7 +15,7 @@ from serving.doubles import BEARER, Effects, Wire, asked, protected_application,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persistasaurus.api.http.asgi import ASGIApp, ASGIScope, Message
+    from persistasaurus.api.http.middleware.asgi import ASGIApp, ASGIScope, Message
 
 MIB = 1024 * 1024
 LIMITS = ServerLimits(body_bytes=1000, head_bytes=4096, headers=20)

@@ -17,7 +17,7 @@ from serving.doubles import BEARER, PATIENCE, Effects, Wire, asked, protected_ap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persistasaurus.api.http.asgi import ASGIScope, Receive, Send
+    from persistasaurus.api.http.middleware.asgi import ASGIScope, Receive, Send
 
 SHORT = 0.3
 LIMITS = ServerLimits(

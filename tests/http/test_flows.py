@@ -10,7 +10,7 @@ import apsw
 import msgspec
 import pytest
 from persistasaurus import EventSourcedActor, Flow, FlowSystem, flow, step, wait_for
-from persistasaurus.api.http.views import event_view
+from persistasaurus.api.http.contract.views import event_view
 from persistasaurus.flows import events
 from persistasaurus.store.contract import Record
 from routes.client import OTHER_TOKEN, Client

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from persistasaurus import FlowSystem
 from persistasaurus.api.http.app import asgi_app
-from persistasaurus.api.http.commit_notifier import Tidings
-from persistasaurus.api.http.feeds import OneFlow
+from persistasaurus.api.http.routes.commit_notifier import CommitNotifier
+from persistasaurus.api.http.routes.feeds import FlowFeed
 from persistasaurus.api.http.routes.follow import _Follower
 from persistasaurus.store import StoreError
 from routes.client import TOKENS, Client, Frame, stream
@@ -177,10 +177,10 @@ def test_a_commit_wakes_followers_and_nobody_polls(system: FlowSystem) -> None:
 def test_what_happens_before_anybody_listens_is_not_missed(system: FlowSystem) -> None:
     handle = start(system)
     wait_until(lambda: handle.status == "waiting")
-    feed = OneFlow(system, "q-1")
+    feed = FlowFeed(system, "q-1")
 
     async def scenario() -> bytes:
-        follower = _Follower(Tidings(system), feed, heartbeat_s=3600, seconds=None)
+        follower = _Follower(CommitNotifier(system), feed, heartbeat_s=3600, seconds=None)
         chunks = follower.run(0, feed.read(0))
         await anext(chunks)
         await handle.signal_async(Questions.answer, "enough")
@@ -212,7 +212,7 @@ def test_a_slow_client_is_sent_no_more_than_it_reads(client: Client, system: Flo
             for number in range(300):
                 await handle.signal_async(Questions.answer, f"{number} " + "x" * 2000)
             sent = followed.sent
-            assert sent <= 4, "a message is held for the client, and a portion of events behind it"
+            assert sent <= 4, "a message is held for the client, and a batch of events behind it"
             frames: list[Frame] = []
             while len(versions(frames)) < handle.header().version - 1:
                 frame = await followed.next()
@@ -237,12 +237,12 @@ def test_when_nobody_follows_any_more_nobody_listens(client: Client, system: Flo
 
 
 def test_a_commit_after_the_event_loop_has_closed_harms_nobody(system: FlowSystem) -> None:
-    tidings = Tidings(system)
+    tidings = CommitNotifier(system)
 
     async def forgotten() -> Any:
-        heard = tidings.heard()
-        heard.__enter__()
-        return heard
+        subscribe = tidings.subscribe()
+        subscribe.__enter__()
+        return subscribe
 
     kept = asyncio.run(forgotten())
     start(system)
@@ -373,8 +373,8 @@ def test_who_follows_one_flow_does_not_look_when_something_else_happens(system: 
 def test_who_reads_slowly_catches_up_with_what_is_not_kept_any_more(
     client: Client, system: FlowSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persistasaurus.api.http.commit_notifier._KEPT_BYTES", 1)
-    monkeypatch.setattr("persistasaurus.api.http.commit_notifier._PACE_S", 0)
+    monkeypatch.setattr("persistasaurus.api.http.routes.commit_notifier._KEPT_BYTES", 1)
+    monkeypatch.setattr("persistasaurus.api.http.routes.commit_notifier._PACE_S", 0)
 
     async def scenario() -> list[int]:
         async with stream(client, "/follow?after=0") as slow, stream(client, "/follow?after=0") as fast:

@@ -8,13 +8,13 @@ import pytest
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.hosts import Hosts
-from persistasaurus.api.http.middleware.refusals import Refusal
+from persistasaurus.api.http.middleware.problem import ProblemError
 from persistasaurus.api.http.server import Server
 from serving.doubles import BEARER, Effects, Wire, asked, protected_application, scope_of, tokens
 
 if TYPE_CHECKING:
     from persistasaurus import FlowSystem
-    from persistasaurus.api.http.asgi import ASGIScope
+    from persistasaurus.api.http.middleware.asgi import ASGIScope
 
 EVERYWHERE = [
     ("GET", "/flows"),
@@ -245,9 +245,9 @@ def test_an_origin_that_the_browser_hides_is_taken_where_no_authority_can_be_bor
         {"Origin": "null", "Sec_Fetch_Site": "cross-site"},
         {"Host": "evil.test", "Origin": "null"},
     ):
-        with pytest.raises(Refusal):
+        with pytest.raises(ProblemError):
             hosts.check(sent(**headers), hidden_origin=True)
-    with pytest.raises(Refusal):
+    with pytest.raises(ProblemError):
         hosts.check(sent(Origin="null"))
-    with pytest.raises(Refusal):
+    with pytest.raises(ProblemError):
         hosts.check(sent(Host="", Origin="http://localhost"), any_host=True)

@@ -24,7 +24,7 @@ from serving.doubles import PATIENCE, Heard, ask, scope_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from persistasaurus.api.http.asgi import ASGIApp
+    from persistasaurus.api.http.middleware.asgi import ASGIApp
 
 RECIPES = Path(__file__).parents[1] / "routes" / "recipes"
 README = Path(__file__).parents[2] / "README.md"
@@ -140,11 +140,13 @@ def test_a_host_application_lets_in_whom_it_knows(
 
     async def scenario() -> list[Heard]:
         async with lifespan(app):
-            greeted = await ask(app, scope_of("POST", "/durable/flows/hello-world", known))
-            place = f"/durable/flows/{greeted.json()['flowId']}"
+            body = b'{"type": "HelloWorldFlow"}'
+            json_headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+            started = await ask(app, scope_of("POST", "/durable/flows", [*known, *json_headers]), [body])
+            place = started.headers["location"]
             return [
-                greeted,
-                await ask(app, scope_of("GET", place, known)),
+                started,
+                await ask(app, scope_of("GET", f"{place}/result", known, query_string=b"wait=20")),
                 await ask(app, scope_of("GET", "/durable/flows", known, query_string=b"limit=1")),
                 await ask(app, scope_of("GET", "/durable/flows", unknown)),
                 await ask(app, scope_of("POST", f"{place}/pause", known)),
@@ -153,7 +155,7 @@ def test_a_host_application_lets_in_whom_it_knows(
 
     heard = asyncio.run(scenario())
 
-    assert [answer.status for answer in heard] == [200, 200, 200, 401, 403, 200]
+    assert [answer.status for answer in heard] == [202, 200, 200, 401, 403, 200]
     assert heard[1].json()["result"] == 10
     if name == "with_fastapi":
         assert asyncio.run(ask(app, scope_of("GET", "/"))).json() == "FastAPI's own"
@@ -186,13 +188,15 @@ sys.path[:0] = sys.argv[1:]
 from serving.doubles import ask, scope_of
 from with_django import application, system
 
-def asked(method, path, name=""):
-    cookie = [("Cookie", f"sessionid={cookies[name]}")] if name else []
-    heard = asyncio.run(ask(application, scope_of(method, path, cookie)))
+def asked(method, path, name="", body=b""):
+    headers = [("Cookie", f"sessionid={cookies[name]}")] if name else []
+    if body:
+        headers += [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    heard = asyncio.run(ask(application, scope_of(method, path, headers), [body]))
     return heard.status, heard.body.decode()
 
 said = {
-    "greeted": asked("POST", "/durable/flows/hello-world", "ada"),
+    "started": asked("POST", "/durable/flows", "ada", b'{"type": "HelloWorldFlow"}'),
     "listed": asked("GET", "/durable/flows", "ada"),
     "eve": asked("GET", "/durable/flows", "eve"),
     "stranger": asked("GET", "/durable/flows"),
@@ -218,7 +222,7 @@ def test_a_django_project_lets_in_its_own_users(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert {who: status for who, (status, _) in said.items()} == {
-        "greeted": 200,
+        "started": 202,
         "listed": 200,
         "eve": 401,
         "stranger": 401,

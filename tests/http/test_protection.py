@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus.api.http.middleware.exchange import exchange_of
 from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.api.http.middleware.protection import protected
+from persistasaurus.api.http.middleware.request_context import context_of
 from serving.doubles import BEARER, Effects, ask, asked, protected_application, scope_of, tokens
 
 if TYPE_CHECKING:
-    from persistasaurus.api.http.asgi import ASGIScope, Receive, Send
+    from persistasaurus.api.http.middleware.asgi import ASGIScope, Receive, Send
 
 LARGE = 100_000
 
@@ -101,13 +101,13 @@ def test_half_an_answer_is_cut_off_and_not_completed(after: str) -> None:
 
     with pytest.raises(failure):
         asked(app, "POST", "/", {**BEARER, "Transfer-Encoding": "chunked"}, [b"x" * 60])
-    assert len(app.gate.underway) == 0
+    assert len(app.rules.in_flight) == 0
 
 
 @pytest.mark.parametrize("finishes", [False, True])
 def test_a_stream_that_is_told_to_end_is_whole_for_its_client(*, finishes: bool) -> None:
     async def stream(scope: ASGIScope, receive: Receive, send: Send) -> None:
-        exchange = exchange_of(scope)
+        exchange = context_of(scope)
         assert exchange is not None
         exchange.stream()
         exchange.stream()  # said twice, counted once
@@ -130,8 +130,8 @@ def test_a_stream_that_is_told_to_end_is_whole_for_its_client(*, finishes: bool)
         async def send(message: Any) -> None:
             sent.append(message)
             if len(sent) == 2:
-                assert len(app.gate.streams) == 1
-                app.gate.streams.end()
+                assert len(app.rules.streams) == 1
+                app.rules.streams.end()
 
         async with asyncio.timeout(20):
             await app(scope_of("GET", "/", [*BEARER.items()]), receive, send)
@@ -140,7 +140,7 @@ def test_a_stream_that_is_told_to_end_is_whole_for_its_client(*, finishes: bool)
 
     assert [message["type"] for message in sent] == ["http.response.start", *["http.response.body"] * 2]
     assert sent[-1].get("more_body", False) is False
-    assert len(app.gate.streams) == 0
+    assert len(app.rules.streams) == 0
 
 
 def test_a_large_body_that_nobody_read_ends_the_connection_and_a_small_one_does_not() -> None:
@@ -183,7 +183,7 @@ def test_requests_at_once_do_not_know_of_each_other() -> None:
 
     async def app(scope: ASGIScope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(0)
-        exchange = exchange_of(scope)
+        exchange = context_of(scope)
         assert exchange is not None
         assert exchange.access is not None
         seen.append((scope["path"], exchange.is_public))

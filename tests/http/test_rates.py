@@ -12,8 +12,8 @@ from persistasaurus.actors.runtime.seam import ManualClock
 from persistasaurus.api.http.access import EVERYTHING, Access
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits
-from persistasaurus.api.http.middleware.rates import Rates, Streams, Underway
-from persistasaurus.api.http.middleware.refusals import Refusal
+from persistasaurus.api.http.middleware.problem import ProblemError
+from persistasaurus.api.http.middleware.rates import InFlight, Rates, Streams
 from persistasaurus.api.http.tokens import Tokens
 from serving.doubles import BEARER, TOKEN, Effects, ask, asked, protected_application, scope_of
 
@@ -141,7 +141,7 @@ def test_each_caller_has_so_many_streams_and_gets_them_back() -> None:
     streams = Streams(2)
     one, _two = streams.enter("a"), streams.enter("a")
 
-    with pytest.raises(Refusal, match="as many streams") as raised:
+    with pytest.raises(ProblemError, match="as many streams") as raised:
         streams.enter("a")
     assert raised.value.status_code == 429
     assert raised.value.headers == {"Retry-After": "1"}
@@ -152,20 +152,20 @@ def test_each_caller_has_so_many_streams_and_gets_them_back() -> None:
 
 
 def test_each_caller_has_so_many_requests_under_way_and_leaves_nothing_behind() -> None:
-    underway = Underway(2)
-    underway.enter("a")
-    underway.enter("a")
+    in_flight = InFlight(2)
+    in_flight.enter("a")
+    in_flight.enter("a")
 
-    with pytest.raises(Refusal, match="as many requests") as raised:
-        underway.enter("a")
+    with pytest.raises(ProblemError, match="as many requests") as raised:
+        in_flight.enter("a")
     assert raised.value.status_code == 429
-    underway.enter("b")
-    underway.leave("a")
-    underway.enter("a")
+    in_flight.enter("b")
+    in_flight.leave("a")
+    in_flight.enter("a")
     for name in "aab":
-        underway.leave(name)
-    assert len(underway) == 0
-    assert vars(underway)["_of"] == {}
+        in_flight.leave(name)
+    assert len(in_flight) == 0
+    assert vars(in_flight)["_of"] == {}
 
 
 def test_a_request_is_under_way_until_it_is_answered_or_has_failed(clock: ManualClock) -> None:
@@ -175,19 +175,19 @@ def test_a_request_is_under_way_until_it_is_answered_or_has_failed(clock: Manual
         asked(around, "GET", path, BEARER, leaves=True)
         asked(around, "GET", path, leaves=True)
 
-    assert len(around.gate.underway) == 0
-    assert len(around.gate.streams) == 0
+    assert len(around.rules.in_flight) == 0
+    assert len(around.rules.streams) == 0
 
 
 def test_long_polls_of_one_caller_leave_room_for_others(clock: ManualClock) -> None:
-    around = app(clock, underway=2)
+    around = app(clock, in_flight=2)
     other = {"Authorization": f"Bearer {OTHER}"}
 
     async def poll() -> list[int]:
         waiting = [
             asyncio.ensure_future(ask(around, scope_of("GET", "/slow", [*BEARER.items()]))) for _ in range(2)
         ]
-        while len(around.gate.underway) < 2:  # noqa: ASYNC110 - nobody tells when a request has begun
+        while len(around.rules.in_flight) < 2:  # noqa: ASYNC110 - nobody tells when a request has begun
             await asyncio.sleep(0)
         refused = await ask(around, scope_of("GET", "/flows", [*BEARER.items()]))
         served = await ask(around, scope_of("GET", "/flows", [*other.items()]))
@@ -197,7 +197,7 @@ def test_long_polls_of_one_caller_leave_room_for_others(clock: ManualClock) -> N
         return [refused.status, served.status]
 
     assert asyncio.run(poll()) == [429, 200]
-    assert len(around.gate.underway) == 0
+    assert len(around.rules.in_flight) == 0
 
 
 def test_a_server_that_stops_ends_its_streams_and_opens_no_more() -> None:
@@ -207,7 +207,7 @@ def test_a_server_that_stops_ends_its_streams_and_opens_no_more() -> None:
     streams.end()
 
     assert stream.ended.is_set()
-    with pytest.raises(Refusal, match="stopping") as raised:
+    with pytest.raises(ProblemError, match="stopping") as raised:
         streams.enter("b")
     assert raised.value.status_code == 503
     streams.begin()
@@ -245,7 +245,7 @@ def test_one_stranger_locks_out_neither_links_nor_who_watches_over_the_server(
     post: Post, noise: tuple[str, str]
 ) -> None:
     assert post.system is not None
-    limits = ServerLimits(stranger_rate=0.001, stranger_burst=5, underway=3)
+    limits = ServerLimits(stranger_rate=0.001, stranger_burst=5, in_flight=3)
     around = asgi_app(
         post.system, access=Tokens.of({TOKEN: Access("one", EVERYTHING)}), links=post.links, limits=limits
     )

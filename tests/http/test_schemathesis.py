@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import schemathesis
 from persistasaurus import FlowSystem
+from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.flows.examples import HelloWorldFlow, signup_flow
@@ -89,7 +90,7 @@ def test_the_api_does_what_its_document_says() -> None:
     found: list[str] = []
     finished: dict[str, str] = {}
     with FlowSystem(flows=flows) as system:
-        app = asgi_app(system, access=TOKENS, limits=UNLIMITED)
+        app = asgi_app(system, routes=EXAMPLE_ROUTES, access=TOKENS, limits=UNLIMITED)
         schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=configuration(), headers=HEADERS)
         for event in from_schema(schema).execute():
             found += findings(event)

@@ -10,12 +10,14 @@ from litestar import Litestar, post
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.routes import HTTPRoute
 from persistasaurus import FlowSystem
+from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.access import Access, Guarding, Scope
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.api.http.tokens import Tokens
+from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyRing
-from persistasaurus.api.links.links import Action, Links
+from persistasaurus.api.links.links import Links
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
 from serving.doubles import asked
 
@@ -91,7 +93,7 @@ def app(system: FlowSystem) -> Protected:
     confirm = Action(name="confirm", signal=SignupFlow.confirm_email_address, title="Please confirm")
     links = Links(KeyRing.fresh(), "http://localhost", [confirm])
     limits = ServerLimits(stranger_burst=10_000)
-    return asgi_app(system, access=Tokens.of(tokens), links=links, limits=limits)
+    return asgi_app(system, access=Tokens.of(tokens), links=links, limits=limits, routes=EXAMPLE_ROUTES)
 
 
 def framework_of(app: Any) -> Litestar:

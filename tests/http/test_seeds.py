@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus import Flow, FlowSystem, flow, signal, step
+from persistasaurus import FlowSystem, step
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow, signup_flow
 from routes.client import OTHER_TOKEN, Client
 from routes.flows import Gate
@@ -263,17 +263,9 @@ def test_a_sign_up_that_failed_unconfirmed_cannot_be_confirmed() -> None:
         assert client.get(place).json()["userId"] is None
 
 
-def test_without_the_examples_their_endpoints_are_not_there() -> None:
-    class Own(Flow):
-        @flow(name="SignupFlow")
-        async def sign_up(self) -> None: ...
-
-        @signal
-        def confirm_email_address(self, at: datetime) -> datetime:
-            return at
-
-    with FlowSystem(flows=[Own]) as system:
-        client = Client.of(system)
+def test_an_application_that_does_not_mount_the_examples_has_none_of_their_endpoints() -> None:
+    with FlowSystem(flows=[HelloWorldFlow, SignupFlow]) as system:
+        client = Client.of(system, routes=())
         assert client.post("/signups", json=ADA).status_code == 404
         assert client.post("/flows/hello-world").status_code == 405
         assert not [path for path in client.get("/openapi.json").json()["paths"] if "signup" in path]
@@ -292,4 +284,4 @@ def test_a_flow_with_the_name_of_the_endpoint_can_be_looked_at(client: Client, s
 
     assert client.get("/flows/hello-world").json()["status"] == "completed"
     assert client.get("/flows/hello-world/events").status_code == 200
-    assert client.post("/flows/other").status_code == 405
+    assert client.post("/flows/other").status_code == 404

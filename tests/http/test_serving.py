@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from persistasaurus import FlowSystem
-    from persistasaurus.api.http.asgi import ASGIScope
+    from persistasaurus.api.http.middleware.asgi import ASGIScope
 
 TESTS = Path(__file__).resolve().parents[1]
 NAMED = Hosts(["flows.example.org"])
@@ -424,8 +424,8 @@ def test_whoever_waits_for_a_flow_is_answered_at_once_when_the_server_stops(
     with Server(app) as server:
         wire = Wire(server.url)
         wire.send(request("GET", "/flows/waits/result?wait=30"))
-        wait_until(lambda: len(app.gate.underway) == 1)
-        wait_until(lambda: vars(app.gate.streams)["_waits"])
+        wait_until(lambda: len(app.rules.in_flight) == 1)
+        wait_until(lambda: vars(app.rules.streams)["_waits"])
 
     with wire:
         heard = wire.answer()

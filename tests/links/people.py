@@ -12,8 +12,10 @@ from litestar.testing import TestClient
 from persistasaurus import Flow, FlowSystem, current_step, flow, signal, step
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyFile, KeyRing
-from persistasaurus.api.links.links import Action, Links, link_routes
+from persistasaurus.api.links.links import Links
+from persistasaurus.api.links.routes import link_routes
 from persistasaurus.flows import events
 from persistasaurus.flows.examples import SignupFlow
 from persistasaurus.store import Durability

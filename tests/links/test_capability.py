@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from persistasaurus.api.links.keys import Key, KeyRing
-from persistasaurus.api.links.signed_text import LENGTH_MAX, Claim, Done, seal, unseal
+from persistasaurus.api.links.signed_text import LENGTH_MAX, Claim, Done, sign, verify
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 RING = KeyRing(NEW, OLD)
@@ -121,8 +121,8 @@ def test_a_key_that_nobody_knows_is_not_taken_for_the_newest() -> None:
 def test_what_another_version_has_signed_is_not_taken_for_a_link_of_this_one() -> None:
     parts = Claim("ada", "confirm", 1, "confirm", 5).token(RING).split(".")[2:-1]
 
-    assert Claim.of(RING, seal(RING, "v1", parts)) is not None
-    assert Claim.of(RING, seal(RING, "v2", parts)) is None
+    assert Claim.of(RING, sign(RING, "v1", parts)) is not None
+    assert Claim.of(RING, sign(RING, "v2", parts)) is None
 
 
 def test_a_page_that_says_done_cannot_be_turned_into_a_link_or_the_other_way() -> None:
@@ -135,12 +135,12 @@ def test_a_page_that_says_done_cannot_be_turned_into_a_link_or_the_other_way() -
 
 
 def test_what_is_too_long_is_refused_before_it_is_looked_at() -> None:
-    fits = seal(RING, "v1", ["x" * (LENGTH_MAX - 56)])
-    over = seal(RING, "v1", ["x" * (LENGTH_MAX - 55)])
+    fits = sign(RING, "v1", ["x" * (LENGTH_MAX - 56)])
+    over = sign(RING, "v1", ["x" * (LENGTH_MAX - 55)])
 
     assert (len(fits), len(over)) == (LENGTH_MAX, LENGTH_MAX + 1)
-    assert unseal(RING, "v1", fits) != []
-    assert unseal(RING, "v1", over) == []
+    assert verify(RING, "v1", fits) != []
+    assert verify(RING, "v1", over) == []
 
 
 def test_what_would_be_too_long_is_not_signed() -> None:
@@ -152,7 +152,7 @@ def test_what_would_be_too_long_is_not_signed() -> None:
     "parts", [[], ["a"] * 5, ["a"] * 7, ["!", "MTpj", "a", "1", "n", ""], ["_w", "MTpj", "a", "1", "n", ""]]
 )
 def test_a_genuine_seal_around_something_else_is_no_link(parts: list[str]) -> None:
-    assert Claim.of(RING, seal(RING, "v1", parts)) is None
+    assert Claim.of(RING, sign(RING, "v1", parts)) is None
 
 
 def _bytes(text: str) -> bytes:

@@ -20,7 +20,7 @@ from persistasaurus.api.http.middleware.hosts import Hosts
 from persistasaurus.api.links.keys import KeyRing
 from persistasaurus.api.links.links import Links
 from persistasaurus.api.links.pages import Wording, ask_page, done_page, later_page, refused_page
-from persistasaurus.api.links.routes import handlers
+from persistasaurus.api.links.routes import link_routes
 from persistasaurus.api.links.signed_text import Claim, Done
 
 if TYPE_CHECKING:
@@ -471,7 +471,7 @@ def test_who_has_a_token_needs_a_link_all_the_same(post: Post) -> None:
 
 def test_each_route_is_declared_open(post: Post) -> None:
     assert post.system is not None
-    assert [handler.opt["public"] for handler in handlers(post.system, post.links)] == [True] * 3
+    assert [handler.opt["public"] for handler in link_routes(post.system, post.links)] == [True] * 3
 
 
 def _client(app: Any) -> Any:

@@ -10,8 +10,9 @@ import httpx
 import pytest
 from links.people import ACTIONS, BASE, DEAD_MAN_S, DecisionFlow, Post, press, signals, token_of, until
 from persistasaurus import SignalRejected
+from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyFile, KeyRing
-from persistasaurus.api.links.links import Action, Links, link_signal_id
+from persistasaurus.api.links.links import Links, link_signal_id
 from persistasaurus.flows.errors import StoreUnavailable
 from persistasaurus.flows.examples import SignupFlow
 from persistasaurus.store import InboxEntry

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from links.people import ACTIONS, BASE, WEEK, DecisionFlow, Post, press, token_of, until
+from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyRing
-from persistasaurus.api.links.links import Action, Links
+from persistasaurus.api.links.links import Links
 from persistasaurus.flows.errors import PayloadError
 from persistasaurus.flows.examples import SignupFlow
 

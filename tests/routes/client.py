@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
+from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.access import EVERYTHING, Access, Scope
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.tokens import Tokens
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
     from persistasaurus import FlowSystem
-    from persistasaurus.api.http.asgi import ASGIApp, Message
+    from persistasaurus.api.http.middleware.asgi import ASGIApp, Message
 
 TOKEN, OTHER_TOKEN, READER_TOKEN = ("pst_" + digit * 60 for digit in "012")
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -40,7 +41,7 @@ class Client:
 
     @classmethod
     def of(cls, system: FlowSystem, **options: Any) -> Self:
-        return cls(asgi_app(system, **{"access": TOKENS, **options}))
+        return cls(asgi_app(system, **{"access": TOKENS, "routes": EXAMPLE_ROUTES, **options}))
 
     def with_token(self, token: str) -> Client:
         return Client(self.app, token, self.prefix)

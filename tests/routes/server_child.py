@@ -6,6 +6,7 @@ import sys
 from datetime import timedelta
 
 from persistasaurus import FlowSystem
+from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.access import OpenToAll
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.server import serve
@@ -19,7 +20,7 @@ def say(url: str) -> None:
 
 def main() -> None:
     with FlowSystem(sys.argv[1], flows=[HelloWorldFlow, signup_flow(timedelta(milliseconds=20))]) as system:
-        serve(asgi_app(system, access=OpenToAll()), port=0, on_bound=say)
+        serve(asgi_app(system, routes=EXAMPLE_ROUTES, access=OpenToAll()), port=0, on_bound=say)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from persistasaurus.api.http.tokens import Tokens
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from persistasaurus.api.http.asgi import ASGIApp, ASGIScope, Message
+    from persistasaurus.api.http.middleware.asgi import ASGIApp, ASGIScope, Message
 
 PATIENCE = 20  # seconds; far more than anything here takes
 

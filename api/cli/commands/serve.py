@@ -64,15 +64,17 @@ def serve(  # noqa: PLR0913 - click gives them by name
 ) -> int:
     """Run the flows of a module as `run` does, and serve them over HTTP.
 
-    Without MODULE, the examples are served: HelloWorldFlow and SignupFlow. Whoever asks needs a token; the
+    Without MODULE, the example application is served: HelloWorldFlow and SignupFlow, and their own
+    endpoints. Whoever asks needs a token; the
     one that may do everything is made beside the store, in STORE.token, and opens this machine only.
     """
     _check_extra()
     flows = flows_of(modules) if modules else [HelloWorldFlow, SignupFlow]
+    examples = not modules
     with Stopping() as stopping:
         with (
             Engine(flows, store, Telling(as_json, verbose, quiet), stopping.ask) as engine,
-            _served(engine.system, store, tokens, allow_host, (host, port, uds)) as server,
+            _served(engine.system, store, tokens, allow_host, (host, port, uds), examples=examples) as server,
         ):
             introduce(flows, store)
             _invite(server.url, store, tokens)
@@ -91,14 +93,17 @@ def _check_extra() -> None:
 
 
 @contextmanager
-def _served(
+def _served(  # noqa: PLR0913 - the options of one command
     system: FlowSystem,
     store: Path,
     tokens: Path | None,
     allowed: tuple[str, ...],
     place: tuple[str, int, Path | None],
+    *,
+    examples: bool,
 ) -> Generator[Server]:
-    from ...http.app import asgi_app  # noqa: PLC0415 - an extra
+    from ...examples.routes import EXAMPLE_ROUTES  # noqa: PLC0415 - an extra
+    from ...http.app import asgi_app  # noqa: PLC0415
     from ...http.middleware.hosts import LOOPBACK, Hosts  # noqa: PLC0415
     from ...http.server import CannotServe, Server  # noqa: PLC0415
     from ...http.tokens import Tokens, TokensUnusable  # noqa: PLC0415
@@ -106,7 +111,8 @@ def _served(
     host, port, uds = place
     try:
         access = Tokens.beside(store) if tokens is None else Tokens.read(tokens)
-        app = asgi_app(system, access=access, hosts=Hosts((*LOOPBACK, *allowed)))
+        routes = EXAMPLE_ROUTES if examples else ()
+        app = asgi_app(system, access=access, hosts=Hosts((*LOOPBACK, *allowed)), routes=routes)
         server = Server(app, host=host, port=port, uds=uds).start()
     except CannotServe as error:
         raise PersistasaurusError(f"{error} (see --host, --port, --tokens, --allow-host)") from error

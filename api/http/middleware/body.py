@@ -7,11 +7,11 @@ import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from ..asgi import headers
-from .refusals import Refusal
+from .asgi import headers
+from .problem import ProblemError
 
 if TYPE_CHECKING:
-    from ..asgi import ASGIScope, Message, Receive
+    from .asgi import ASGIScope, Message, Receive
     from .limits import ServerLimits
 
 # So much of a body that nobody waits for may come on a connection that goes on.
@@ -19,7 +19,7 @@ _SMALL: Final = 64 * 1024
 _LONGEST_LENGTH: Final = 15
 
 
-class Body:
+class RequestBody:
     """The `receive` of one request, which ends it when there is too much, or too slowly."""
 
     def __init__(self, scope: ASGIScope, receive: Receive, limits: ServerLimits) -> None:
@@ -42,7 +42,7 @@ class Body:
         """Refuse by the headers what need not be read.
 
         Raises:
-            Refusal: 400, 413 or 415.
+            ProblemError: 400, 413 or 415.
         """
         self._until = asyncio.get_running_loop().time() + self._limits.body_seconds
         _check_framing(self._scope)
@@ -51,7 +51,7 @@ class Body:
             raise self._too_large()
         encodings = b",".join(headers(self._scope, b"content-encoding")).strip().lower()
         if encodings not in (b"", b"identity"):
-            raise Refusal(
+            raise ProblemError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "send the body as it is: no Content-Encoding is accepted",
                 {"Accept-Encoding": "identity"},
@@ -61,7 +61,7 @@ class Body:
         """Receive what comes next; after the body, wait for the client to go away.
 
         Raises:
-            Refusal: 400, 408 or 413.
+            ProblemError: 400, 408 or 413.
         """
         if self.ended:
             return await self._receive()
@@ -90,15 +90,15 @@ class Body:
         except TimeoutError:
             raise self._too_slow() from None
 
-    def _too_slow(self) -> Refusal:
-        return Refusal(
+    def _too_slow(self) -> ProblemError:
+        return ProblemError(
             HTTPStatus.REQUEST_TIMEOUT,
             f"the body did not come within {self._limits.body_seconds:g} s",
             {"Connection": "close"},
         )
 
-    def _too_large(self) -> Refusal:
-        return Refusal(
+    def _too_large(self) -> ProblemError:
+        return ProblemError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"the body may have {self._limits.body_bytes} bytes at most",
             {"Connection": "close"},
@@ -123,5 +123,5 @@ def _is_length(value: bytes) -> bool:
     return value.isdigit() and len(value) <= _LONGEST_LENGTH
 
 
-def _bad(detail: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})
+def _bad(detail: str) -> ProblemError:
+    return ProblemError(HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})

@@ -13,13 +13,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ..asgi import header, headers
-from .refusals import Refusal
+from .asgi import header, headers
+from .problem import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..asgi import ASGIScope
+    from .asgi import ASGIScope
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -71,7 +71,7 @@ class Hosts:
             origin: where the pages of this route are known to be, whatever `Host` a proxy has made of it.
 
         Raises:
-            Refusal: 403.
+            ProblemError: 403.
         """
         found = _authority(header(scope, b"host") or b"")
         if not any_host and (found is None or not ({found, (found[0], None)} & self._allowed)):
@@ -98,8 +98,8 @@ class Hosts:
         return len(origins) == 1 and origins[0].decode("latin-1").lower() in self._origins
 
 
-def _forbidden(detail: str) -> Refusal:
-    return Refusal(HTTPStatus.FORBIDDEN, detail)
+def _forbidden(detail: str) -> ProblemError:
+    return ProblemError(HTTPStatus.FORBIDDEN, detail)
 
 
 def _is_same(origins: list[bytes], host: tuple[str, int | None]) -> bool:

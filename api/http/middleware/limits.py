@@ -36,7 +36,7 @@ class ServerLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     one, the next is refused (503). Enforced by `serve`; a server of one's own needs a limit of its own."""
     streams: int = 16
     """Server-sent events that are open at once, for each caller (429)."""
-    underway: int = 256
+    in_flight: int = 256
     """Requests that are being answered at once, streams and long polls among them, for each caller (429)."""
     caller_rate: float = 1000
     """Requests of each token (429)."""

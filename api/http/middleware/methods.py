@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 from litestar.routes import HTTPRoute
 
-from ..contract import contract_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,11 +32,6 @@ class AllowedMethods:
 
 
 def _entries(route: HTTPRoute) -> Iterator[tuple[re.Pattern[str], set[str]]]:
-    pattern = _PARAMETER.sub("[^/]+", re.escape(route.path_format))
+    pattern = re.compile(_PARAMETER.sub("[^/]+", re.escape(route.path_format)))
     for handler in route.route_handlers:
-        contract = contract_of(handler.opt)
-        chosen = contract.path if contract is not None else None
-        yield (
-            re.compile(pattern if chosen is None else re.escape(chosen)),
-            {str(m) for m in handler.http_methods},
-        )
+        yield pattern, {str(method) for method in handler.http_methods}

@@ -8,18 +8,18 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from ....actors.runtime.seam import SystemClock
-from .answer import Answer
-from .body import Body
-from .exchange import Entrance, Exchange
-from .gate import Gate, caller
+from .body import RequestBody
 from .hosts import Hosts
 from .limits import ServerLimits
-from .refusals import Refusal
+from .problem import ProblemError
+from .request_context import RequestContext, RoutePolicy
+from .response import ProtectedResponse
+from .rules import Rules, caller
 
 if TYPE_CHECKING:
     from ....actors.runtime.seam import Clock
-    from ..access import AccessCheck
-    from ..asgi import ASGIApp, ASGIScope, Message, Receive, Send
+    from .asgi import ASGIApp, ASGIScope, Message, Receive, Send
+    from .identity import AccessCheck
     from .rates import Stream
 
 logger = logging.getLogger("persistasaurus.http")
@@ -48,15 +48,15 @@ def protected(  # noqa: PLR0913 - all but one have a default, and a name
         guarded: the application has `Guarding` among its plugins, so it can be trusted with requests of
             nobody: those to its public routes. Without, every request needs access.
     """
-    gate = Gate(access, hosts or Hosts(), limits or ServerLimits(), clock or SystemClock())
-    return Protected(app, gate, guarded=guarded)
+    rules = Rules(access, hosts or Hosts(), limits or ServerLimits(), clock or SystemClock())
+    return Protected(app, rules, guarded=guarded)
 
 
 class Protected:
     """An ASGI application within its protection; what `protected` returns, and what `serve` accepts."""
 
-    def __init__(self, app: ASGIApp, gate: Gate, *, guarded: bool) -> None:
-        self.gate = gate
+    def __init__(self, app: ASGIApp, rules: Rules, *, guarded: bool) -> None:
+        self.rules = rules
         self._app = app
         self._guarded = guarded
 
@@ -65,7 +65,7 @@ class Protected:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await _Request(self._app, self.gate, scope, receive, send).handle(guarded=self._guarded)
+            await _Request(self._app, self.rules, scope, receive, send).handle(guarded=self._guarded)
         else:
             await receive()
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
@@ -74,45 +74,45 @@ class Protected:
 class _Request:
     """One request on its way in, and its answer on the way out."""
 
-    def __init__(self, app: ASGIApp, gate: Gate, scope: ASGIScope, receive: Receive, send: Send) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, scope: ASGIScope, receive: Receive, send: Send) -> None:
         self._app = app
-        self._gate = gate
+        self._rules = rules
         self._scope = scope
-        self._exchange = Exchange(
+        self._context = RequestContext(
             None,
-            on_entrance=self._enter,
+            on_policy=self._enter,
             on_stream=self._stream,
-            on_signal=gate.take_signal,
-            on_wait=gate.streams.wait,
+            on_signal=rules.take_signal,
+            on_wait=rules.streams.wait,
         )
-        self._body = Body(scope, receive, gate.limits)
-        self._answer = Answer(scope, send, self._exchange, self._body)
-        self._deadline = asyncio.timeout(gate.limits.request_seconds)
+        self._body = RequestBody(scope, receive, rules.limits)
+        self._answer = ProtectedResponse(scope, send, self._context, self._body)
+        self._deadline = asyncio.timeout(rules.limits.request_seconds)
         self._open: Stream | None = None
         self._counted: str | None = None
 
     async def handle(self, *, guarded: bool) -> None:
-        """Answer, whatever happens, and leave a line in the log."""
-        begun = self._gate.clock.elapsed()
+        """ProtectedResponse, whatever happens, and leave a line in the log."""
+        begun = self._rules.clock.elapsed()
         try:
             await self._answer_or_refuse(guarded=guarded)
         finally:
             self._leave()
-            self._log((self._gate.clock.elapsed() - begun) * 1000)
+            self._log((self._rules.clock.elapsed() - begun) * 1000)
         await self._answer.linger()
 
     async def _answer_or_refuse(self, *, guarded: bool) -> None:
         try:
             await self._answer_in_time(guarded=guarded)
-        except Refusal as refusal:
-            await self._answer.refuse(refusal)
+        except ProblemError as problem:
+            await self._answer.refuse(problem)
         except Exception:
             if self._answer.status is not None:
                 # Half an answer must not look like a whole one: the server closes the connection.
                 raise
             logger.exception("a request failed: %s", self._shown())
             await self._answer.refuse(
-                Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed; the log of the server says why")
+                ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed; the log of the server says why")
             )
         except asyncio.CancelledError:
             # By the server, which has waited long enough.
@@ -127,21 +127,21 @@ class _Request:
         except TimeoutError:
             if not self._deadline.expired():
                 raise
-            raise Refusal(
+            raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"no answer within {self._gate.limits.request_seconds:g} s: what was asked may still happen",
+                f"no answer within {self._rules.limits.request_seconds:g} s: what was asked may still happen",
                 {"Retry-After": "1", "Connection": "close"},
             ) from None
 
     async def _pass(self, *, guarded: bool) -> None:
         self._body.check()
-        self._gate.check(self._scope)
-        self._exchange.access = await self._gate.admit(self._scope)
-        if self._exchange.access is not None:
-            self._count(self._exchange.access.name)
+        self._rules.check(self._scope)
+        self._context.access = await self._rules.admit(self._scope)
+        if self._context.access is not None:
+            self._count(self._context.access.name)
         if not guarded:
-            self._exchange.enter_route(Entrance())
-        self._exchange.enter(self._scope)
+            self._context.enter_route(RoutePolicy())
+        self._context.enter(self._scope)
         await self._app(self._scope, self._receive, self._answer.send)
         if self._open is not None and self._open.ended.is_set():
             await self._answer.end()
@@ -151,8 +151,8 @@ class _Request:
             if self._open is not None and self._body.ended:
                 return await self._until_stopped(self._open)
             return await self._body.receive()
-        except Refusal as refusal:
-            await self._answer.refuse(refusal)
+        except ProblemError as problem:
+            await self._answer.refuse(problem)
             raise
 
     async def _until_stopped(self, stream: Stream) -> Message:
@@ -166,44 +166,44 @@ class _Request:
             gone.cancel()
             stopped.cancel()
 
-    def _enter(self, entrance: Entrance) -> None:
-        self._gate.hosts.check(
+    def _enter(self, policy: RoutePolicy) -> None:
+        self._rules.hosts.check(
             self._scope,
-            any_host=entrance.any_host,
-            hidden_origin=entrance.hidden_origin,
-            origin=entrance.origin,
+            any_host=policy.any_host,
+            hidden_origin=policy.hidden_origin,
+            origin=policy.origin,
         )
-        if self._exchange.access is None and entrance.counted:
-            self._count(self._gate.admit_stranger(self._scope, entrance.link))
+        if self._context.access is None and policy.counted:
+            self._count(self._rules.admit_stranger(self._scope, policy.link))
 
     def _count(self, name: str) -> None:
-        self._gate.underway.enter(name)
+        self._rules.in_flight.enter(name)
         self._counted = name
 
     def _stream(self) -> None:
         if self._open is None:
-            self._open = self._gate.streams.enter(caller(self._scope, self._exchange.access))
+            self._open = self._rules.streams.enter(caller(self._scope, self._context.access))
             self._deadline.reschedule(None)
 
     def _leave(self) -> None:
         if self._open is not None:
-            self._gate.streams.leave(self._open)
+            self._rules.streams.leave(self._open)
         if self._counted is not None:
-            self._gate.underway.leave(self._counted)
+            self._rules.in_flight.leave(self._counted)
 
     def _log(self, milliseconds: float) -> None:
         if not logger.isEnabledFor(logging.INFO):
             return
-        name = ascii(caller(self._scope, self._exchange.access))[1:-1]
+        name = ascii(caller(self._scope, self._context.access))[1:-1]
         logger.info("%s: %s, %.0f ms, %s", self._shown(), self._answer.status, milliseconds, name)
 
     def _shown(self) -> str:
         """Describe the request without what may be secret, on one line: paths of links are tokens."""
-        known = self._exchange.access is not None and not self._exchange.is_public
+        known = self._context.access is not None and not self._context.is_public
         path = self._scope["path"] if known else self._scope.get("path_template", "(not shown)")
         return f"{self._scope['method'][:20]} {ascii(path[:_LOGGED])[1:-1]}"
 
 
-def _stopping() -> Refusal:
+def _stopping() -> ProblemError:
     detail = "the server is stopping: what was asked may still happen"
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1", "Connection": "close"})
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1", "Connection": "close"})

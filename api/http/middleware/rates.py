@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ....actors.runtime.seam import Lock
-from .refusals import Refusal, too_many
+from .problem import ProblemError, too_many
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -53,13 +53,13 @@ class Rates:
         """Take one.
 
         Raises:
-            Refusal: 429, with `Retry-After`.
+            ProblemError: 429, with `Retry-After`.
         """
         if seconds := self.wait(key):
             raise too_many(detail, seconds)
 
 
-class Underway:
+class InFlight:
     """How many requests of each caller are being answered. Used on one event loop."""
 
     def __init__(self, most: int) -> None:
@@ -73,7 +73,7 @@ class Underway:
         """Begin one more, to be followed by `leave`.
 
         Raises:
-            Refusal: 429, with `Retry-After`.
+            ProblemError: 429, with `Retry-After`.
         """
         if self._of[name] >= self._most:
             raise too_many(f"as many requests of this caller are being answered as may be ({self._most})", 1)
@@ -123,10 +123,10 @@ class Streams:
         """Open one more, to be followed by `leave`.
 
         Raises:
-            Refusal: 429 or 503, with `Retry-After`.
+            ProblemError: 429 or 503, with `Retry-After`.
         """
         if self._stopping:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", {"Retry-After": "1"})
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", {"Retry-After": "1"})
         if sum(stream.name == name for stream in self._open) >= self._most:
             raise too_many(f"as many streams are open for this caller as may be ({self._most}): end one", 1)
         stream = Stream(name)

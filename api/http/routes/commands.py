@@ -10,12 +10,20 @@ from litestar.concurrency import sync_to_thread
 
 from ....actors import FlowHandle
 from ....flows.errors import PersistasaurusError
-from ..access import Scope
-from ..contract import Contract, promise
-from ..models import NewQuery, NewSignal, QueryAnswer, Reason, SignalTaken, Standing
-from ..parsing import asked_body, asked_flow, asked_name, derived_id, part_of_body, system_of, who
-from ..problems import Refused
-from ..views import answer
+from ..contract.models import FlowStatusView, NewQuery, NewSignal, QueryAnswer, Reason, SignalTaken
+from ..contract.parsing import (
+    caller_name,
+    derived_id,
+    flow_id_of,
+    in_body_field,
+    name_of,
+    read_body,
+    system_of,
+)
+from ..contract.promise import Contract, promise
+from ..contract.views import json_response
+from ..middleware.identity import Scope
+from ..middleware.problem import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,7 +36,7 @@ _SHOWN: Final = 500
 
 def handle_of(request: Asking) -> FlowHandle[Any]:
     """Return a handle without looking whether there is such a flow: whatever is asked of it will tell."""
-    return FlowHandle(system_of(request).client, asked_flow(request), "")
+    return FlowHandle(system_of(request).client, flow_id_of(request), "")
 
 
 @post(
@@ -54,15 +62,15 @@ async def send_signal(request: Asking) -> Response[bytes]:
     `signalId`, or `Idempotency-Key`, again is the same signal: recorded once, also after the end. 409,
     when it comes with another payload, or when the flow has ended without it.
     """
-    new = await asked_body(request, NewSignal, optional=True)
+    new = await read_body(request, NewSignal, optional=True)
     signal_id, handle = derived_id(request, new.signal_id), handle_of(request)
-    name = asked_name(request)
-    with part_of_body("payload"):
+    name = name_of(request)
+    with in_body_field("payload"):
         receipt = await handle.signal_json_async(name, bytes(new.payload), signal_id=signal_id)
     taken = SignalTaken(
         flow_id=handle.id, signal_id=receipt.signal_id, at=receipt.at, duplicate=receipt.duplicate
     )
-    return answer(taken, 202)
+    return json_response(taken, 202)
 
 
 @post(
@@ -85,21 +93,21 @@ async def ask_query(request: Asking) -> Response[bytes]:
 
     Also one at rest, or one that has ended. 422, when the arguments do not fit, or the query itself fails.
     """
-    asked = await asked_body(request, NewQuery, optional=True)
-    handle, name = handle_of(request), asked_name(request)
+    asked = await read_body(request, NewQuery, optional=True)
+    handle, name = handle_of(request), name_of(request)
     try:
         result = await handle.query_json_async(name, bytes(asked.args))
     except PersistasaurusError:
         raise
     except Exception as error:
         said = f"{type(error).__name__}: {error}"[:_SHOWN]
-        raise Refused(422, f"the query failed: {said}", name="query-failed") from error
-    return answer(QueryAnswer(flow_id=handle.id, query=name, result=msgspec.Raw(result)))
+        raise ProblemError(422, f"the query failed: {said}", name="query-failed") from error
+    return json_response(QueryAnswer(flow_id=handle.id, query=name, result=msgspec.Raw(result)))
 
 
 def _order(problems: tuple[int, ...] = (404, 409)) -> dict[str, Any]:
     contract = Contract(
-        tag="orders", body=Reason, body_optional=True, answers={200: Standing}, problems=problems
+        tag="orders", body=Reason, body_optional=True, answers={200: FlowStatusView}, problems=problems
     )
     return promise(Scope.ADMIN, contract)
 
@@ -133,11 +141,11 @@ async def retry_flow(request: Asking) -> Response[bytes]:
 
 
 async def _ordered(request: Asking, give: Callable[..., Awaitable[None]]) -> Response[bytes]:
-    reason = await asked_body(request, Reason, optional=True)
+    reason = await read_body(request, Reason, optional=True)
     handle = handle_of(request)
-    await give(handle, by=who(request), why=reason.why)
+    await give(handle, by=caller_name(request), why=reason.why)
     header = await sync_to_thread(handle.header)
-    return answer(Standing(flow_id=handle.id, status=header.status))  # pyright: ignore[reportArgumentType] - one of them
+    return json_response(FlowStatusView(flow_id=handle.id, status=header.status))  # pyright: ignore[reportArgumentType] - one of them
 
 
 COMMAND_ROUTES: Final = [send_signal, ask_query, pause_flow, resume_flow, retry_flow]

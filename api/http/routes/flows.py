@@ -11,10 +11,7 @@ from litestar.concurrency import sync_to_thread
 
 from ....flows.errors import FlowFailed, FlowParked, PayloadError
 from ....store import Record, Unreadable
-from ..access import Scope
-from ..contract import Contract, promise
-from ..middleware.mounted import link, segment
-from ..models import (
+from ..contract.models import (
     EventPage,
     EventRange,
     FlowDetails,
@@ -23,10 +20,28 @@ from ..models import (
     FlowPage,
     FlowStarted,
     NewFlow,
-    Patience,
+    WaitQuery,
 )
-from ..parsing import asked_body, asked_flow, asked_query, derived_id, part_of_body, patiently, system_of
-from ..views import answer, details, event_view, outcome, unreadable, view
+from ..contract.parsing import (
+    derived_id,
+    flow_id_of,
+    in_body_field,
+    read_body,
+    read_query,
+    system_of,
+    until_stopping,
+)
+from ..contract.promise import Contract, promise
+from ..contract.views import (
+    event_view,
+    flow_details,
+    flow_outcome,
+    flow_view,
+    json_response,
+    unreadable_event,
+)
+from ..middleware.identity import Scope
+from ..middleware.mounting import link, segment
 from .histories import header_of, read_events
 
 if TYPE_CHECKING:
@@ -60,12 +75,12 @@ async def start_flow(request: Asking) -> Response[bytes]:
     When this is answered, the flow is durable and will run to its end. With a `flowId`, or an
     `Idempotency-Key`, the same again is answered the same; 409, when type or arguments differ.
     """
-    new = await asked_body(request, NewFlow)
+    new = await read_body(request, NewFlow)
     flow_id = derived_id(request, new.flow_id)
-    with part_of_body("args"):
+    with in_body_field("args"):
         handle = await system_of(request).start_json_async(new.type, bytes(new.args), flow_id=flow_id)
     started = FlowStarted(flow_id=handle.id, type=new.type)
-    return answer(started, 202, {"Location": link(request.scope, "flows", handle.id)})
+    return json_response(started, 202, {"Location": link(request.scope, "flows", handle.id)})
 
 
 @get(
@@ -77,11 +92,11 @@ async def list_flows(request: Asking) -> Response[bytes]:
 
     404, when there is no flow with the id `after`.
     """
-    asked = asked_query(request, FlowFilter)
+    asked = read_query(request, FlowFilter)
     headers = await sync_to_thread(_listed, system_of(request), asked)
     more = headers[asked.limit - 1].stream if len(headers) > asked.limit else None
-    views = [view(header) for header in headers[: asked.limit]]
-    return answer(FlowPage(flows=views, next=None if more is None else _next(request, asked, more)))
+    views = [flow_view(header) for header in headers[: asked.limit]]
+    return json_response(FlowPage(flows=views, next=None if more is None else _next(request, asked, more)))
 
 
 def _listed(system: FlowSystem, asked: FlowFilter) -> list[Header]:
@@ -106,12 +121,12 @@ def _next(request: Asking, asked: FlowFilter | EventRange, after: str | int) -> 
 )
 async def show_flow(request: Asking) -> Response[bytes]:
     """Show a flow: how it stands, and its result, its error, or why it is parked."""
-    system, flow_id = system_of(request), asked_flow(request)
+    system, flow_id = system_of(request), flow_id_of(request)
 
     def shown() -> FlowDetails:
-        return details(system, header_of(system, flow_id))
+        return flow_details(system, header_of(system, flow_id))
 
-    return answer(await sync_to_thread(shown))
+    return json_response(await sync_to_thread(shown))
 
 
 @get(
@@ -123,20 +138,20 @@ async def list_events(request: Asking) -> Response[bytes]:
 
     A page may be shorter than `limit` when its events are large; `next` tells whether there is more.
     """
-    asked, system, flow_id = asked_query(request, EventRange), system_of(request), asked_flow(request)
+    asked, system, flow_id = read_query(request, EventRange), system_of(request), flow_id_of(request)
     read = await sync_to_thread(read_events, system, flow_id, asked.after, asked.limit)
     last = (read.records[-1].version or 0) if read.records else asked.after
     following = None if last >= read.header.version else _next(request, asked, last)
     sound = [event_view(record) for record in read.records if isinstance(record, Record)]
-    damaged = [unreadable(record) for record in read.records if isinstance(record, Unreadable)]
-    return answer(EventPage(events=sound, next=following, unreadable=damaged))
+    damaged = [unreadable_event(record) for record in read.records if isinstance(record, Unreadable)]
+    return json_response(EventPage(events=sound, next=following, unreadable=damaged))
 
 
 @get(
     "/flows/{flow_id:str}/result",
     opt=promise(
         Scope.READ,
-        Contract(tag=_TAG, query=Patience, answers={200: FlowOutcome, 202: FlowOutcome}, problems=(404,)),
+        Contract(tag=_TAG, query=WaitQuery, answers={200: FlowOutcome, 202: FlowOutcome}, problems=(404,)),
     ),
 )
 async def flow_result(request: Asking) -> Response[bytes]:
@@ -144,21 +159,21 @@ async def flow_result(request: Asking) -> Response[bytes]:
 
     200, when it has ended or is parked: `status` tells which. 202, when it goes on: ask again.
     """
-    asked, system, flow_id = asked_query(request, Patience), system_of(request), asked_flow(request)
+    asked, system, flow_id = read_query(request, WaitQuery), system_of(request), flow_id_of(request)
     if asked.wait:
         await _until_ended(request, system, flow_id, asked.wait)
 
     def shown() -> FlowOutcome:
-        return outcome(system, header_of(system, flow_id))
+        return flow_outcome(system, header_of(system, flow_id))
 
     found = await sync_to_thread(shown)
-    return answer(found, 200 if found.status in ("completed", "failed", "parked") else 202)
+    return json_response(found, 200 if found.status in ("completed", "failed", "parked") else 202)
 
 
 async def _until_ended(request: Asking, system: FlowSystem, flow_id: str, seconds: int) -> None:
     handle = await sync_to_thread(system.flow, flow_id)
     try:
-        await patiently(request, handle.result_async(seconds))
+        await until_stopping(request, handle.result_async(seconds))
     except (TimeoutError, FlowFailed, FlowParked, PayloadError):
         return  # the log tells
 

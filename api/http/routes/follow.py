@@ -12,18 +12,19 @@ from litestar.concurrency import sync_to_thread
 from litestar.response import Stream
 
 from ....flows.errors import PersistasaurusError
-from ..access import Scope
-from ..contract import Contract, promise
-from ..feeds import AllFlows, OneFlow, Portion, one_line
-from ..models import EventView, FollowedEvent, FollowRange
-from ..parsing import asked_flow, asked_query, system_of
-from ..problems import Refused, translated
+from ..contract.models import EventView, FollowedEvent, FollowRange
+from ..contract.parsing import flow_id_of, read_query, system_of
+from ..contract.problems import problem_of
+from ..contract.promise import Contract, promise
+from ..middleware.identity import Scope
+from ..middleware.problem import ProblemError
+from .feeds import AllFlowsFeed, EventBatch, FlowFeed, one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ..commit_notifier import Ear, Tidings
-    from ..feeds import Feed
+    from .commit_notifier import CommitNotifier, Subscription
+    from .feeds import Feed
 
 __all__ = ["FOLLOW_ROUTES"]
 
@@ -58,9 +59,9 @@ async def follow_flow(request: Asking) -> Response[Any]:
     for lies beyond the newest event: the store was restored, or is another. In the
     place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
     """
-    system, asked = system_of(request), asked_query(request, FollowRange)
+    system, asked = system_of(request), read_query(request, FollowRange)
     after = _resumed(request, asked)
-    feed = OneFlow(system, asked_flow(request))
+    feed = FlowFeed(system, flow_id_of(request))
     first = await sync_to_thread(_first, feed, after or 0)
     if after is not None and first.end and not first.events:
         return Response(b"", status_code=204)
@@ -84,27 +85,27 @@ async def follow_all(request: Asking) -> Response[Any]:
 
     In the place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
     """
-    system, asked = system_of(request), asked_query(request, FollowRange)
-    feed, after = AllFlows(system), _resumed(request, asked)
+    system, asked = system_of(request), read_query(request, FollowRange)
+    feed, after = AllFlowsFeed(system), _resumed(request, asked)
     if after is None:
         known = request.app.state.tidings.position()
         after = await sync_to_thread(feed.newest) if known is None else known
-        first = Portion(after, [], after)
+        first = EventBatch(after, [], after)
     else:
         first = await sync_to_thread(_first, feed, after)
     return _stream(request, asked, feed, after, first)
 
 
-def _first(feed: Feed, after: int) -> Portion:
-    """Read the first portion.
+def _first(feed: Feed, after: int) -> EventBatch:
+    """Read the first batch.
 
     Raises:
-        Refused: there is nothing that it could be behind. Whoever was there has followed another store, or
-            this one before it was restored, and would hear nothing until it has caught up with itself.
+        ProblemError: there is no event with that id. Whoever was there has followed another store, or this
+            one before it was restored, and would hear nothing until it has caught up with itself.
     """
     first = feed.read(after)
     if after and not first.events and after > (newest := feed.newest()):
-        raise Refused(
+        raise ProblemError(
             409,
             f"nothing has the id {after} here: the newest event has {newest}. The store was restored, or is"
             " another. Read anew what you keep of it, and follow from there, or with after=0 from the first",
@@ -120,11 +121,11 @@ def _resumed(request: Asking, asked: FollowRange) -> int | None:
         return None if asked.after is msgspec.UNSET else asked.after
     digits = given[0]
     if len(given) > 1 or not (digits.isascii() and digits.isdigit()) or len(digits) > _POSITION_DIGITS:
-        raise Refused(400, "Last-Event-ID must be the id of an event, once")
+        raise ProblemError(400, "Last-Event-ID must be the id of an event, once")
     return int(digits)
 
 
-def _stream(request: Asking, asked: FollowRange, feed: Feed, after: int, first: Portion) -> Stream:
+def _stream(request: Asking, asked: FollowRange, feed: Feed, after: int, first: EventBatch) -> Stream:
     state = request.app.state
     seconds = None if asked.seconds is msgspec.UNSET else asked.seconds
     follower = _Follower(state.tidings, feed, state.heartbeat_s, seconds)
@@ -133,56 +134,56 @@ def _stream(request: Asking, asked: FollowRange, feed: Feed, after: int, first: 
 
 
 class _Follower:
-    """One client that follows. It holds one portion at a time, and reads on when that has been taken."""
+    """One client that follows. It holds one batch at a time, and reads on when that has been taken."""
 
-    def __init__(self, tidings: Tidings, feed: Feed, heartbeat_s: float, seconds: int | None) -> None:
+    def __init__(self, tidings: CommitNotifier, feed: Feed, heartbeat_s: float, seconds: int | None) -> None:
         self._tidings = tidings
         self._feed = feed
         self._heartbeat_s = heartbeat_s
         self._clock = asyncio.get_running_loop().time
         self._until = inf if seconds is None else self._clock() + seconds
 
-    async def run(self, after: int, first: Portion) -> AsyncIterator[bytes]:
+    async def run(self, after: int, first: EventBatch) -> AsyncIterator[bytes]:
         """Yield what is sent. The id comes first, so that the client can resume even if nothing happens."""
         yield b"retry: %d\nid: %d\n\n" % (_RETRY_MS, after)
         try:
-            with self._tidings.heard(self._feed.flow_id) as ear:
-                async for chunk in self._chunks(first, ear):
+            with self._tidings.subscribe(self._feed.flow_id) as subscription:
+                async for chunk in self._chunks(first, subscription):
                     yield chunk
         except PersistasaurusError as error:
-            yield _said(b"problem", msgspec.json.encode(translated(error).problem))
+            yield _event(b"problem", msgspec.json.encode(problem_of(error).problem))
 
-    async def _chunks(self, portion: Portion, ear: Ear) -> AsyncIterator[bytes]:
+    async def _chunks(self, batch: EventBatch, subscription: Subscription) -> AsyncIterator[bytes]:
         while True:
-            if portion.events:
-                yield portion.message()
-            if portion.end is not None:
-                yield _said(b"end", portion.end)
-            if portion.end is not None or self._is_over():
+            if batch.events:
+                yield batch.message()
+            if batch.end is not None:
+                yield _event(b"end", batch.end)
+            if batch.end is not None or self._is_over():
                 return
-            while not portion.has_more and not await self._hears(ear.news):
+            while not batch.has_more and not await self._has_news(subscription.has_news):
                 if self._is_over():
                     return
                 self._tidings.check()
                 yield _HEARTBEAT
-            shared = ear.portion(portion.reached) if self._feed.flow_id is None else None
-            portion = shared or await sync_to_thread(self._feed.read, portion.reached)
+            shared = subscription.batch(batch.reached) if self._feed.flow_id is None else None
+            batch = shared or await sync_to_thread(self._feed.read, batch.reached)
 
-    async def _hears(self, news: asyncio.Event) -> bool:
+    async def _has_news(self, has_news: asyncio.Event) -> bool:
         """Wait until there is something new; False: it is time to say that there is not."""
         try:
             async with asyncio.timeout(min(self._heartbeat_s, self._until - self._clock())):
-                await news.wait()
+                await has_news.wait()
         except TimeoutError:
             return False
-        news.clear()
+        has_news.clear()
         return True
 
     def _is_over(self) -> bool:
         return self._clock() >= self._until
 
 
-def _said(event: bytes, data: bytes) -> bytes:
+def _event(event: bytes, data: bytes) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event, one_line(data))
 
 

@@ -6,12 +6,12 @@ from typing import Any, Final
 
 from litestar import Request, Response, get
 
-from ..contract import Contract, promise
-from ..middleware.exchange import Entrance
-from ..models import Health
-from ..parsing import system_of
-from ..problems import Refused
-from ..views import answer
+from ..contract.models import Health
+from ..contract.parsing import system_of
+from ..contract.promise import Contract, promise
+from ..contract.views import json_response
+from ..middleware.problem import ProblemError
+from ..middleware.request_context import RoutePolicy
 
 __all__ = ["HEALTH_ROUTES"]
 
@@ -19,12 +19,12 @@ Asking = Request[Any, Any, Any]
 
 
 # Who watches over servers calls them by address, or by no name at all, and from where everybody comes from.
-_ENTRANCE: Final = Entrance(public=True, any_host=True, counted=False)
+_POLICY: Final = RoutePolicy(public=True, any_host=True, counted=False)
 
 
 @get(
     "/health",
-    opt=promise(None, Contract(tag="health", answers={200: Health}), entrance=_ENTRANCE),
+    opt=promise(None, Contract(tag="health", answers={200: Health}), policy=_POLICY),
 )
 async def show_health(request: Asking) -> Response[bytes]:
     """Tell whether the system runs, and its store takes writes. Open to everybody, and costs nothing.
@@ -34,8 +34,10 @@ async def show_health(request: Asking) -> Response[bytes]:
     system = system_of(request)
     admission = system.client.admission
     if admission.is_closed or not admission.is_of_this_process or not system.statistics().is_writable:
-        raise Refused(503, "nothing can be written now", name="not-writable", headers={"Retry-After": "1"})
-    return answer(Health(status="ok"))
+        raise ProblemError(
+            503, "nothing can be written now", name="not-writable", headers={"Retry-After": "1"}
+        )
+    return json_response(Health(status="ok"))
 
 
 HEALTH_ROUTES: Final = [show_health]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ....actors import FlowSystem
     from ....store import Header
 
-__all__ = ["Portion", "header_of", "read_events"]
+__all__ = ["HistoryPart", "header_of", "read_events"]
 
 _AT_ONCE: Final = 64
 _ENOUGH_BYTES: Final = 1 << 20
@@ -28,14 +28,14 @@ def header_of(system: FlowSystem, flow_id: str) -> Header:
     return FlowHandle[Any](system.client, flow_id, "").header()
 
 
-class Portion(NamedTuple):
+class HistoryPart(NamedTuple):
     """Part of a flow's history. The header was read before, so it may be older than the records."""
 
     header: Header
     records: list[Record | Unreadable]
 
 
-def read_events(system: FlowSystem, flow_id: str, after: int, limit: int) -> Portion:
+def read_events(system: FlowSystem, flow_id: str, after: int, limit: int) -> HistoryPart:
     """Read events from behind a version, until there are enough of them. On any thread that may wait.
 
     Those that are damaged are passed over, and told in their places.
@@ -58,4 +58,4 @@ def read_events(system: FlowSystem, flow_id: str, after: int, limit: int) -> Por
             after = read[-1].version or after
     except StoreError as error:
         raise outside_error(flow_id, error) from error
-    return Portion(header, records)
+    return HistoryPart(header, records)

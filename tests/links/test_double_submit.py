@@ -1,4 +1,4 @@
-"""Visits: who asks twice hears the same; what failed is tried again; memory stays small."""
+"""The double-submit cache: who asks twice hears the same; what failed is tried again; memory stays small."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from persistasaurus.actors.runtime.seam import ManualClock
-from persistasaurus.api.links.visits import Visits
+from persistasaurus.api.links.double_submit import DoubleSubmitCache
 
 
 class Counter:
@@ -26,7 +26,7 @@ class Counter:
 
 
 def test_who_asks_again_hears_the_same() -> None:
-    visits: Visits[str] = Visits(ManualClock())
+    visits: DoubleSubmitCache[str] = DoubleSubmitCache(ManualClock())
     act = Counter("done")
 
     async def twice() -> list[str | None]:
@@ -37,7 +37,7 @@ def test_who_asks_again_hears_the_same() -> None:
 
 
 def test_who_asks_while_it_is_being_done_waits_for_the_same_answer() -> None:
-    visits: Visits[str] = Visits(ManualClock())
+    visits: DoubleSubmitCache[str] = DoubleSubmitCache(ManualClock())
     act = Counter("done")
 
     async def at_once() -> list[str | None]:
@@ -53,7 +53,7 @@ def test_who_asks_while_it_is_being_done_waits_for_the_same_answer() -> None:
 
 @pytest.mark.parametrize("nothing", [None, ValueError("no")])
 def test_what_came_to_nothing_is_tried_again_and_not_remembered(nothing: Exception | None) -> None:
-    visits: Visits[str] = Visits(ManualClock())
+    visits: DoubleSubmitCache[str] = DoubleSubmitCache(ManualClock())
     act = Counter(nothing, "done")
 
     async def try_twice() -> list[object]:
@@ -66,7 +66,7 @@ def test_what_came_to_nothing_is_tried_again_and_not_remembered(nothing: Excepti
 
 
 def test_who_waited_for_a_request_that_was_given_up_acts_himself() -> None:
-    visits: Visits[str] = Visits(ManualClock())
+    visits: DoubleSubmitCache[str] = DoubleSubmitCache(ManualClock())
     act = Counter("done")
 
     async def give_up() -> str | None:
@@ -83,7 +83,7 @@ def test_who_waited_for_a_request_that_was_given_up_acts_himself() -> None:
 
 def test_visits_are_forgotten_in_time_and_when_there_are_too_many() -> None:
     clock = ManualClock()
-    visits: Visits[str] = Visits(clock)
+    visits: DoubleSubmitCache[str] = DoubleSubmitCache(clock)
 
     async def visit(count: int) -> None:
         for number in range(count):

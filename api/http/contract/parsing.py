@@ -11,38 +11,37 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from ...flows.errors import FlowNotFound, PayloadError, SignalRejected
-from ...flows.values.depth import DEPTH_MAX, depth
-from ...flows.values.duplicates import refuse_duplicates
-from .access import access_of
-from .middleware.exchange import exchange_of
-from .middleware.mounted import segment
-from .models import Asked, Culprit
-from .problems import Refused
+from ....flows.errors import FlowNotFound, PayloadError, SignalRejected
+from ....flows.values.depth import DEPTH_MAX, depth
+from ....flows.values.duplicates import refuse_duplicates
+from ..middleware.mounting import segment
+from ..middleware.problem import FieldError, ProblemError
+from ..middleware.request_context import access_of, context_of
+from .models import RequestModel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
 
     from litestar import Request
 
-    from ...actors import FlowSystem
+    from ....actors import FlowSystem
 
 __all__ = [
-    "asked_body",
-    "asked_flow",
-    "asked_name",
-    "asked_query",
+    "caller_name",
     "derived_id",
+    "flow_id_of",
     "idempotency_key",
-    "part_of_body",
-    "patiently",
+    "in_body_field",
+    "name_of",
+    "read_body",
+    "read_query",
     "refuse_body",
     "system_of",
-    "who",
+    "until_stopping",
 ]
 
 A = TypeVar("A")
-T = TypeVar("T", bound=Asked)
+T = TypeVar("T", bound=RequestModel)
 
 _KEY: Final = re.compile(r'([!#-~]{1,200})|"([!#-~]{1,200})"', re.ASCII)
 _ID_LENGTH: Final = 200
@@ -54,23 +53,23 @@ def system_of(request: Request[Any, Any, Any]) -> FlowSystem:
     return request.app.state.system
 
 
-def who(request: Request[Any, Any, Any]) -> str:
+def caller_name(request: Request[Any, Any, Any]) -> str:
     """Return the name of whoever asks."""
     access = access_of(request.scope)
     return "" if access is None else access.name
 
 
-async def patiently(request: Request[Any, Any, Any], answer: Awaitable[A]) -> A:
+async def until_stopping(request: Request[Any, Any, Any], answer: Awaitable[A]) -> A:
     """Wait for something that may take long, but not beyond the server's end.
 
     Raises:
         TimeoutError: the server stops.
     """
-    exchange = exchange_of(request.scope)
+    exchange = context_of(request.scope)
     return await (answer if exchange is None else exchange.wait(answer))
 
 
-def asked_flow(request: Request[Any, Any, Any]) -> str:
+def flow_id_of(request: Request[Any, Any, Any]) -> str:
     """Return the flow's id in the path.
 
     Raises:
@@ -82,45 +81,47 @@ def asked_flow(request: Request[Any, Any, Any]) -> str:
     return flow_id
 
 
-def asked_name(request: Request[Any, Any, Any]) -> str:
+def name_of(request: Request[Any, Any, Any]) -> str:
     """Return the name of a signal or query in the path.
 
     Raises:
-        Refused: nothing can have it.
+        ProblemError: nothing can have it.
     """
     name = segment(request.path_params["name"])
     if len(name) > _ID_LENGTH or not name.isprintable():
-        raise Refused(404, "nothing can have this name", name="name-not-found")
+        raise ProblemError(404, "nothing can have this name", name="name-not-found")
     return name
 
 
 # --------------------------------------------------------------------------------------------- bodies
-async def asked_body(request: Request[Any, Any, Any], shape: type[T], *, optional: bool = False) -> T:
+async def read_body(request: Request[Any, Any, Any], shape: type[T], *, optional: bool = False) -> T:
     """Read the body: one JSON object, in which each field is known and there once.
 
     Raises:
-        Refused: it is something else; with the position, or the path.
+        ProblemError: it is something else; with the position, or the path.
     """
     data = await request.body()
     if not data and optional:
         return shape()
     _check_media_type(request)
     if len(data) > DEPTH_MAX and depth(data, DEPTH_MAX) > DEPTH_MAX:
-        raise Refused(400, f"the body is nested more than {DEPTH_MAX} levels deep")
+        raise ProblemError(400, f"the body is nested more than {DEPTH_MAX} levels deep")
     try:
         value = _decoder(shape).decode(data)
         refuse_duplicates(data, "the body")
     except msgspec.ValidationError as error:
         raise _unfit("the body", _with_known(shape, str(error))) from None
     except PayloadError as error:
-        raise Refused(400, str(error), errors=[Culprit(path=error.path, reason=error.reason)]) from None
+        raise ProblemError(
+            400, str(error), errors=[FieldError(path=error.path, reason=error.reason)]
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(400, f"the body is no JSON: {_position(error, data)}") from None
+        raise ProblemError(400, f"the body is no JSON: {_position(error, data)}") from None
     return value
 
 
 @contextmanager
-def part_of_body(field: str) -> Generator[None]:
+def in_body_field(field: str) -> Generator[None]:
     """Have a payload that does not fit told with its path in the whole body.
 
     Raises:
@@ -140,10 +141,10 @@ async def refuse_body(request: Request[Any, Any, Any]) -> None:
     """Refuse a body where none is read: whoever sends one expects something of it.
 
     Raises:
-        Refused: there is one.
+        ProblemError: there is one.
     """
     if await request.body():
-        raise Refused(400, "no body is taken here")
+        raise ProblemError(400, "no body is taken here")
 
 
 @lru_cache(maxsize=64)
@@ -156,7 +157,7 @@ def _check_media_type(request: Request[Any, Any, Any]) -> None:
     media_type, _, parameters = (given[0] if len(given) == 1 else "").partition(";")
     is_utf8 = parameters.strip().lower() in ("", "charset=utf-8", 'charset="utf-8"')
     if media_type.strip().lower() != "application/json" or not is_utf8:
-        raise Refused(
+        raise ProblemError(
             415,
             "send JSON, with the header Content-Type: application/json",
             headers={"Accept": "application/json"},
@@ -179,19 +180,19 @@ def _with_known(shape: type[Any], said: str) -> str:
     return said.replace("unknown field", f"an unknown field (known are {fields}):", 1) if fields else said
 
 
-def _unfit(what: str, said: str) -> Refused:
+def _unfit(what: str, said: str) -> ProblemError:
     reason, _, path = said.partition(" - at `")
     path = path.rstrip("`") or "$"
-    culprit = Culprit(path=path, reason=reason)
-    return Refused(400, f"{what} is not what is described: {reason}, at {path}", errors=[culprit])
+    field = FieldError(path=path, reason=reason)
+    return ProblemError(400, f"{what} is not what is described: {reason}, at {path}", errors=[field])
 
 
 # --------------------------------------------------------------------------------------------- queries
-def asked_query(request: Request[Any, Any, Any], shape: type[T]) -> T:
+def read_query(request: Request[Any, Any, Any], shape: type[T]) -> T:
     """Read the query string: each parameter is known, and there once.
 
     Raises:
-        Refused: it is something else.
+        ProblemError: it is something else.
     """
     text: bytes = request.scope["query_string"]
     if not text:
@@ -210,11 +211,11 @@ def _parameters(text: bytes) -> dict[str, str]:
             text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX
         )
     except ValueError:
-        raise Refused(400, "the query string cannot be read: it is no UTF-8, or too long") from None
+        raise ProblemError(400, "the query string cannot be read: it is no UTF-8, or too long") from None
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
-        raise Refused(400, f"the parameter {twice!r} is there twice")
+        raise ProblemError(400, f"the parameter {twice!r} is there twice")
     return values
 
 
@@ -223,14 +224,14 @@ def idempotency_key(request: Request[Any, Any, Any]) -> str | None:
     """Return what `Idempotency-Key` says, with or without its quotes.
 
     Raises:
-        Refused: it cannot be one.
+        ProblemError: it cannot be one.
     """
     given = request.headers.getall("idempotency-key", [])
     if not given:
         return None
     match = _KEY.fullmatch(given[0]) if len(given) == 1 else None
     if match is None:
-        raise Refused(400, "Idempotency-Key must be there once, with 1 to 200 visible ASCII characters")
+        raise ProblemError(400, "Idempotency-Key must be there once, with 1 to 200 visible ASCII characters")
     return match[1] or match[2]
 
 
@@ -240,11 +241,11 @@ def derived_id(request: Request[Any, Any, Any], given: str | msgspec.UnsetType =
     Another caller's key of the same text is another key. None: neither is given.
 
     Raises:
-        Refused: the key cannot be one.
+        ProblemError: the key cannot be one.
     """
     key = idempotency_key(request)
     if given is not msgspec.UNSET:
         return given
     if key is None:
         return None
-    return "key-" + hashlib.sha256(f"{who(request)}\n{key}".encode()).hexdigest()[:32]
+    return "key-" + hashlib.sha256(f"{caller_name(request)}\n{key}".encode()).hexdigest()[:32]

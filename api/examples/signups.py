@@ -1,4 +1,4 @@
-"""The routes of sign-ups, as the seeds have them. There when the flow is registered.
+"""The routes of sign-ups.
 
 All of it comes from the log: nothing about a sign-up is kept in memory.
 """
@@ -6,34 +6,34 @@ All of it comes from the log: nothing about a sign-up is kept in memory.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 
-from ....actors import FlowHandle
-from ....actors.flows.admission import outside_error
-from ....actors.flows.replay import recorded
-from ....actors.handle import from_microseconds
-from ....flows.errors import FlowEnded, FlowNotFound, SignalRejected
-from ....flows.examples import SignupFlow
-from ....flows.summary import summary_of
-from ....store import StoreError
-from ...links.links import link_signal_id
-from ..access import Scope
-from ..contract import Contract, promise
-from ..middleware.mounted import link
-from ..models import Confirmed, NewConfirmation, NewSignup, SignupAccepted, SignupView
-from ..parsing import asked_body, asked_flow, derived_id, idempotency_key, system_of
-from ..views import answer
-from .histories import header_of
+from ...actors import FlowHandle
+from ...actors.flows.admission import outside_error
+from ...actors.flows.replay import recorded
+from ...actors.handle import from_microseconds
+from ...flows.errors import FlowEnded, FlowNotFound, SignalRejected
+from ...flows.examples import SignupFlow
+from ...flows.summary import summary_of
+from ...store import StoreError
+from ..http.contract.models import ApiModel, FlowStatus, Instant, RequestModel
+from ..http.contract.parsing import derived_id, flow_id_of, idempotency_key, read_body, system_of
+from ..http.contract.promise import Contract, promise
+from ..http.contract.views import json_response
+from ..http.middleware.identity import Scope
+from ..http.middleware.mounting import link
+from ..http.routes.histories import header_of
+from ..links.links import link_signal_id
 
 if TYPE_CHECKING:
-    from ....actors import FlowSystem
-    from ....flows import SignalCall, Step
-    from ....flows.summary import FlowSummary
-    from ....store import Header
+    from ...actors import FlowSystem
+    from ...flows import SignalCall, Step
+    from ...flows.summary import FlowSummary
+    from ...store import Header
 
 __all__ = ["SIGNUP_ROUTES"]
 
@@ -42,8 +42,55 @@ _TAG: Final = "examples"
 _TYPE: Final = SignupFlow.sign_up.name
 _CONFIRM: Final = SignupFlow.confirm_email_address.name
 _CREATE: Final = cast("Step[..., int]", SignupFlow.create_user_record).name
+_CONTROLS: Final = "\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029"
 # The id that links for people send it under, too: whoever comes first has confirmed.
 _SIGNAL_ID: Final = link_signal_id(_CONFIRM)
+
+
+class NewSignup(RequestModel, frozen=True):
+    """Who signs up."""
+
+    user_name: Annotated[
+        str, msgspec.Meta(pattern=f"^[^{_CONTROLS}]+$", min_length=1, max_length=200, examples=["ada"])
+    ]
+    email: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=f"^[^{_CONTROLS} @]+@[^{_CONTROLS} @]+$", max_length=254, examples=["ada@example.com"]
+        ),
+    ]
+
+
+class SignupAccepted(ApiModel, frozen=True):
+    """The sign-up is durable, and under way."""
+
+    flow_id: str
+    message: str
+    user_name: str
+
+
+class SignupView(ApiModel, frozen=True):
+    """How a sign-up stands. `userId` is null until the user's record has been created."""
+
+    flow_id: str
+    user_name: str
+    email: str
+    user_id: int | None
+    status: FlowStatus
+
+
+class NewConfirmation(RequestModel, frozen=True):
+    """When the address was confirmed; now, when nothing is said."""
+
+    confirmed_at: Instant | msgspec.UnsetType = msgspec.UNSET
+
+
+class Confirmed(ApiModel, frozen=True):
+    """The confirmation is durable. `confirmedAt` is what the first one said."""
+
+    flow_id: str
+    message: str
+    confirmed_at: datetime
 
 
 class _SignupArguments(msgspec.Struct):
@@ -79,7 +126,7 @@ async def sign_up(request: Asking) -> Response[bytes]:
     When this is answered, the sign-up is durable; its e-mail follows ten seconds later. With an
     `Idempotency-Key`, the same again is answered the same; 409, when name or address differ.
     """
-    new, system = await asked_body(request, NewSignup), system_of(request)
+    new, system = await read_body(request, NewSignup), system_of(request)
     definition = system.client.admission.registry.find(_TYPE) or SignupFlow.sign_up
     handle = await system.start_async(definition(new.user_name, new.email), flow_id=derived_id(request))
     accepted = SignupAccepted(
@@ -87,7 +134,7 @@ async def sign_up(request: Asking) -> Response[bytes]:
         user_name=new.user_name,
         message="Sign-up started. Please confirm your e-mail address.",
     )
-    return answer(accepted, 202, {"Location": link(request.scope, "signups", handle.id)})
+    return json_response(accepted, 202, {"Location": link(request.scope, "signups", handle.id)})
 
 
 @get(
@@ -99,7 +146,7 @@ async def show_signup(request: Asking) -> Response[bytes]:
 
     404, when there is none of this id, or the flow of this id is something else.
     """
-    return answer(await sync_to_thread(_shown, system_of(request), asked_flow(request)))
+    return json_response(await sync_to_thread(_shown, system_of(request), flow_id_of(request)))
 
 
 @post(
@@ -123,12 +170,14 @@ async def confirm_signup(request: Asking) -> Response[bytes]:
     The first confirmation counts: whoever confirms again hears what it said, also after the end. So an
     `Idempotency-Key` may be given, and makes no difference. 409, when the sign-up failed unconfirmed.
     """
-    asked = await asked_body(request, NewConfirmation, optional=True)
+    asked = await read_body(request, NewConfirmation, optional=True)
     idempotency_key(request)
-    system, flow_id = system_of(request), asked_flow(request)
+    system, flow_id = system_of(request), flow_id_of(request)
     found = await sync_to_thread(_confirmed_or_call, system, flow_id, _instant(system, asked))
     at = found if isinstance(found, datetime) else await _confirm(system, flow_id, found)
-    return answer(Confirmed(flow_id=flow_id, message="The e-mail address is confirmed.", confirmed_at=at))
+    return json_response(
+        Confirmed(flow_id=flow_id, message="The e-mail address is confirmed.", confirmed_at=at)
+    )
 
 
 def _instant(system: FlowSystem, asked: NewConfirmation) -> datetime:

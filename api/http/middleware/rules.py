@@ -7,22 +7,22 @@ import ipaddress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from ..access import Access
-from .rates import Rates, Streams, Underway
-from .refusals import Refusal
+from .identity import Access
+from .problem import ProblemError
+from .rates import InFlight, Rates, Streams
 
 if TYPE_CHECKING:
     from ....actors.runtime.seam import Clock
-    from ..access import AccessCheck
-    from ..asgi import ASGIScope
+    from .asgi import ASGIScope
     from .hosts import Hosts
+    from .identity import AccessCheck
     from .limits import ServerLimits
 
 # As ASGI calls them.
 _VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
 
 
-class Gate:
+class Rules:
     """The rules that requests are held against. Used on one event loop."""
 
     def __init__(self, access: AccessCheck, hosts: Hosts, limits: ServerLimits, clock: Clock) -> None:
@@ -31,7 +31,7 @@ class Gate:
         self.limits = limits
         self.clock = clock
         self.streams = Streams(limits.streams)
-        self.underway = Underway(limits.underway)
+        self.in_flight = InFlight(limits.in_flight)
         kept = limits.remembered
         self._callers = Rates(clock, limits.caller_rate, limits.caller_burst, kept)
         self._strangers = Rates(clock, limits.stranger_rate, limits.stranger_burst, kept)
@@ -43,7 +43,7 @@ class Gate:
         """Look at what tells nothing about the sender.
 
         Raises:
-            Refusal: 400, 431 or 505.
+            ProblemError: 400, 431 or 505.
         """
         if len(scope["headers"]) > self.limits.headers:
             raise _large_head(f"a request may have {self.limits.headers} headers at most")
@@ -51,16 +51,16 @@ class Gate:
             raise _large_head(f"the head of a request may have {self.limits.head_bytes} bytes at most")
         if not scope["path"].startswith("/"):
             detail = "the target of a request is a path, and begins with /"
-            raise Refusal(HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})
+            raise ProblemError(HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})
         if scope.get("http_version", "1.1") not in _VERSIONS:
             detail = "this version of HTTP is not spoken here"
-            raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, detail, {"Connection": "close"})
+            raise ProblemError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, detail, {"Connection": "close"})
 
     async def admit(self, scope: ASGIScope) -> Access | None:
         """Find out who asks, and count it when it is somebody who is known.
 
         Raises:
-            Refusal: 429.
+            ProblemError: 429.
             TypeError: the application's own check answered with something else; nobody is let in.
         """
         # An application's own check is not typed by anybody but itself.
@@ -80,7 +80,7 @@ class Gate:
         genuine link has a share that goes with the link, which nobody else can use up.
 
         Raises:
-            Refusal: 429.
+            ProblemError: 429.
         """
         if link is None:
             share = f"somebody at {network(_address(scope))}"
@@ -94,7 +94,7 @@ class Gate:
         """Count a signal to a flow.
 
         Raises:
-            Refusal: 429.
+            ProblemError: 429.
         """
         self._flows.take(flow_id, "too many signals to this flow")
 
@@ -104,8 +104,8 @@ def caller(scope: ASGIScope, access: Access | None) -> str:
     return access.name if access else f"somebody at {_address(scope)}"
 
 
-def _large_head(detail: str) -> Refusal:
-    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, {"Connection": "close"})
+def _large_head(detail: str) -> ProblemError:
+    return ProblemError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail, {"Connection": "close"})
 
 
 def _head_bytes(scope: ASGIScope) -> int:

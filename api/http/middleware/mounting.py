@@ -13,13 +13,13 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..asgi import ASGIApp, ASGIScope, Message, Receive, Send
+    from .asgi import ASGIApp, ASGIScope, Message, Receive, Send
 
 _PREFIX: Final = "persistasaurus.prefix"
 _ALLOW: Final = b"allow"
 
 
-class Mounted:
+class MountedApp:
     """An application that knows its place, and answers HEAD wherever it answers GET."""
 
     def __init__(self, app: ASGIApp, allowed: Callable[[str], str]) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from .models import Shape
+from .models import ApiModel
 
 if TYPE_CHECKING:
-    from .access import Scope
+    from ..middleware.identity import Scope
 
 __all__ = ["ANY_ROUTE", "Contract", "promise"]
 
@@ -22,16 +22,14 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """The contract of one route; its summary and description are the handler's docstring.
 
     `answers` are the shapes by status; None: an answer without a body, or a stream. `problems` are the
-    statuses besides those of `ANY_ROUTE`. `example` is a body that may be tried, and `path` the one path
-    that is meant, where the route would match more.
+    statuses besides those of `ANY_ROUTE`. `example` is a body that may be tried.
     """
 
     tag: str
-    path: str | None = None
-    answers: dict[int, type[Shape] | None]
-    body: type[Shape] | None = None
+    answers: dict[int, type[ApiModel] | None]
+    body: type[ApiModel] | None = None
     body_optional: bool = False
-    query: type[Shape] | None = None
+    query: type[ApiModel] | None = None
     problems: tuple[int, ...] = ()
     takes_key: bool = False
     locates: bool = False

@@ -7,14 +7,13 @@ written from a declared shape, so that nothing is told by accident.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 _INSTANT: Final = "^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-5][0-9]"
 ANYTHING: Final = "^[!-~]{1,200}$"
-_CONTROLS: Final = "\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029"
 # "." and "..": clients and proxies would take them out of the path.
 _ADDRESSABLE: Final = "^(?!\\.{1,2}$)[!-~]{1,200}$"
 
@@ -27,7 +26,7 @@ NewId: TypeAlias = Annotated[
         examples=["signup-ada"],
     ),
 ]
-Status: TypeAlias = Literal["running", "waiting", "paused", "parked", "completed", "failed"]
+FlowStatus: TypeAlias = Literal["running", "waiting", "paused", "parked", "completed", "failed"]
 Instant: TypeAlias = Annotated[
     datetime, Meta(tz=True, extra_json_schema={"pattern": _INSTANT}, examples=["2026-05-17T09:30:00Z"])
 ]
@@ -42,74 +41,22 @@ def _nothing() -> Raw:
     return Raw(b"{}")
 
 
-class Shape(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+class ApiModel(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
     """Base of everything that goes over the wire."""
 
 
-class Asked(Shape, frozen=True, forbid_unknown_fields=True):
+class RequestModel(ApiModel, frozen=True, forbid_unknown_fields=True):
     """Base of what is asked."""
 
 
-# ------------------------------------------------------------------------------------- the seeds' own
-class Greeting(Shape, frozen=True):
-    """The hello-world flow has completed."""
-
-    flow_id: str
-    message: str
-
-
-class NewSignup(Asked, frozen=True):
-    """Who signs up."""
-
-    user_name: Annotated[
-        str, Meta(pattern=f"^[^{_CONTROLS}]+$", min_length=1, max_length=200, examples=["ada"])
-    ]
-    email: Annotated[
-        str,
-        Meta(pattern=f"^[^{_CONTROLS} @]+@[^{_CONTROLS} @]+$", max_length=254, examples=["ada@example.com"]),
-    ]
-
-
-class SignupAccepted(Shape, frozen=True):
-    """The sign-up is durable, and under way."""
-
-    flow_id: str
-    message: str
-    user_name: str
-
-
-class SignupView(Shape, frozen=True):
-    """How a sign-up stands. `userId` is null until the user's record has been created."""
-
-    flow_id: str
-    user_name: str
-    email: str
-    user_id: int | None
-    status: Status
-
-
-class NewConfirmation(Asked, frozen=True):
-    """When the address was confirmed; now, when nothing is said."""
-
-    confirmed_at: Instant | UnsetType = UNSET
-
-
-class Confirmed(Shape, frozen=True):
-    """The confirmation is durable. `confirmedAt` is what the first one said."""
-
-    flow_id: str
-    message: str
-    confirmed_at: datetime
-
-
-class Health(Shape, frozen=True):
+class Health(ApiModel, frozen=True):
     """The system runs, and its store takes writes."""
 
     status: Literal["ok"]
 
 
 # ------------------------------------------------------------------------------------------ any flow
-class NewFlow(Asked, frozen=True):
+class NewFlow(RequestModel, frozen=True):
     """A flow to start."""
 
     type: Annotated[str, Meta(description="The name under which the flow is registered.")]
@@ -117,33 +64,33 @@ class NewFlow(Asked, frozen=True):
     flow_id: NewId | UnsetType = UNSET
 
 
-class FlowStarted(Shape, frozen=True):
+class FlowStarted(ApiModel, frozen=True):
     """The flow is durable, and will run to its end."""
 
     flow_id: str
     type: str
 
 
-class FlowView(Shape, frozen=True):
+class FlowView(ApiModel, frozen=True):
     """How a flow stands, as of the last commit. `wakeAt`: when it has something to do by itself."""
 
     flow_id: str
     type: str
-    status: Status
+    status: FlowStatus
     version: Annotated[int, Meta(description="How many events its history has.")]
     started_at: datetime
     updated_at: datetime
     wake_at: datetime | None
 
 
-class FlowError(Shape, frozen=True):
+class FlowError(ApiModel, frozen=True):
     """The error that a flow has failed with."""
 
     type: str
     message: str
 
 
-class Parking(Shape, frozen=True):
+class Parking(ApiModel, frozen=True):
     """Why a flow is parked, and what to do."""
 
     reason: str
@@ -162,11 +109,11 @@ class FlowDetails(FlowView, frozen=True):
     unread_signals: dict[str, int] | UnsetType = UNSET
 
 
-class FlowOutcome(Shape, frozen=True):
+class FlowOutcome(ApiModel, frozen=True):
     """What has become of a flow, if it has ended or is parked."""
 
     flow_id: str
-    status: Status
+    status: FlowStatus
     result: Raw | UnsetType = UNSET
     error: FlowError | UnsetType = UNSET
     parked: Parking | UnsetType = UNSET
@@ -177,14 +124,14 @@ NextPage: TypeAlias = Annotated[
 ]
 
 
-class FlowPage(Shape, frozen=True):
+class FlowPage(ApiModel, frozen=True):
     """Flows, in the order in which they were started."""
 
     flows: list[FlowView]
     next: NextPage
 
 
-class EventView(Shape, frozen=True):
+class EventView(ApiModel, frozen=True):
     """An event of a flow's history.
 
     `event` has a `type`, and is as it was recorded, stack traces and the seed of random numbers left out.
@@ -204,7 +151,7 @@ class EventView(Shape, frozen=True):
     ]
 
 
-class UnreadableEvent(Shape, frozen=True, omit_defaults=True):
+class UnreadableEvent(ApiModel, frozen=True, omit_defaults=True):
     """What stands in the place of an event that is damaged in the store: which one it is, and the reason."""
 
     flow_id: str | None
@@ -213,7 +160,7 @@ class UnreadableEvent(Shape, frozen=True, omit_defaults=True):
     position: int | None = None
 
 
-class EventPage(Shape, frozen=True, omit_defaults=True):
+class EventPage(ApiModel, frozen=True, omit_defaults=True):
     """Events, oldest first. `unreadable`: those between them that are damaged."""
 
     events: list[EventView]
@@ -228,14 +175,14 @@ class FollowedEvent(EventView, frozen=True):
     flow_id: str
 
 
-class End(Shape, frozen=True):
+class FlowEnd(ApiModel, frozen=True):
     """The last thing that is heard of a flow that is followed: how it has ended."""
 
     flow_id: str
-    status: Status
+    status: FlowStatus
 
 
-class NewSignal(Asked, frozen=True):
+class NewSignal(RequestModel, frozen=True):
     """A signal. `payload`: the values by the names of the signal's parameters, or what is waited for."""
 
     payload: Annotated[Raw, Meta(description="Any JSON that fits what the flow declares.")] = msgspec.field(
@@ -244,7 +191,7 @@ class NewSignal(Asked, frozen=True):
     signal_id: NewId | UnsetType = UNSET
 
 
-class SignalTaken(Shape, frozen=True):
+class SignalTaken(ApiModel, frozen=True):
     """The signal is durable. `at` is when it first came; `duplicate`: it had come before."""
 
     flow_id: str
@@ -253,13 +200,13 @@ class SignalTaken(Shape, frozen=True):
     duplicate: bool
 
 
-class NewQuery(Asked, frozen=True):
+class NewQuery(RequestModel, frozen=True):
     """A question to a flow."""
 
     args: Arguments = msgspec.field(default_factory=_nothing)
 
 
-class QueryAnswer(Shape, frozen=True):
+class QueryAnswer(ApiModel, frozen=True):
     """What a flow has answered."""
 
     flow_id: str
@@ -267,17 +214,17 @@ class QueryAnswer(Shape, frozen=True):
     result: Raw
 
 
-class Reason(Asked, frozen=True):
+class Reason(RequestModel, frozen=True):
     """Why; it is recorded, together with who."""
 
     why: Annotated[str, Meta(max_length=1000, examples=["the bank is back"])] = ""
 
 
-class Standing(Shape, frozen=True):
+class FlowStatusView(ApiModel, frozen=True):
     """How the flow stands now. What was asked for is durable."""
 
     flow_id: str
-    status: Status
+    status: FlowStatus
 
 
 # ----------------------------------------------------------------------------------- query parameters
@@ -285,23 +232,23 @@ _POSITION: Final = 2**53
 Position: TypeAlias = Annotated[int, Meta(ge=0, le=_POSITION)]
 
 
-class FlowFilter(Asked, frozen=True):
+class FlowFilter(RequestModel, frozen=True):
     """Which flows."""
 
     type: str | UnsetType = UNSET
-    status: Status | UnsetType = UNSET
+    status: FlowStatus | UnsetType = UNSET
     after: Annotated[str, Meta(description="The last flowId of the page before.")] | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
 
-class EventRange(Asked, frozen=True):
+class EventRange(RequestModel, frozen=True):
     """Which events."""
 
     after: Annotated[int, Meta(ge=0, le=_POSITION, description="The last version of the page before.")] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-class FollowRange(Asked, frozen=True):
+class FollowRange(RequestModel, frozen=True):
     """From behind which event to follow; the header `Last-Event-ID` says so, too, and counts for more."""
 
     after: Position | UnsetType = UNSET
@@ -311,31 +258,7 @@ class FollowRange(Asked, frozen=True):
     ) = UNSET
 
 
-class Patience(Asked, frozen=True):
+class WaitQuery(RequestModel, frozen=True):
     """How many seconds to wait for the end of a flow."""
 
     wait: Annotated[int, Meta(ge=0, le=30)] = 0
-
-
-# ------------------------------------------------------------------------------------------- problems
-class Culprit(Shape, frozen=True):
-    """What is wrong, and where: a path such as `$.email`, or the name of a parameter."""
-
-    path: str
-    reason: str
-
-
-class Problem(Shape, frozen=True, omit_defaults=True):
-    """Problem details, by RFC 9457. `type` tells apart what a program may want to tell apart."""
-
-    title: str
-    status: int
-    detail: str
-    type: Annotated[str, Meta(description="A name that stays the same; about:blank: the status says it all.")]
-    errors: list[Culprit] = []
-
-    @classmethod
-    def example(cls, status: int, title: str, detail: str) -> dict[str, Any]:
-        """Return one as the OpenAPI document shows it."""
-        shown = cls(title=title, status=status, detail=detail, type="about:blank")
-        return msgspec.to_builtins(shown)

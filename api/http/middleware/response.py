@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from .refusals import PROBLEM, problem
+from .problem import PROBLEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..asgi import ASGIScope, Message, Send
-    from .body import Body
-    from .exchange import Exchange
-    from .refusals import Refusal
+    from .asgi import ASGIScope, Message, Send
+    from .body import RequestBody
+    from .problem import ProblemError
+    from .request_context import RequestContext
 
 _ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 # Unless the application says otherwise, as its pages do.
@@ -36,15 +36,15 @@ _LINGER_SECONDS: Final = 2.0
 UNREAD_BODY: Final = "persistasaurus.unread_body"
 
 
-class Answer:
-    """The `send` of one request. The first answer counts: after a refusal, the application's is dropped.
+class ProtectedResponse:
+    """The `send` of one request. The first answer counts: after a problem, the application's is dropped.
 
     A connection ends with an answer that comes long before the end of the body.
     """
 
-    def __init__(self, scope: ASGIScope, send: Send, exchange: Exchange, body: Body) -> None:
+    def __init__(self, scope: ASGIScope, send: Send, exchange: RequestContext, body: RequestBody) -> None:
         self._send = send
-        self._exchange = exchange
+        self._context = exchange
         self._body = body
         extensions: dict[str, Any] = scope.get("extensions") or {}
         self._drop_body: Callable[[], None] = extensions.get(UNREAD_BODY, _nothing)
@@ -61,8 +61,8 @@ class Answer:
             return
         if message["type"] == "http.response.body":
             await self._send_piece(message)
-        elif refusal := self._exchange.refusal():
-            await self.refuse(refusal)
+        elif problem := self._context.problem():
+            await self.refuse(problem)
         else:
             await self._begin(message)
 
@@ -77,8 +77,8 @@ class Answer:
             await self._body.skip(_LINGER_SECONDS)
             await self._send(_END)
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Answer in the application's place.
+    async def refuse(self, problem: ProblemError) -> None:
+        """ProtectedResponse in the application's place.
 
         Raises:
             ConnectionAbortedError: the application's answer is under way, and can only be cut off.
@@ -86,12 +86,12 @@ class Answer:
         if self._refused:
             return
         if self.status is not None:
-            raise ConnectionAbortedError(refusal.detail)
+            raise ConnectionAbortedError(problem.detail)
         self._refused = True
-        content = problem(refusal.status_code, refusal.detail)
-        given = {**(refusal.headers or {}), "Content-Type": PROBLEM, "Content-Length": str(len(content))}
+        content = problem.content()
+        given = {**(problem.headers or {}), "Content-Type": PROBLEM, "Content-Length": str(len(content))}
         headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
-        await self._begin({"type": "http.response.start", "status": refusal.status_code, "headers": headers})
+        await self._begin({"type": "http.response.start", "status": problem.status_code, "headers": headers})
         await self._send_piece({"type": "http.response.body", "body": content})
 
     async def _begin(self, start: Message) -> None:

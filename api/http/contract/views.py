@@ -8,21 +8,38 @@ import msgspec
 from litestar import Response
 from litestar.enums import MediaType
 
-from ...actors.flows.parking import last_word
-from ...actors.handle import from_microseconds
-from ...flows import events
-from ...flows.machine.history import Recorded
-from ...flows.summary import summary_of
-from ...store import StoreError
-from .models import EventView, FlowDetails, FlowError, FlowOutcome, FlowView, Parking, Shape, UnreadableEvent
+from ....actors.flows.parking import last_word
+from ....actors.handle import from_microseconds
+from ....flows import events
+from ....flows.machine.history import Recorded
+from ....flows.summary import summary_of
+from ....store import StoreError
+from .models import (
+    ApiModel,
+    EventView,
+    FlowDetails,
+    FlowError,
+    FlowOutcome,
+    FlowView,
+    Parking,
+    UnreadableEvent,
+)
 
 if TYPE_CHECKING:
-    from ...actors import FlowSystem
-    from ...store import Header, Record, Unreadable
+    from ....actors import FlowSystem
+    from ....store import Header, Record, Unreadable
 
-__all__ = ["answer", "details", "outcome", "shown_event", "unreadable", "view"]
+__all__ = [
+    "event_fields",
+    "event_view",
+    "flow_details",
+    "flow_outcome",
+    "flow_view",
+    "json_response",
+    "unreadable_event",
+]
 
-S = TypeVar("S", bound=Shape)
+S = TypeVar("S", bound=ApiModel)
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -33,22 +50,24 @@ _SIGNALS: Final = ("signal_awaited", "signal_received", "repaired")
 _MOST: Final = 10_000
 
 
-def answer(shape: Shape, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
+def json_response(
+    shape: ApiModel, status: int = 200, headers: dict[str, str] | None = None
+) -> Response[bytes]:
     """Return the response that carries a shape."""
     return Response(_encode(shape), status_code=status, media_type=MediaType.JSON, headers=headers or {})
 
 
-def view(header: Header) -> FlowView:
+def flow_view(header: Header) -> FlowView:
     """Show how a flow stands."""
     return FlowView(**_standing(header))
 
 
-def details(system: FlowSystem, header: Header) -> FlowDetails:
+def flow_details(system: FlowSystem, header: Header) -> FlowDetails:
     """Show how a flow stands, and what has become of it. Reads the store."""
     return FlowDetails(**_standing(header), **_ending(system, header), **_unread(system, header))
 
 
-def outcome(system: FlowSystem, header: Header) -> FlowOutcome:
+def flow_outcome(system: FlowSystem, header: Header) -> FlowOutcome:
     """Show what has become of a flow. Reads the store."""
     return FlowOutcome(flow_id=header.stream, status=header.status, **_ending(system, header))  # pyright: ignore[reportArgumentType] - one of them
 
@@ -94,7 +113,7 @@ def _unread(system: FlowSystem, header: Header) -> dict[str, Any]:
     return {"unread_signals": dict(found)} if found else {}
 
 
-def shown_event(record: Record) -> dict[str, Any]:
+def event_fields(record: Record) -> dict[str, Any]:
     """Show an event without what is the server's own: stack traces, and what its random numbers come from."""
     fields = _decode_object(record.data)
     fields.pop("seed", None)
@@ -109,7 +128,7 @@ def shown_event(record: Record) -> dict[str, Any]:
     }
 
 
-def unreadable(found: Unreadable) -> UnreadableEvent:
+def unreadable_event(found: Unreadable) -> UnreadableEvent:
     """Show that there is an event that cannot be read."""
     detail = f"It cannot be read: {found.reason}"
     return UnreadableEvent(found.stream, found.version, detail, position=found.position)
@@ -117,4 +136,4 @@ def unreadable(found: Unreadable) -> UnreadableEvent:
 
 def event_view(record: Record) -> EventView:
     """Show an event of a flow."""
-    return EventView(**shown_event(record))
+    return EventView(**event_fields(record))

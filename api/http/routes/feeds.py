@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from ...actors.flows.admission import outside_error
-from ...actors.persistence.event_sourced import ACTOR_STATUS
-from ...store import StoreError, Unreadable
-from .models import End, FollowedEvent
-from .routes.histories import header_of, read_events
-from .views import event_view, shown_event, unreadable
+from ....actors.flows.admission import outside_error
+from ....actors.persistence.event_sourced import ACTOR_STATUS
+from ....store import StoreError, Unreadable
+from ..contract.models import FlowEnd, FollowedEvent
+from ..contract.views import event_fields, event_view, unreadable_event
+from .histories import header_of, read_events
 
 if TYPE_CHECKING:
-    from ...actors import FlowSystem
-    from ...store import GlobalRecord, Record
+    from ....actors import FlowSystem
+    from ....store import GlobalRecord, Record
 
-__all__ = ["AllFlows", "Feed", "OneFlow", "Portion", "frame", "one_line"]
+__all__ = ["AllFlowsFeed", "EventBatch", "Feed", "FlowFeed", "frame", "one_line"]
 
 _AT_ONCE: Final = 64
 _MOST_AT_ONCE: Final = 1024
@@ -26,7 +26,7 @@ _KNOWN_STREAMS: Final = 10_000
 _encode = msgspec.json.Encoder().encode
 
 
-class Portion(NamedTuple):
+class EventBatch(NamedTuple):
     """Events from behind an id, each with its id and as it is sent; up to which id it reaches.
 
     `end`: how the flow has ended, if it has; `flows`: whose events these are, if it is not one flow's.
@@ -40,7 +40,7 @@ class Portion(NamedTuple):
     flows: frozenset[str] = frozenset()
     size: int = 0
     sent: bytes | None = None
-    """All of the events as they are sent, for those who share the portion."""
+    """All of the events as they are sent, for those who share the batch."""
 
     def message(self) -> bytes:
         """Return all of the events as they are sent."""
@@ -52,9 +52,9 @@ def frame(number: int, data: bytes) -> bytes:
     return b"id: %d\ndata: %b\n\n" % (number, one_line(data))
 
 
-def gap(number: int, found: Unreadable) -> bytes:
+def damaged_frame(number: int, found: Unreadable) -> bytes:
     """Write as it is sent that there is an event which cannot be read."""
-    return b"event: problem\n" + frame(number, _encode(unreadable(found)))
+    return b"event: problem\n" + frame(number, _encode(unreadable_event(found)))
 
 
 def one_line(data: bytes) -> bytes:
@@ -68,7 +68,7 @@ class Feed(Protocol):
     flow_id: str | None
     """Whose events these are; None: those of all flows."""
 
-    def read(self, after: int) -> Portion:
+    def read(self, after: int) -> EventBatch:
         """Read on from behind an id.
 
         Raises:
@@ -82,7 +82,7 @@ class Feed(Protocol):
         ...
 
 
-class OneFlow:
+class FlowFeed:
     """The events of one flow; their ids are its versions. It ends when the flow has ended."""
 
     def __init__(self, system: FlowSystem, flow_id: str) -> None:
@@ -90,15 +90,15 @@ class OneFlow:
         self.flow_id: str | None = flow_id
         self._flow_id = flow_id
 
-    def read(self, after: int) -> Portion:
+    def read(self, after: int) -> EventBatch:
         """See `Feed.read`."""
         header, records = read_events(self._system, self._flow_id, after, _AT_ONCE)
         reached = (records[-1].version or after) if records else after
         has_more = reached < header.version
         shown = [self._sent(record) for record in records]
         is_end = header.state.is_over and not has_more
-        end = End(flow_id=self._flow_id, status=header.status)  # pyright: ignore[reportArgumentType] - one of them
-        return Portion(after, shown, reached, has_more, _encode(end) if is_end else None)
+        end = FlowEnd(flow_id=self._flow_id, status=header.status)  # pyright: ignore[reportArgumentType] - one of them
+        return EventBatch(after, shown, reached, has_more, _encode(end) if is_end else None)
 
     def newest(self) -> int:
         """See `Feed.newest`."""
@@ -107,11 +107,11 @@ class OneFlow:
     def _sent(self, found: Record | Unreadable) -> tuple[int, bytes]:
         number = found.version or 0
         if isinstance(found, Unreadable):
-            return number, gap(number, found)
+            return number, damaged_frame(number, found)
         return number, frame(number, _encode(event_view(found)))
 
 
-class AllFlows:
+class AllFlowsFeed:
     """The events of all flows, in the order in which they were committed; their ids are positions.
 
     Actors of the program's own are streams as well, and are left out: only flows are followed.
@@ -122,7 +122,7 @@ class AllFlows:
         self.flow_id: str | None = None
         self._is_flow: dict[str, bool] = {}
 
-    def read(self, after: int) -> Portion:
+    def read(self, after: int) -> EventBatch:
         """See `Feed.read`. Reads on until it is enough for a message."""
         shown: list[tuple[int, bytes]] = []
         flows: set[str] = set()
@@ -138,7 +138,7 @@ class AllFlows:
             reached = (records[-1].position or reached) if records else reached
             has_more = len(records) == _AT_ONCE
         sent = b"".join(data for _, data in shown)
-        return Portion(after, shown, reached, has_more, None, frozenset(flows), size, sent)
+        return EventBatch(after, shown, reached, has_more, None, frozenset(flows), size, sent)
 
     def _read(self, after: int) -> list[GlobalRecord | Unreadable]:
         self._system.client.admission.check_open()
@@ -167,8 +167,8 @@ class AllFlows:
 
     def _sent(self, found: GlobalRecord | Unreadable) -> bytes:
         if isinstance(found, Unreadable):
-            return gap(found.position or 0, found)
-        shown: dict[str, Any] = shown_event(found.record)
+            return damaged_frame(found.position or 0, found)
+        shown: dict[str, Any] = event_fields(found.record)
         data = _encode(FollowedEvent(**shown, position=found.position, flow_id=found.stream))
         return frame(found.position, data)
 

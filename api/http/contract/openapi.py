@@ -7,19 +7,20 @@ from http import HTTPStatus
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
 from litestar.routes import HTTPRoute
 
-from .access import declared
-from .contract import ANY_ROUTE, Contract, contract_of
-from .middleware.refusals import PROBLEM
-from .models import End, Problem
+from ..middleware.problem import PROBLEM, Problem, ProblemError
+from .guard import declared
+from .models import FlowEnd
+from .promise import ANY_ROUTE, Contract, contract_of
 from .schemas import Schemas
 
 if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.handlers import HTTPRouteHandler
 
-    from ...actors import FlowSystem
+    from ....actors import FlowSystem
 
 __all__ = ["document"]
 
@@ -122,28 +123,13 @@ def _places(app: Litestar) -> list[_Place]:
     for route in app.routes:
         path = _PARAMETER.sub(lambda match: f"{{{_camel(match[1])}}}", route.path_format)
         handlers = route.route_handlers if isinstance(route, HTTPRoute) else []
-        promised = [
+        places += [
             _Place(path, method.lower(), handler, contract_of(handler.opt), _camel(handler.handler_name))
             for handler in handlers
             for method in sorted(handler.http_methods)
             if method in ("GET", "POST")
         ]
-        places += _with_chosen_path(promised)
     return places
-
-
-def _with_chosen_path(promised: list[_Place]) -> list[_Place]:
-    """Put what is meant for one path there, beside what can be done at any path that the route matches."""
-    chosen = [(place, place.contract.path) for place in promised if place.contract and place.contract.path]
-    if not chosen:
-        return promised
-    place, path = chosen[0]
-    others = [other for other in promised if other is not place]
-    same = [
-        other._replace(path=path, name=f"{other.name}Of{place.name[0].upper()}{place.name[1:]}")
-        for other in others
-    ]
-    return [*others, place._replace(path=path), *same]
 
 
 def _camel(name: str) -> str:
@@ -198,7 +184,7 @@ def _responses(place: _Place, places: list[_Place], schemas: Schemas) -> dict[st
             response["description"] = "Events. The last is named `end`, or `problem` when it broke off."
             response["content"] = {
                 "text/event-stream": {
-                    "schema": _event([schemas.reference(each) for each in (shape, End, Problem)])
+                    "schema": _event([schemas.reference(each) for each in (shape, FlowEnd, Problem)])
                 }
             }
         elif shape is not None:
@@ -235,7 +221,7 @@ def _links(start: _Place, places: list[_Place]) -> dict[str, Any]:
 
 
 def _problem(status: int) -> dict[str, Any]:
-    example = Problem.example(status, HTTPStatus(status).phrase, _SAYS[status])
+    example = msgspec.to_builtins(ProblemError(status, _SAYS[status]).problem)
     response: dict[str, Any] = {
         "description": _SAYS[status],
         "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}},

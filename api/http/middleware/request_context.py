@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from .refusals import Refusal, unauthenticated
+from .problem import ProblemError, unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from ..access import Access
-    from ..asgi import ASGIScope
+    from .asgi import ASGIScope
+    from .identity import Access
 
 _KEY: Final = "persistasaurus.exchange"
 
 T = TypeVar("T")
 
 
-class Entrance(msgspec.Struct, frozen=True):
+class RoutePolicy(msgspec.Struct, frozen=True):
     """How a route lets somebody in who is not known. Nobody, unless it is `public`.
 
     `any_host`, `hidden_origin`, `origin`: see `Hosts.check`. `link` is the genuine link that was followed, if
@@ -34,64 +34,64 @@ class Entrance(msgspec.Struct, frozen=True):
     counted: bool = True
 
 
-class Exchange:
+class RequestContext:
     """What is known of a request on its way. Made by `protected`, and found in the ASGI scope."""
 
     def __init__(
         self,
         access: Access | None,
         *,
-        on_entrance: Callable[[Entrance], None] = lambda _entrance: None,
+        on_policy: Callable[[RoutePolicy], None] = lambda _entrance: None,
         on_stream: Callable[[], None] = lambda: None,
         on_signal: Callable[[str], None] = lambda _flow_id: None,
         on_wait: Callable[[Awaitable[Any]], Awaitable[Any]] = lambda answer: answer,
     ) -> None:
         self.access = access
         """Who asks; None when that is not known."""
-        self.entrance: Entrance | None = None
+        self.policy: RoutePolicy | None = None
         """How the route that was found lets somebody in; None: none was found yet."""
         self.stream = on_stream
         """Takes one of the caller's streams, and lifts the deadline of the request."""
         self.signal = on_signal
         """Takes one signal from what a flow may be sent in a while."""
-        self._on_entrance = on_entrance
+        self._on_policy = on_policy
         self._on_wait = on_wait
-        self._refusal: Refusal | None = None
+        self._refusal: ProblemError | None = None
 
     @property
     def is_public(self) -> bool:
         """Tell whether the route that was found is open to everybody."""
-        return self.entrance is not None and self.entrance.public
+        return self.policy is not None and self.policy.public
 
     def enter(self, scope: ASGIScope) -> None:
-        """Put the exchange where `exchange_of` finds it."""
+        """Put the exchange where `context_of` finds it."""
         scope[_KEY] = self
 
-    def enter_route(self, entrance: Entrance) -> None:
+    def enter_route(self, policy: RoutePolicy) -> None:
         """Let the request in to the route that was found, once.
 
         Raises:
-            Refusal: 401, 403 or 429.
+            ProblemError: 401, 403 or 429.
         """
-        self.entrance = entrance
+        self.policy = policy
         try:
-            self._on_entrance(entrance)
-            if self.access is None and not entrance.public:
+            self._on_policy(policy)
+            if self.access is None and not policy.public:
                 raise unauthenticated()
-        except Refusal as refusal:
-            self._refusal = refusal
+        except ProblemError as problem:
+            self._refusal = problem
             raise
 
-    def refusal(self) -> Refusal | None:
+    def problem(self) -> ProblemError | None:
         """Tell why the application's answer must not be heard, if it must not.
 
         What is not there is told to those only who may ask for what is: they are let in nowhere else.
         """
-        if self.entrance is None:
+        if self.policy is None:
             try:
-                self.enter_route(Entrance())
-            except Refusal as refusal:
-                return refusal
+                self.enter_route(RoutePolicy())
+            except ProblemError as problem:
+                return problem
         return self._refusal
 
     async def wait(self, answer: Awaitable[T]) -> T:
@@ -104,7 +104,13 @@ class Exchange:
         return found
 
 
-def exchange_of(scope: Mapping[str, object]) -> Exchange | None:
+def context_of(scope: Mapping[str, object]) -> RequestContext | None:
     """Find the exchange of a request; None when nothing protects the application."""
     found = scope.get(_KEY)
-    return found if isinstance(found, Exchange) else None
+    return found if isinstance(found, RequestContext) else None
+
+
+def access_of(scope: Mapping[str, object]) -> Access | None:
+    """Tell who sent the request; None on public routes that were called without a token."""
+    exchange = context_of(scope)
+    return exchange.access if exchange else None

@@ -18,11 +18,10 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 from litestar import Response
 from litestar.exceptions import HTTPException
 
-from ...flows.errors import (
+from ....flows.errors import (
     FlowAlreadyExists,
     FlowDefinitionError,
     FlowEnded,
@@ -40,19 +39,16 @@ from ...flows.errors import (
     StoreUnavailable,
     SystemClosed,
 )
-from ...store import StoreError
-from .middleware.refusals import PROBLEM
-from .models import Culprit, Problem
+from ....store import StoreError
+from ..middleware.problem import PROBLEM, FieldError, ProblemError
 
 if TYPE_CHECKING:
     from litestar import Request
 
-__all__ = ["HANDLERS", "Refused", "named", "responded", "translated"]
+__all__ = ["HANDLERS", "problem_of", "problem_response"]
 
 logger = logging.getLogger("persistasaurus.http")
 
-_BLANK: Final = "about:blank"
-_NAMES: Final = "urn:persistasaurus:problem:"
 _AGAIN: Final = "The same again, with the same key or id, is safe"
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 _KNOWN: Final[dict[type[Exception], tuple[int, str]]] = {
@@ -70,48 +66,15 @@ _KNOWN: Final[dict[type[Exception], tuple[int, str]]] = {
 }
 
 
-class Refused(Exception):
-    """A request is answered with a problem.
-
-    Args:
-        status: the status of the answer.
-        detail: what is wrong, and what to do.
-        name: what a program may tell it apart by.
-        errors: where it is wrong.
-        headers: of the answer.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        *,
-        name: str | None = None,
-        errors: list[Culprit] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        title = HTTPStatus(status).phrase
-        self.problem = Problem(
-            title=title, status=status, detail=detail, type=named(name), errors=errors or []
-        )
-        self.headers = headers
-
-
-def named(name: str | None) -> str:
-    """Return the URI that a kind of problem is known by."""
-    return _BLANK if name is None else _NAMES + name
-
-
-def responded(problem: Problem, headers: dict[str, str] | None = None) -> Response[bytes]:
+def problem_response(error: ProblemError) -> Response[bytes]:
     """Return the response that carries a problem."""
     return Response(
-        msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM, headers=headers or {}
+        error.content(), status_code=error.status_code, media_type=PROBLEM, headers=error.headers or {}
     )
 
 
-def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
-    return responded(error.problem, error.headers)
+def _of_request(_: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
+    return problem_response(error)
 
 
 def _of_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -126,18 +89,18 @@ def _of_framework(request: Request[Any, Any, Any], error: HTTPException) -> Resp
         return _unexpected(request, error)
     else:
         detail = error.detail
-    return responded(Refused(status, detail).problem, headers)
+    return problem_response(ProblemError(status, detail, headers))
 
 
-def _of_engine(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _of_engine(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer what the engine raises on purpose."""
-    refused = translated(error)
-    if refused.problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    refused = problem_of(error)
+    if refused.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         logger.warning("not confirmed: %s: %s", type(error).__name__, ascii(str(error)))
-    return _refused(request, refused)
+    return problem_response(refused)
 
 
-def translated(error: Exception) -> Refused:
+def problem_of(error: Exception) -> ProblemError:
     """Turn what the engine raises on purpose into what outsiders are told."""
     match error:
         case Overloaded():
@@ -149,35 +112,39 @@ def translated(error: Exception) -> Refused:
         case SignalRejected():
             return _rejected(error)
         case PayloadError():
-            errors = [Culprit(path=error.path, reason=error.reason)]
-            return Refused(422, f"{error.what}: {error.reason}", name="payload-does-not-fit", errors=errors)
+            errors = [FieldError(path=error.path, reason=error.reason)]
+            return ProblemError(
+                422, f"{error.what}: {error.reason}", name="payload-does-not-fit", errors=errors
+            )
         case _:
             status, name = next(_KNOWN[kind] for kind in type(error).__mro__ if kind in _KNOWN)
-            return Refused(status, str(error), name=name)
+            return ProblemError(status, str(error), name=name)
 
 
-def _unavailable(detail: str, name: str) -> Refused:
-    return Refused(503, f"{detail}. {_AGAIN}", name=name, headers=_RETRY_AFTER)
+def _unavailable(detail: str, name: str) -> ProblemError:
+    return ProblemError(503, f"{detail}. {_AGAIN}", name=name, headers=_RETRY_AFTER)
 
 
-def _rejected(error: SignalRejected) -> Refused:
+def _rejected(error: SignalRejected) -> ProblemError:
     """Tell a payload that does not fit from an id that was used for another signal."""
     cause = error.__cause__
     if isinstance(cause, PayloadError):
-        return translated(cause)
+        return problem_of(cause)
     if isinstance(error, SignalNotFound):
-        return Refused(404, str(error), name="signal-not-found")
-    return Refused(409, "the id was used before, for another signal; nothing was written", name="id-was-used")
+        return ProblemError(404, str(error), name="signal-not-found")
+    return ProblemError(
+        409, "the id was used before, for another signal; nothing was written", name="id-was-used"
+    )
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Tell an outsider nothing; whoever runs the server finds it in the log."""
     logger.error("%s failed", request.method, exc_info=error)
-    return responded(Refused(500, "this failed; the log of the server says why").problem)
+    return problem_response(ProblemError(500, "this failed; the log of the server says why"))
 
 
 HANDLERS: Final[dict[int | type[Exception], Any]] = {
-    Refused: _refused,
+    ProblemError: _of_request,
     HTTPException: _of_framework,
     PersistasaurusError: _of_engine,
     StoreError: _of_engine,

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ...flows.errors import FlowDefinitionError
-from ...flows.values.annotations import parameter_hints
-from .models import End, NewFlow, Problem
+from ....flows.errors import FlowDefinitionError
+from ....flows.values.annotations import parameter_hints
+from ..middleware.problem import Problem
+from .models import FlowEnd, NewFlow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ...flows import FlowDefinition, Registry
-    from .contract import Contract
-    from .models import Shape
+    from ....flows import FlowDefinition, Registry
+    from .models import ApiModel
+    from .promise import Contract
 
 __all__ = ["Schemas"]
 
@@ -29,7 +30,7 @@ class Schemas:
     """All schemas of one application, by the shapes that they are made from."""
 
     def __init__(self, contracts: Iterable[Contract], registry: Registry) -> None:
-        shapes: dict[Any, None] = {Problem: None, End: None}
+        shapes: dict[Any, None] = {Problem: None, FlowEnd: None}
         self._queries: set[Any] = set()
         for contract in contracts:
             shapes |= dict.fromkeys([*contract.answers.values(), contract.body, contract.query])
@@ -46,11 +47,11 @@ class Schemas:
         hidden = {self._name(shape) for shape in self._queries if shape is not None}
         return {name: schema for name, schema in sorted(self._all.items()) if name not in hidden}
 
-    def reference(self, shape: type[Shape]) -> dict[str, Any]:
+    def reference(self, shape: type[msgspec.Struct]) -> dict[str, Any]:
         """Refer to a shape."""
         return self._made[shape]
 
-    def query(self, shape: type[Shape]) -> list[dict[str, Any]]:
+    def query(self, shape: type[ApiModel]) -> list[dict[str, Any]]:
         """Describe query parameters."""
         return [
             {

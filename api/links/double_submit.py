@@ -1,4 +1,4 @@
-"""Visits of a page: two clicks on one button are one answer, told twice.
+"""DoubleSubmitCache of a page: two clicks on one button are one answer, told twice.
 
 Nothing depends on it but what a person gets to see. The first click of a double click is given up by
 the browser; who goes back finds the button as it was. Either would hear that the link is used.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ...actors.runtime.seam import Clock
 
-__all__ = ["Visits"]
+__all__ = ["DoubleSubmitCache"]
 
 T = TypeVar("T")
 
@@ -28,19 +28,19 @@ class _Visit(NamedTuple, Generic[T]):
     answer: Reply[T | None]
 
 
-class Visits(Generic[T]):
+class DoubleSubmitCache(Generic[T]):
     """Answers that were given within the last ten minutes, by visit; a thousand at most. On one loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._visits: dict[str, _Visit[T]] = {}
+        self._double_submits: dict[str, _Visit[T]] = {}
 
     def __len__(self) -> int:
-        return len(self._visits)
+        return len(self._double_submits)
 
     async def once(self, visit: str, act: Callable[[], Awaitable[T | None]]) -> T | None:
         """Act, unless this visit did, or is just doing so: then answer the same. None is not remembered."""
-        earlier = self._visits.get(visit)
+        earlier = self._double_submits.get(visit)
         if earlier is not None and self._clock.elapsed() < earlier.until:
             answer = await earlier.answer
             if answer is not None:
@@ -50,18 +50,18 @@ class Visits(Generic[T]):
     async def _act(self, visit: str, act: Callable[[], Awaitable[T | None]]) -> T | None:
         self._make_room()
         mine: _Visit[T] = _Visit(self._clock.elapsed() + _KEPT_S, Reply())
-        self._visits[visit] = mine
+        self._double_submits[visit] = mine
         answer = None
         try:
             answer = await act()
         finally:
-            if answer is None and self._visits.get(visit) is mine:
-                del self._visits[visit]
+            if answer is None and self._double_submits.get(visit) is mine:
+                del self._double_submits[visit]
             mine.answer.resolve(answer)
         return answer
 
     def _make_room(self) -> None:
         now = self._clock.elapsed()
-        over = [visit for visit, known in self._visits.items() if known.until <= now]
-        for visit in over or list(self._visits)[: max(0, len(self._visits) + 1 - _KEPT_MOST)]:
-            del self._visits[visit]
+        over = [visit for visit, known in self._double_submits.items() if known.until <= now]
+        for visit in over or list(self._double_submits)[: max(0, len(self._double_submits) + 1 - _KEPT_MOST)]:
+            del self._double_submits[visit]

@@ -1,4 +1,4 @@
-"""Tidings: those who wait on an event loop hear what was committed. One reads it, for all of them.
+"""CommitNotifier: those who wait on an event loop hear what was committed. One reads it, for all of them.
 
 However many follow, each event is read from the store, and written as JSON, once. Who has fallen behind
 what is kept in memory reads from the store until there again.
@@ -14,39 +14,39 @@ from typing import TYPE_CHECKING, Final
 
 from litestar.concurrency import sync_to_thread
 
-from ...flows.errors import PersistasaurusError
-from .feeds import AllFlows, Portion
+from ....flows.errors import PersistasaurusError
+from .feeds import AllFlowsFeed, EventBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ...actors import FlowSystem
+    from ....actors import FlowSystem
 
-__all__ = ["Ear", "Tidings"]
+__all__ = ["CommitNotifier", "Subscription"]
 
 _PACE_S: Final = 0.05
-"""Under load, there is news so often at most; when nothing happened for a while, at once."""
+"""Under load, there is has_news so often at most; when nothing happened for a while, at once."""
 _FOLLOWER_S: Final = 0.002
 """So much more seldom for each follower, so that however many they are, they leave time for the rest."""
 _AT_ONCE: Final = 16
 _KEPT_BYTES: Final = 4 << 20
-_KEPT_PORTIONS: Final = 64
+_KEPT_BATCHES: Final = 64
 
 
-class Ear:
-    """One who follows a flow, or all flows (None). `news` is set whenever there may be something new."""
+class Subscription:
+    """One who follows a flow, or all flows (None). `has_news` is set whenever there may be something new."""
 
-    def __init__(self, flow_id: str | None, loop: _Loop) -> None:
+    def __init__(self, flow_id: str | None, loop: _LoopReader) -> None:
         self.flow_id = flow_id
-        self.news = asyncio.Event()
+        self.has_news = asyncio.Event()
         self._loop = loop
 
-    def portion(self, after: int) -> Portion | None:
+    def batch(self, after: int) -> EventBatch | None:
         """Return what happened to all flows from behind a position, if it is at hand."""
-        return self._loop.portion(after)
+        return self._loop.batch(after)
 
 
-class Tidings:
+class CommitNotifier:
     """Commits of a system, as the followers of one application hear of them.
 
     It listens to the journal only while somebody follows. The journal's thread does no more than to wake
@@ -55,10 +55,10 @@ class Tidings:
 
     def __init__(self, system: FlowSystem) -> None:
         self._system = system
-        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopReader] = {}
 
     def position(self) -> int | None:
-        """Return a position behind which everything will be heard; None: nobody follows here yet."""
+        """Return a position behind which everything will be subscribe; None: nobody follows here yet."""
         loop = self._loops.get(asyncio.get_running_loop())
         return None if loop is None else loop.position
 
@@ -71,7 +71,7 @@ class Tidings:
         self._system.client.admission.check_open()
 
     @contextmanager
-    def heard(self, flow_id: str | None = None) -> Generator[Ear]:
+    def subscribe(self, flow_id: str | None = None) -> Generator[Subscription]:
         """Follow a flow, or all flows, for as long as this lasts. On the loop's thread.
 
         Raises:
@@ -80,36 +80,36 @@ class Tidings:
         running = asyncio.get_running_loop()
         loop = self._loops.get(running)
         if loop is None:
-            loop = _Loop(self._system, running)
+            loop = _LoopReader(self._system, running)
             loop.begin()
             self._loops[running] = loop
-        ear = Ear(flow_id, loop)
-        loop.ears.add(ear)
+        subscription = Subscription(flow_id, loop)
+        loop.subscriptions.add(subscription)
         if loop.position is not None:
-            ear.news.set()  # what they have read, they have read before they listened
+            subscription.has_news.set()  # what they have read, they have read before they listened
         try:
-            yield ear
+            yield subscription
         finally:
-            loop.ears.discard(ear)
-            if not loop.ears:
+            loop.subscriptions.discard(subscription)
+            if not loop.subscriptions:
                 self._loops.pop(running, None)
                 loop.end()
 
 
-class _Loop:
+class _LoopReader:
     """The followers on one event loop, and what is read for them."""
 
     def __init__(self, system: FlowSystem, loop: asyncio.AbstractEventLoop) -> None:
         self._system = system
-        self._feed = AllFlows(system)
+        self._feed = AllFlowsFeed(system)
         self._loop = loop
         self._is_awake = False
         self._committed = asyncio.Event()
-        self._kept: deque[Portion] = deque()
+        self._kept: deque[EventBatch] = deque()
         self._kept_bytes = 0
         self._unlisten: Callable[[], None] = lambda: None
         self._reading: asyncio.Task[None] | None = None
-        self.ears: set[Ear] = set()
+        self.subscriptions: set[Subscription] = set()
         self.position: int | None = None
         """Up to where all is read; None: not known yet."""
 
@@ -122,15 +122,15 @@ class _Loop:
         if self._reading is not None:
             self._reading.cancel()
 
-    def portion(self, after: int) -> Portion | None:
+    def batch(self, after: int) -> EventBatch | None:
         if after == self.position:
-            return Portion(after, [], after)  # there is nothing, or it is just being read
-        place = bisect_right(self._kept, after, key=lambda portion: portion.after) - 1
+            return EventBatch(after, [], after)  # there is nothing, or it is just being read
+        place = bisect_right(self._kept, after, key=lambda batch: batch.after) - 1
         if place < 0 or self._kept[place].reached <= after:
             return None
         found, is_last = self._kept[place], place + 1 == len(self._kept)
         if found.after != after:
-            found = Portion(after, [one for one in found.events if one[0] > after], found.reached)
+            found = EventBatch(after, [one for one in found.events if one[0] > after], found.reached)
         return found._replace(has_more=not is_last)
 
     def _wake_soon(self) -> None:
@@ -153,36 +153,36 @@ class _Loop:
             try:
                 if self.position is None:
                     self.position = await sync_to_thread(self._feed.newest)
-                    await self._tell(None)
+                    await self._notify(None)
                 else:
                     await self._read_to_the_end(self.position)
             except PersistasaurusError:
                 self.position = None
-                await self._tell(None)  # each looks itself, and hears what is wrong
+                await self._notify(None)  # each looks itself, and hears what is wrong
             await self._committed.wait()
-            pace = max(_PACE_S, _FOLLOWER_S * len(self.ears))
+            pace = max(_PACE_S, _FOLLOWER_S * len(self.subscriptions))
             await asyncio.sleep(read_at + pace - self._loop.time())
 
     async def _read_to_the_end(self, position: int) -> None:
         has_more = True
         while has_more:
-            portion = await sync_to_thread(self._feed.read, position)
-            if portion.reached > position:
-                self._keep(portion)
-                self.position = position = portion.reached
-                await self._tell(portion.flows)
-            has_more = portion.has_more
+            batch = await sync_to_thread(self._feed.read, position)
+            if batch.reached > position:
+                self._keep(batch)
+                self.position = position = batch.reached
+                await self._notify(batch.flows)
+            has_more = batch.has_more
 
-    def _keep(self, portion: Portion) -> None:
-        self._kept.append(portion)
-        self._kept_bytes += portion.size
-        while len(self._kept) > 1 and (self._kept_bytes > _KEPT_BYTES or len(self._kept) > _KEPT_PORTIONS):
+    def _keep(self, batch: EventBatch) -> None:
+        self._kept.append(batch)
+        self._kept_bytes += batch.size
+        while len(self._kept) > 1 and (self._kept_bytes > _KEPT_BYTES or len(self._kept) > _KEPT_BATCHES):
             self._kept_bytes -= self._kept.popleft().size
 
-    async def _tell(self, flows: frozenset[str] | None) -> None:
+    async def _notify(self, flows: frozenset[str] | None) -> None:
         """Wake those who follow one of these flows (None: whichever), and those who follow all."""
-        for number, ear in enumerate(tuple(self.ears), 1):
-            if flows is None or ear.flow_id is None or ear.flow_id in flows:
-                ear.news.set()
+        for number, subscription in enumerate(tuple(self.subscriptions), 1):
+            if flows is None or subscription.flow_id is None or subscription.flow_id in flows:
+                subscription.has_news.set()
             if not number % _AT_ONCE:
                 await asyncio.sleep(0)  # requests come in between

@@ -1,0 +1,87 @@
+"""Answers that refuse a request, as problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+import msgspec
+from litestar.exceptions import HTTPException
+
+PROBLEM: Final = "application/problem+json"
+CHALLENGE: Final = 'Bearer realm="persistasaurus"'
+UNAUTHENTICATED: Final = "a token is needed, in a header: Authorization: Bearer ..."
+
+_BLANK: Final = "about:blank"
+_NAMES: Final = "urn:persistasaurus:problem:"
+
+
+class FieldError(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong, and where: a path such as `$.email`, or the name of a parameter."""
+
+    path: str
+    reason: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Problem details, by RFC 9457. `type` tells apart what a program may want to tell apart."""
+
+    title: str
+    status: int
+    detail: str
+    type: Annotated[
+        str,
+        msgspec.Meta(description="A name that stays the same; about:blank: the status says it all."),
+    ]
+    errors: list[FieldError] = []
+
+
+class ProblemError(HTTPException):
+    """A request is answered with a problem, by the middleware or by the framework.
+
+    Args:
+        status: the status of the answer.
+        detail: what is wrong, and what to do.
+        headers: of the answer.
+        name: by which a program may tell it apart.
+        errors: where it is wrong.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        headers: dict[str, str] | None = None,
+        *,
+        name: str | None = None,
+        errors: list[FieldError] | None = None,
+    ) -> None:
+        super().__init__(detail=detail, status_code=status, headers=headers or {})
+        self.problem = Problem(
+            title=HTTPStatus(status).phrase,
+            status=status,
+            detail=detail,
+            type=problem_type(name),
+            errors=errors or [],
+        )
+
+    def content(self) -> bytes:
+        """Write the problem as JSON."""
+        return msgspec.json.encode(self.problem)
+
+
+def problem_type(name: str | None) -> str:
+    """Return the URI of a kind of problem."""
+    return _BLANK if name is None else _NAMES + name
+
+
+def unauthenticated() -> ProblemError:
+    """Ask for a token: the same answer for one that is missing, unknown, wrong or malformed."""
+    return ProblemError(HTTPStatus.UNAUTHORIZED, UNAUTHENTICATED, {"WWW-Authenticate": CHALLENGE})
+
+
+def too_many(detail: str, seconds: float) -> ProblemError:
+    """Send a caller away for a while, which is rounded up to whole seconds."""
+    return ProblemError(
+        HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(max(1, -int(-seconds // 1)))}
+    )
