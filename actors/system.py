@@ -37,8 +37,9 @@ from .persistence.event_sourced import EventSourcedActor, Home
 from .persistence.journal import Entry, Journal, tell
 from .persistence.single_actor_guard import Tenancy
 from .remote.poller import Intake, LookIn
+from .runtime.environment import Environment
 from .runtime.futures import Reply, waiting
-from .runtime.seam import RLock, Seam, start_thread
+from .runtime.primitives import RLock, start_thread
 from .runtime.watchdog import Watchdog, WatchdogRules
 from .statistics import SystemStatistics
 from .steps.attempts import StepDesk, StepReport
@@ -54,8 +55,8 @@ if TYPE_CHECKING:
 
     from ..flows import Flow, FlowDefinition
     from ..store import EventStore, Header
-    from .runtime.actor import PooledActor
-    from .runtime.dispatcher import DeadLetterCallback, Scheduler
+    from .runtime.posts import Runnable
+    from .runtime.scheduler import DeadLetterCallback, Scheduler
     from .runtime.stacks import Held
 
 __all__ = ["FlowSystem"]
@@ -92,7 +93,7 @@ class FlowSystem:
         workers: threads that drive flows; more than two only help flows whose bodies compute.
         step_threads: so many `def` steps may run at once, those not counted that wait for other flows.
         step_processes: so many isolated steps may run at once; None: as many as processors.
-        seam: clock, threads and chance; for tests.
+        environment: clock, threads and chance; for tests.
         store: an open store to use instead of `path`; it is closed with the system, also when that
             cannot start.
         executor: what runs steps; for tests.
@@ -115,7 +116,7 @@ class FlowSystem:
         workers: int = 2,
         step_threads: int = 64,
         step_processes: int | None = None,
-        seam: Seam | None = None,
+        environment: Environment | None = None,
         store: EventStore | None = None,
         executor: StepExecutor | None = None,
         blackbox: BlackBox | None = None,
@@ -132,27 +133,27 @@ class FlowSystem:
         if step_processes is not None:
             check_count("FlowSystem", "step_processes", step_processes)
         _check_path(path)
-        self._owns_seam = seam is None
-        self.seam = seam or Seam.system()
+        self._owns_environment = environment is None
+        self.environment = environment or Environment.system()
         self._is_writable = True
         self._tenancy = Tenancy()
         self._closing = RLock()
         self._is_closing = False
         self._is_closed = False
         patience = WatchdogRules(rules.report_blocking_s, rules.park_blocking_s)
-        self._watchdog = Watchdog(self.seam, patience, self._on_held)
+        self._watchdog = Watchdog(self.environment.clock, self.environment.alarms, patience, self._on_held)
         self._dispatchers: list[Scheduler] = []
         """In the order in which they were made; they are closed the other way round."""
         try:
             self.store: EventStore = store or SqliteStore.open(
-                path, now=self.seam.clock.now, durability=durability
+                path, now=self.environment.clock.now, durability=durability
             )
             self._admission = Admission(registry, self.store, limits)
             self._awaited = Awaited(self._tenancy, self.store)
             self._box = self._black_box(registry) if blackbox is None else blackbox
-            self.seam.alarms.start()
+            self.environment.alarms.start()
             self._executor = executor or StepExecutor(
-                self.seam, max_threads=step_threads, max_processes=step_processes, patience=patience
+                self.environment, max_threads=step_threads, max_processes=step_processes, patience=patience
             )
             self._desk = StepDesk(self._executor, limits.payload, self._wake)
             self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
@@ -170,7 +171,9 @@ class FlowSystem:
             raise
 
     def _dispatcher(self, name: str, workers: int, on_dead_letter: DeadLetterCallback) -> Scheduler:
-        made = self.seam.dispatcher(f"persistasaurus-{name}", workers=workers, on_dead_letter=on_dead_letter)
+        made = self.environment.dispatcher(
+            f"persistasaurus-{name}", workers=workers, on_dead_letter=on_dead_letter
+        )
         made.watch(self._watchdog)
         self._dispatchers.append(made)
         return made
@@ -182,8 +185,8 @@ class FlowSystem:
         executor: StepExecutor | None = getattr(self, "_executor", None)
         # What comes last is closed first; and all of it is, whatever is raised or interrupts once more.
         with ExitStack() as stack:
-            if self._owns_seam:
-                stack.callback(self.seam.alarms.close)
+            if self._owns_environment:
+                stack.callback(self.environment.alarms.close)
             if box is not None:
                 stack.callback(box.close)
             if store is not None:
@@ -191,15 +194,15 @@ class FlowSystem:
             for dispatcher in self._dispatchers:
                 stack.callback(dispatcher.close, _PATIENCE_S)
             if executor is not None:
-                stack.callback(executor.close, self.seam.clock.elapsed())
+                stack.callback(executor.close, self.environment.clock.elapsed())
 
     def _run(self, recovery: Recovery, rules: SupervisorRules) -> None:
         """Start the actors, and only when all of them are there, what they do on their own."""
-        moments = Moments(self.seam.clock)
+        moments = Moments(self.environment.clock)
         self.journal = Journal.start_on(
-            self._writing, self.store, self.seam, self._on_health, self._commits.tell
+            self._writing, self.store, self.environment, self._on_health, self._commits.tell
         )
-        self._home = Home(self.store, self.journal, self.seam.clock)
+        self._home = Home(self.store, self.journal, self.environment.clock)
         self._guests = Guests(self._home, self._working)
 
         def around(report: Callable[[Any], None]) -> Surroundings:
@@ -207,23 +210,23 @@ class FlowSystem:
             said: set[str] = set()
             own = (self._awaited, self._box, heart)
             return Surroundings(
-                home, recovery, desk, self.seam, moments, self._arm, report, tenancy, said, *own
+                home, recovery, desk, self.environment, moments, self._arm, report, tenancy, said, *own
             )
 
         heart = None
         if self._box.is_real:
-            heart = Heartbeat(self.seam, self._box, self._executor.running, self._present)
+            heart = Heartbeat(self.environment, self._box, self._executor.running, self._present)
             self._watchdog.on_report = heart.wake
         self.supervisor = Supervisor.start_on(
-            self._control, self.seam, self._working, around, rules, is_held_back=True
+            self._control, self.environment, self._working, around, rules, is_held_back=True
         )
         self._timers = Timers.start_on(
-            self._control, self.store, self.seam, moments, self._wake, rules.horizon_s
+            self._control, self.store, self.environment, moments, self._wake, rules.horizon_s
         )
         self.client = EngineClient(
             store=self.store,
             admission=self._admission,
-            environment=self.seam,
+            environment=self.environment,
             journal=self.journal,
             supervisor=self.supervisor,
             workers=self._working,
@@ -237,7 +240,7 @@ class FlowSystem:
             self.supervisor.tell(begin)
         else:
             # First what other processes have left beside the store: somebody may want a flow not to begin.
-            spool = Spool(path, self.seam.clock.now)
+            spool = Spool(path, self.environment.clock.now)
             intake = Intake.start_on(self._control, self.client, spool, lambda: tell(self.supervisor, begin))
             intake.tell(LookIn())
         self.supervisor.tell(requests.LookAtHeaders())
@@ -396,7 +399,7 @@ class FlowSystem:
         return self._begin(self._admission.flow_json(flow, args), flow_id)
 
     def _begin(self, call: FlowCall[Any], flow_id: str | None) -> requests.Start:
-        chosen = self.seam.new_id() if flow_id is None else checked_id(flow_id, "flow id")
+        chosen = self.environment.new_id() if flow_id is None else checked_id(flow_id, "flow id")
         start = requests.Start(chosen, call.definition.name, call.data, Reply())
         self.client.ask(start)
         return start
@@ -492,7 +495,7 @@ class FlowSystem:
         if state is True:
             tell(self._timers, Look())  # nobody has rung for what was written without an answer
 
-    def _on_held(self, actor: PooledActor, held: Held) -> bool:
+    def _on_held(self, actor: Runnable, held: Held) -> bool:
         """Have a flow seen to that holds a thread; of others nobody else could do the work."""
         return isinstance(actor, FlowActor) and tell(
             self.supervisor, requests.Blocked(actor.flow_id, actor.incarnation, actor, held)
@@ -547,7 +550,7 @@ class FlowSystem:
             self._close(timeout)
 
     def _close(self, timeout: float) -> None:
-        deadline = self.seam.clock.elapsed() + timeout
+        deadline = self.environment.clock.elapsed() + timeout
         if not self._closing.acquire(timeout=max(0.0, timeout)):
             return
         try:
@@ -572,8 +575,8 @@ class FlowSystem:
         finally:
             # What comes last is closed first; and all of it is, whatever interrupts once more.
             with ExitStack() as stack:
-                if self._owns_seam:
-                    stack.callback(self.seam.alarms.close)
+                if self._owns_environment:
+                    stack.callback(self.environment.alarms.close)
                 stack.callback(self._box.close)
                 stack.callback(self._watchdog.close)
                 for dispatcher in self._dispatchers:
@@ -590,7 +593,7 @@ class FlowSystem:
             logger.warning("The system does not stop in good order: not all flows have answered in time")
 
     def _left(self, deadline: float) -> float:
-        return max(1.0, deadline - self.seam.clock.elapsed())
+        return max(1.0, deadline - self.environment.clock.elapsed())
 
     async def close_async(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - the same as close's
         """Stop in good order, as `close` does, without blocking the event loop."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .flows.admission import checked_id
 from .flows.parking import is_flow, type_of
 from .persistence.event_sourced import EventSourcedActor
-from .runtime.seam import Lock
+from .runtime.primitives import Lock
 
 if TYPE_CHECKING:
     from pykka import ActorRef
 
     from .persistence.event_sourced import Home
-    from .runtime.dispatcher import Scheduler
+    from .runtime.scheduler import Scheduler
 
 __all__ = ["Guests"]
 

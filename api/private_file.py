@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from ..actors.runtime.seam import new_id
+from ..actors.runtime.primitives import new_id
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ..persistence.event_sourced import Home
     from ..persistence.single_actor_guard import Tenancy
-    from ..runtime.seam import Seam
+    from ..runtime.environment import Environment
     from ..steps.attempts import StepDesk
     from .awaited import Awaited
     from .clock import Moments
@@ -29,7 +29,7 @@ class Surroundings(NamedTuple):
     home: Home
     recovery: Recovery
     desk: StepDesk
-    seam: Seam
+    environment: Environment
     moments: Moments
     arm: Callable[[str, float], None]
     report: Callable[[Any], None]

@@ -64,7 +64,7 @@ class Answers:
             self._compare(request)
             return
         actor.machine = actor.around.recovery.new(request.flow_id, request.type)
-        actor.decide(messages.Start(request.args, actor.around.seam.new_seed()), request.reply)
+        actor.decide(messages.Start(request.args, actor.around.environment.new_seed()), request.reply)
 
     def _compare(self, request: requests.Start) -> None:
         """Answer a start of a flow that exists: the same again is fine."""

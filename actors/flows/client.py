@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ...store import EventStore
     from ...store.contract import Outcome
     from ..persistence.journal import Journal
-    from ..runtime.dispatcher import Scheduler
-    from ..runtime.seam import Seam
+    from ..runtime.environment import Environment
+    from ..runtime.scheduler import Scheduler
     from ..steps.attempts import StepDesk
     from .admission import Admission
     from .awaited import Awaited
@@ -75,7 +75,7 @@ class EngineClient:
         *,
         store: EventStore,
         admission: Admission,
-        environment: Seam,
+        environment: Environment,
         journal: ActorRef[Journal],
         supervisor: ActorRef[Supervisor],
         workers: Scheduler,

@@ -10,10 +10,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from ...flows.machine.messages import Moment
-from ..runtime.seam import MICROSECONDS, Lock
+from ..runtime.primitives import MICROSECONDS, Lock
 
 if TYPE_CHECKING:
-    from ..runtime.seam import Clock
+    from ..runtime.primitives import Clock
 
 __all__ = ["Moments", "steady"]
 

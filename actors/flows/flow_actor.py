@@ -398,7 +398,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             return
         parked = parked_for(error)
         self.status, self._wake_at = "parked", None
-        at = self.around.seam.clock.now()
+        at = self.around.environment.clock.now()
         record = NewRecord(at, events.kind(parked), events.encode(parked))
         # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
         records = (record,) if self.header.damage is None else ()

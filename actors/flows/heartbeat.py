@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...store.files.black_box import BlackBox
-    from ..runtime.seam import Seam
+    from ..runtime.environment import Environment
 
 __all__ = ["Heartbeat"]
 
@@ -24,9 +24,13 @@ class Heartbeat:
     """Beats from `wake` on, until nothing runs any more, and nothing is in the way."""
 
     def __init__(
-        self, seam: Seam, box: BlackBox, is_needed: Callable[[], object], present: Callable[[], Present]
+        self,
+        environment: Environment,
+        box: BlackBox,
+        is_needed: Callable[[], object],
+        present: Callable[[], Present],
     ) -> None:
-        self._seam = seam
+        self._environment = environment
         self._box = box
         self._is_needed = is_needed
         self._present = present
@@ -41,12 +45,12 @@ class Heartbeat:
 
     def _beat_later(self) -> None:
         try:
-            self._seam.alarms.call_at(self._seam.clock.elapsed() + _BEAT_S, self._beat)
+            self._environment.alarms.call_at(self._environment.clock.elapsed() + _BEAT_S, self._beat)
         except RuntimeError:  # no thread to be had for alarms, for now
             self._is_awake = False
 
     def _beat(self) -> None:
-        self._box.beat(self._seam.clock.now())
+        self._box.beat(self._environment.clock.now())
         present = self._present()
         if present != self._noted:
             self._noted = present

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..runtime.seam import Seam
+    from ..runtime.environment import Environment
 
 __all__ = ["Idling"]
 
@@ -21,8 +21,10 @@ class Idling:
     `sweep` is called, from the alarms' thread, when it is time to ask for them.
     """
 
-    def __init__(self, seam: Seam, idle_s: float, maximum: int, sweep: Callable[[], None]) -> None:
-        self._seam = seam
+    def __init__(
+        self, environment: Environment, idle_s: float, maximum: int, sweep: Callable[[], None]
+    ) -> None:
+        self._environment = environment
         self._idle_s = idle_s
         self._maximum = maximum
         self._sweep = sweep
@@ -31,7 +33,7 @@ class Idling:
 
     def begin(self, flow_id: str) -> str | None:
         """Note that a flow is idle from now on; return one that has to go to rest at once."""
-        self._since[flow_id] = self._seam.clock.elapsed()
+        self._since[flow_id] = self._environment.clock.elapsed()
         self._since.move_to_end(flow_id)
         self._sweep_later()
         return next(iter(self._since)) if len(self._since) > self._maximum else None
@@ -43,7 +45,7 @@ class Idling:
     def overdue(self) -> list[str]:
         """Return those that have been idle for too long, at a sweep."""
         self._is_sweeping = False
-        before = self._seam.clock.elapsed() - self._idle_s
+        before = self._environment.clock.elapsed() - self._idle_s
         overdue: list[str] = []
         for flow_id, since in self._since.items():
             if since > before:
@@ -55,4 +57,6 @@ class Idling:
     def _sweep_later(self) -> None:
         if not self._is_sweeping:
             self._is_sweeping = True
-            self._seam.alarms.call_at(self._seam.clock.elapsed() + min(_SWEEP_S, self._idle_s), self._sweep)
+            self._environment.alarms.call_at(
+                self._environment.clock.elapsed() + min(_SWEEP_S, self._idle_s), self._sweep
+            )

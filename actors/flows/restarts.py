@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ...store import Header, Outcome
     from ..persistence.event_sourced import Home
+    from ..runtime.environment import Environment
     from ..runtime.futures import Reply
-    from ..runtime.seam import Seam
     from .active_flow import Cell, SupervisorRules
 
 __all__ = ["Restarts", "broken", "halted"]
@@ -37,14 +37,14 @@ class Restarts:
     """Decides, for cells without an actor. `hear` gets `Restart` when it is time, or how parking went."""
 
     def __init__(
-        self, seam: Seam, home: Home, rules: SupervisorRules, hear: Callable[[object], None]
+        self, environment: Environment, home: Home, rules: SupervisorRules, hear: Callable[[object], None]
     ) -> None:
-        self._seam = seam
+        self._environment = environment
         self._home = home
         self._rules = rules.restart
         self._patience_s = rules.park_blocking_s
         self._hear = hear
-        self._random = Random(seam.new_seed())  # noqa: S311 - spreads restarts
+        self._random = Random(environment.new_seed())  # noqa: S311 - spreads restarts
         self._given_up: set[str] = set()
         """Of these it was said; once is enough."""
         self.is_store_up = True
@@ -62,7 +62,7 @@ class Restarts:
                 cell.refuse(halted())
         else:
             logger.error("Flow %r crashed: %s: %s", cell.flow_id, type(error).__name__, error)
-            wait = cell.note_crash(self._seam.clock.elapsed(), self._rules, chance)
+            wait = cell.note_crash(self._environment.clock.elapsed(), self._rules, chance)
             if wait is None:
                 self._park(cell, error)
             else:
@@ -70,7 +70,9 @@ class Restarts:
 
     def _later(self, cell: Cell, seconds: float) -> None:
         restart = requests.Restart(cell.flow_id, cell.incarnation)
-        self._seam.alarms.call_at(self._seam.clock.elapsed() + seconds, lambda: self._hear(restart))
+        self._environment.alarms.call_at(
+            self._environment.clock.elapsed() + seconds, lambda: self._hear(restart)
+        )
 
     def _park(self, cell: Cell, error: BaseException) -> None:
         """Record that a flow crashes whenever it is started. It has no actor, so nobody else writes."""
@@ -87,7 +89,7 @@ class Restarts:
 
     def _record_parked(self, cell: Cell, header: Header, parked: events.Parked) -> None:
         cell.phase = Phase.PARKING
-        record = NewRecord(self._seam.clock.now(), events.kind(parked), events.encode(parked))
+        record = NewRecord(self._environment.clock.now(), events.kind(parked), events.encode(parked))
         # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
         cell.is_mute = cell.is_mute or header.damage is not None
         records = () if cell.is_mute else (record,)
@@ -113,7 +115,7 @@ class Restarts:
         """Pause a flow that nobody is at work for, without running its code."""
         cell.phase = Phase.PARKING
         paused = events.Paused(storable(request.by), storable(request.why))
-        record = NewRecord(self._seam.clock.now(), events.kind(paused), events.encode(paused))
+        record = NewRecord(self._environment.clock.now(), events.kind(paused), events.encode(paused))
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Exception):
@@ -154,7 +156,7 @@ class Restarts:
             _answer(actor.in_hand, refusal)
             self._leave(cell)
             return
-        at = self._seam.clock.now()
+        at = self._environment.clock.now()
         records = tuple(NewRecord(at, events.kind(e), events.encode(e)) for e in [*facts, parked])
         version = 0 if header is None else header.version
         kind = actor.in_hand.type if header is None else None

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...store import Header
-    from ..runtime.dispatcher import Scheduler
+    from ..runtime.environment import Environment
     from ..runtime.futures import Reply
-    from ..runtime.seam import Seam
+    from ..runtime.scheduler import Scheduler
     from .actor_context import Surroundings
 
 __all__ = ["Supervisor", "SupervisorRules"]
@@ -48,7 +48,7 @@ class Supervisor(PooledActor):
 
     def __init__(
         self,
-        seam: Seam,
+        environment: Environment,
         scheduler: Scheduler,
         around: Callable[[Any], Surroundings],
         rules: SupervisorRules,
@@ -56,7 +56,7 @@ class Supervisor(PooledActor):
         is_held_back: bool = False,
     ) -> None:
         super().__init__()
-        self._seam = seam
+        self._environment = environment
         self._scheduler = scheduler
         self._rules = rules
         self._around = around(self._hear)
@@ -68,16 +68,16 @@ class Supervisor(PooledActor):
         self._suspects: deque[str] = deque()
         self._alone: str | None = None
         """Whose turn it is to begin, while all others are held back."""
-        self._idling = Idling(seam, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep()))
+        self._idling = Idling(environment, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep()))
         self._watchers = Watchers(self._store)
-        self._turns = Turns(seam, self._tell_flow, self._hear)
+        self._turns = Turns(environment, self._tell_flow, self._hear)
         self._incarnations = 0
         self._lost: set[str] = set()
         """Of these it was said; once is enough."""
         self._refusal: Exception | None = None
         self._is_draining = False
         self._finishing: Reply[None] | None = None
-        self._restarts = Restarts(seam, self._around.home, rules, self._hear)
+        self._restarts = Restarts(environment, self._around.home, rules, self._hear)
 
     def on_stop(self) -> None:
         """Tell those who wait that nobody will tell them."""

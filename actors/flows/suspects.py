@@ -10,7 +10,7 @@ from . import requests
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..runtime.seam import Seam
+    from ..runtime.environment import Environment
 
 __all__ = ["Turns"]
 
@@ -22,9 +22,9 @@ class Turns:
     """Gives suspected steps their turn. `tell` brings a message to a flow, if its actor is alive."""
 
     def __init__(
-        self, seam: Seam, tell: Callable[[str, object], bool], hear: Callable[[object], None]
+        self, environment: Environment, tell: Callable[[str, object], bool], hear: Callable[[object], None]
     ) -> None:
-        self._seam = seam
+        self._environment = environment
         self._tell = tell
         self._hear = hear
         self._waiting: deque[requests.AskTurn] = deque()
@@ -50,6 +50,6 @@ class Turns:
             self._number += 1
             self._flow_id = flow_id
             over = requests.TurnOver(flow_id, self._number)
-            self._seam.alarms.call_at(
-                self._seam.clock.elapsed() + _TRUST_S, lambda over=over: self._hear(over)
+            self._environment.alarms.call_at(
+                self._environment.clock.elapsed() + _TRUST_S, lambda over=over: self._hear(over)
             )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from ...store import StoreError
 from ..persistence.journal import tell
 from ..runtime.actor import PooledActor
-from ..runtime.seam import MICROSECONDS
+from ..runtime.primitives import MICROSECONDS
 from .clock import steady
 from .parking import advice
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from ...flows.machine.messages import Moment
     from ...store import EventStore, Header
-    from ..runtime.seam import AlarmHandle, Seam
+    from ..runtime.environment import Environment
+    from ..runtime.primitives import AlarmHandle
     from .clock import Moments
 
 __all__ = ["Arm", "Look", "Timers", "Wake"]
@@ -62,7 +63,7 @@ class Timers(PooledActor):
     def __init__(
         self,
         store: EventStore,
-        seam: Seam,
+        environment: Environment,
         moments: Moments,
         ring: Callable[[str], None],
         horizon_s: float = 30.0,
@@ -70,7 +71,7 @@ class Timers(PooledActor):
         super().__init__()
         self._horizon_s = horizon_s
         self._store = store
-        self._seam = seam
+        self._environment = environment
         self._moments = moments
         self._ring = ring
         self._heap: list[tuple[float, str]] = []
@@ -105,7 +106,7 @@ class Timers(PooledActor):
 
     def _arm(self, flow_id: str, elapsed: float) -> None:
         # After a jump, what the store says cannot be had again from the calendar: it is kept.
-        if elapsed > self._seam.clock.elapsed() + self._horizon_s and not self._is_shaken:
+        if elapsed > self._environment.clock.elapsed() + self._horizon_s and not self._is_shaken:
             self._at.pop(flow_id, None)
         else:
             self._doubtful.discard(flow_id)
@@ -122,7 +123,7 @@ class Timers(PooledActor):
         return bool(self._jumps or self._ahead)
 
     def _fire(self) -> None:
-        now = self._seam.clock.elapsed()
+        now = self._environment.clock.elapsed()
         while self._heap and self._heap[0][0] <= now:
             elapsed, flow_id = heapq.heappop(self._heap)
             if self._at.get(flow_id) == elapsed:  # else it was set to another instant since
@@ -177,8 +178,8 @@ class Timers(PooledActor):
     def _look_later(self) -> None:
         if self._next_look is not None:
             self._next_look.cancel()
-        at = self._seam.clock.elapsed() + self._horizon_s / 2
-        self._next_look = self._seam.alarms.call_at(at, self._look_again)
+        at = self._environment.clock.elapsed() + self._horizon_s / 2
+        self._next_look = self._environment.alarms.call_at(at, self._look_again)
 
     def _look_again(self) -> None:
         tell(self.actor_ref, Look())
@@ -190,7 +191,7 @@ class Timers(PooledActor):
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = at
-        self._alarm = self._seam.alarms.call_at(at, self._wake)
+        self._alarm = self._environment.alarms.call_at(at, self._wake)
 
     def _wake(self) -> None:
         tell(self.actor_ref, Wake())

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..runtime.actor import PooledActor
-from ..runtime.seam import Lock
+from ..runtime.primitives import Lock
 from .journal import tell
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pykka import ActorRef
 
-    from ..runtime.dispatcher import Scheduler
+    from ..runtime.scheduler import Scheduler
 
 __all__ = ["Commits"]
 

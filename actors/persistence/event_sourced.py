@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from ...store import EventStore, Record
     from ..runtime.futures import Deferred
-    from ..runtime.seam import Clock
+    from ..runtime.primitives import Clock
     from .journal import Journal
 
 __all__ = ["ACTOR_STATUS", "EventSourcedActor", "Home", "StaleWriterError"]

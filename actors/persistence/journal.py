@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...store import EventStore
+    from ..runtime.environment import Environment
     from ..runtime.mailbox import Batch
-    from ..runtime.seam import AlarmHandle, Seam
+    from ..runtime.primitives import AlarmHandle
 
 __all__ = ["Entry", "Journal", "Mend", "Reopen", "tell"]
 
@@ -67,13 +68,13 @@ class Journal(BatchingActor):
     def __init__(
         self,
         store: EventStore,
-        seam: Seam,
+        environment: Environment,
         on_health: Callable[[bool | Exception], None],
         on_commit: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._store = store
-        self._seam = seam
+        self._environment = environment
         self._on_health = on_health
         self._on_commit = on_commit
         self._refusal: StoreUnavailable | None = None
@@ -163,7 +164,9 @@ class Journal(BatchingActor):
     def _later(self) -> None:
         self._forget_reminder()
         patience, self._patience_s = self._patience_s, min(2 * self._patience_s, _PATIENCE_S[1])
-        self._reminder = self._seam.alarms.call_at(self._seam.clock.elapsed() + patience, self._remind)
+        self._reminder = self._environment.alarms.call_at(
+            self._environment.clock.elapsed() + patience, self._remind
+        )
 
     def _remind(self) -> None:
         tell(self.actor_ref, Reopen())

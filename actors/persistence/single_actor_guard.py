@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..runtime.seam import Lock
+from ..runtime.primitives import Lock
 
 if TYPE_CHECKING:
     from pykka import Actor

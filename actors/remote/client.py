@@ -32,7 +32,7 @@ from ...store.files.spool import Spool, SpoolFull
 from ..flows.admission import checked_id
 from ..flows.answers import nothing_to_retry
 from ..persistence.event_sourced import ACTOR_STATUS
-from ..runtime.seam import Event, SystemClock, new_id
+from ..runtime.primitives import Event, SystemClock, new_id
 from .protocol import (
     Answered,
     Order,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from ...store import Header
-    from ..runtime.seam import Clock
+    from ..runtime.primitives import Clock
 
 __all__ = ["Postbox", "Posted", "Undelivered"]
 

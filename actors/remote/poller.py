@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from ...store.files.spool import Spool
     from ..flows.client import EngineClient
-    from ..runtime.seam import AlarmHandle
+    from ..runtime.primitives import AlarmHandle
 
 __all__ = ["Intake", "LookIn"]
 

@@ -30,7 +30,7 @@ from pykka.messages import ProxyCall, ProxyGetAttr, ProxySetAttr
 from .dispatcher import Dispatcher
 from .futures import Deferred, PooledFuture
 from .mailbox import ActorStop, BatchMailbox, Letter, Mailbox, Park
-from .seam import Event, new_id
+from .primitives import Event, new_id
 from .watchdog import watches
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from pykka._envelope import Envelope
 
-    from .dispatcher import Scheduler
+    from .scheduler import Scheduler
 
 __all__ = ["BatchingActor", "EscapedError", "PooledActor", "PooledRef", "StopFlag"]
 

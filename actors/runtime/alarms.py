@@ -15,12 +15,12 @@ import logging
 from itertools import count
 from typing import TYPE_CHECKING
 
-from .seam import Condition, Lock, Thread, is_current_thread, start_thread
+from .primitives import Condition, Lock, Thread, is_current_thread, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .seam import Clock, ManualClock
+    from .primitives import Clock, ManualClock
 
 __all__ = ["Alarm", "Alarms", "ManualAlarms"]
 

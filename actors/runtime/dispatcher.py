@@ -15,28 +15,24 @@ over the worker's slot meanwhile; futures of pooled actors do that by themselves
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from .futures import waiting
-from .seam import Condition, Lock, SimpleQueue, SystemClock, Thread, is_current_thread, start_thread
-from .watchdog import Post
+from .posts import Post
+from .primitives import Condition, Lock, SimpleQueue, SystemClock, Thread, is_current_thread, start_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
-    from .actor import PooledActor
-    from .mailbox import Mailbox
+    from .posts import Inbox, Runnable
+    from .scheduler import DeadLetterCallback
     from .watchdog import Watchdog
 
-__all__ = ["DeadLetterCallback", "Dispatcher", "DispatcherClosedError", "Scheduler"]
+__all__ = ["Dispatcher", "DispatcherClosedError"]
 
 logger = logging.getLogger("persistasaurus")
-
-DeadLetterCallback: TypeAlias = Callable[[str, Any], None]
-"""Told the name of the dead actor and the message, in whichever thread finds out."""
 
 # So many threads may be held by work that was given up; it is some for each flow that blocks.
 _LOST_MAX = 1000
@@ -47,54 +43,6 @@ _clock = SystemClock()
 
 class DispatcherClosedError(RuntimeError):
     """The dispatcher takes no actors any more."""
-
-
-class Scheduler(Protocol):
-    """What an actor needs of whatever runs it."""
-
-    @property
-    def throughput(self) -> int:
-        """How many messages an actor may handle before others have their turn."""
-        ...
-
-    @property
-    def live_actors(self) -> int:
-        """How many actors have been started and have not ended."""
-        ...
-
-    @property
-    def ready(self) -> Callable[[Any], None]:
-        """Have the given actor run, soon."""
-        ...
-
-    def attach(self, mailbox: Mailbox, actor: PooledActor) -> None:
-        """Take an actor in, before it is `ready` for the first time."""
-        ...
-
-    def detach(self, mailbox: Mailbox) -> None:
-        """Forget an actor that has come to its end."""
-        ...
-
-    def dead_letter(self, recipient: str, message: Any) -> None:
-        """Report a message that nobody will ever handle."""
-        ...
-
-    def watch(self, watchdog: Watchdog) -> None:
-        """Have a watchdog look after the actors; before there are any."""
-        ...
-
-    def start_workers(self) -> None:
-        """Start now what runs actors, rather than with the first of them.
-
-        Raises:
-            RuntimeError: the machine grants no thread.
-
-        """
-        ...
-
-    def close(self, timeout: float | None = None) -> bool:
-        """Stop all actors; tell whether they ended within `timeout` seconds."""
-        ...
 
 
 class Dispatcher:
@@ -128,13 +76,13 @@ class Dispatcher:
         self._max_threads = max(workers, max_threads)
         self._daemon = daemon
         self._on_dead_letter = on_dead_letter
-        self._queue: SimpleQueue[PooledActor | None] = SimpleQueue()
+        self._queue: SimpleQueue[Runnable | None] = SimpleQueue()
         # The queue's own method: scheduling an actor enters no frame of ours.
         self.ready: Callable[[Any], None] = self._queue.put
         # Entered by itself: Ctrl-C may strike in a condition's methods, but in none of a lock's.
         self._lock = Lock()
         self._changed = Condition(self._lock)
-        self._actors: dict[Mailbox, PooledActor] = {}
+        self._actors: dict[Inbox, Runnable] = {}
         self._threads: set[Thread] = set()
         self._thread_numbers = count()
         self._blocked = 0
@@ -155,7 +103,7 @@ class Dispatcher:
         with self._lock:
             return len(self._threads)
 
-    def attach(self, mailbox: Mailbox, actor: PooledActor) -> None:
+    def attach(self, mailbox: Inbox, actor: Runnable) -> None:
         """Take an actor in.
 
         Raises:
@@ -168,7 +116,7 @@ class Dispatcher:
             self._fill_up()
             self._actors[mailbox] = actor
 
-    def detach(self, mailbox: Mailbox) -> None:
+    def detach(self, mailbox: Inbox) -> None:
         """Forget an actor that has come to its end."""
         with self._lock:
             self._actors.pop(mailbox, None)
@@ -368,7 +316,7 @@ class Dispatcher:
                 self._queue.put(None)
 
 
-def _run(actor: PooledActor) -> None:
+def _run(actor: Runnable) -> None:
     try:
         actor._run_slice()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from proxies
     except BaseException:
@@ -379,6 +327,6 @@ def _run(actor: PooledActor) -> None:
         actor.actor_inbox.detach()
 
 
-def _stop(actor: PooledActor) -> None:
+def _stop(actor: Runnable) -> None:
     """Send the poison pill; the actor may be dead by now."""
     actor.actor_ref.stop(block=False)

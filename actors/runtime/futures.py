@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pykka import Future, Timeout
 
-from .seam import TIMEOUT_MAX, Lock, QueueFull, SystemClock, ThreadLocal
+from .primitives import TIMEOUT_MAX, Lock, QueueFull, SystemClock, ThreadLocal
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from .watchdog import Post
+    from .posts import Post
 
     OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 

@@ -27,14 +27,14 @@ from pykka.messages import (
 )
 
 from .futures import PooledFuture
-from .seam import Lock, QueueEmpty, SimpleQueue
+from .primitives import Lock, QueueEmpty, SimpleQueue
 
 if TYPE_CHECKING:
     from pykka._envelope import Envelope
 
-    from .actor import PooledActor
-    from .dispatcher import Scheduler
     from .futures import OptExcInfo
+    from .posts import Runnable
+    from .scheduler import Scheduler
 
 __all__ = ["ActorStop", "Batch", "BatchMailbox", "Letter", "Mailbox", "MailboxFullError", "Park"]
 
@@ -87,14 +87,14 @@ class Mailbox:
         self._capacity = capacity
         self._budget = 0
         self._is_closed = False
-        self._owner: PooledActor | None = None
+        self._owner: Runnable | None = None
         self.is_set_up = False
         # Held until the actor is started: what comes earlier waits.
         self._scheduled = Lock()
         self._scheduled.acquire()
         self._running = Lock()
 
-    def attach(self, owner: PooledActor, scheduler: Scheduler) -> None:
+    def attach(self, owner: Runnable, scheduler: Scheduler) -> None:
         """Run `owner` on `scheduler` from now on."""
         scheduler.attach(self, owner)
         self._label = (type(owner), owner.actor_urn)
@@ -106,7 +106,7 @@ class Mailbox:
     # For everybody.
 
     @property
-    def owner(self) -> PooledActor | None:
+    def owner(self) -> Runnable | None:
         """The actor, from its start to its end: for a look from outside, between two turns."""
         return self._owner
 

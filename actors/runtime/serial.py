@@ -1,9 +1,9 @@
 """Actors on one thread: the caller's, in an order of the caller's choosing, in virtual time.
 
     turns = Turns(choose=random.Random(seed).randrange, clock=clock)
-    seam = Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=turns.dispatcher, ...)
+    environment = Environment(clock=clock, alarms=ManualAlarms(clock), dispatcher=turns.dispatcher, ...)
     with turns:                                # futures waited for in here run the actors meanwhile
-        ref = Greeter.start_on(seam.dispatcher("flows"))
+        ref = Greeter.start_on(environment.dispatcher("flows"))
         assert ref.ask("hello") == "hello"
         turns.run_until_idle()
 
@@ -18,18 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from ...flows.errors import DeadlockError
 from .futures import waiting
-from .watchdog import Post
+from .posts import Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import Self
 
-    from .actor import PooledActor
-    from .dispatcher import DeadLetterCallback
     from .futures import Waiter
-    from .mailbox import Mailbox
-    from .seam import Lock, ManualClock
+    from .posts import Inbox, Runnable
+    from .primitives import Lock, ManualClock
+    from .scheduler import DeadLetterCallback
     from .watchdog import Watchdog
 
 __all__ = ["DeadlockError", "SerialDispatcher", "Turns"]
@@ -61,7 +60,7 @@ class Turns:
         self.throughput = throughput
         self._choose = choose
         self._clock = clock
-        self._runnable: list[PooledActor] = []
+        self._runnable: list[Runnable] = []
         self._watchdog: Watchdog | None = None
         self._at_work = 0
         self._outer: list[Waiter | None] = []
@@ -82,7 +81,7 @@ class Turns:
         del workers  # There is one thread.
         return SerialDispatcher(name, self, on_dead_letter)
 
-    def add(self, actor: PooledActor) -> None:
+    def add(self, actor: Runnable) -> None:
         """Let an actor take part in what `choose` chooses from."""
         self._runnable.append(actor)
 
@@ -179,18 +178,18 @@ class SerialDispatcher:
         self.ready: Callable[[Any], None] = turns.add
         self._turns = turns
         self._on_dead_letter = on_dead_letter
-        self._actors: dict[Mailbox, PooledActor] = {}
+        self._actors: dict[Inbox, Runnable] = {}
 
     @property
     def live_actors(self) -> int:
         """How many actors have been started and have not ended."""
         return len(self._actors)
 
-    def attach(self, mailbox: Mailbox, actor: PooledActor) -> None:
+    def attach(self, mailbox: Inbox, actor: Runnable) -> None:
         """Take an actor in."""
         self._actors[mailbox] = actor
 
-    def detach(self, mailbox: Mailbox) -> None:
+    def detach(self, mailbox: Inbox) -> None:
         """Forget an actor that has come to its end."""
         self._actors.pop(mailbox, None)
 

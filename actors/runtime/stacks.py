@@ -9,19 +9,23 @@ from __future__ import annotations
 import sys
 import sysconfig
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pykka
 
-from ..steps.task import is_of_the_engine
-
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["Held", "held_at", "is_debugged", "split", "stack_of"]
+__all__ = ["Held", "held_at", "is_debugged", "is_of_the_engine", "split", "stack_of"]
 
 _FRAMES_MAX = 30
 _DEBUGGERS = frozenset(("bdb", "pdb", "ipdb", "pydevd", "_pydevd_bundle", "debugpy", "pudb"))
+
+_PACKAGE = Path(__file__).parents[2]
+_ENGINE = tuple(f"{_PACKAGE / layer}/" for layer in ("flows", "store", "actors", "api"))
+# Their flows are as a user's.
+_NOT_THE_ENGINE = tuple(f"{_PACKAGE / folder}/" for folder in ("flows/examples", "api/cli/demo"))
 _LIBRARY = sysconfig.get_path("stdlib")
 _PYKKA = pykka.__file__.rpartition("/")[0]
 
@@ -32,6 +36,11 @@ class Held(NamedTuple):
     line: str
     function: str
     stack: str
+
+
+def is_of_the_engine(filename: str) -> bool:
+    """Tell whether a source file is one of this package's own."""
+    return filename.startswith(_ENGINE) and not filename.startswith(_NOT_THE_ENGINE)
 
 
 def stack_of(thread: int) -> list[FrameType]:

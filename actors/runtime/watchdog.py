@@ -5,7 +5,7 @@ without end, takes such a thread away. The watchdog has another thread stand in 
 log after a second which line it is (sooner, when no thread was left), and at last gives the work up: then
 whoever is told sees to the flow.
 
-    watchdog = Watchdog(seam, WatchdogRules(), on_held)
+    watchdog = Watchdog(clock, alarms, WatchdogRules(), on_held)
     dispatcher.watch(watchdog)
 
 Nobody tells it when work begins and ends: a thread only leaves at its post what it works on, and calls the
@@ -18,20 +18,20 @@ that gets no processor is found in the engine's own code now and then, and neith
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .seam import MICROSECONDS, Lock, current_thread_id
+from .primitives import MICROSECONDS, Lock
 from .stacks import held_at, is_debugged, split, stack_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-    from .actor import PooledActor
-    from .seam import Seam
+    from .posts import Post, Runnable
+    from .primitives import AlarmService, Clock
     from .stacks import Held
 
-__all__ = ["Host", "Post", "Watchdog", "WatchdogRules"]
+__all__ = ["Watchdog", "WatchdogRules"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -48,66 +48,6 @@ class WatchdogRules(NamedTuple):
     give_up_s: float = 5.0
 
 
-class Host(Protocol):
-    """Whoever has the threads."""
-
-    @property
-    def workers(self) -> int:
-        """How many of them work at a time."""
-        ...
-
-    def stand_in(self, post: Post) -> None:
-        """See to it that another thread does the work meanwhile, until this one is through."""
-        ...
-
-    def lose(self, post: Post) -> None:
-        """Count on this thread no longer: it ends when it is through."""
-        ...
-
-
-class Post:
-    """Where a thread says what it works on. The thread alone writes `work` and `turn`, and takes no lock."""
-
-    __slots__ = (
-        "anchor",
-        "blamed_s",
-        "has_stand_in",
-        "held",
-        "held_since",
-        "host",
-        "is_given_up",
-        "is_lost",
-        "is_waiting",
-        "progress",
-        "reported_at_s",
-        "same_s",
-        "thread",
-        "turn",
-        "work",
-    )
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.thread = current_thread_id()
-        self.work: PooledActor | None = None
-        self.turn = 0
-        self.is_waiting = False
-        """It waits in a way that its host knows of."""
-        self.has_stand_in = False
-        self.is_lost = False
-        self.begin((0, 0))
-
-    def begin(self, progress: tuple[int, int]) -> None:
-        """Begin to watch a piece of work."""
-        self.progress = progress
-        self.same_s = self.blamed_s = self.reported_at_s = 0.0
-        self.anchor: FrameType | None = None
-        self.held: Held | None = None
-        """Where it is held, when that has been reported; and since when, in microseconds since the epoch."""
-        self.held_since = 0
-        self.is_given_up = False
-
-
 class Watchdog:
     """Looks at its posts a few times a second, as long as there is work at any of them.
 
@@ -115,10 +55,14 @@ class Watchdog:
     """
 
     def __init__(
-        self, seam: Seam, rules: WatchdogRules, on_held: Callable[[PooledActor, Held], bool]
+        self,
+        clock: Clock,
+        alarms: AlarmService,
+        rules: WatchdogRules,
+        on_held: Callable[[Runnable, Held], bool],
     ) -> None:
-        self._clock = seam.clock
-        self._alarms = seam.alarms
+        self._clock = clock
+        self._alarms = alarms
         self._rules = rules
         self._on_held = on_held
         self.on_report: Callable[[], None] = lambda: None
@@ -134,7 +78,7 @@ class Watchdog:
         """How many threads do work that was given up."""
         return sum(post.is_lost for post in list(self._posts))
 
-    def blocking(self) -> list[tuple[PooledActor, Held, int]]:
+    def blocking(self) -> list[tuple[Runnable, Held, int]]:
         """Tell what work was reported, and still goes on: where, and since when."""
         found = [(post.work, post.held, post.held_since) for post in list(self._posts) if not post.is_lost]
         return [(work, held, since) for work, held, since in found if work is not None and held is not None]
@@ -195,7 +139,7 @@ class Watchdog:
     def _judge(  # noqa: PLR0913 - all that was seen at one look
         self,
         post: Post,
-        work: PooledActor,
+        work: Runnable,
         anchor: FrameType,
         inward: list[FrameType],
         passed: float,
@@ -237,7 +181,7 @@ def _is_held(post: Post) -> bool:
     return True
 
 
-def _report(work: PooledActor, held: Held, seconds: float) -> None:
+def _report(work: Runnable, held: Held, seconds: float) -> None:
     logger.warning(
         "%s has held a thread of the engine for %.1f s, at %s in %s(). All others go on without that thread."
         " Code that takes time, or waits, belongs into a step.\n%s",
@@ -259,7 +203,7 @@ def watches(run_slice: Any) -> Any:
     return run_slice
 
 
-def _caller(thread: int, work: PooledActor) -> tuple[FrameType, list[FrameType]] | None:
+def _caller(thread: int, work: Runnable) -> tuple[FrameType, list[FrameType]] | None:
     """Return the frame of ours that has called somebody's code, and the frames from there inward."""
     frames = stack_of(thread)
     for number, frame in enumerate(frames):

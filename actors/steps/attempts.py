@@ -22,7 +22,7 @@ from ...flows.machine.failure import line_of
 from ...flows.machine.messages import Reconciled, ReconcileFailed, StepErrored, StepLost, StepSucceeded
 from ...flows.values.ancestry import ancestry_of
 from ...flows.values.text import storable
-from ..runtime.seam import Lock
+from ..runtime.primitives import Lock
 from . import task as steps_task
 from .executor import RemoteStepError, StepCrashed, StepTask
 

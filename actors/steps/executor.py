@@ -4,9 +4,9 @@ A step runs on a thread of a pool, as a coroutine on one asyncio loop, or in a w
 of these exists before the first step that needs it. Whatever a step does - raise SystemExit, hang,
 take its process down - ends that run of it and nothing else.
 
-    executor = StepExecutor(seam)
+    executor = StepExecutor(environment)
     executor.submit(StepTask(key=(flow_id, 1, 1), mode="thread", name="charge", call=charge), done)
-    unfinished = executor.close(seam.clock.elapsed() + 10)
+    unfinished = executor.close(environment.clock.elapsed() + 10)
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .threads import ThreadRunner
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from ..runtime.seam import Seam
+    from ..runtime.environment import Environment
     from ..runtime.watchdog import WatchdogRules
     from .task import BlockingStep
     from .thread_pool import Runner
@@ -72,25 +72,25 @@ class StepExecutor:
 
     def __init__(
         self,
-        seam: Seam,
+        environment: Environment,
         *,
         max_threads: int = 64,
         max_processes: int | None = None,
         idle_s: float = 30.0,
         patience: WatchdogRules | None = None,
     ) -> None:
-        self._clock = seam.clock
-        self._runs = Runs(seam.clock, seam.alarms)
+        self._clock = environment.clock
+        self._runs = Runs(environment.clock, environment.alarms)
         self._is_closed = False
         name = "persistasaurus-step"
         rules = CrewRules(max_threads, idle_s, PATIENCE_S)
-        self._threads = Crew(f"{name}-thread", seam, self._runs, ThreadRunner, rules)
+        self._threads = Crew(f"{name}-thread", environment, self._runs, ThreadRunner, rules)
         # Processes do not fight for one GIL: nothing is gained by patience.
         processes = max_processes or os.cpu_count() or 1
         rules = CrewRules(processes, _IDLE_PROCESS_S, 0.0, _START_PROCESS_S)
-        self._processes = Crew(f"{name}-process", seam, self._runs, self._process_runner, rules)
-        self._loop = Loop(f"{name}-loop", seam, self._runs, patience)
-        self._start_process = seam.start_process
+        self._processes = Crew(f"{name}-process", environment, self._runs, self._process_runner, rules)
+        self._loop = Loop(f"{name}-loop", environment, self._runs, patience)
+        self._start_process = environment.start_process
         self._no_process = Shortage("start a process for isolated steps")
 
     @property

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...flows.errors import SystemClosed
 from ..runtime.futures import waiting
-from ..runtime.seam import MICROSECONDS, Event, Lock, ThreadLocal, current_thread_id, is_current_thread
+from ..runtime.primitives import MICROSECONDS, Event, Lock, ThreadLocal, current_thread_id, is_current_thread
 from ..runtime.stacks import held_at, is_debugged, split, stack_of
 from ..runtime.watchdog import WatchdogRules
 from .forked_child import end_child
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Hashable
     from types import FrameType
 
-    from ..runtime.seam import Seam, Thread
+    from ..runtime.environment import Environment
+    from ..runtime.primitives import Thread
     from .runs import Run, Runs
 
 __all__ = ["Loop"]
@@ -117,9 +118,11 @@ class LoopThread:
 class Loop:
     """The asyncio loop and its thread. Every public method may be called from any thread."""
 
-    def __init__(self, name: str, seam: Seam, runs: Runs, patience: WatchdogRules | None = None) -> None:
+    def __init__(
+        self, name: str, environment: Environment, runs: Runs, patience: WatchdogRules | None = None
+    ) -> None:
         self._name = name
-        self._seam = seam
+        self._environment = environment
         self.runs = runs
         self._patience = patience or WatchdogRules()
         self._shortage = Shortage("start the thread and the loop of async steps")
@@ -186,7 +189,7 @@ class Loop:
         if thread is None and not self._is_starting:
             self._start()
         if not self._is_watching:
-            self._looked_at = self._seam.clock.elapsed()
+            self._looked_at = self._environment.clock.elapsed()
             self._look_later()
         # Waking the loop costs a write to its pipe: one for all that arrive together.
         if len(self._waiting) == 1 and thread is not None and thread.loop is not None:
@@ -196,11 +199,13 @@ class Loop:
         """Start a thread, or set an alarm for the next try. The caller holds the lock."""
         thread = LoopThread(self)
         try:
-            thread.thread = self._seam.start_thread(partial(self._main, thread), self._name, daemon=True)
+            thread.thread = self._environment.start_thread(
+                partial(self._main, thread), self._name, daemon=True
+            )
         except SHORTAGES as error:
             self._is_starting = True
-            at = self._seam.clock.elapsed() + self._shortage.strikes(error)
-            self._seam.alarms.call_at(at, self._start_again)
+            at = self._environment.clock.elapsed() + self._shortage.strikes(error)
+            self._environment.alarms.call_at(at, self._start_again)
         else:
             self._is_starting = False
             self._current = thread
@@ -214,10 +219,10 @@ class Loop:
     def _look_later(self) -> None:
         """Look in a while whether the loop comes round. The caller holds the lock."""
         self._is_watching = True
-        self._seam.alarms.call_at(self._seam.clock.elapsed() + _LOOK_S, self._look)
+        self._environment.alarms.call_at(self._environment.clock.elapsed() + _LOOK_S, self._look)
 
     def _look(self) -> None:
-        now = self._seam.clock.elapsed()
+        now = self._environment.clock.elapsed()
         passed, self._looked_at = now - self._looked_at, now
         with self._lock:
             self._is_watching = False
@@ -260,7 +265,7 @@ class Loop:
         with self._lock:
             beside = len(thread.tasks) + len(self._waiting) - (culprit is not None)
         place = held_at(inward) if inward else None
-        since = self._seam.clock.now() - int(thread.held_s * MICROSECONDS)
+        since = self._environment.clock.now() - int(thread.held_s * MICROSECONDS)
         key, name = (None, "") if culprit is None else (culprit.task.key, culprit.task.name)
         thread.blocking = BlockingStep(key, name, place, since)
         logger.warning(
@@ -344,7 +349,7 @@ class Loop:
                     thread.loop.call_soon_threadsafe(thread.loop.stop)
             last = self._current and self._current.thread
         if last is not None and not is_current_thread(last):
-            last.join(max(0.0, deadline - self._seam.clock.elapsed()))
+            last.join(max(0.0, deadline - self._environment.clock.elapsed()))
 
     # ---------------------------------------------------------------------------- in the loop's thread
     def _main(self, thread: LoopThread) -> None:
@@ -375,7 +380,7 @@ class Loop:
         """Make a loop, as soon as the machine has what it takes; None: it is not wanted any more."""
         while not thread.stopping.is_set():
             try:
-                return self._seam.new_event_loop()
+                return self._environment.new_event_loop()
             except SHORTAGES as error:
                 thread.stopping.wait(self._shortage.strikes(error))
         return None

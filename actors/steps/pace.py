@@ -6,7 +6,7 @@ import resource
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..runtime.seam import Clock
+    from ..runtime.primitives import Clock
 
 __all__ = ["PATIENCE_S", "Pace"]
 

@@ -14,7 +14,7 @@ from multiprocessing import current_process, get_context
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
-from ..runtime.seam import Lock, ProcessLock
+from ..runtime.primitives import Lock, ProcessLock
 from .task import NotBegun, RemoteStepError, StepCrashed, StepOutcome
 from .worker import FINAL, RAISED, READY, serve
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from multiprocessing.context import SpawnProcess
 
-    from ..runtime.seam import Startable
+    from ..runtime.primitives import Startable
     from .runs import Run, Runs
     from .shortage import Shortage
     from .task import StepTask

@@ -10,14 +10,14 @@ import logging
 from math import inf
 from typing import TYPE_CHECKING, Protocol
 
-from ..runtime.seam import Lock
+from ..runtime.primitives import Lock
 from .task import RunningStep, StepOutcome, StepTimeout
 
 if TYPE_CHECKING:
-    from ..runtime.seam import AlarmHandle, AlarmService, Clock
+    from ..runtime.primitives import AlarmHandle, AlarmService, Clock
     from .task import StepDone, StepTask
 
-__all__ = ["Host", "Run", "Runs", "ring"]
+__all__ = ["Run", "RunHost", "Runs", "ring"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("persistasaurus")
 _LOOK_APART_S = 0.01
 
 
-class Host(Protocol):
+class RunHost(Protocol):
     """Whatever a run runs on."""
 
     def give_up(self, run: Run) -> str:
@@ -41,7 +41,7 @@ class Run:
     def __init__(self, task: StepTask, done: StepDone) -> None:
         self.task = task
         self.done = done
-        self.host: Host | None = None
+        self.host: RunHost | None = None
         self.started = 0.0
         self.deadline = inf
 
@@ -62,7 +62,7 @@ class Runs:
         self._ended = Lock()
         self._ended.acquire()
 
-    def begin(self, run: Run, host: Host, allowance_s: float = 0.0) -> float:
+    def begin(self, run: Run, host: RunHost, allowance_s: float = 0.0) -> float:
         """Note that the run starts now, which is returned. `allowance_s` prolongs its timeout."""
         run.host = host
         now = run.started = self._clock.elapsed()

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from ...flows.errors import PersistasaurusError
+from ..runtime.stacks import is_of_the_engine
 
 if TYPE_CHECKING:
     from ..runtime.stacks import Held
@@ -33,7 +33,6 @@ __all__ = [
     "StepOutcome",
     "StepTask",
     "StepTimeout",
-    "is_of_the_engine",
     "traceback_text",
 ]
 
@@ -41,11 +40,6 @@ TRACEBACK_BYTES_MAX = 8 * 1024
 # Where frames begin to repeat themselves, and taking note of each costs more than it tells.
 _FRAMES_MAX = 64
 _CUT = b"\n  ...\n"
-
-_PACKAGE = Path(__file__).parents[2]
-_ENGINE = tuple(f"{_PACKAGE / layer}/" for layer in ("flows", "store", "actors", "api"))
-# Their flows are as a user's.
-_NOT_THE_ENGINE = tuple(f"{_PACKAGE / folder}/" for folder in ("flows/examples", "api/cli/demo"))
 
 
 def _nothing_to_call() -> None:
@@ -177,11 +171,6 @@ def _leave_out_engine(noted: traceback.TracebackException) -> None:
         if link is not None:
             link.stack[:] = [frame for frame in link.stack if not is_of_the_engine(frame.filename)]
             links += [link.__cause__, link.__context__, *(link.exceptions or ())]
-
-
-def is_of_the_engine(filename: str) -> bool:
-    """Tell whether a source file is one of this package's own."""
-    return filename.startswith(_ENGINE) and not filename.startswith(_NOT_THE_ENGINE)
 
 
 def _cut(text: str, limit: int) -> str:

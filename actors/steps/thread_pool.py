@@ -29,7 +29,7 @@ import msgspec
 
 from ...flows.errors import SystemClosed
 from ..runtime.futures import waiting
-from ..runtime.seam import Event, Lock, is_current_thread
+from ..runtime.primitives import Event, Lock, is_current_thread
 from .pace import Pace
 from .runs import ring
 from .shortage import SHORTAGES, Shortage
@@ -38,7 +38,8 @@ from .task import NotBegun, StepCrashed, StepOutcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable
 
-    from ..runtime.seam import Seam, Thread
+    from ..runtime.environment import Environment
+    from ..runtime.primitives import Thread
     from .runs import Run, Runs
 
 __all__ = ["Crew", "CrewRules", "Runner"]
@@ -199,14 +200,19 @@ class Crew:
     """Workers that run steps, at most `rules.max_workers` at once; the rest wait in order."""
 
     def __init__(
-        self, name: str, seam: Seam, runs: Runs, make_runner: Callable[[], Runner], rules: CrewRules
+        self,
+        name: str,
+        environment: Environment,
+        runs: Runs,
+        make_runner: Callable[[], Runner],
+        rules: CrewRules,
     ) -> None:
         self.runs = runs
         self.make_runner = make_runner
         self._name = name
-        self._clock = seam.clock
-        self._alarms = seam.alarms
-        self._start_thread = seam.start_thread
+        self._clock = environment.clock
+        self._alarms = environment.alarms
+        self._start_thread = environment.start_thread
         self._rules = rules
         self._lock = Lock()
         self._waiting: deque[Run] = deque()
@@ -220,7 +226,7 @@ class Crew:
         self._shortage = Shortage("start a thread for steps")
         self._hired = 0
         self._stalled = 0
-        self._pace = Pace(seam.clock, rules.patience_s)
+        self._pace = Pace(environment.clock, rules.patience_s)
         self._is_looking = False
         self._is_watching = False
         self._is_closed = False

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...flows.machine.failure import line_of
 from ...flows.values.ancestry import ancestry_of
-from ..runtime.seam import start_thread
+from ..runtime.primitives import start_thread
 from .forked_child import end_child
 from .task import RemoteStepError, traceback_text
 

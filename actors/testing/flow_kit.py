@@ -22,7 +22,7 @@ from ...flows.machine.commands import AskTurn, Decision, Reconcile, RunStep, War
 from ...flows.machine.failure import failure_of
 from ...flows.machine.history import Recorded
 from ..flows.client import from_microseconds
-from ..runtime.seam import ManualClock
+from ..runtime.primitives import ManualClock
 from .doubles import step_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from ..runtime.seam import AlarmService, ManualClock
+    from ..runtime.primitives import AlarmService, ManualClock
 
 __all__ = ["Crashed", "Pace", "Schedule"]
 

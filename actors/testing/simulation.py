@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ...store import Durability, SqliteStore
 from ..flows.active_flow import SupervisorRules
 from ..runtime.alarms import ManualAlarms
-from ..runtime.seam import ManualClock, Seam
+from ..runtime.environment import Environment
+from ..runtime.primitives import ManualClock
 from ..system import FlowSystem
 from .mortal import Death, MortalStore
 from .schedule import PROMPT, Crashed, Schedule
@@ -105,20 +106,20 @@ class Simulation:
         self._is_up = True
         store = MortalStore(self._open_store(self.clock), schedule, self._strike, self._committed)
         schedule.look_alive()
-        seam = Seam(
+        environment = Environment(
             clock=self.clock,
             alarms=alarms,
             dispatcher=schedule.dispatcher,
             new_id=lambda: f"{self._rng.getrandbits(128):032x}",
             new_seed=lambda: self.new_seed(),  # noqa: PLW0108 - it may be set later
         )
-        self.executor = SimulatedExecutor(schedule, seam)
+        self.executor = SimulatedExecutor(schedule, environment)
         self.executor.perform = lambda task: self.perform(task)  # noqa: PLW0108 - it may be set later
         self.executor.shortage = lambda: self.shortage()  # noqa: PLW0108 - as above
         self._system = system = FlowSystem(
             store=cast("EventStore", store),
             flows=self.flows,
-            seam=seam,
+            environment=environment,
             executor=cast("Any", self.executor),
             **self._options,
         )

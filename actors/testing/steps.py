@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
 
     from ...flows import Step
-    from ..runtime.seam import Seam
+    from ..runtime.environment import Environment
     from ..steps.task import StepDone, StepTask
     from .schedule import Schedule
 
@@ -35,9 +35,9 @@ class SimulatedExecutor:
     leaked = queued = blocked = lost_threads = 0
     blocking = None
 
-    def __init__(self, schedule: Schedule, seam: Seam) -> None:
+    def __init__(self, schedule: Schedule, environment: Environment) -> None:
         self._schedule = schedule
-        self._seam = seam
+        self._environment = environment
         self._open: dict[_Run, float] = {}
         self._is_closed = False
         self.perform: Callable[[StepTask], Any] = perform
@@ -53,10 +53,10 @@ class SimulatedExecutor:
         if self._is_closed:
             raise SystemClosed("the executor takes no more steps")
         run = _Run(self, task, done)
-        self._open[run] = now = self._seam.clock.elapsed()
+        self._open[run] = now = self._environment.clock.elapsed()
         wait_s = self.shortage()
         if wait_s:
-            self._seam.alarms.call_at(now + wait_s, lambda: self._schedule.add(run))
+            self._environment.alarms.call_at(now + wait_s, lambda: self._schedule.add(run))
         else:
             self._schedule.add(run)
 
@@ -86,8 +86,8 @@ class SimulatedExecutor:
         if took > limit:
             outcome, took = StepOutcome(error=_timeout(run.task, limit)), limit
         if took:
-            at = self._seam.clock.elapsed() + took
-            self._seam.alarms.call_at(at, lambda: self._end(run, outcome))
+            at = self._environment.clock.elapsed() + took
+            self._environment.alarms.call_at(at, lambda: self._end(run, outcome))
         else:
             self._end(run, outcome)
 

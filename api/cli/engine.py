@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...actors import FlowSystem
-from ...actors.runtime.seam import Event, Lock, SystemClock, start_thread
+from ...actors.runtime.primitives import Event, Lock, SystemClock, start_thread
 from ...store import StoreReader
 from .output.lines import Lines
 from .output.narration import Narrator

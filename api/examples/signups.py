@@ -182,7 +182,7 @@ async def confirm_signup(request: Asking) -> Response[bytes]:
 
 def _instant(system: FlowSystem, asked: NewConfirmation) -> datetime:
     at = asked.confirmed_at
-    return from_microseconds(system.seam.clock.now()) if at is msgspec.UNSET else at
+    return from_microseconds(system.environment.clock.now()) if at is msgspec.UNSET else at
 
 
 def _confirmed_or_call(system: FlowSystem, flow_id: str, at: datetime) -> datetime | SignalCall[Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import uvicorn
 
-from ...actors.runtime.seam import Event, Thread, is_main_thread, start_thread
+from ...actors.runtime.primitives import Event, Thread, is_main_thread, start_thread
 from .connections import Connections
 from .listener import CannotServe, Listener, TcpListener, UnixListener
 from .middleware.identity import OpenToAll

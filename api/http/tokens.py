@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
-from ...actors.runtime.seam import new_id
+from ...actors.runtime.primitives import new_id
 from ..private_file import create_once, read_private
 from .middleware.asgi import headers
 from .middleware.identity import EVERYTHING, Access, Scope

@@ -13,7 +13,7 @@ from ...actors.runtime.futures import Reply
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ...actors.runtime.seam import Clock
+    from ...actors.runtime.primitives import Clock
 
 __all__ = ["DoubleSubmitCache"]
 

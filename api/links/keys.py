@@ -20,7 +20,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ...actors.runtime.seam import new_id
+from ...actors.runtime.primitives import new_id
 from ...flows.errors import PersistasaurusError
 from ..private_file import create_once, read_private
 

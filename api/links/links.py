@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 
 from ...actors.flows.admission import checked_id
 from ...actors.handle import from_microseconds
-from ...actors.runtime.seam import SystemClock
+from ...actors.runtime.primitives import SystemClock
 from .pages import Wording
 from .signed_text import Claim, Done
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ...actors.runtime.seam import Clock
+    from ...actors.runtime.primitives import Clock
     from .action import Action
     from .keys import KeyRing
 
@@ -46,7 +46,7 @@ class Links:
         base_url: where people reach the application that `link_routes` are in: `https://example.org`, with
             the path that it is mounted under.
         actions: what links may ask.
-        clock: the seam's, by which they expire.
+        clock: the environment's, by which they expire.
         wording: what the pages say beside the texts of the actions.
 
     Raises:

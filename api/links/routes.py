@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 
 from ...actors.handle import FlowHandle
-from ...actors.runtime.seam import new_id
+from ...actors.runtime.primitives import new_id
 from ...flows import SignalCall, events
 from ...flows.errors import FlowEnded, FlowNotFound, PersistasaurusError, SignalRejected
 from ...store import StoreError, StreamNotFound
@@ -90,7 +90,7 @@ class LinkRoutes:
     def __init__(self, system: FlowSystem, links: Links) -> None:
         self._system = system
         self._links = links
-        self._double_submits: DoubleSubmitCache[str] = DoubleSubmitCache(system.seam.clock)
+        self._double_submits: DoubleSubmitCache[str] = DoubleSubmitCache(system.environment.clock)
 
     # ------------------------------------------------------------------------------------- the policy
     def policy(self, connection: ASGIConnection[Any, Any, Any, Any]) -> RoutePolicy:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ...actors.runtime.seam import new_id
+from ...actors.runtime.primitives import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -122,7 +122,7 @@ def test_the_front_door_only_hands_on() -> None:
     ("path", "text"),
     [
         ("flows/authoring/step.py", "from ...store import EventStore"),
-        ("flows/authoring/step.py", "from ...actors.runtime.seam import Seam"),
+        ("flows/authoring/step.py", "from ...actors.runtime.environment import Environment"),
         ("flows/examples/hello.py", "from ...actors import FlowSystem"),
         ("flows/authoring/step.py", "def f():\n    from ... import store"),
         ("flows/authoring/step.py", "from ... import FlowSystem"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cli.terminal import run
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.api.cli.demo.crash import KILLS
 from persistasaurus.flows import events
 from persistasaurus.store import SqliteStore

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import apsw
 import pytest
 from cli.terminal import Running
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.api.cli.reports import checkup
 from persistasaurus.store import SqliteStore
 from store.damage import pages_of, spoil_pages

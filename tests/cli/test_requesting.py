@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cli.terminal import Running
 from click.testing import CliRunner
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.api.cli.program import persistasaurus
 from persistasaurus.store import StoreReader
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Never
 import pytest
 from persistasaurus.actors.runtime import alarms as alarm_module
 from persistasaurus.actors.runtime.alarms import Alarms, ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, SystemClock
+from persistasaurus.actors.runtime.primitives import ManualClock, SystemClock
 from system.doubles import wait_until
 
 if TYPE_CHECKING:

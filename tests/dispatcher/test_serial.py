@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from persistasaurus.actors.runtime.actor import BatchingActor, PooledActor
 from persistasaurus.actors.runtime.alarms import ManualAlarms
+from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.futures import PooledFuture, waiting
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.runtime.serial import DeadlockError, Turns
 from pykka import Timeout
 
@@ -18,23 +19,23 @@ from pykka import Timeout
 class Relay(PooledActor):
     """Passes a number on to a random other one, now or after a while."""
 
-    def __init__(self, name: Any, seam: Any, rng: Any, trace: Any) -> None:
+    def __init__(self, name: Any, environment: Any, rng: Any, trace: Any) -> None:
         super().__init__()
-        self.name, self.seam, self.rng, self.trace = name, seam, rng, trace
+        self.name, self.environment, self.rng, self.trace = name, environment, rng, trace
         self.others = []
 
     def on_receive(self, message: Any) -> None:
         if isinstance(message, list):
             self.others = message
             return
-        self.trace.append((self.name, message, self.seam.clock.elapsed()))
+        self.trace.append((self.name, message, self.environment.clock.elapsed()))
         if message:
             ref = self.rng.choice(self.others)
             if self.rng.random() < 0.5:
                 ref.tell(message - 1)
             else:
-                at = self.seam.clock.elapsed() + self.rng.random()
-                self.seam.alarms.call_at(at, lambda: ref.tell(message - 1))
+                at = self.environment.clock.elapsed() + self.rng.random()
+                self.environment.alarms.call_at(at, lambda: ref.tell(message - 1))
         return
 
 
@@ -43,25 +44,25 @@ class Echo(PooledActor):
         return message
 
 
-def make_seam(seed: int) -> Any:
+def make_environment(seed: int) -> Any:
     clock, rng = ManualClock(), random.Random(seed)
     turns = Turns(rng.randrange, clock)
-    seam = Seam(
+    environment = Environment(
         clock=clock, alarms=ManualAlarms(clock), dispatcher=turns.dispatcher, new_seed=rng.getrandbits
     )
-    return seam, turns, rng
+    return environment, turns, rng
 
 
 def relay_run(seed: int) -> Any:
-    seam, turns, rng = make_seam(seed)
-    dispatcher, trace = seam.dispatcher("relays"), []
-    refs = [Relay.start_on(dispatcher, number, seam, rng, trace) for number in range(5)]
+    environment, turns, rng = make_environment(seed)
+    dispatcher, trace = environment.dispatcher("relays"), []
+    refs = [Relay.start_on(dispatcher, number, environment, rng, trace) for number in range(5)]
     for ref in refs:
         ref.tell(refs)
         ref.tell(20)
     turns.run_until_idle()
-    while (instant := seam.clock.next_instant()) is not None:
-        seam.clock.advance(instant - seam.clock.elapsed())
+    while (instant := environment.clock.next_instant()) is not None:
+        environment.clock.advance(instant - environment.clock.elapsed())
         turns.run_until_idle()
     assert dispatcher.close()
     return trace
@@ -83,28 +84,28 @@ def test_it_takes_no_threads() -> None:
 
 
 def test_whoever_waits_runs_the_actors_meanwhile() -> None:
-    seam, turns, _rng = make_seam(1)
+    environment, turns, _rng = make_environment(1)
     with turns:
-        assert Echo.start_on(seam.dispatcher("echoes")).ask("hello", timeout=30) == "hello"
+        assert Echo.start_on(environment.dispatcher("echoes")).ask("hello", timeout=30) == "hello"
 
 
 def test_waiting_lets_virtual_time_pass() -> None:
-    seam, turns, _rng = make_seam(1)
+    environment, turns, _rng = make_environment(1)
     future = PooledFuture()
-    seam.alarms.call_at(3600, lambda: future.set("late"))
+    environment.alarms.call_at(3600, lambda: future.set("late"))
 
     with turns:
         with pytest.raises(Timeout):
             future.get(timeout=60)
-        assert seam.clock.elapsed() == 60
+        assert environment.clock.elapsed() == 60
         assert future.get() == "late"
 
-    assert seam.clock.elapsed() == 3600
+    assert environment.clock.elapsed() == 3600
     assert waiting.by is None
 
 
 def test_waiting_in_vain_is_found_at_once() -> None:
-    _seam, turns, _rng = make_seam(1)
+    _environment, turns, _rng = make_environment(1)
 
     with turns, pytest.raises(DeadlockError):
         PooledFuture().get()
@@ -115,8 +116,8 @@ def test_an_endless_conversation_is_found() -> None:
         def on_receive(self, message: Any) -> None:
             self.actor_ref.tell(message)
 
-    seam, turns, _rng = make_seam(1)
-    Babbler.start_on(seam.dispatcher("talk")).tell("and")
+    environment, turns, _rng = make_environment(1)
+    Babbler.start_on(environment.dispatcher("talk")).tell("and")
 
     with pytest.raises(DeadlockError):
         turns.run_until_idle(max_turns=100)
@@ -129,7 +130,7 @@ def test_batches_and_dead_letters_work_as_on_threads() -> None:
         def on_receive(self, message: Any) -> None:
             batches.append([e.message for e in message.envelopes])
 
-    _seam, turns, _rng = make_seam(1)
+    _environment, turns, _rng = make_environment(1)
     dispatcher = turns.dispatcher("ledger", on_dead_letter=lambda _to, message: letters.append(message))
     ref = Ledger.start_on(dispatcher)
     for message in (1, 2):

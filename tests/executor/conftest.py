@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from executor.doubles import DEAD_MAN_S, Faults, Gate, Reports, step_threads
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.steps.executor import StepExecutor, StepTask
 
 if TYPE_CHECKING:
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def seam() -> Iterator[Seam]:
-    seam = Seam.system()
-    yield seam
-    seam.alarms.close()
+def environment() -> Iterator[Environment]:
+    environment = Environment.system()
+    yield environment
+    environment.alarms.close()
 
 
 @pytest.fixture
@@ -28,20 +29,20 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def manual_seam(clock: ManualClock, seam: Seam) -> Seam:
-    return Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=seam.dispatcher)
+def manual_environment(clock: ManualClock, environment: Environment) -> Environment:
+    return Environment(clock=clock, alarms=ManualAlarms(clock), dispatcher=environment.dispatcher)
 
 
 @pytest.fixture
-def faults(seam: Seam) -> Faults:
-    """What the machine cannot give: see `short_seam`."""
+def faults(environment: Environment) -> Faults:
+    """What the machine cannot give: see `short_environment`."""
     return Faults()
 
 
 @pytest.fixture
-def short_seam(seam: Seam, faults: Faults) -> Seam:
-    """A seam over which threads, processes and loops are had, as far as `faults` allow."""
-    return faults.over(seam)
+def short_environment(environment: Environment, faults: Faults) -> Environment:
+    """A environment over which threads, processes and loops are had, as far as `faults` allow."""
+    return faults.over(environment)
 
 
 @pytest.fixture
@@ -57,18 +58,18 @@ def done() -> Reports:
 
 
 @pytest.fixture
-def make_executor(seam: Seam, gate: Gate) -> Iterator[Callable[..., StepExecutor]]:
-    made: list[tuple[Seam, StepExecutor]] = []
+def make_executor(environment: Environment, gate: Gate) -> Iterator[Callable[..., StepExecutor]]:
+    made: list[tuple[Environment, StepExecutor]] = []
 
-    def make(its_seam: Seam = seam, **options: Any) -> StepExecutor:
-        executor = StepExecutor(its_seam, **options)
-        made.append((its_seam, executor))
+    def make(its_environment: Environment = environment, **options: Any) -> StepExecutor:
+        executor = StepExecutor(its_environment, **options)
+        made.append((its_environment, executor))
         return executor
 
     yield make
     gate.open()
-    for its_seam, executor in made:
-        executor.close(its_seam.clock.elapsed() + 5)
+    for its_environment, executor in made:
+        executor.close(its_environment.clock.elapsed() + 5)
     # Threads that a test has lost to its gate end now, and are not found by the next test.
     for thread in step_threads():
         thread.join(DEAD_MAN_S)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from persistasaurus.actors.steps.executor import StepExecutor, StepOutcome, StepTask
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
 
 DEAD_MAN_S = 20.0
 
@@ -95,22 +95,22 @@ class Faults:
         with self._changed:
             assert self._changed.wait_for(lambda: self.tries[what] >= number, DEAD_MAN_S), self.tries
 
-    def over(self, seam: Seam) -> Seam:
+    def over(self, environment: Environment) -> Environment:
         def start_thread(target: Callable[[], None], name: str, *, daemon: bool) -> threading.Thread:
             self.starters.append(threading.current_thread().name)
             self._ask_for("thread")
-            return seam.start_thread(target, name, daemon=daemon)
+            return environment.start_thread(target, name, daemon=daemon)
 
         def start_process(process: Any) -> None:
             self._ask_for("process")
-            seam.start_process(process)
+            environment.start_process(process)
 
         def new_event_loop() -> Any:
             self._ask_for("loop")
-            return seam.new_event_loop()
+            return environment.new_event_loop()
 
         return replace(
-            seam, start_thread=start_thread, start_process=start_process, new_event_loop=new_event_loop
+            environment, start_thread=start_thread, start_process=start_process, new_event_loop=new_event_loop
         )
 
     def _ask_for(self, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors.runtime.seam import Lock
+from persistasaurus.actors.runtime.primitives import Lock
 from persistasaurus.actors.steps import loop as steps_loop
 from persistasaurus.actors.steps import thread_pool as steps_crew
 from persistasaurus.actors.steps.executor import StepLost, StepTimeout
@@ -16,15 +16,16 @@ from persistasaurus.actors.steps.executor import StepLost, StepTimeout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.runtime.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.environment import Environment
+    from persistasaurus.actors.runtime.primitives import ManualClock
     from persistasaurus.actors.steps.executor import StepExecutor
 
 LOOK_S = 0.25
 
 
 @pytest.fixture
-def executor(make_executor: MakeExecutor, manual_seam: Seam) -> StepExecutor:
-    return make_executor(manual_seam)
+def executor(make_executor: MakeExecutor, manual_environment: Environment) -> StepExecutor:
+    return make_executor(manual_environment)
 
 
 @pytest.fixture(name="pass_time")

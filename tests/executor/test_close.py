@@ -15,12 +15,12 @@ from system.doubles import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
     from persistasaurus.actors.steps.task import StepMode
 
 
 def test_nothing_is_left_of_an_idle_executor(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment
 ) -> None:
     async def nothing() -> None:
         return None
@@ -30,33 +30,37 @@ def test_nothing_is_left_of_an_idle_executor(
     done.wait_for(submit(mode="process", target=("executor.isolated_targets", "Echo")))
     assert len(step_threads()) == 3
 
-    assert executor.close(seam.clock.elapsed() + 5) == ()
+    assert executor.close(environment.clock.elapsed() + 5) == ()
 
     assert step_threads() == []
 
 
-def test_an_executor_that_was_never_used_can_be_closed_twice(executor: StepExecutor, seam: Seam) -> None:
-    assert executor.close(seam.clock.elapsed()) == ()
-    assert executor.close(seam.clock.elapsed()) == ()
+def test_an_executor_that_was_never_used_can_be_closed_twice(
+    executor: StepExecutor, environment: Environment
+) -> None:
+    assert executor.close(environment.clock.elapsed()) == ()
+    assert executor.close(environment.clock.elapsed()) == ()
 
 
 @pytest.mark.parametrize("mode", ["thread", "loop", "process"])
 def test_nothing_is_taken_after_close(
-    mode: StepMode, executor: StepExecutor, done: Reports, seam: Seam
+    mode: StepMode, executor: StepExecutor, done: Reports, environment: Environment
 ) -> None:
-    executor.close(seam.clock.elapsed())
+    executor.close(environment.clock.elapsed())
 
     with pytest.raises(SystemClosed):
         executor.submit(StepTask(key=1, mode=mode, name="x"), done)
 
 
 def test_what_runs_may_end_before_the_deadline(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam, gate: Gate
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment, gate: Gate
 ) -> None:
     key = submit(lambda: gate.pass_through("finished"))
     gate.wait_until_inside(1)
     unfinished = []
-    closer = threading.Thread(target=lambda: unfinished.append(executor.close(seam.clock.elapsed() + 60)))
+    closer = threading.Thread(
+        target=lambda: unfinished.append(executor.close(environment.clock.elapsed() + 60))
+    )
     closer.start()
     gate.open()
     closer.join(DEAD_MAN_S)
@@ -67,16 +71,16 @@ def test_what_runs_may_end_before_the_deadline(
 
 
 def test_a_stuck_step_does_not_hold_up_closing_and_is_never_reported(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam, gate: Gate
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment, gate: Gate
 ) -> None:
     stuck = submit(gate.pass_through)
     gate.wait_until_inside(1)
     (thread,) = step_threads()
-    begun = seam.clock.elapsed()
+    begun = environment.clock.elapsed()
 
     assert executor.close(begun + 0.05) == (stuck,)
 
-    assert seam.clock.elapsed() - begun < 2
+    assert environment.clock.elapsed() - begun < 2
     assert executor.leaked == 1
     gate.open()
     thread.join(DEAD_MAN_S)
@@ -85,7 +89,7 @@ def test_a_stuck_step_does_not_hold_up_closing_and_is_never_reported(
 
 
 def test_stuck_coroutines_are_cancelled_by_the_deadline(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment
 ) -> None:
     begun, cancelled = threading.Event(), threading.Event()
 
@@ -99,7 +103,7 @@ def test_stuck_coroutines_are_cancelled_by_the_deadline(
     key = submit(hang, mode="loop")
     assert begun.wait(DEAD_MAN_S)
 
-    assert executor.close(seam.clock.elapsed()) == (key,)
+    assert executor.close(environment.clock.elapsed()) == (key,)
 
     assert cancelled.is_set()
     assert step_threads() == []
@@ -107,25 +111,25 @@ def test_stuck_coroutines_are_cancelled_by_the_deadline(
 
 
 def test_a_blocked_loop_does_not_hold_up_closing(
-    submit: Submit, executor: StepExecutor, seam: Seam, gate: Gate
+    submit: Submit, executor: StepExecutor, environment: Environment, gate: Gate
 ) -> None:
     async def block() -> None:
         gate.pass_through()
 
     key = submit(block, mode="loop")
     gate.wait_until_inside(1)
-    begun = seam.clock.elapsed()
+    begun = environment.clock.elapsed()
 
     assert executor.close(begun) == (key,)
 
-    assert seam.clock.elapsed() - begun < 5
+    assert environment.clock.elapsed() - begun < 5
     (loop,) = step_threads()
     gate.open()
     loop.join(DEAD_MAN_S)
 
 
 def test_a_coroutine_that_refuses_to_be_cancelled_does_not_hold_up_closing(
-    submit: Submit, executor: StepExecutor, seam: Seam, caplog: pytest.LogCaptureFixture
+    submit: Submit, executor: StepExecutor, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun = threading.Event()
 
@@ -138,33 +142,33 @@ def test_a_coroutine_that_refuses_to_be_cancelled_does_not_hold_up_closing(
     key = submit(stubborn, mode="loop")
     assert begun.wait(DEAD_MAN_S)
 
-    assert executor.close(seam.clock.elapsed()) == (key,)
+    assert executor.close(environment.clock.elapsed()) == (key,)
 
     assert step_threads() == []
 
 
 def test_stuck_processes_are_killed_by_the_deadline(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam, tmp_path: Path
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment, tmp_path: Path
 ) -> None:
     told = tmp_path / "told"
     key = submit(mode="process", target=("executor.isolated_targets", "LoopForEver"), payload=bytes(told))
     wait_until(told.exists)
 
-    assert executor.close(seam.clock.elapsed()) == (key,)
+    assert executor.close(environment.clock.elapsed()) == (key,)
 
     assert step_threads() == []
     assert not done.outcomes[key]
 
 
 def test_what_waits_is_not_started_any_more_and_not_named(
-    make_executor: MakeExecutor, submit: Submit, done: Reports, seam: Seam, gate: Gate
+    make_executor: MakeExecutor, submit: Submit, done: Reports, environment: Environment, gate: Gate
 ) -> None:
     executor = make_executor(max_threads=1)
     running = submit(gate.pass_through, to=executor)
     gate.wait_until_inside(1)
     ran = threading.Event()
     submit(ran.set, to=executor)
-    closer = threading.Thread(target=lambda: executor.close(seam.clock.elapsed() + 60))
+    closer = threading.Thread(target=lambda: executor.close(environment.clock.elapsed() + 60))
     closer.start()
     while not executor._is_closed or executor._threads._waiting:
         pass
@@ -176,9 +180,9 @@ def test_what_waits_is_not_started_any_more_and_not_named(
 
 
 def test_a_step_may_close_the_executor_it_runs_on(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment
 ) -> None:
-    key = submit(lambda: executor.close(seam.clock.elapsed()))
+    key = submit(lambda: executor.close(environment.clock.elapsed()))
 
     while not executor._is_closed or executor.running():
         pass
@@ -187,15 +191,15 @@ def test_a_step_may_close_the_executor_it_runs_on(
 
 
 def test_every_task_is_reported_or_named_or_never_started_when_closing_races_with_submitting(
-    make_executor: MakeExecutor, done: Reports, seam: Seam
+    make_executor: MakeExecutor, done: Reports, environment: Environment
 ) -> None:
     for _ in range(30):
         done.outcomes.clear()
 
-        close_while_submitting(make_executor(max_threads=4), done, seam)
+        close_while_submitting(make_executor(max_threads=4), done, environment)
 
 
-def close_while_submitting(executor: StepExecutor, done: Reports, seam: Seam) -> None:
+def close_while_submitting(executor: StepExecutor, done: Reports, environment: Environment) -> None:
     started: set[tuple[int, int]] = set()
     barrier = threading.Barrier(4)
 
@@ -210,7 +214,7 @@ def close_while_submitting(executor: StepExecutor, done: Reports, seam: Seam) ->
     for caller in callers:
         caller.start()
     barrier.wait(DEAD_MAN_S)
-    unfinished = executor.close(seam.clock.elapsed() + 5)
+    unfinished = executor.close(environment.clock.elapsed() + 5)
     for caller in callers:
         caller.join(DEAD_MAN_S)
 

@@ -11,15 +11,16 @@ from persistasaurus.actors.steps import thread_pool as steps_crew
 from persistasaurus.actors.steps.executor import StepTimeout
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.runtime.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.environment import Environment
+    from persistasaurus.actors.runtime.primitives import ManualClock
     from persistasaurus.actors.steps.executor import StepExecutor
 
 LIMIT = steps_crew.LOST_PER_STEP
 
 
 @pytest.fixture
-def executor(make_executor: MakeExecutor, manual_seam: Seam) -> StepExecutor:
-    return make_executor(manual_seam, max_threads=4)
+def executor(make_executor: MakeExecutor, manual_environment: Environment) -> StepExecutor:
+    return make_executor(manual_environment, max_threads=4)
 
 
 class Hanging:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.doubles import Reports, Submit
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
 
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
@@ -47,10 +47,10 @@ def test_the_traceback_tells_the_cause_too() -> None:
 
 
 def test_the_engines_frames_are_left_out_of_causes_too(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment
 ) -> None:
     def closed() -> None:
-        executor.close(seam.clock.elapsed())
+        executor.close(environment.clock.elapsed())
         executor.submit(StepTask(key=1, mode="thread", name="x"), done)
 
     def charge() -> None:

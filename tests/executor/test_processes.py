@@ -26,7 +26,7 @@ from persistasaurus.actors.steps.executor import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_no_more_processes_run_than_allowed(isolated: Submit, done: Reports, exe
 def test_a_run_that_is_given_up_before_its_process_is_there_is_not_run(
     isolated: Submit,
     executor: StepExecutor,
-    seam: Seam,
+    environment: Environment,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -214,7 +214,7 @@ def test_a_run_that_is_given_up_before_its_process_is_there_is_not_run(
     key = isolated("LoopForEver", bytes(tmp_path / "told"))
     assert starting.wait(DEAD_MAN_S)
     closing: list[Any] = []
-    closer = threading.Thread(target=lambda: closing.append(executor.close(seam.clock.elapsed())))
+    closer = threading.Thread(target=lambda: closing.append(executor.close(environment.clock.elapsed())))
     closer.start()
     while executor.running():
         pass
@@ -245,7 +245,7 @@ def test_a_worker_that_was_killed_too_late_for_its_step_does_not_fail_the_next(
 PROGRAM = """
     import os, sys, threading
     from persistasaurus.actors.steps.executor import StepExecutor, StepTask
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
 
     class Double:
         class Inner:
@@ -261,8 +261,8 @@ PROGRAM = """
                 pass
 
     def main():
-        seam = Seam.system()
-        executor = StepExecutor(seam)
+        environment = Environment.system()
+        executor = StepExecutor(environment)
         told = threading.Event()
         def done(task, outcome):
             print(outcome.value or outcome.error, flush=True)
@@ -270,7 +270,7 @@ PROGRAM = """
         target = ("__main__", sys.argv[1])
         executor.submit(StepTask(key=1, mode="process", name="x", target=target, payload=b"ab"), done)
         told.wait(60)
-        executor.close(seam.clock.elapsed() + 5)
+        executor.close(environment.clock.elapsed() + 5)
 
 """
 

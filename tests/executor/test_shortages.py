@@ -12,18 +12,18 @@ from persistasaurus.actors.steps import processes as steps_processes
 from persistasaurus.flows.errors import SystemClosed
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
     from persistasaurus.actors.steps.executor import StepExecutor
 
 
 @pytest.fixture
-def executor(make_executor: MakeExecutor, short_seam: Seam) -> StepExecutor:
-    return make_executor(short_seam)
+def executor(make_executor: MakeExecutor, short_environment: Environment) -> StepExecutor:
+    return make_executor(short_environment)
 
 
 @pytest.fixture
-def single(make_executor: MakeExecutor, short_seam: Seam) -> StepExecutor:
-    return make_executor(short_seam, max_threads=1)
+def single(make_executor: MakeExecutor, short_environment: Environment) -> StepExecutor:
+    return make_executor(short_environment, max_threads=1)
 
 
 async def on_the_loop() -> str:
@@ -85,10 +85,14 @@ def test_a_step_that_still_waits_when_the_executor_closes_has_never_begun(
 
 
 def test_what_waits_for_its_process_has_not_begun_so_no_timeout_runs(
-    make_executor: MakeExecutor, manual_seam: Seam, faults: Faults, submit: Submit, done: Reports
+    make_executor: MakeExecutor,
+    manual_environment: Environment,
+    faults: Faults,
+    submit: Submit,
+    done: Reports,
 ) -> None:
-    clock: Any = manual_seam.clock
-    executor = make_executor(faults.over(manual_seam))
+    clock: Any = manual_environment.clock
+    executor = make_executor(faults.over(manual_environment))
     faults.refuse("process")
     key = submit(**KINDS["process"], timeout_s=1, to=executor)
     for tries in range(2, 5):

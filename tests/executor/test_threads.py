@@ -15,7 +15,7 @@ from persistasaurus.actors.steps import thread_pool as steps_crew
 from persistasaurus.actors.steps.executor import StepCrashed, StepExecutor, StepTask
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
 
 
 def test_what_the_call_returns_is_reported_once_on_a_thread_of_the_executor(
@@ -97,9 +97,9 @@ def test_the_crew_grows_by_doubling_when_steps_block(
 
 
 def test_the_thread_of_the_alarms_is_not_held_up_by_starting_many(
-    make_executor: MakeExecutor, short_seam: Seam, faults: Faults, submit: Submit, gate: Gate
+    make_executor: MakeExecutor, short_environment: Environment, faults: Faults, submit: Submit, gate: Gate
 ) -> None:
-    executor = make_executor(short_seam)
+    executor = make_executor(short_environment)
     for _ in range(64):
         submit(gate.pass_through, to=executor)
     gate.wait_until_inside(64)
@@ -229,16 +229,16 @@ def test_a_step_leaves_nothing_in_the_context_of_the_next(submit: Submit, done: 
 
 
 def test_running_tells_key_name_and_since_when(
-    submit: Submit, gate: Gate, executor: StepExecutor, seam: Seam
+    submit: Submit, gate: Gate, executor: StepExecutor, environment: Environment
 ) -> None:
-    before = seam.clock.elapsed()
+    before = environment.clock.elapsed()
     key = submit(gate.pass_through, name="charge")
     gate.wait_until_inside(1)
 
     (step,) = executor.running()
 
     assert (step.key, step.name) == (key, "charge")
-    assert before <= step.since <= seam.clock.elapsed()
+    assert before <= step.since <= environment.clock.elapsed()
 
 
 def test_an_idle_thread_holds_nothing_of_its_last_step(executor: StepExecutor, done: Reports) -> None:
@@ -264,7 +264,11 @@ def test_an_idle_thread_holds_nothing_of_its_last_step(executor: StepExecutor, d
 
 
 def test_a_done_that_raises_is_logged_and_harms_nobody(
-    executor: StepExecutor, submit: Submit, done: Reports, seam: Seam, caplog: pytest.LogCaptureFixture
+    executor: StepExecutor,
+    submit: Submit,
+    done: Reports,
+    environment: Environment,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def broken(task: StepTask, outcome: Any) -> None:
         raise SystemExit("from done")
@@ -272,7 +276,7 @@ def test_a_done_that_raises_is_logged_and_harms_nobody(
     executor.submit(StepTask(key="x", mode="thread", name="charge", call=int), broken)
 
     assert done.wait_for(submit(lambda: "next")).value == "next"
-    executor.close(seam.clock.elapsed() + 5)
+    executor.close(environment.clock.elapsed() + 5)
     assert "The outcome of step 'charge' could not be reported" in caplog.text
 
 

@@ -13,12 +13,13 @@ from persistasaurus.actors.steps.executor import StepExecutor, StepTask, StepTim
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persistasaurus.actors.runtime.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.environment import Environment
+    from persistasaurus.actors.runtime.primitives import ManualClock
 
 
 @pytest.fixture
-def executor(make_executor: MakeExecutor, manual_seam: Seam) -> StepExecutor:
-    return make_executor(manual_seam, max_threads=2)
+def executor(make_executor: MakeExecutor, manual_environment: Environment) -> StepExecutor:
+    return make_executor(manual_environment, max_threads=2)
 
 
 def test_a_step_that_runs_too_long_is_reported_as_timed_out(

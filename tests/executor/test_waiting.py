@@ -18,7 +18,7 @@ from pykka import Timeout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.runtime.seam import Seam
+    from persistasaurus.actors.runtime.environment import Environment
     from persistasaurus.actors.steps.executor import StepExecutor
 
 THREADS = 2
@@ -143,17 +143,17 @@ def test_a_step_that_is_given_up_while_it_waits_is_lost_and_found(
 
 
 def test_an_executor_that_closes_leaves_those_that_wait_in_vain(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment
 ) -> None:
     reply: Reply[str] = Reply()
     key = submit(reply.get)
     while not executor.blocked:
         done.wait_for(submit(int))
-    begun = seam.clock.elapsed()
+    begun = environment.clock.elapsed()
 
     assert executor.close(begun + 0.1) == (key,)
 
-    assert seam.clock.elapsed() - begun < 5
+    assert environment.clock.elapsed() - begun < 5
     reply.resolve("late")
     for thread in step_threads():
         thread.join(DEAD_MAN_S)
@@ -161,14 +161,14 @@ def test_an_executor_that_closes_leaves_those_that_wait_in_vain(
 
 
 def test_a_wait_that_ends_as_the_executor_closes_is_waited_for(
-    submit: Submit, done: Reports, executor: StepExecutor, seam: Seam
+    submit: Submit, done: Reports, executor: StepExecutor, environment: Environment
 ) -> None:
     reply: Reply[str] = Reply()
     key = submit(reply.get)
     while not executor.blocked:
         done.wait_for(submit(int))
     closed: list[Any] = []
-    closer = threading.Thread(target=lambda: closed.append(executor.close(seam.clock.elapsed() + 60)))
+    closer = threading.Thread(target=lambda: closed.append(executor.close(environment.clock.elapsed() + 60)))
     closer.start()
     while not executor._is_closed:
         continue
@@ -182,13 +182,13 @@ def test_a_wait_that_ends_as_the_executor_closes_is_waited_for(
 
 def test_a_standstill_that_the_engine_cannot_see_through_is_reported(
     make_executor: MakeExecutor,
-    manual_seam: Seam,
+    manual_environment: Environment,
     submit: Submit,
     gate: Gate,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    clock: Any = manual_seam.clock
-    executor = make_executor(manual_seam, max_threads=THREADS)
+    clock: Any = manual_environment.clock
+    executor = make_executor(manual_environment, max_threads=THREADS)
     for number in count(1):
         submit(gate.pass_through, name="asks again and again", to=executor)
         clock.advance(0.01)

@@ -13,7 +13,7 @@ from conformance.recorder import Recorder, full, sync_error, write_error
 from faults.workloads import short_logs
 from persistasaurus import FlowSystem, StoreUnavailable, SupervisorRules
 from persistasaurus.actors.flows.active_flow import RestartRules
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.store import SqliteStore, StoreReader
 from system.reference import Reference, check, drive, insist
 

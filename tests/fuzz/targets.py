@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from persistasaurus import FlowSystem
-    from persistasaurus.actors.runtime.seam import ManualClock
+    from persistasaurus.actors.runtime.primitives import ManualClock
 
 WAIT_S = 20.0
 SIGNUP = signup_flow(timedelta(0))

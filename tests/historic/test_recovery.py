@@ -16,7 +16,7 @@ from store.takeover import locks_that_do_not_hold
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from persistasaurus.actors.runtime.seam import ManualClock
+    from persistasaurus.actors.runtime.primitives import ManualClock
 
 DEATHS = [(commit, durable) for commit in range(1, 12) for durable in (False, True)]
 

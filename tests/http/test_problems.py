@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import FlowSystem
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.flows.errors import Overloaded
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
 from persistasaurus.store import CommitUnknown, SqliteStore, StoreFull

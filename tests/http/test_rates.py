@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from links.people import Post
-from persistasaurus.actors.runtime.seam import ManualClock
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.api.http.access import EVERYTHING, Access
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits

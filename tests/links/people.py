@@ -11,7 +11,8 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from persistasaurus import Flow, FlowSystem, current_step, flow, signal, step
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyFile, KeyRing
 from persistasaurus.api.links.links import Links
@@ -95,11 +96,13 @@ class Post:
 
     def open(self) -> FlowSystem:
         self.close()
-        seam = Seam(clock=self.clock, alarms=ManualAlarms(self.clock), dispatcher=Seam.system().dispatcher)
+        environment = Environment(
+            clock=self.clock, alarms=ManualAlarms(self.clock), dispatcher=Environment.system().dispatcher
+        )
         self.system = FlowSystem(
             self.path,
             flows=[self.signup, DecisionFlow],
-            seam=seam,
+            environment=environment,
             durability=Durability.MAY_LOSE_LAST_COMMITS,
         )
         return self.system

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from persistasaurus.actors.runtime.seam import ManualClock
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.api.links.double_submit import DoubleSubmitCache
 
 

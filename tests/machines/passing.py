@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.runtime.seam import ManualClock
+    from persistasaurus.actors.runtime.primitives import ManualClock
 
 
 def pass_time(clock: ManualClock, seconds: float, settle: Callable[[], object]) -> None:

@@ -16,7 +16,8 @@ from persistasaurus.actors.flows.parking import PARK
 from persistasaurus.actors.flows.supervisor import Supervisor
 from persistasaurus.actors.persistence.event_sourced import Home
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.runtime.serial import Turns
 
 if TYPE_CHECKING:
@@ -63,17 +64,19 @@ class Supervised(RuleBasedStateMachine):
         self.patch.setattr(f"{SUPERVISOR}.logger.exception", self._note)
         alarms = ManualAlarms(self.clock)
         make = self.turns.dispatcher
-        seam = Seam(clock=self.clock, alarms=alarms, dispatcher=make, new_seed=lambda: 1)
+        environment = Environment(clock=self.clock, alarms=alarms, dispatcher=make, new_seed=lambda: 1)
         rules = SupervisorRules(IDLE_S, self.max_idle, self.max_activations, RESTART)
-        self.ref = Supervisor.start_on(make("control"), seam, make("flows"), self._around(seam), rules)
+        self.ref = Supervisor.start_on(
+            make("control"), environment, make("flows"), self._around(environment), rules
+        )
         self.supervisor = self.ref.actor_inbox.owner
 
-    def _around(self, seam: Seam) -> Callable[[Any], Surroundings]:
+    def _around(self, environment: Environment) -> Callable[[Any], Surroundings]:
         desk: Any = SimpleNamespace(unrecorded=lambda flow_id: {flow_id} & self.unrecorded)
         home: Any = Home(self.store, self.journal, self.clock)
         nobody: Any = None
         return lambda report: Surroundings(
-            home, nobody, desk, seam, nobody, nobody, report, nobody, set(), nobody
+            home, nobody, desk, environment, nobody, nobody, report, nobody, set(), nobody
         )
 
     # ------------------------------------------------------------------------ what is around it

@@ -13,7 +13,8 @@ from machines.size import seeded, size
 from persistasaurus.actors.flows.clock import Moments
 from persistasaurus.actors.flows.timers import Arm, Look, Timers
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import MICROSECONDS, ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import MICROSECONDS, ManualClock
 from persistasaurus.actors.runtime.serial import Turns
 from persistasaurus.store import Append, Durability, HeaderChange, NewRecord, SqliteStore, StreamState
 
@@ -42,10 +43,10 @@ class TimersMachine(RuleBasedStateMachine):
     def _boot(self) -> None:
         self.alarms = ManualAlarms(self.clock)
         self.turns = Turns(clock=self.clock)
-        seam = Seam(clock=self.clock, alarms=self.alarms, dispatcher=self.turns.dispatcher)
+        environment = Environment(clock=self.clock, alarms=self.alarms, dispatcher=self.turns.dispatcher)
         self.moments = Moments(self.clock)
-        dispatcher = seam.dispatcher("control")
-        self.timers = Timers.start_on(dispatcher, self.store, seam, self.moments, self._ring)
+        dispatcher = environment.dispatcher("control")
+        self.timers = Timers.start_on(dispatcher, self.store, environment, self.moments, self._ring)
         self.timers.tell(Look())
         self._settle()
 

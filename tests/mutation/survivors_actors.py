@@ -80,7 +80,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._ahead = max((self._store.newest_at() or 0) - now, 0)  # 0 becomes 1": (
             "a store with nothing in it is behind any calendar"
         ),
-        "at = self._seam.clock.elapsed() + self._horizon_s / 2  # 2 becomes 3": (
+        "at = self._environment.clock.elapsed() + self._horizon_s / 2  # 2 becomes 3": (
             "how often it looks: any time within the horizon will do"
         ),
         "elif known is None or not (is_certain or known <= moment.elapsed + wait):  # LtE becomes Lt": (
@@ -97,7 +97,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,
         "self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2": _TWICE,
         "self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2, at place 2": _TWICE,
-        "if elapsed > self._seam.clock.elapsed() + self._horizon_s and not self._is_shaken:  # Gt becomes GtE": (
+        "if elapsed > self._environment.clock.elapsed() + self._horizon_s and not self._is_shaken:  # Gt becomes GtE": (
             "an equal bound: what is not kept is found by the next look, before its time"
         ),
         "if at is None or (self._alarm_at is not None and self._alarm_at <= at):  # LtE becomes Lt": (

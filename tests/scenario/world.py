@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from persistasaurus import FlowSystem
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.flows import events
 from persistasaurus.flows.examples import HelloWorldFlow
 from persistasaurus.store import SqliteStore, StreamState
@@ -39,8 +40,10 @@ class World:
     def open(self, *flows: Any, **options: Any) -> FlowSystem:
         """Open the store anew, as the next process would: with alarms that know nothing."""
         self.close()
-        seam = Seam(clock=self.clock, alarms=ManualAlarms(self.clock), dispatcher=Seam.system().dispatcher)
-        self.system = FlowSystem(self.path, flows=flows, seam=seam, **options)
+        environment = Environment(
+            clock=self.clock, alarms=ManualAlarms(self.clock), dispatcher=Environment.system().dispatcher
+        )
+        self.system = FlowSystem(self.path, flows=flows, environment=environment, **options)
         return self.system
 
     def close(self) -> None:

@@ -196,7 +196,7 @@ class Wait(Order):
     def ask(self, run: Run, system: FlowSystem) -> Any:
         reply: Reply[None] = Reply()
         at = run.simulation.clock.elapsed() + self.seconds
-        system.seam.alarms.call_at(at, reply.resolve)
+        system.environment.alarms.call_at(at, reply.resolve)
         return reply
 
 
@@ -377,4 +377,6 @@ class Client:
             if life == self._life:
                 schedule.add(self)
 
-        self._run.simulation.system.seam.alarms.call_at(clock.elapsed() + self._orders[0].again_s, again)
+        self._run.simulation.system.environment.alarms.call_at(
+            clock.elapsed() + self._orders[0].again_s, again
+        )

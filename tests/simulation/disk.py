@@ -26,7 +26,7 @@ from persistasaurus.store import SqliteStore, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from persistasaurus.actors.runtime.seam import ManualClock
+    from persistasaurus.actors.runtime.primitives import ManualClock
     from simulation.run import Run
 
 POLICIES = ("all", "none", "torn", "sectors", "garbage")

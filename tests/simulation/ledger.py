@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from persistasaurus import Receipt, StepContext
-    from persistasaurus.actors.runtime.seam import ManualClock
+    from persistasaurus.actors.runtime.primitives import ManualClock
     from persistasaurus.store import EventStore
     from persistasaurus.store.contract import Outcome, Write
 

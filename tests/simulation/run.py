@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from persistasaurus import FlowSystem
-    from persistasaurus.actors.runtime.seam import ManualClock
+    from persistasaurus.actors.runtime.primitives import ManualClock
     from persistasaurus.actors.testing.mortal import Death
     from persistasaurus.actors.testing.schedule import Pace
     from persistasaurus.store import EventStore

@@ -11,7 +11,8 @@ import pytest
 from persistasaurus import FlowSystem, SupervisorRules
 from persistasaurus.actors.flows.active_flow import RestartRules
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.store import Durability
 from system.doubles import Gate, wait_until
 
@@ -60,8 +61,8 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def seam(clock: ManualClock) -> Seam:
-    return Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=Seam.system().dispatcher)
+def environment(clock: ManualClock) -> Environment:
+    return Environment(clock=clock, alarms=ManualAlarms(clock), dispatcher=Environment.system().dispatcher)
 
 
 @pytest.fixture

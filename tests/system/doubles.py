@@ -7,7 +7,7 @@ from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.flows import events
 from persistasaurus.store import CommitUnknown, Durability, RecordCorrupt, SqliteStore
 

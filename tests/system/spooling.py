@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from persistasaurus import Flow, flow, query, signal, step, wait_for
 from persistasaurus.actors.remote.protocol import SignalOrder, decode_answer, encode
-from persistasaurus.actors.runtime.seam import SystemClock, new_id
+from persistasaurus.actors.runtime.primitives import SystemClock, new_id
 from persistasaurus.store.files.spool import Spool
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from persistasaurus.actors.runtime.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.environment import Environment
+    from persistasaurus.actors.runtime.primitives import ManualClock
 
 LOOK_S = 0.25
 
@@ -83,9 +84,11 @@ def _pass_time(clock: ManualClock) -> Callable[[float], None]:
 
 
 @pytest.fixture(name="system")
-def _system(make_system: Callable[..., FlowSystem], seam: Seam, path: Path) -> Iterator[FlowSystem]:
+def _system(
+    make_system: Callable[..., FlowSystem], environment: Environment, path: Path
+) -> Iterator[FlowSystem]:
     Besides.gate, Besides.begun = Gate(), {}
-    yield make_system(Besides, seam=seam, path=path)
+    yield make_system(Besides, environment=environment, path=path)
     Besides.gate.open()
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from persistasaurus.actors.runtime.seam import ManualClock, Seam
+    from persistasaurus.actors.runtime.environment import Environment
+    from persistasaurus.actors.runtime.primitives import ManualClock
 
 LOOK_S = 0.25
 
@@ -111,8 +112,10 @@ def _pass_time(clock: ManualClock) -> Callable[[float], None]:
 
 
 @pytest.fixture(name="make")
-def _make(make_system: Callable[..., FlowSystem], seam: Seam) -> Iterator[Callable[..., FlowSystem]]:
-    yield lambda *args, **options: make_system(Blocks, Good, *args, seam=seam, **options)
+def _make(
+    make_system: Callable[..., FlowSystem], environment: Environment
+) -> Iterator[Callable[..., FlowSystem]]:
+    yield lambda *args, **options: make_system(Blocks, Good, *args, environment=environment, **options)
     Blocks.gate.open()
     Good.gate.open()
 
@@ -187,7 +190,9 @@ def test_one_of_several_threads_is_named_after_a_second(
     assert caplog.text.count("has held") == 1
 
 
-def test_more_flows_may_block_than_there_are_threads(make: Any, pass_time: Any, seam: Seam) -> None:
+def test_more_flows_may_block_than_there_are_threads(
+    make: Any, pass_time: Any, environment: Environment
+) -> None:
     system = make(workers=2)
     blocked = [in_background(lambda: system.start(Blocks.at_once)) for _ in range(20)]
 

@@ -8,7 +8,7 @@ import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step, wait_for
 from persistasaurus.actors.flows.client import from_microseconds
 from persistasaurus.actors.flows.clock import Moments
-from persistasaurus.actors.runtime.seam import MICROSECONDS, ManualClock
+from persistasaurus.actors.runtime.primitives import MICROSECONDS, ManualClock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.machine.pending import Due
 

@@ -448,7 +448,7 @@ def test_a_close_that_was_broken_off_anywhere_leaves_the_store_free_after_the_ne
 ) -> None:
     system = FlowSystem(path, flows=[Waits])
     system.start(Waits.main, flow_id="waits")
-    parts: list[Any] = [system._executor, *system._dispatchers, system._watchdog, system.seam.alarms]
+    parts: list[Any] = [system._executor, *system._dispatchers, system._watchdog, system.environment.alarms]
 
     def strike(*_: Any) -> Any:
         monkeypatch.undo()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import Flow, FlowSystem, StoreUnavailable, SystemClosed, flow, step, wait_for
-from persistasaurus.actors.runtime.seam import current_thread_name
+from persistasaurus.actors.runtime.primitives import current_thread_name
 from persistasaurus.store import CommitUnknown, StoreFenced
 from system.doubles import DEAD_MAN_S, FaultyStore, memory_store, wait_until
 

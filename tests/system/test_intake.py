@@ -15,7 +15,8 @@ import pytest
 from persistasaurus import FlowSystem, StoreUnavailable
 from persistasaurus.actors.remote.protocol import PauseOrder, ResumeOrder, RetryOrder
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.runtime.serial import Turns
 from persistasaurus.store import CommitUnknown, SqliteStore, StoreFenced, StoreFull
 from persistasaurus.store.files.spool import Spool
@@ -155,8 +156,10 @@ def test_a_flow_hears_in_order_also_when_the_first_is_put_off(path: Path, clock:
 
     reopened: list[int] = []
     store = FaultyStore(SqliteStore.open(path, now=clock.now))
-    seam = Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=Seam.system().dispatcher)
-    with FlowSystem(store=store, flows=FLOWS, seam=seam) as system:
+    environment = Environment(
+        clock=clock, alarms=ManualAlarms(clock), dispatcher=Environment.system().dispatcher
+    )
+    with FlowSystem(store=store, flows=FLOWS, environment=environment) as system:
         handle = system.start(Hears.main, 6, flow_id="hears")
         store.fail = lost
         names = leave(path, *(word("hears", n) for n in range(6)))
@@ -243,9 +246,13 @@ def test_an_order_that_can_not_be_done_now_keeps_no_other_flow_waiting(
 
 # ------------------------------------------------------------------------------------- what goes wrong
 def test_a_full_disk_delays_the_answer_and_nothing_is_done_twice(
-    make: Callable[..., FlowSystem], path: Path, seam: Seam, clock: ManualClock, monkeypatch: Any
+    make: Callable[..., FlowSystem],
+    path: Path,
+    environment: Environment,
+    clock: ManualClock,
+    monkeypatch: Any,
 ) -> None:
-    system = make(seam=seam)
+    system = make(environment=environment)
     handle = system.start(Hears.main, 2, flow_id="hears")
     tries: list[str] = []
     real = os.fdopen
@@ -322,10 +329,10 @@ def test_whatever_else_lies_in_the_spool_is_set_aside_once_and_stops_nobody(
 
 
 def test_what_can_not_be_read_is_passed_over_and_not_looked_at_all_the_time(
-    make: Callable[..., FlowSystem], path: Path, seam: Seam, monkeypatch: Any, caplog: Any
+    make: Callable[..., FlowSystem], path: Path, environment: Environment, monkeypatch: Any, caplog: Any
 ) -> None:
-    clock: Any = seam.clock
-    system = make(seam=seam)
+    clock: Any = environment.clock
+    system = make(environment=environment)
     handle = system.start(Hears.main, 1, flow_id="hears")
     real, reads = Spool.read, []
 
@@ -382,10 +389,10 @@ def test_an_error_in_the_intake_itself_stops_it_for_one_look_only(
 
 
 def test_who_has_lost_the_store_takes_nothing_that_is_for_the_new_owner(
-    path: Path, seam: Seam, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    path: Path, environment: Environment, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FaultyStore(SqliteStore.open(path, now=clock.now))
-    with FlowSystem(store=store, flows=FLOWS, seam=seam) as system:
+    with FlowSystem(store=store, flows=FLOWS, environment=environment) as system:
         handle = system.start(Hears.main, 1, flow_id="hears")
 
         def fenced(_: int, __: FaultyStore) -> None:
@@ -404,8 +411,10 @@ def test_who_has_lost_the_store_takes_nothing_that_is_for_the_new_owner(
 
 
 # ------------------------------------------------------------------------------------ where it works
-def test_a_store_in_memory_has_no_spool_and_looks_for_none(make_system: Any, seam: Seam) -> None:
-    system = make_system(Hears, seam=seam)
+def test_a_store_in_memory_has_no_spool_and_looks_for_none(
+    make_system: Any, environment: Environment
+) -> None:
+    system = make_system(Hears, environment=environment)
     assert system.run(Hears.main, 0) == []
     assert system._control.live_actors == 2  # the supervisor and the timers
 
@@ -413,8 +422,8 @@ def test_a_store_in_memory_has_no_spool_and_looks_for_none(make_system: Any, sea
 def test_it_takes_turns_with_all_others_on_one_thread_and_in_virtual_time(path: Path) -> None:
     clock = ManualClock()
     turns = Turns(clock=clock, throughput=1)
-    seam = Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=turns.dispatcher)
-    with turns, FlowSystem(path, flows=FLOWS, seam=seam) as system:
+    environment = Environment(clock=clock, alarms=ManualAlarms(clock), dispatcher=turns.dispatcher)
+    with turns, FlowSystem(path, flows=FLOWS, environment=environment) as system:
         handle = system.start(Hears.main, 2, flow_id="hears")
         [name, _] = leave(path, word("hears", 1), word("hears", 2))
         began = clock.elapsed()
@@ -424,10 +433,10 @@ def test_it_takes_turns_with_all_others_on_one_thread_and_in_virtual_time(path: 
 
 
 def test_a_signal_never_comes_from_the_future_by_a_clock_that_was_set_back(
-    make: Callable[..., FlowSystem], path: Path, seam: Seam, clock: ManualClock
+    make: Callable[..., FlowSystem], path: Path, environment: Environment, clock: ManualClock
 ) -> None:
     """The order is dated by today's clock, and the system's shows another year."""
-    system = make(seam=seam)
+    system = make(environment=environment)
     handle = system.start(Hears.main, 1, flow_id="hears")
     [name] = leave(path, word("hears", 1))
     wait_until(advanced(clock, lambda: handle.status == "completed"))

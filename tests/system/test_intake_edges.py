@@ -11,7 +11,7 @@ from persistasaurus import StoreUnavailable
 from persistasaurus.actors.flows.client import EngineClient
 from persistasaurus.actors.remote.poller import Intake
 from persistasaurus.actors.remote.protocol import PauseOrder, ResumeOrder
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import SqliteStore, StoreFull
 from persistasaurus.store.files.private_folder import names_in

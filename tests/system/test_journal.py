@@ -9,8 +9,9 @@ from persistasaurus import StoreUnavailable
 from persistasaurus.actors.persistence.journal import Entry, Journal
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.dispatcher import Dispatcher
+from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.futures import Reply
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.store import (
     Append,
     Appended,
@@ -42,8 +43,8 @@ class Bench:
         self.store = FaultyStore(memory_store())
         self.health: list[Any] = []
         self.dispatcher = Dispatcher("bench", workers=1)
-        seam = Seam(clock=self.clock, alarms=ManualAlarms(self.clock), dispatcher=Dispatcher)
-        self.ref = Journal.start_on(self.dispatcher, self.store, seam, self.health.append)
+        environment = Environment(clock=self.clock, alarms=ManualAlarms(self.clock), dispatcher=Dispatcher)
+        self.ref = Journal.start_on(self.dispatcher, self.store, environment, self.health.append)
 
     def write(self, write: Append) -> Reply[Any]:
         reply: Reply[Any] = Reply()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from persistasaurus import Flow, FlowSystem, flow, sleep, step, wait_for
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.store import StoreReader
 from persistasaurus.store.tools.backup import backup
 from persistasaurus.store.tools.export import export, export_file

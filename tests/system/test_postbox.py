@@ -27,7 +27,7 @@ from persistasaurus import (
 )
 from persistasaurus.actors.remote.client import Postbox
 from persistasaurus.actors.remote.protocol import PauseOrder, RetryOrder, SignalOrder, answered_with
-from persistasaurus.actors.runtime.seam import ManualClock, SystemClock
+from persistasaurus.actors.runtime.primitives import ManualClock, SystemClock
 from persistasaurus.store import SqliteStore, StoreError, StoreLimits, StoreUnusable
 from persistasaurus.store.files.spool import Spool
 from system.doubles import DEAD_MAN_S, kinds, wait_until

@@ -272,10 +272,10 @@ def test_a_flow_that_crashes_beyond_its_budget_is_parked_and_every_other_flow_go
 
 
 def test_restarts_wait_longer_each_time(
-    make_system: Callable[..., FlowSystem], monkeypatch: pytest.MonkeyPatch, seam: Any, clock: Any
+    make_system: Callable[..., FlowSystem], monkeypatch: pytest.MonkeyPatch, environment: Any, clock: Any
 ) -> None:
     system = make_system(
-        Counts, rules=SupervisorRules(restart=RestartRules(initial_s=1, jitter=0)), seam=seam
+        Counts, rules=SupervisorRules(restart=RestartRules(initial_s=1, jitter=0)), environment=environment
     )
     handle = system.start(Counts.main, 1, flow_id="bad")
     crashes = crashing(monkeypatch, "bad", "_look")
@@ -298,7 +298,9 @@ def _restart_at(system: FlowSystem, clock: Any) -> float | None:
     if cell is None or cell.phase.value != "backoff":
         return None
     later = [
-        at for at, _, alarm in system.seam.alarms._heap._entries if "Restarts._later" in repr(alarm._callback)
+        at
+        for at, _, alarm in system.environment.alarms._heap._entries
+        if "Restarts._later" in repr(alarm._callback)
     ]
     return next((at for at in sorted(later) if at > clock.elapsed()), None)
 

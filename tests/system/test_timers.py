@@ -10,7 +10,8 @@ from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step
 from persistasaurus.actors.flows.clock import Moments, steady
 from persistasaurus.actors.flows.timers import Look
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock, Seam
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import StoreHalted
 from system.doubles import FaultyStore, kinds, live_flows, memory_store, supervisor_of, wait_until
@@ -77,9 +78,9 @@ def settle(system: FlowSystem) -> None:
 
 
 def test_ten_thousand_sleeping_flows_are_woken_once_each_and_never_early(
-    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock
+    make_system: Callable[..., FlowSystem], environment: Environment, clock: ManualClock
 ) -> None:
-    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(max_idle=100))
+    system = make_system(Sleeps, environment=environment, rules=SupervisorRules(max_idle=100))
     replies = [system._start(Sleeps.main, (60.0,), {}, f"flow-{n}").reply for n in range(MANY)]
     for reply in replies:
         reply.get(timeout=60)
@@ -101,9 +102,13 @@ def test_ten_thousand_sleeping_flows_are_woken_once_each_and_never_early(
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, 10 * 365 * 24 * HOUR])
 @pytest.mark.parametrize("idle_s", [1.0, 1000.0], ids=["at rest", "live"])
 def test_a_jump_of_the_calendar_makes_no_sleep_shorter(
-    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock, jump: float, idle_s: float
+    make_system: Callable[..., FlowSystem],
+    environment: Environment,
+    clock: ManualClock,
+    jump: float,
+    idle_s: float,
 ) -> None:
-    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(idle_s=idle_s))
+    system = make_system(Sleeps, environment=environment, rules=SupervisorRules(idle_s=idle_s))
     handle = system.start(Sleeps.main, 100.0)
     for _ in range(10):
         settle(system)
@@ -125,9 +130,9 @@ def test_a_jump_of_the_calendar_makes_no_sleep_shorter(
 
 
 def test_a_sleep_that_is_not_disturbed_ends_on_the_second_also_at_rest_and_far_ahead(
-    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock
+    make_system: Callable[..., FlowSystem], environment: Environment, clock: ManualClock
 ) -> None:
-    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(idle_s=1))
+    system = make_system(Sleeps, environment=environment, rules=SupervisorRules(idle_s=1))
     handle = system.start(Sleeps.main, HOUR)
     began = clock.elapsed()
     while clock.elapsed() < began + HOUR - 1:
@@ -141,9 +146,9 @@ def test_a_sleep_that_is_not_disturbed_ends_on_the_second_also_at_rest_and_far_a
 
 
 def test_a_date_on_the_calendar_comes_when_the_calendar_says_so(
-    make_system: Callable[..., FlowSystem], seam: Seam, clock: ManualClock
+    make_system: Callable[..., FlowSystem], environment: Environment, clock: ManualClock
 ) -> None:
-    system = make_system(Sleeps, seam=seam, rules=SupervisorRules(idle_s=1))
+    system = make_system(Sleeps, environment=environment, rules=SupervisorRules(idle_s=1))
     when = datetime.fromtimestamp(clock.now() / 1e6, UTC) + timedelta(hours=2)
     handle = system.start(Sleeps.until, when)
     for _ in range(5):
@@ -167,8 +172,10 @@ def test_after_a_restart_only_the_remainder_of_a_delay_is_waited_for(
     make_system: Callable[..., FlowSystem], path: Path, clock: ManualClock, down_s: float
 ) -> None:
     def boot() -> FlowSystem:
-        seam = Seam(clock=clock, alarms=ManualAlarms(clock), dispatcher=Seam.system().dispatcher)
-        return make_system(Sleeps, path=path, seam=seam)
+        environment = Environment(
+            clock=clock, alarms=ManualAlarms(clock), dispatcher=Environment.system().dispatcher
+        )
+        return make_system(Sleeps, path=path, environment=environment)
 
     system = boot()
     handle: FlowHandle[Any] = system.start(Sleeps.delayed, flow_id="delayed")

@@ -8,7 +8,7 @@ from time import process_time
 import pytest
 from persistasaurus import FlowDefinitionError, FlowFailed, NondeterminismError, PayloadError
 from persistasaurus.actors.runtime.alarms import ManualAlarms
-from persistasaurus.actors.runtime.seam import ManualClock
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.testing import Stuck, World
 from persistasaurus.flows import FlowDefinition, Registry
 from persistasaurus.flows.examples.hello import HelloWorldFlow

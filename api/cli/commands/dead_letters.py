@@ -10,7 +10,7 @@ import msgspec
 
 from ....actors.remote.client import Postbox
 from ....actors.remote.protocol import SignalOrder
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ..options import command, json_option, open_reader, store_option
 from ..output.documents import payload
 from ..output.exit_codes import DONE

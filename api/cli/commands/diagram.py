@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ....store.files.atomic_file import Draft
 from ...diagrams import LEVELS, draw
 from ...diagrams import svg as render

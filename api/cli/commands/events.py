@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ....flows import events as vocabulary
 from ....store import Unreadable
 from ..options import command, flow_argument, header_of, json_option, open_reader, store_option

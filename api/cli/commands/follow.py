@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ....actors.runtime.seam import Event, SystemClock
+from ....actors.runtime.primitives import Event, SystemClock
 from ....flows.errors import PersistasaurusError
 from ....store import Unreadable
 from ..options import command, header_of, json_option, open_reader, store_option

@@ -8,7 +8,7 @@ import click
 
 from ....actors.flows.listing import STATUSES, flows_of
 from ....actors.persistence.event_sourced import ACTOR_STATUS
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ..options import command, header_of, json_option, open_reader, store_option
 from ..output.documents import flow_document
 from ..output.exit_codes import DONE

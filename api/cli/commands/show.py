@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ..options import command, flow_argument, json_option, store_option
 from ..output.documents import FlowDocument, StepDocument, flow_document, payload, step_document
 from ..output.exit_codes import DONE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ....flows.errors import FlowNotFound
 from ....store import StreamNotFound
 from ....store.tools.export import export as write_export

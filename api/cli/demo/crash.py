@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.rule import Rule
 from rich.table import Table
 
-from ....actors.runtime.seam import Event, new_id
+from ....actors.runtime.primitives import Event, new_id
 from ....flows import events
 from ....flows.description import describe
 from ....flows.errors import PersistasaurusError

@@ -20,7 +20,7 @@ import msgspec
 
 from ....actors import FlowSystem
 from ....actors.handle import from_microseconds
-from ....actors.runtime.seam import Event, Lock, SystemClock
+from ....actors.runtime.primitives import Event, Lock, SystemClock
 from ....flows import current_step, events, signal, step
 from ....flows.examples import SignupFlow
 from ..output.lines import Lines

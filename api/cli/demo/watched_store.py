@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ....flows import events
 from ....store import Appended, SqliteStore
 

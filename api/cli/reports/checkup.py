@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from ....actors.remote.client import Postbox
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from ....store import StoreError, StoreReader
 from ....store.files.location import filesystem_of
 from ..output.proposal import proposed

@@ -7,7 +7,7 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from ....actors.runtime.seam import SystemClock
+from ....actors.runtime.primitives import SystemClock
 from .body import RequestBody
 from .hosts import Hosts
 from .limits import ServerLimits
@@ -17,7 +17,7 @@ from .response import ProtectedResponse
 from .rules import Rules, caller
 
 if TYPE_CHECKING:
-    from ....actors.runtime.seam import Clock
+    from ....actors.runtime.primitives import Clock
     from .asgi import ASGIApp, ASGIScope, Message, Receive, Send
     from .identity import AccessCheck
     from .rates import Stream
@@ -44,7 +44,7 @@ def protected(  # noqa: PLR0913 - all but one have a default, and a name
         access: tells who asks: `Tokens`, `OpenToAll()`, or a callable of the host application's own.
         hosts: the names under which it answers; loopback names unless said otherwise.
         limits: the bounds of sizes, times and rates.
-        clock: the seam's, by which rates are counted.
+        clock: the environment's, by which rates are counted.
         guarded: the application has `Guarding` among its plugins, so it can be trusted with requests of
             nobody: those to its public routes. Without, every request needs access.
     """

@@ -1,4 +1,4 @@
-"""How often, and how much at once: token buckets on the seam's clock, in bounded memory."""
+"""How often, and how much at once: token buckets on the environment's clock, in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter, OrderedDict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ....actors.runtime.seam import Lock
+from ....actors.runtime.primitives import Lock
 from .problem import ProblemError, too_many
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ....actors.runtime.seam import Clock
+    from ....actors.runtime.primitives import Clock
 
 
 class Rates:

@@ -12,7 +12,7 @@ from .problem import ProblemError
 from .rates import InFlight, Rates, Streams
 
 if TYPE_CHECKING:
-    from ....actors.runtime.seam import Clock
+    from ....actors.runtime.primitives import Clock
     from .asgi import ASGIScope
     from .hosts import Hosts
     from .identity import AccessCheck

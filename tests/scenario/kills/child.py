@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import persistasaurus as p
-from persistasaurus.actors.runtime.seam import Event, SystemClock
+from persistasaurus.actors.runtime.primitives import Event, SystemClock
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
 from persistasaurus.store import SqliteStore
 

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persistasaurus.actors.runtime.seam import SystemClock
+from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.flows import events
 from persistasaurus.store import SqliteStore
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus import Flow, PersistasaurusError, flow, query, step, wait_for
-from persistasaurus.actors.runtime.seam import Lock
+from persistasaurus.actors.runtime.primitives import Lock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import Append
 from persistasaurus.store.files.black_box import BlackBox

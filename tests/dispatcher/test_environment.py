@@ -1,4 +1,4 @@
-"""The seam's own promises."""
+"""What the primitives and the environment promise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from persistasaurus.actors.runtime import seam
+from persistasaurus.actors.runtime import primitives
 from persistasaurus.actors.runtime.actor import PooledActor
-from persistasaurus.actors.runtime.seam import Clock, ManualClock, Seam, SystemClock, start_thread
+from persistasaurus.actors.runtime.environment import Environment
+from persistasaurus.actors.runtime.primitives import Clock, ManualClock, SystemClock, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,9 +64,9 @@ def test_a_thread_of_ours_has_stack_enough_whatever_the_host_has_set(dispatcher:
 def test_a_stack_that_is_large_enough_stays_as_the_host_has_it(
     monkeypatch: pytest.MonkeyPatch, configured: Any, default: Any, wanted: Any
 ) -> None:
-    monkeypatch.setattr(seam, "_default_stack_bytes", lambda: default)
+    monkeypatch.setattr(primitives, "_default_stack_bytes", lambda: default)
 
-    assert seam._stack_bytes(configured) == wanted
+    assert primitives._stack_bytes(configured) == wanted
 
 
 def test_both_clocks_are_clocks() -> None:
@@ -81,17 +82,17 @@ def test_the_system_clock_tells_microseconds_and_seconds_that_go_on() -> None:
 
 
 def test_ids_and_seeds_do_not_repeat() -> None:
-    assert len({seam.new_id() for _ in range(1000)}) == 1000
-    assert len({seam.new_seed() for _ in range(1000)}) == 1000
-    assert len(seam.new_id()) == len(uuid.uuid4().hex)
+    assert len({primitives.new_id() for _ in range(1000)}) == 1000
+    assert len({primitives.new_seed() for _ in range(1000)}) == 1000
+    assert len(primitives.new_id()) == len(uuid.uuid4().hex)
 
 
-def test_the_systems_seam_runs_actors() -> None:
+def test_the_systems_environment_runs_actors() -> None:
     class Echo(PooledActor):
         def on_receive(self, message: Any) -> Any:
             return message
 
-    real = Seam.system()
+    real = Environment.system()
     dispatcher = real.dispatcher("flows", workers=1)
 
     assert Echo.start_on(dispatcher).ask("hello", timeout=30) == "hello"

@@ -1,12 +1,7 @@
-"""The seam: the one place where the engine touches time, threads, queues and chance.
+"""Primitives: clocks, alarms, locks, queues, threads and ids. The one place where the engine touches them.
 
-Everything the engine needs from outside hangs on one object, `Seam`, which is handed down from the
-composition root. Swap it, and the same engine runs on one thread under a seeded scheduler with
-virtual time. Nothing else in the engine imports `time`, `threading`, `queue`, `uuid`, `secrets` or
-`random`.
-
-What keeps that possible: no actor of ours blocks, every actor runs on a dispatcher that came from
-the seam, and a timed wake-up is an alarm.
+Nothing else in the engine imports `time`, `threading`, `queue`, `uuid`, `secrets` or `random`. What an engine
+uses of this is bound together in an `Environment`, which a simulation replaces.
 """
 
 from __future__ import annotations
@@ -16,7 +11,6 @@ import resource
 import secrets
 import threading
 import time
-from dataclasses import dataclass
 from queue import Empty as QueueEmpty
 from queue import Full as QueueFull
 from queue import SimpleQueue
@@ -28,8 +22,6 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-    from .dispatcher import DeadLetterCallback, Scheduler
-
 __all__ = [
     "TIMEOUT_MAX",
     "AlarmHandle",
@@ -37,7 +29,6 @@ __all__ = [
     "AlarmSource",
     "Clock",
     "Condition",
-    "DispatcherFactory",
     "Event",
     "Lock",
     "ManualClock",
@@ -45,7 +36,6 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "RLock",
-    "Seam",
     "SimpleQueue",
     "Startable",
     "SystemClock",
@@ -322,37 +312,3 @@ class ThreadStarter(Protocol):
             RuntimeError, MemoryError: the machine cannot give one now.
         """
         ...
-
-
-class DispatcherFactory(Protocol):
-    """Makes the dispatchers that all actors run on."""
-
-    def __call__(
-        self, name: str, *, workers: int = 2, on_dead_letter: DeadLetterCallback | None = None
-    ) -> Scheduler:
-        """Make a dispatcher; `workers=1` gives whoever runs on it a thread of its own."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Seam:
-    """All that the engine takes from outside, in one object."""
-
-    clock: Clock
-    alarms: AlarmService
-    dispatcher: DispatcherFactory
-    new_id: Callable[[], str] = new_id
-    new_seed: Callable[[], int] = new_seed
-    start_thread: ThreadStarter = start_thread
-    start_process: Callable[[Startable], None] = start_process
-    new_event_loop: Callable[[], AbstractEventLoop] = new_event_loop
-
-    @classmethod
-    def system(cls) -> Seam:
-        """Take the machine's clocks, real threads and true randomness."""
-        # The seam lies below what it wires together.
-        from .alarms import Alarms  # noqa: PLC0415
-        from .dispatcher import Dispatcher  # noqa: PLC0415
-
-        clock = SystemClock()
-        return cls(clock=clock, alarms=Alarms(clock), dispatcher=Dispatcher)

@@ -1,4 +1,4 @@
-"""Time, threads, queues and chance come through `actors/runtime/seam.py`, and from nowhere else."""
+"""Time, threads, queues and chance come through `actors/runtime/primitives.py`, and from nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 import pytest
 from architecture.sources import Module, Names, module, package_modules, walk_at_run_time
 
-SEAM = "actors/runtime/seam.py"
+PRIMITIVES = "actors/runtime/primitives.py"
 
 # Modules of which nothing may be used, and single names of others.
 MODULES = {
@@ -48,7 +48,7 @@ SERVED = "requests are served on the server's own loop, and end by its clock"
 # (module, name or what it begins with) -> why. Nothing else is excused.
 ALLOWED = {
     ("flows/machine/execution.py", "random.Random"): "seeded from the flow's history, so a replay repeats it",
-    ("actors/flows/restarts.py", "random.Random"): "seeded by the seam, so a simulation repeats it",
+    ("actors/flows/restarts.py", "random.Random"): "seeded by the environment, so a simulation repeats it",
     ("flows/examples/signup.py", "random.randrange"): "in a step, which is user code and is recorded",
     ("actors/steps/loop.py", "asyncio"): ASYNC_STEPS,
     ("actors/steps/processes.py", "multiprocessing"): PROCESSES,
@@ -95,11 +95,11 @@ def _begins(name: str, known: str) -> bool:
 
 
 def unexcused(sources: list[Module]) -> list[str]:
-    """Report what passes by the seam, and every excuse that nothing needs."""
+    """Report what passes them by, and every excuse that nothing needs."""
     used: set[tuple[str, str]] = set()
     found: list[str] = []
     for source in sources:
-        for line, name in leaks(source) if source.path != SEAM else []:
+        for line, name in leaks(source) if source.path != PRIMITIVES else []:
             excuses = {key for key in ALLOWED if key[0] == source.path and _begins(name, key[1])}
             used |= excuses
             if not excuses:
@@ -107,7 +107,7 @@ def unexcused(sources: list[Module]) -> list[str]:
     return found + [f"{path}: needs no excuse for {name}" for path, name in sorted(ALLOWED.keys() - used)]
 
 
-def test_only_the_seam_touches_time_threads_queues_and_chance() -> None:
+def test_only_the_primitives_touch_time_threads_queues_and_chance() -> None:
     found = unexcused(package_modules())
 
     assert not found, "\n".join(found)
@@ -150,7 +150,7 @@ def test_every_excuse_says_why() -> None:
         ("from concurrent import futures", "concurrent.futures"),
     ],
 )
-def test_what_passes_by_the_seam_is_reported(text: str, name: str) -> None:
+def test_what_passes_the_primitives_by_is_reported(text: str, name: str) -> None:
     assert name in [found for _, found in leaks(module("flows/x.py", text))]
 
 
@@ -161,7 +161,7 @@ def test_what_passes_by_the_seam_is_reported(text: str, name: str) -> None:
         "import uuid\nuuid.UUID(int=1)",
         "from datetime import datetime\ndatetime.fromtimestamp(0)",
         "def random(): ...\nrandom()",
-        "from .seam import Thread, Lock\nLock()",
+        "from .primitives import Thread, Lock\nLock()",
         "class C:\n    def f(self): return self.time.time()",
         "import os\nos.path.join('a')",
     ],
