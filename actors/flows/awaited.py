@@ -6,10 +6,9 @@ been at work in this process nothing is known, nor of those that have not yet lo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ...store import StoreError
-from .flow_actor import FlowActor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +21,11 @@ __all__ = ["Awaited"]
 
 _AT_REST = 10_000
 """Of so many flows at rest it is known, at most."""
+
+
+@runtime_checkable
+class _KnowsAwaited(Protocol):
+    def awaited_codec(self, name: str) -> Codec | None: ...
 
 
 class Awaited:
@@ -63,5 +67,4 @@ class Awaited:
         actor = self._tenancy.of(flow_id)
         if actor is None:
             return self._at_rest.get(flow_id, {}).get(name)
-        machine = actor.machine if isinstance(actor, FlowActor) else None
-        return None if machine is None else machine.awaited(name)
+        return actor.awaited_codec(name) if isinstance(actor, _KnowsAwaited) else None

@@ -16,22 +16,25 @@ import logging
 from typing import TYPE_CHECKING, Any, assert_never, cast
 
 from ...flows import events
-from ...flows.errors import FlowNotFound
+from ...flows.errors import FlowAlreadyExists, FlowNotFound, FlowParked, PersistasaurusError, StoreUnavailable
 from ...flows.machine import commands, messages
 from ...flows.machine.commands import Decision
+from ...flows.values.value_diff import differing_fields
 from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState
 from ..persistence.event_sourced import ACTOR_STATUS, EventSourcedActor
 from ..persistence.journal import tell
+from ..runtime.actor import EscapedError
 from ..steps.attempts import StepReport
 from . import requests
-from .answers import Answers, unconfirmed
-from .parking import PARK, UNREPLAYABLE, is_flow, parked_for, type_of
+from .parking import HARMFUL, PARK, UNREPLAYABLE, is_flow, last_word, parked_for, type_of
+from .refusals import check_control, nothing_to_retry, unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...flows.machine.machine import FlowMachine
     from ...flows.machine.pending import Due
+    from ...flows.values.codec import Codec
     from ...store import Header
     from ..runtime.futures import Reply
     from .actor_context import Bell, Surroundings
@@ -48,6 +51,7 @@ _STATES = {
     "paused": StreamState.HELD,
 }
 _INBOX_PAGE = 1000
+_REPAIRED = events.kind(events.Repaired())
 _UNKNOWN = -1
 """No alarm of any flow."""
 
@@ -181,7 +185,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         elif kind is requests.Leave:
             self._leave(requests.Left(self.flow_id, self.incarnation))
         else:
-            Answers(self).answer(message)
+            self._answer(message)
 
     def _hold(self, message: Any) -> None:
         self._stash.append((message, None))
@@ -258,6 +262,117 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._is_draining = True
         if self.machine is not None:
             self.machine.drain()
+
+    # -------------------------------------------------------------------------------------- requests
+    def _answer(self, request: requests.Request) -> None:
+        """Answer, now or when it is durable. Any other error is the actor's, and ends it."""
+        try:
+            self._dispatch(request)
+        except UNREPLAYABLE as error:
+            known = isinstance(error, PersistasaurusError)
+            self._refuse(request, error if known else StoreUnavailable(f"{error}; nothing was changed"))
+        except StoreUnavailable:
+            raise
+        except PersistasaurusError as error:
+            self._refuse(request, error)
+
+    def _refuse(self, request: requests.Request, error: Exception) -> None:
+        request.reply.fail(error)
+        self.idle_or_not()
+
+    def _dispatch(self, request: requests.Request) -> None:
+        match request:
+            case requests.Start():
+                self._start(request)
+            case requests.Ask():
+                self._ask(request)
+            case requests.Pause():
+                self._control(messages.Pause(request.by, request.why), request)
+            case requests.Resume():
+                self._control(messages.Resume(request.by, request.why), request)
+            case requests.Retry():
+                self._retry(request)
+
+    def _start(self, request: requests.Start) -> None:
+        if self.version:
+            self._compare(request)
+            return
+        self.machine = self.around.recovery.new(request.flow_id, request.type)
+        self.decide(messages.Start(request.args, self.around.environment.new_seed()), request.reply)
+
+    def _compare(self, request: requests.Start) -> None:
+        """Answer a start of a flow that exists: the same again is fine."""
+        if self.status == ACTOR_STATUS:
+            raise FlowAlreadyExists(self.flow_id, "it is not a flow, but an actor")
+        first = events.decode(self.around.home.store.read(self.flow_id, limit=1)[0].data)
+        if not isinstance(first, events.FlowStarted) or first.flow != request.type:
+            other = repr(first.flow) if isinstance(first, events.FlowStarted) else "another"
+            raise FlowAlreadyExists(self.flow_id, f"it is {other}, and not {request.type!r}")
+        if not self._are_the_same(bytes(first.args), request):
+            differs = differing_fields(bytes(first.args), request.args)
+            raise FlowAlreadyExists(self.flow_id, f"it was started with other arguments: {differs}")
+        request.reply.resolve(None)
+        self.idle_or_not()
+
+    def _are_the_same(self, recorded: bytes, request: requests.Start) -> bool:
+        """Compare values, if it is known how; bytes otherwise."""
+        definition = self.around.recovery.registry.find(request.type)
+        if definition is None:
+            return recorded == request.args
+        try:
+            return definition.parameters.codec.are_same(recorded, request.args)
+        except BaseException:  # noqa: BLE001 - the user's types may do anything when they are compared
+            return False
+
+    def _ask(self, request: requests.Ask) -> None:
+        machine = self.machine or self.replica
+        if machine is None:
+            self._must_be_harmless()
+            machine = self.replica = self.around.recovery.replayed(self.header)
+        try:
+            answer = machine.query(request.query, request.args, request.kwargs)
+        except Exception as error:  # noqa: BLE001 - the query's own, and the asker's
+            request.reply.fail(error)
+        except BaseException as error:  # noqa: BLE001 - the asker's, but not to be torn down by
+            escaped = EscapedError(f"the query raised {type(error).__name__}: {error}")
+            escaped.__cause__ = error
+            request.reply.fail(escaped)
+        else:
+            request.reply.resolve(answer)
+        self.idle_or_not()
+
+    def _must_be_harmless(self) -> None:
+        """See to it that to replay the flow does no harm: it does to one that is parked for that.
+
+        Raises:
+            FlowParked: it is.
+        """
+        if self.status == "parked":
+            word = last_word(self.around.home.store, self.header)
+            if isinstance(word, events.Parked) and word.reason in HARMFUL:
+                raise FlowParked(self.flow_id, word.reason, word.message)
+
+    def _control(self, message: messages.Message, request: requests.Pause | requests.Resume) -> None:
+        _ = self.header
+        check_control(self.flow_id, self.status)
+        self.decide(message, request.reply)
+
+    def _retry(self, request: requests.Retry) -> None:
+        """Run on from the log, with the fatal failure made void."""
+        if request.seen is not None and self._was_repaired_since(request.seen):
+            request.reply.resolve(None)
+            self.idle_or_not()
+            return
+        if self.status not in ("failed", "parked"):
+            raise nothing_to_retry(self.flow_id, self.status)
+        made = self.around.recovery.repair(self.header, request.by, request.why, self.around.moments.now())
+        self.adopt(*made, request.reply)
+
+    def _was_repaired_since(self, version: int) -> bool:
+        if version >= self.version:
+            return False
+        records = self.around.home.store.read(self.flow_id, after=version)
+        return any(record.kind == _REPAIRED for record in records)
 
     # ------------------------------------------------------------------------- decide, record, act
     def decide(self, message: messages.Message, reply: Reply[None] | None = None) -> None:
@@ -439,6 +554,11 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.around.tenancy.leave(self.flow_id, self)
         self.actor_inbox.close(None)
         self.actor_inbox.detach()
+
+    def awaited_codec(self, name: str) -> Codec | None:
+        """Return the type that the flow waits for a signal with, if it does. From another thread."""
+        machine = self.machine
+        return None if machine is None else machine.awaited(name)
 
     def undecided(self) -> Decision:
         """Return what it has decided so far, and neither recorded nor done. From another thread."""

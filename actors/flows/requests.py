@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from ...flows import events
+    from ...flows.machine.commands import Decision
     from ..runtime.futures import Reply
     from ..runtime.stacks import Held
-    from .flow_actor import FlowActor
 
 
 class Ring(NamedTuple):
@@ -194,12 +194,29 @@ class Crashed(NamedTuple):
     error: BaseException
 
 
+class HeldActor(Protocol):
+    """A flow's actor that somebody's code holds, as its supervisor sees it from another thread."""
+
+    @property
+    def in_hand(self) -> Any:
+        """The message that it handles."""
+        ...
+
+    def abandon(self) -> None:
+        """Take nothing more from it: what it still does is discarded."""
+        ...
+
+    def undecided(self) -> Decision:
+        """Return what it has decided so far, and neither recorded nor done."""
+        ...
+
+
 class Blocked(NamedTuple):
     """The flow's actor is held by somebody's code, and given up."""
 
     flow_id: str
     incarnation: int
-    actor: FlowActor
+    actor: HeldActor
     held: Held
 
 

@@ -14,8 +14,8 @@ from ..persistence.event_sourced import StaleWriterError
 from ..persistence.journal import Entry
 from . import requests
 from .active_flow import Phase
-from .answers import unconfirmed
 from .parking import PARK, PAUSE, WHAT_TO_DO, facts_of, parked_for, type_of
+from .refusals import unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,10 +18,10 @@ from ..persistence.journal import Mend, tell
 from ..runtime.actor import PooledActor
 from . import requests
 from .active_flow import Cell, Phase, SupervisorRules
-from .answers import check_control
 from .flow_actor import FlowActor
 from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
 from .passivation import Idling
+from .refusals import check_control
 from .restarts import Restarts, broken, halted
 from .result_waiters import Watchers
 from .suspects import Turns

@@ -30,7 +30,7 @@ from ...flows.values.duplicates import refuse_duplicates
 from ...store import RecordTooLarge, StoreError, StoreReader
 from ...store.files.spool import Spool, SpoolFull
 from ..flows.admission import checked_id
-from ..flows.answers import nothing_to_retry
+from ..flows.refusals import nothing_to_retry
 from ..persistence.event_sourced import ACTOR_STATUS
 from ..runtime.primitives import Event, SystemClock, new_id
 from .protocol import (

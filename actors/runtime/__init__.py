@@ -2,6 +2,6 @@
 
 Knows nothing of flows or stores. Time, threads, queues and chance are touched in `primitives` alone, and
 an engine takes them from an `Environment`, which a simulation replaces. An actor handles one message at a
-time, on any worker; an exception that leaves a handler ends that actor alone. `watchdog` finds code that holds
-a worker for long, and another worker takes over.
+time, on any worker; an exception that leaves a handler ends that actor alone. `watchdog` finds code that
+holds a worker for long, and another worker takes over.
 """

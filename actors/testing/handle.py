@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -16,11 +16,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..flows.client import EngineClient
-    from .world import World
+    from ..system import FlowSystem
 
 __all__ = ["SimulatedHandle"]
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Processes(Protocol):
+    """One process after the other, each with the same store, as a handle needs them."""
+
+    @property
+    def has_died_of_the_last_call(self) -> bool:
+        """Whether a process died during the last call, which was made again on the next one."""
+        ...
+
+    @property
+    def system(self) -> FlowSystem:
+        """The system of the process that lives now."""
+        ...
+
+    def new_id(self) -> str:
+        """Make an id; the same in each run of a test."""
+        ...
+
+    def sends_first(self, flow_id: str, signal_id: str) -> bool:
+        """Tell, once, that a signal was not sent before."""
+        ...
+
+    def call(self, call: Callable[[], T]) -> T:
+        """Make a call that bears being repeated; before and after it, everybody does what can be done."""
+        ...
+
+    def pass_time_until_ended(self, flow_id: str, timeout: float | None) -> None:
+        """Let time go by until a flow has ended.
+
+        Raises:
+            Stuck: time brings nothing any more.
+            TimeoutError: it has not ended in time.
+        """
+        ...
 
 
 class SimulatedHandle(FlowHandle[R]):
@@ -30,7 +66,7 @@ class SimulatedHandle(FlowHandle[R]):
     until the flow has ended, and its `timeout` is virtual, too; it raises `Stuck` when time brings nothing.
     """
 
-    def __init__(self, world: World, flow_id: str, flow_type: str) -> None:
+    def __init__(self, world: Processes, flow_id: str, flow_type: str) -> None:
         self._world = world
         super().__init__(world.system.client, flow_id, flow_type)
 

@@ -8,7 +8,6 @@ import msgspec
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import Cell, Phase
 from persistasaurus.actors.flows.admission import Admission
-from persistasaurus.actors.flows.answers import Answers
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
 from persistasaurus.actors.flows.restarts import Restarts
@@ -280,16 +279,15 @@ def started_twice(patch: pytest.MonkeyPatch) -> None:
     """A start of a flow that exists begins it anew."""
 
     def start(before: Any, self: Any, request: Any) -> None:
-        actor = self._actor
-        if actor.version and actor.machine is not None:
-            actor.machine = actor.around.recovery.new(request.flow_id, request.type)
-        version, actor.version = actor.version, 0
+        if self.version and self.machine is not None:
+            self.machine = self.around.recovery.new(request.flow_id, request.type)
+        version, self.version = self.version, 0
         try:
             before(self, request)
         finally:
-            actor.version = version
+            self.version = version
 
-    wrap(patch, Answers, "_start", start)
+    wrap(patch, FlowActor, "_start", start)
 
 
 @bug

@@ -1,0 +1,42 @@
+"""Refusals: what somebody hears whose request to a flow cannot be met, or whose outcome is not known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...flows.errors import FlowEnded, PersistasaurusError, StoreUnavailable
+
+__all__ = ["check_control", "nothing_to_retry", "unconfirmed"]
+
+
+def check_control(flow_id: str, status: str) -> None:
+    """Refuse to pause or resume what cannot be.
+
+    Raises:
+        FlowEnded: the flow has ended.
+        PersistasaurusError: it is parked.
+    """
+    if status in ("completed", "failed"):
+        raise FlowEnded(flow_id, status)
+    if status == "parked":
+        raise PersistasaurusError(
+            f"flow {flow_id!r} is parked: find out why, then handle.retry(); nothing was changed"
+        )
+
+
+def nothing_to_retry(flow_id: str, status: str) -> PersistasaurusError:
+    """Return what somebody is told who wants to retry what has not failed."""
+    return PersistasaurusError(f"flow {flow_id!r} is {status}: there is nothing to retry")
+
+
+def unconfirmed(flow_id: str, why: Any) -> StoreUnavailable:
+    """Return what a caller is told whose request may, or may not, have been recorded."""
+    if isinstance(why, StoreUnavailable):
+        return why
+    unavailable = StoreUnavailable(
+        f"flow {flow_id!r} could not confirm: {why}. Whether it is recorded is not known; the same request"
+        " again, with the same id, is safe"
+    )
+    if isinstance(why, BaseException):
+        unavailable.__cause__ = why
+    return unavailable
