@@ -35,7 +35,7 @@ class MemorySpool:
 
     def serve(self, system: FlowSystem) -> None:
         """Have the orders taken in by a system."""
-        Intake.start_on(system._control, system, self).tell(LookIn())
+        Intake.start_on(system._control, system.client, self).tell(LookIn())
 
     # --------------------------------------------------------------------------------- for clients
     def put(self, data: bytes) -> str:
