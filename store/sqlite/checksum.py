@@ -12,7 +12,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .contract import InboxEntry
+    from ..contract import InboxEntry
 
 LINK_SIZE: Final = 8
 
