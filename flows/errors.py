@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 from .values.ancestry import is_recorded_as
 
 if TYPE_CHECKING:
-    from .authoring.request import Location
     from .events import Failure
+    from .values.location import Location
 
 
 class PersistasaurusError(Exception):

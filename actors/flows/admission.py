@@ -10,7 +10,7 @@ import msgspec
 from ...flows import FlowCall, FlowDefinition, Registry, SignalCall, SignalType, events
 from ...flows.authoring.flow import not_a_flow
 from ...flows.authoring.query import JsonQuery
-from ...flows.authoring.request import defined_at, is_in_flow
+from ...flows.authoring.request import is_in_flow
 from ...flows.errors import (
     FlowDefinitionError,
     FlowEnded,
@@ -27,6 +27,7 @@ from ...flows.errors import (
 )
 from ...flows.values.codec import Codec, check, in_one_order
 from ...flows.values.duplicates import refuse_duplicates
+from ...flows.values.location import defined_at
 from ...store import InboxFull, RecordTooLarge, SignalConflict, StoreError, StreamEnded, StreamNotFound
 from ..persistence.event_sourced import ACTOR_STATUS
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...flows import FlowMachine, Limits, events
-from ...flows.authoring.request import text_of
 from ...flows.errors import NondeterminismError
 from ...flows.machine.history import Recorded
+from ...flows.values.location import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@ from reprlib import Repr
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...flows.authoring.request import Location, text_of
+from ...flows.values.location import Location, text_of
 from ...flows.values.sameness import Comparison, Pair, attributes, by_name
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FlowDefinitionError
-from .request import NOWHERE, defined_at
+from ..values.location import NOWHERE, defined_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -15,10 +15,12 @@ from ..errors import FlowDefinitionError, NotDurableError
 from ..values.annotations import result_hint
 from ..values.codec import WIDEST_LIMITS, Codec, Parameters, codec_of
 from ..values.loan import refuse_assignment
+from ..values.location import defined_at
+from ..values.sameness import for_users_to_derive
 from .decoration import check_async, check_function, check_name, check_options
 from .impure import warn_of
 from .query import Query, QueryType
-from .request import defined_at, is_in_flow
+from .request import is_in_flow
 from .signal import Signal, SignalType
 from .signal_names import UNKNOWN, signal_types
 from .step import Step, takes_self
@@ -35,6 +37,7 @@ C_co = TypeVar("C_co", covariant=True)
 F = TypeVar("F", bound="Flow")
 
 
+@for_users_to_derive
 class Flow:
     """Base of flow classes. An instance is one flow while it runs; its `__init__` takes no arguments.
 

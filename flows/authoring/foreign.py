@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import NotDurableError
+from ..values.location import NOWHERE
 from ..values.origin import package_of, use_of_library
-from .request import NOWHERE
 
 if TYPE_CHECKING:
     from types import FrameType

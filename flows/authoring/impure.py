@@ -14,7 +14,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import NotDurableWarning
-from .request import Location
+from ..values.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import msgspec
 from ..errors import FlowDefinitionError
 from ..values.codec import WIDEST_LIMITS, Codec, Parameters
 from ..values.copies import copied
+from ..values.location import defined_at
 from .decoration import check_function, check_name
-from .request import defined_at
 from .step import takes_self
 
 if TYPE_CHECKING:

@@ -6,15 +6,12 @@ driver answers by resuming the coroutine. Nothing in here knows how.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from contextvars import ContextVar
-from functools import lru_cache
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..errors import AlreadyAwaitedError, NotInFlowError
-from ..values.text import storable
+from ..values.location import Location
 
 if TYPE_CHECKING:
     import random
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     import msgspec
 
     from ..values.codec import Codec
-    from .step import Step
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -87,7 +83,8 @@ class Driver(Protocol):
         """Encode arguments, and see that they come back."""
         ...
 
-    def begin_step(self, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
+    # What is called `step` is a `Step`. Those are made with the help of this module.
+    def begin_step(self, step: Any, data: bytes, waiter: Waiter) -> None:
         """Begin a step."""
         ...
 
@@ -95,7 +92,7 @@ class Driver(Protocol):
         """Begin a sleep."""
         ...
 
-    def begin_wait(self, name: str, step: Step[..., Any] | None, codec: Codec | None, waiter: Waiter) -> None:
+    def begin_wait(self, name: str, step: Any, codec: Codec | None, waiter: Waiter) -> None:
         """Begin to wait for a signal."""
         ...
 
@@ -139,32 +136,6 @@ def driver(what: object) -> Driver:
             " with FlowSystem.start, and in a unit test of a step call its `.function`"
         )
     return current
-
-
-class Location(NamedTuple):
-    """A place in a source file."""
-
-    file: str
-    line: int
-
-    def __str__(self) -> str:
-        return text_of(self)
-
-
-@lru_cache(maxsize=4096)
-def text_of(location: Location) -> str:
-    """Return a place as it is stored and shown."""
-    file, line = location
-    return f"{storable(PurePath(file).name)}:{line}" if file else "an unknown place"
-
-
-NOWHERE = Location("", 0)
-
-
-def defined_at(function: Any) -> Location:
-    """Return where in the source a function, or what it is wrapped around, is defined."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return NOWHERE if code is None else Location(code.co_filename, code.co_firstlineno)
 
 
 class Request(Generic[T_co]):

@@ -9,8 +9,9 @@ import msgspec
 
 from ..errors import FlowDefinitionError
 from ..values.codec import WIDEST_LIMITS
+from ..values.location import defined_at
 from .decoration import check_function, check_options
-from .request import Request, defined_at
+from .request import Request
 from .step import Step
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import sys
 import types
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ForwardRef, NewType, cast, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, NewType, Protocol, cast, get_args, get_origin, get_type_hints
 from weakref import ReferenceType
 
 from .query import Query
@@ -25,9 +25,6 @@ from .request import Request
 from .signal import Signal, SignalWait
 from .step import Step
 from .vocabulary import wait_for
-
-if TYPE_CHECKING:
-    from .flow import FlowDefinition
 
 __all__ = ["UNKNOWN", "signal_names", "signal_types"]
 
@@ -78,7 +75,21 @@ UNKNOWN: Any = object()
 """The type of a wait whose type is not written out."""
 
 
-def signal_types(definition: FlowDefinition[..., Any]) -> dict[str, list[Any]] | None:
+class FlowCode(Protocol):
+    """The code of a flow, as its definition has it."""
+
+    @property
+    def function(self) -> Any:
+        """Its body."""
+        ...
+
+    @property
+    def owner(self) -> type | None:
+        """Its class, if it has one."""
+        ...
+
+
+def signal_types(definition: FlowCode) -> dict[str, list[Any]] | None:
     """Return all signals that the flow can ever wait for, with the types that its code waits for them with.
 
     None: they may be any.
@@ -91,7 +102,7 @@ def signal_types(definition: FlowDefinition[..., Any]) -> dict[str, list[Any]] |
     return search.types
 
 
-def signal_names(definition: FlowDefinition[..., Any]) -> frozenset[str] | None:
+def signal_names(definition: FlowCode) -> frozenset[str] | None:
     """Return the names of all signals that the flow can ever wait for; None: it may be any."""
     types = signal_types(definition)
     return None if types is None else frozenset(types)
@@ -108,7 +119,7 @@ class _Search:
         self._attributes: set[str] = set()
         self._looked_through = 0
 
-    def begin(self, definition: FlowDefinition[..., Any]) -> None:
+    def begin(self, definition: FlowCode) -> None:
         """Find the names of one flow.
 
         Raises:

@@ -29,9 +29,10 @@ from ..errors import FlowDefinitionError, FlowStateError, NotInFlowError, Payloa
 from ..values.annotations import result_hint
 from ..values.codec import Codec, Parameters, PayloadLimits
 from ..values.loan import Loan
+from ..values.location import defined_at
 from ..values.remote_state import Find, RemoteState, is_found, place_of
 from .decoration import check_function, check_name, check_options, check_reconcile
-from .request import Request, defined_at, driver
+from .request import Request, driver
 from .retry import Retry, duration_of
 
 if TYPE_CHECKING:

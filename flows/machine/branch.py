@@ -12,8 +12,9 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..authoring.foreign import not_durable, not_gathered
-from ..authoring.request import NOWHERE, Location, Request
+from ..authoring.request import Request
 from ..errors import AlreadyAwaitedError
+from ..values.location import NOWHERE, Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

@@ -12,13 +12,13 @@ import msgspec
 
 from .. import events
 from ..authoring.foreign import NoLoop, advice_on
-from ..authoring.request import Location, defined_at, enter, is_in_flow, text_of
+from ..authoring.request import enter, is_in_flow
 from ..errors import PayloadError, StepError
+from ..values.location import Location, defined_at, text_of
 from .branch import Branch, Ended, Gathered, RunQueue, check_awaitables
 from .failure import failure_of
 from .inbox import Mailboxes
 from .pending import Due, Ending, Phase, StepRun, Timer, Wait
-from .replay_check import Expected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from ..authoring.step import Step
     from ..values.codec import Codec, PayloadLimits
     from .history import Rewound
-    from .pending import Doing
-    from .replay_check import Echoes
+    from .pending import Doing, Echoes
 
 __all__ = ["Execution", "failure_of"]
 
@@ -55,7 +54,8 @@ class Execution:
         self.has_started = False
         self.is_over = False
         """Whether the code has come to its end, be that recorded yet or not."""
-        self.echoes: Echoes = Expected(self, repr(definition))
+        self.echoes: Echoes
+        """Who is told what the code does: to be set before the first fact is applied."""
         self.queue = RunQueue(self)
         self.mailboxes = Mailboxes(definition.signals, limits)
         self._definition = definition
@@ -341,7 +341,7 @@ class Execution:
         """Come to the end: whatever else could go on, does not, live and in each replay alike."""
         self.is_over = True
         self.queue.clear()
-        self.echoes.end(Ending(event))
+        self.echoes.end(Ending(event, self.end))
 
     @property
     def has_open_attempts(self) -> bool:

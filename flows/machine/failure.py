@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 
 from .. import events
-from ..authoring.request import NOWHERE, text_of
 from ..values.ancestry import ancestry_of
+from ..values.location import NOWHERE, text_of
 from ..values.origin import origin_of
 from ..values.text import storable
 

@@ -7,9 +7,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import events
-from ..authoring.request import NOWHERE
 from ..description import describe
 from ..errors import NondeterminismError
+from ..values.location import NOWHERE
 from .pending import StepRun, describe_wait
 
 if TYPE_CHECKING:

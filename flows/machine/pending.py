@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from .. import events
 from ..values.text import storable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime, timedelta
 
     import msgspec
 
     from ..authoring.request import Waiter
     from ..authoring.step import Step
-    from ..values.codec import Codec
-    from .execution import Execution
+    from ..values.codec import Codec, PayloadLimits
     from .messages import Moment
-    from .replay_check import Recorder
+
+AnyEnd: TypeAlias = events.FlowCompleted | events.FlowFailed
 
 _MICROSECOND = 1e-6
 _INEXACT = 999_999
@@ -118,11 +119,11 @@ class Doing(Protocol):
         """Tell whether an event is the record of it."""
         ...
 
-    def confirm(self, event: Any, at: int, execution: Execution) -> None:
+    def confirm(self, event: Any, at: int) -> None:
         """Take over from its record what the code cannot know."""
         ...
 
-    def record(self, recorder: Recorder) -> None:
+    def record(self, echoes: Echoes) -> None:
         """Have it recorded."""
         ...
 
@@ -217,19 +218,16 @@ class StepRun:
             and self.step.parameters.codec.are_same(bytes(start.args), self.data)
         )
 
-    def confirm(
-        self, event: events.StepStarted | events.StepScheduled, at: int, execution: Execution
-    ) -> None:
+    def confirm(self, event: events.StepStarted | events.StepScheduled, at: int) -> None:
         """Begin the attempt, or wait as long as is recorded."""
-        del execution
         if type(event) is events.StepScheduled:
             self.schedule(Due(event.due, at))
         else:
             self.begin(1, at)
 
-    def record(self, recorder: Recorder) -> None:
+    def record(self, echoes: Echoes) -> None:
         """Have its start recorded."""
-        recorder.step(self)
+        echoes.step(self)
 
     def describe(self) -> str:
         """Say it in words."""
@@ -251,14 +249,13 @@ class Timer:
         """Tell whether a timer of this number was set; for how long may have changed since."""
         return type(event) is events.TimerSet and event.timer == self.number
 
-    def confirm(self, event: events.TimerSet, at: int, execution: Execution) -> None:
+    def confirm(self, event: events.TimerSet, at: int) -> None:
         """Wait as long as is recorded."""
-        del execution
         self.due = Due(event.due, at, calendar=event.until)
 
-    def record(self, recorder: Recorder) -> None:
+    def record(self, echoes: Echoes) -> None:
         """Have it recorded that the timer is set."""
-        recorder.timer(self)
+        echoes.timer(self)
 
     def describe(self) -> str:
         """Say it in words."""
@@ -293,12 +290,12 @@ class Wait:
         """Tell whether a signal of this name was awaited, as this step or as none."""
         return type(event) is events.SignalAwaited and event.name == self.name and event.step == self.number
 
-    def confirm(self, event: events.SignalAwaited, at: int, execution: Execution) -> None:
+    def confirm(self, event: events.SignalAwaited, at: int) -> None:
         """Take nothing over: the name is all there is."""
 
-    def record(self, recorder: Recorder) -> None:
+    def record(self, echoes: Echoes) -> None:
         """Have it recorded that the signal is awaited."""
-        recorder.wait(self)
+        echoes.wait(self)
 
     def describe(self) -> str:
         """Say it in words."""
@@ -308,30 +305,71 @@ class Wait:
 class Ending:
     """The flow's end, as its code came to it."""
 
-    __slots__ = ("event", "waiter")
+    __slots__ = ("_end", "event", "waiter")
 
-    def __init__(self, event: events.FlowCompleted | events.FlowFailed) -> None:
+    def __init__(self, event: AnyEnd, end: Callable[[AnyEnd], None]) -> None:
         self.event = event
+        self._end = end
         self.waiter: Waiter | None = None
 
     def matches(self, event: events.AnyEvent) -> bool:
         """Tell whether the flow has ended in the same way; with which value is not compared."""
         return type(event) is type(self.event)
 
-    def confirm(self, event: events.FlowCompleted | events.FlowFailed, at: int, execution: Execution) -> None:
+    def confirm(self, event: AnyEnd, at: int) -> None:
         """End as is recorded."""
         del at
-        execution.end(event)
+        self._end(event)
 
-    def record(self, recorder: Recorder) -> None:
+    def record(self, echoes: Echoes) -> None:
         """Have it recorded."""
-        recorder.end(self)
+        echoes.end(self)
 
     def describe(self) -> str:
         """Say it in words."""
         if isinstance(self.event, events.FlowCompleted):
             return "the flow's completion"
         return f"the flow's failure with {self.event.error.type}: {storable(self.event.error.message, 200)}"
+
+
+class Echoes(Protocol):
+    """What an execution tells of what its code does."""
+
+    def step(self, run: StepRun, /) -> None:
+        """Take note of a step."""
+        ...
+
+    def wait(self, wait: Wait, /) -> None:
+        """Take note of a wait for a signal."""
+        ...
+
+    def timer(self, timer: Timer, /) -> None:
+        """Take note of a sleep."""
+        ...
+
+    def end(self, ending: Ending, /) -> None:
+        """Take note of the flow's end."""
+        ...
+
+    def retry(self, run: StepRun) -> None:
+        """Take note that a failed step waits for its next attempt."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Take note of what somebody should know."""
+        ...
+
+    def log(self, say: Callable[[], None]) -> None:
+        """Have something said, unless it was said before."""
+        ...
+
+    def give_up(self, key: str, reason: str) -> None:
+        """Take note that nobody will take a signal, since it does not fit."""
+        ...
+
+    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
+        """Encode the arguments of a call."""
+        ...
 
 
 def describe_wait(name: str, step: int) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from .. import events
-from ..authoring.request import text_of
 from ..errors import PayloadError
+from ..values.location import text_of
 from .commands import RunStep, Warn
 from .history import ECHOES, Plan, divergence
 from .pending import Due, StepRun, Timer, Wait, within_time
@@ -33,46 +33,6 @@ _MICROSECOND = timedelta(microseconds=1)
 def instant(at: int, wait: timedelta | int) -> int:
     """Return the instant that comes a while (a duration, or microseconds) after another."""
     return within_time(at + (wait if isinstance(wait, int) else wait // _MICROSECOND))
-
-
-class Echoes(Protocol):
-    """What an execution tells of what its code does."""
-
-    def step(self, run: StepRun, /) -> None:
-        """Take note of a step."""
-        ...
-
-    def wait(self, wait: Wait, /) -> None:
-        """Take note of a wait for a signal."""
-        ...
-
-    def timer(self, timer: Timer, /) -> None:
-        """Take note of a sleep."""
-        ...
-
-    def end(self, ending: Ending, /) -> None:
-        """Take note of the flow's end."""
-        ...
-
-    def retry(self, run: StepRun) -> None:
-        """Take note that a failed step waits for its next attempt."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Take note of what somebody should know."""
-        ...
-
-    def log(self, say: Callable[[], None]) -> None:
-        """Have something said, unless it was said before."""
-        ...
-
-    def give_up(self, key: str, reason: str) -> None:
-        """Take note that nobody will take a signal, since it does not fit."""
-        ...
-
-    def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
-        """Encode the arguments of a call."""
-        ...
 
 
 class Recorder:
@@ -229,7 +189,7 @@ class Expected:
             if type(event) in ECHOES:
                 if not following or not following[0].matches(event):
                     raise divergence(self._flow, recorded, following[0] if following else None)
-                following.popleft().confirm(event, at, execution)
+                following.popleft().confirm(event, at)
                 if not following:
                     self._given_up.clear()  # with what followed it
                 continue

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import inspect
 from msgspec.structs import force_setattr
 
-from ..authoring.request import defined_at
 from ..errors import FlowDefinitionError
+from .location import defined_at
 from .models import is_model, is_old_model, refusal
 from .value_diff import plain
 

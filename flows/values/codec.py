@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ..authoring.request import defined_at
 from ..errors import FlowDefinitionError, PayloadError
 from .annotations import as_annotated, parameter_hints, refuse_unstorable
 from .copies import copied
 from .depth import DEPTH_MAX, depth
 from .duplicates import refuse_duplicates
+from .location import defined_at
 from .models import decoded as decoded_model
 from .models import is_model
 from .settings import check_count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..authoring.request import NOWHERE, Location
+from .location import NOWHERE, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

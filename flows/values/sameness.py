@@ -31,7 +31,7 @@ from types import (
     ModuleType,
     TracebackType,
 )
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -39,12 +39,15 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+T = TypeVar("T")
+
 __all__ = [
     "Comparison",
     "Pair",
     "attributes",
     "belongs_to_engine",
     "by_name",
+    "for_users_to_derive",
     "has_no_value",
     "short",
     "slots_of",
@@ -81,6 +84,13 @@ class _Nothing:
 
 _NOTHING = _Nothing()
 _VALUES = (BaseException, msgspec.Struct, _Nothing)
+_bases_for_users: list[type[Any]] = []
+
+
+def for_users_to_derive(base: type[T]) -> type[T]:
+    """Declare a class of the engine whose subclasses belong to users, and hold values of theirs."""
+    _bases_for_users.append(base)
+    return base
 
 
 class Comparison:
@@ -263,11 +273,9 @@ def has_no_value(kind: type[Any]) -> bool:
 
 @lru_cache(maxsize=1024)
 def belongs_to_engine(kind: type[Any]) -> bool:
-    """Tell whether a class is the engine's, or derived from one; a flow's is its user's."""
-    from ..authoring.flow import Flow  # noqa: PLC0415 - which is made with the help of this module
-
+    """Tell whether a class is the engine's, or derived from one that is not for users to derive from."""
     is_ours = any(str(base.__module__).startswith(_ENGINE) for base in kind.__mro__)
-    return is_ours and not issubclass(kind, (Flow, *_VALUES))
+    return is_ours and not issubclass(kind, (*_VALUES, *_bases_for_users))
 
 
 def _are_same_alone(live: Any, rebuilt: Any) -> bool | None:

@@ -21,9 +21,11 @@ import os
 import struct
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import apsw
 
 from ..errors import StoreHalted, StoreOwned
-from ..sqlite.connection import names_in_use
 from .forking import dies_after_fork
 from .ownership import identity_of
 
@@ -55,6 +57,13 @@ _owned: Final[set[tuple[int, int]]] = set()
 """The files that this process owns, by device and inode."""
 _kept: Final[list[tuple[str, int]]] = []
 """Descriptors that are done with, and cannot be closed yet, with the names of their databases."""
+_connected: Final[WeakKeyDictionary[apsw.Connection, str]] = WeakKeyDictionary()
+"""What was opened here; to ask a connection that another thread uses would be an error."""
+
+
+def note_connection(connection: apsw.Connection, name: str) -> None:
+    """Note that a connection has the file of this name open, until it is closed."""
+    _connected[connection] = name
 
 
 class FileLocks:
@@ -189,7 +198,7 @@ def close_what_is_done_with() -> None:
     """Close the descriptors that had to be kept for the sake of connections which are closed now."""
     if not _kept:
         return
-    in_use = names_in_use()
+    in_use = {name for connection in apsw.connections() if (name := _connected.get(connection)) is not None}
     for kept in [kept for kept in _kept if kept[0] not in in_use]:
         try:
             _kept.remove(kept)

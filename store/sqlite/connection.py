@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 import apsw
 
 from ..contract import Durability
 from ..errors import StoreUnusable
+from ..files.file_locks import note_connection
 from ..files.location import FileLocation
 from . import schema
 from .statements import run
@@ -48,14 +48,6 @@ _WRITER_PRAGMAS: Final = (
     ("cache_size", -4_096),
     ("journal_size_limit", 64 * 1024 * 1024),
 )
-
-_names: Final[WeakKeyDictionary[apsw.Connection, str]] = WeakKeyDictionary()
-"""What was opened here; to ask a connection that another thread uses would be an error."""
-
-
-def names_in_use() -> set[str]:
-    """Return the files that this process has connections to, as they were named when it connected."""
-    return {name for connection in apsw.connections() if (name := _names.get(connection)) is not None}
 
 
 def check_sqlite_version() -> None:
@@ -123,7 +115,7 @@ def _opened(name: str, mode: int, vfs: str | None) -> apsw.Connection:
         connection = apsw.Connection(name, flags=mode, vfs=vfs)
     except (apsw.Error, UnicodeEncodeError) as error:
         raise StoreUnusable(f"cannot open the store: {error}") from error
-    _names[connection] = name
+    note_connection(connection, name)
     return connection
 
 
