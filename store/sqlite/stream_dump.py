@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import apsw
 import msgspec
 
-from ..contract import HeaderChange, InboxEntry, NewRecord, PastSignal, Restore, StreamState
+from ..contract import HeaderChange, InboxEntry, PastSignal, Restore, StreamState
 from ..errors import RecordCorrupt, StreamNotFound
-from .checksum import dead_letter_seal, first_link, header_seal, is_linked, signal_seal
+from .checksum import dead_letter_seal, header_seal, signal_seal
 from .names import WordReader
 from .statements import check_order, rows, text, value
+from .stream_scan import StreamScan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
+    from ..contract import NewRecord
     from .statements import Row
 
 _PAGE: Final = 1000
@@ -30,10 +34,6 @@ FROM stream s
 LEFT JOIN record r
   ON r.stream = s.id AND r.version = (SELECT max(version) FROM record WHERE stream = s.id)
 WHERE s.id = ?
-"""
-_RECORDS: Final = """
-SELECT version, at, kind, chain, CAST(data AS BLOB) FROM record
-WHERE stream = ? AND version > ? ORDER BY version LIMIT ?
 """
 _SIGNALS: Final = """
 SELECT i.id, i.at, CAST(i.name AS BLOB), CAST(i.key AS BLOB), CAST(i.data AS BLOB), i.settled, i.seal,
@@ -60,12 +60,12 @@ class Outline(msgspec.Struct, frozen=True):
     signals: tuple[PastSignal, ...]
 
 
-class Holdings:
+class StreamDump:
     """Reads streams whole. What is not what was written raises `RecordCorrupt`."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._words = WordReader()
+        self._scan = StreamScan(lambda question: question(connection), WordReader(), _give_up)
 
     def keys(self, streams: Sequence[str] | None) -> list[int] | Iterator[int]:
         """Tell the numbers of streams, in the order of their creation; None: of all.
@@ -97,25 +97,25 @@ class Holdings:
 
     def outline(self, key: int) -> Outline:
         """Read a stream without its records."""
-        found = self._rows(key, _STREAM, (key,))
-        stored_name, kind, status, state, alarm, wake_at, version, created_at, sealed, last, chain = found[0]
-        name, words = text(stored_name), (self._word(kind), self._word(status))
+        with self._damage_of(key):
+            found = rows(self._connection, _STREAM, (key,))
+            stored = rows(self._connection, _SIGNALS, (key,))
+        stored_name, kind, status, state, alarm, wake_at, version, created_at, sealed, last, link = found[0]
+        name, words = text(stored_name), (self._scan.word(kind)[0], self._scan.word(status)[0])
         numbers = (state, alarm, wake_at, version, created_at)
         if sealed != header_seal(name, *words, numbers) or not isinstance(last, int):
             raise RecordCorrupt(name, None, "its header does not match its checksum")
-        signals = tuple(self._signal(name, key, row) for row in self._rows(key, _SIGNALS, (key,)))
+        signals = tuple(self._signal(name, key, row) for row in stored)
         header = HeaderChange(words[1], StreamState(state), alarm)
-        return Outline(key, name, words[0], header, max(last, version), chain, signals)
+        return Outline(key, name, words[0], header, max(last, version), link, signals)
 
-    def _rows(self, key: int, query: str, values: Row) -> list[Row]:
+    @contextmanager
+    def _damage_of(self, key: int) -> Generator[None]:
         try:
-            return rows(self._connection, query, values)
+            yield
         except apsw.CorruptError as error:
             name = text(value(self._connection, _NAME, (key,)))
             raise RecordCorrupt(name, None, str(error)) from error
-
-    def _word(self, key: int) -> str:
-        return self._words.word(self._connection, key)[0]
 
     def _signal(self, stream: str, stream_key: int, row: Row) -> PastSignal:
         number, at, stored_name, stored_key, data, settled, sealed, dead_at, stored_reason, dead_sealed = row
@@ -133,20 +133,9 @@ class Holdings:
 
     def records(self, outline: Outline) -> Iterator[NewRecord]:
         """Read the records of a stream; it may be longer than what should be in memory at once."""
-        version, chain = 0, first_link(outline.stream)
-        while version < outline.version:
-            page = self._rows(outline.key, _RECORDS, (outline.key, version, _PAGE))
-            if not page:
-                raise RecordCorrupt(outline.stream, version + 1, "it is missing")
-            for number, at, kind, found, data in page:
-                version += 1
-                if number != version:
-                    raise RecordCorrupt(outline.stream, version, "it is missing")
-                word, framed = self._words.word(self._connection, kind)
-                if not is_linked(found, chain, (version, at, framed, data)):
-                    raise RecordCorrupt(outline.stream, version, "its checksum does not match")
-                chain = found
-                yield NewRecord(at, word, data)
+        stored = chain.from_iterable(self._scan.stored(outline.key, outline.key))
+        with self._damage_of(outline.key):
+            yield from self._scan.records(outline.stream, outline.version, stored)
 
     def whole(self, stream: str) -> Restore:
         """Read all of one stream.
@@ -157,3 +146,7 @@ class Holdings:
         outline = self.outline(self._key(stream))
         records = tuple(self.records(outline))
         return Restore(outline.stream, outline.type, outline.header, records, outline.signals)
+
+
+def _give_up(stream: str, version: int | None, reason: str) -> NoReturn:
+    raise RecordCorrupt(stream, version, reason)

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
 from ..contract import Corruption, InboxEntry
 from ..files.forking import resting
 from ..progress import unwatched
-from .checksum import dead_letter_seal, first_link, header_seal, is_linked, signal_seal
+from .checksum import dead_letter_seal, header_seal, signal_seal
 from .failures import read_failure
 from .statements import check_order, rows, text
+from .stream_scan import StreamScan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..progress import Progress
     from .names import WordReader
     from .statements import Row
-
-T = TypeVar("T")
+    from .stream_scan import Lender
 
 _PAGE: Final = 1000
 """Rows that are looked at with one query."""
@@ -53,10 +53,6 @@ SELECT (SELECT ifnull(max(position), 0) FROM record) + (SELECT ifnull(max(id), 0
 _HEADERS: Final = """
 SELECT id, CAST(name AS BLOB), type, status, state, alarm, wake_at, version, created_at, seal
 FROM stream WHERE id > ? ORDER BY id LIMIT ?
-"""
-_RECORDS: Final = """
-SELECT stream, version, at, kind, chain, CAST(data AS BLOB)
-FROM record WHERE (stream, version) > (?, ?) AND stream <= ? ORDER BY stream, version LIMIT ?
 """
 _ORPHANS: Final = """
 SELECT DISTINCT stream FROM record WHERE stream > ? AND stream NOT IN (SELECT id FROM stream)
@@ -84,21 +80,12 @@ WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
 
 
-class Lender(Protocol):
-    """Asks a question to a connection, in a short transaction. Errors of SQLite come as they are."""
-
-    def __call__(self, question: Callable[[apsw.Connection], T], /) -> T:
-        """Return the answer."""
-        ...
-
-
 class Verification:
     """One pass over a store; it may go on being written meanwhile."""
 
     def __init__(self, ask: Lender, words: WordReader, on_progress: Progress | None = None) -> None:
         self._ask = ask
-        self._words = words
-        self._known: dict[int, tuple[str, bytes]] = {}
+        self._scan = StreamScan(ask, words, self._find)
         self._on_progress = resting(on_progress or unwatched)
         self._rows_in_all = 0
         self._done = 0
@@ -211,45 +198,18 @@ class Verification:
                 key, records = next(groups, _NOTHING)
 
     def _records(self, before: int, last: int) -> Iterator[Row]:
-        # A stream may be longer than what should be in memory at once.
-        behind = (before + 1, 0)
-        while page := self._rows(_RECORDS, (*behind, last, _PAGE)):
-            check_order([behind, *(row[:2] for row in page)])
+        for page in self._scan.stored(before + 1, last):
             yield from page
-            behind = page[-1][:2]
             self._tell(self._done + len(page))
-            if len(page) < _PAGE:
-                return
 
-    def _stream(self, header: Row, records: Iterable[Row]) -> None:
+    def _stream(self, header: Row, stored: Iterable[Row]) -> None:
         _, stored_name, kind, status, *numbers, sealed = header
         name = text(stored_name)
-        words = (self._word(kind)[0], self._word(status)[0])
+        words = (self._scan.word(kind)[0], self._scan.word(status)[0])
         if sealed != header_seal(name, *words, tuple(numbers)):
             self._find(name, None, "the header does not match its checksum")
-        version = self._chain(name, records)
-        if isinstance(numbers[3], int) and version < numbers[3]:
-            self._find(name, version + 1, f"the last records are missing: the header was at {numbers[3]}")
-
-    def _word(self, key: int) -> tuple[str, bytes]:
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._ask(lambda connection: self._words.word(connection, key))
-        return known
-
-    def _chain(self, name: str, records: Iterable[Row]) -> int:
-        expected, before = 0, first_link(name)
-        for _, version, at, kind, chain, data in records:
-            if not isinstance(version, int):
-                raise apsw.CorruptError("the index of records tells what is no number")
-            expected += 1
-            if version != expected:
-                self._find(name, expected, "the record is missing")
-                expected = version
-            elif not is_linked(chain, before, (version, at, self._word(kind)[1], data)):
-                self._find(name, version, "the record does not match its checksum")
-            before = chain
-        return expected
+        for _ in self._scan.records(name, numbers[3], stored):
+            pass
 
     def _orphans(self) -> None:
         for (key,) in self._rows(_ORPHANS, (self._last_stream,)):

@@ -20,7 +20,7 @@ from ..files.forking import resting
 from ..files.temporary import closed
 from ..progress import unwatched
 from ..sqlite.failures import read_failure
-from ..sqlite.stream_dump import Holdings
+from ..sqlite.stream_dump import StreamDump
 from . import transcript
 from .snapshot import looked_at, snapshot, time_of
 from .transcript import Counts, FirstLine, FlowLine, LastLine, RecordLine, SignalLine, form
@@ -125,9 +125,9 @@ def _exported(
     flows, skip_damaged = what
     try:
         with snapshot(look) as connection:
-            holdings = Holdings(connection)
-            writer = _Writer(file, holdings, (report, holdings.record_count(flows)))
-            for key in holdings.keys(flows):
+            dump = StreamDump(connection)
+            writer = _Writer(file, dump, (report, dump.record_count(flows)))
+            for key in dump.keys(flows):
                 writer.flow(key, skip_damaged=skip_damaged)
             return writer.end()
     except apsw.Error as error:
@@ -137,9 +137,9 @@ def _exported(
 class _Writer:
     """Writes a transcript into a file that can be cut."""
 
-    def __init__(self, file: IO[bytes], holdings: Holdings, progress: tuple[Progress, int]) -> None:
+    def __init__(self, file: IO[bytes], dump: StreamDump, progress: tuple[Progress, int]) -> None:
         self._file = file
-        self._holdings = holdings
+        self._holdings = dump
         self._report, self._total = progress
         self._hash = hashlib.sha256()
         self._counts = Counts(0, 0, 0)

@@ -23,7 +23,7 @@ from ..files.temporary import closed
 from ..progress import unwatched
 from ..sqlite.failures import read_failure
 from ..sqlite.store import SqliteStore
-from ..sqlite.stream_dump import Holdings
+from ..sqlite.stream_dump import StreamDump
 from .snapshot import looked_at
 from .transcript_reader import DEFAULT_LIMITS, TranscriptReader, opened_text
 
@@ -150,15 +150,15 @@ def _conflicts(flows: Iterator[Restore], store_path: str | os.PathLike[str], vfs
     """Tell which flows the store has with another history."""
     try:
         with looked_at(store_path, vfs) as look:
-            holdings = Holdings(look.connection)
-            return {flow.stream for flow in flows if not _fits(flow, holdings)}
+            dump = StreamDump(look.connection)
+            return {flow.stream for flow in flows if not _fits(flow, dump)}
     except apsw.Error as error:
         raise read_failure(error) from error
 
 
-def _fits(flow: Restore, holdings: Holdings) -> bool:
+def _fits(flow: Restore, dump: StreamDump) -> bool:
     try:
-        return holdings.whole(flow.stream) == flow
+        return dump.whole(flow.stream) == flow
     except StreamNotFound:
         return True
     except RecordCorrupt:

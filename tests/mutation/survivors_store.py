@@ -192,4 +192,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.store.sqlite.stream_dump": {
         "_PAGE: Final = 1000  # 1000 becomes 1001": _SIZE,
     },
+    "persistasaurus.store.sqlite.stream_scan": {
+        "_PAGE: Final = 1000  # 1000 becomes 1001": _SIZE,
+    },
 }

@@ -43,7 +43,7 @@ from persistasaurus.store import (
     StreamState,
 )
 from persistasaurus.store.sqlite import store as sqlite
-from persistasaurus.store.sqlite import stream_dump as holdings
+from persistasaurus.store.sqlite import stream_dump, stream_scan
 from persistasaurus.store.tools import importer
 from persistasaurus.store.tools.export import export, export_file
 from persistasaurus.store.tools.importer import import_
@@ -304,11 +304,11 @@ DAMAGE = {
     ),
     "a missing record": (
         "DELETE FROM record WHERE stream = 3 AND version = 1",
-        "^record 1 of stream 'done' .* is missing",
+        "^record 1 of stream 'done' .* missing",
     ),
     "a missing end": (
         "DELETE FROM record WHERE stream = 3 AND version = 2",
-        "^record 2 of stream 'done' .* is missing",
+        "^record 2 of stream 'done' .* missing",
     ),
     "a signal": ("UPDATE inbox SET data = '7' WHERE stream = 3", "^stream 'done' .* signal 5 does not match"),
     "a dead letter": (
@@ -358,7 +358,7 @@ def test_a_store_that_cannot_be_read_is_not_exported(filled, path, text):
 
 
 def test_a_flow_that_is_longer_than_a_page_is_exported_whole(filled, path, text, monkeypatch):
-    monkeypatch.setattr(holdings, "_PAGE", 3)
+    monkeypatch.setattr(stream_scan, "_PAGE", 3)
 
     export_file(path, text, flows=[ADA])
 
@@ -627,13 +627,13 @@ DAMAGED = {
 def test_what_a_damaged_index_or_column_says_is_not_exported(monkeypatch, open_store, path, case):
     query, spoilt, error = DAMAGED[case]
     accept(open_store(path), create(), signal())
-    real, damaged = holdings.rows, getattr(holdings, query)
+    real, damaged = stream_dump.rows, getattr(stream_dump, query)
 
     def rows(connection, statement, values=()):
         found = real(connection, statement, values)
         return [spoilt(row) for row in found] if statement == damaged else found
 
-    monkeypatch.setattr(holdings, "rows", rows)
+    monkeypatch.setattr(stream_dump, "rows", rows)
 
     with pytest.raises(error):
         export(path, lambda _: None)

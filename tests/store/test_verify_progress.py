@@ -6,7 +6,7 @@ import apsw
 import pytest
 from conformance.builders import ADA, accept, append, create, record, signal
 from persistasaurus.store import SqliteStore, StoreHalted, StoreReader
-from persistasaurus.store.sqlite import verify
+from persistasaurus.store.sqlite import stream_scan, verify
 
 
 class Stop(Exception):
@@ -16,6 +16,7 @@ class Stop(Exception):
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch):
     monkeypatch.setattr(verify, "_PAGE", 50)
+    monkeypatch.setattr(stream_scan, "_PAGE", 50)
     monkeypatch.setattr(verify, "_INSTRUCTIONS", 500)
     monkeypatch.setattr(verify, "_ROWS_MEANWHILE", 10)
 

@@ -1,0 +1,86 @@
+"""The records of streams as they lie in the file, each checked against its checksum.
+
+What is not as it was written is a finding, and whoever reads decides what becomes of it: `verify` collects
+findings and goes on, an export gives the stream up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+import apsw
+
+from ..contract import NewRecord
+from .checksum import first_link, is_linked
+from .statements import check_order, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from .names import WordReader
+    from .statements import Row
+
+T = TypeVar("T")
+
+_PAGE: Final = 1000
+"""Records that are read with one query."""
+_RECORDS: Final = """
+SELECT stream, version, at, kind, chain, CAST(data AS BLOB)
+FROM record WHERE (stream, version) > (?, ?) AND stream <= ? ORDER BY stream, version LIMIT ?
+"""
+
+
+class Lender(Protocol):
+    """Asks a question to a connection, in a short transaction. Errors of SQLite come as they are."""
+
+    def __call__(self, question: Callable[[apsw.Connection], T], /) -> T:
+        """Return the answer."""
+        ...
+
+
+class StreamScan:
+    """Reads streams. `find` is told of findings: the stream, the version or None, and what is wrong."""
+
+    def __init__(self, ask: Lender, words: WordReader, find: Callable[[str, int | None, str], None]) -> None:
+        self._ask = ask
+        self._words = words
+        self._find = find
+        self._known: dict[int, tuple[str, bytes]] = {}
+
+    def word(self, key: int) -> tuple[str, bytes]:
+        """Return a word, and how checksums see it."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._ask(lambda connection: self._words.word(connection, key))
+        return known
+
+    def stored(self, first: int, last: int) -> Iterator[list[Row]]:
+        """Read the records of the streams from one number to another, unchecked, each with its stream."""
+        behind = (first, 0)  # a stream may be longer than what should be in memory at once
+        while page := self._page((*behind, last, _PAGE)):
+            check_order([behind, *(row[:2] for row in page)])
+            yield page
+            behind = page[-1][:2]
+            if len(page) < _PAGE:
+                return
+
+    def _page(self, values: Row) -> list[Row]:
+        return self._ask(lambda connection: rows(connection, _RECORDS, values))
+
+    def records(self, name: str, version: object, stored: Iterable[Row]) -> Iterator[NewRecord]:
+        """Check the records of one stream; `version` is what its header says that it has come to."""
+        expected, before = 0, first_link(name)
+        for _, number, at, kind, chain, data in stored:
+            if not isinstance(number, int):
+                raise apsw.CorruptError("the index of records tells what is no number")
+            expected += 1
+            word, framed = self.word(kind)
+            if number != expected:
+                self._find(name, expected, "the record is missing")
+                expected = number
+            elif not is_linked(chain, before, (number, at, framed, data)):
+                self._find(name, number, "the record does not match its checksum")
+            yield NewRecord(at, word, data)
+            before = chain
+        if isinstance(version, int) and expected < version:
+            self._find(name, expected + 1, f"the last records are missing: the header was at {version}")
