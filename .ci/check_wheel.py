@@ -10,7 +10,8 @@ from zipfile import ZipFile
 
 LAYERS = ("actors/", "api/", "flows/", "store/")
 PLUGIN = "api/pytest_plugin/"
-PACKAGE_DATA = (".mmd", ".py", ".sql", "py.typed")
+TOP = {"__init__.py", "docs/errors.md", "py.typed"}
+PACKAGE_DATA = (".mmd", "docs/errors.md", ".py", ".sql", "py.typed")
 
 
 def expected(files: list[str]) -> set[str]:
@@ -18,7 +19,7 @@ def expected(files: list[str]) -> set[str]:
     names = [name.removeprefix("./") for name in files]
     plugin = [name.removeprefix(PLUGIN) for name in names if name.startswith(PLUGIN)]
     names = [name for name in names if not name.startswith(PLUGIN)]
-    inside = [name for name in names if name.startswith(LAYERS) or name in {"__init__.py", "py.typed"}]
+    inside = [name for name in names if name.startswith(LAYERS) or name in TOP]
     found = {f"persistasaurus/{name}" for name in inside if name.endswith(PACKAGE_DATA)}
     return found | {f"persistasaurus_pytest/{name}" for name in plugin if name.endswith(".py")}
 
@@ -34,7 +35,11 @@ def problems(contents: list[str], files: list[str]) -> list[str]:
         for name in ("METADATA", "entry_points.txt", "licenses/LICENSE")
         if name not in metadata
     ]
-    must_have = {"persistasaurus/py.typed", "persistasaurus/store/sqlite/schema_1.sql"}
+    must_have = {
+        "persistasaurus/docs/errors.md",
+        "persistasaurus/py.typed",
+        "persistasaurus/store/sqlite/schema_1.sql",
+    }
     lacks += [f"lacks {name}" for name in sorted(must_have - packaged - wanted)]
     return lacks + [f"has {name}" for name in sorted(packaged - wanted)]
 

@@ -26,7 +26,7 @@ PersistasaurusError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from .values.ancestry import is_recorded_as
 
@@ -36,15 +36,25 @@ if TYPE_CHECKING:
 
 
 class PersistasaurusError(Exception):
-    """Base of everything that the engine raises on purpose."""
+    """Base of everything that the engine raises on purpose.
+
+    `code` names the kind of error for good, whatever becomes of its class: `persistasaurus error CODE` and
+    docs/errors.md say what it means and what to do. It is "other" where the message says all that there is.
+    """
+
+    code: ClassVar[str] = "other"
 
 
 class FlowDefinitionError(PersistasaurusError, TypeError):
     """A flow, step, signal or query is defined in a way that cannot work."""
 
+    code = "flow-definition-error"
+
 
 class FlowNotRegistered(FlowDefinitionError):
     """No flow of this name is registered in this system; `known` are those that are."""
+
+    code = "flow-not-registered"
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         names = ", ".join(map(repr, known)) or "none at all"
@@ -56,21 +66,31 @@ class FlowNotRegistered(FlowDefinitionError):
 class NotDurableError(PersistasaurusError):
     """A flow awaited something that would be lost with the process."""
 
+    code = "not-durable-error"
+
 
 class AlreadyAwaitedError(PersistasaurusError, RuntimeError):
     """A flow awaited the same call, or coroutine, a second time; nothing was done again."""
+
+    code = "already-awaited-error"
 
 
 class NotInFlowError(PersistasaurusError):
     """A step was called, or something durable awaited, outside a flow."""
 
+    code = "not-in-flow-error"
+
 
 class FlowStateError(PersistasaurusError, AttributeError):
     """A step or query assigned to the flow's state or changed it in place. A replay would not repeat that."""
 
+    code = "flow-state-error"
+
 
 class PayloadError(PersistasaurusError, ValueError):
     """A value does not come back equal from the store; `path` says which one, `what` where it stood."""
+
+    code = "payload-error"
 
     def __init__(self, what: str, path: str, reason: str) -> None:
         super().__init__(f"{what}: the value at {path} cannot be stored: {reason}")
@@ -86,6 +106,8 @@ class StepError(PersistasaurusError):
     write `except StepError as error`, and ask `error.is_a(ConnectionError)`. `type` is the name of the
     exception's class, and `line` the place in the step's code where it was raised.
     """
+
+    code = "step-error"
 
     def __init__(self, step: int, name: str, failure: Failure) -> None:
         super().__init__(f"step {step} {name!r} failed: {failure.type}: {failure.message}")
@@ -116,12 +138,16 @@ class NondeterminismError(PersistasaurusError):
     (file and line) of what the code did, where they are known.
     """
 
+    code = "nondeterminism-error"
+
     version: int | None = None
     attempted_at: Location | None = None
 
 
 class FlowNotFound(PersistasaurusError, LookupError):
     """There is no such flow."""
+
+    code = "flow-not-found"
 
     def __init__(self, flow_id: str) -> None:
         super().__init__(f"there is no flow {flow_id!r}")
@@ -130,6 +156,8 @@ class FlowNotFound(PersistasaurusError, LookupError):
 
 class QueryNotFound(PersistasaurusError, LookupError):
     """The flow answers no query of this name; `known` are those that it does."""
+
+    code = "query-not-found"
 
     def __init__(self, flow: str, name: str, known: tuple[str, ...]) -> None:
         names = ", ".join(map(repr, known)) or "none at all"
@@ -141,6 +169,8 @@ class QueryNotFound(PersistasaurusError, LookupError):
 class FlowAlreadyExists(PersistasaurusError):
     """A flow with this id exists, of another type or with other arguments."""
 
+    code = "flow-already-exists"
+
     def __init__(self, flow_id: str, difference: str) -> None:
         super().__init__(f"flow {flow_id!r} exists already: {difference}")
         self.flow_id = flow_id
@@ -148,6 +178,8 @@ class FlowAlreadyExists(PersistasaurusError):
 
 class FlowEnded(PersistasaurusError):
     """The flow has ended, as `status` says, and takes nothing any more."""
+
+    code = "flow-ended"
 
     def __init__(self, flow_id: str, status: str) -> None:
         super().__init__(f"flow {flow_id!r} has ended ({status})")
@@ -157,6 +189,8 @@ class FlowEnded(PersistasaurusError):
 
 class FlowFailed(PersistasaurusError):
     """The flow has failed: an error left its body. `type`, `message` and `line` are that error's."""
+
+    code = "flow-failed"
 
     def __init__(self, flow_id: str, failure: Failure) -> None:
         at = f" at {failure.line}" if failure.line else ""
@@ -186,6 +220,8 @@ def _hint(failure: Failure) -> str:
 class FlowParked(PersistasaurusError):
     """The flow does not go on until a person has looked at it. `reason` is one of `events.ParkReason`."""
 
+    code = "flow-parked"
+
     def __init__(self, flow_id: str, reason: str, message: str) -> None:
         super().__init__(f"flow {flow_id!r} is parked ({reason}): {message}")
         self.flow_id = flow_id
@@ -196,9 +232,13 @@ class FlowParked(PersistasaurusError):
 class SignalRejected(PersistasaurusError, ValueError):
     """The signal does not fit the flow, or its id was used with another payload; nothing was written."""
 
+    code = "signal-rejected"
+
 
 class SignalNotFound(SignalRejected, LookupError):
     """The flow never waits for a signal of this name; `known` are those that it does. Nothing was written."""
+
+    code = "signal-not-found"
 
     def __init__(self, flow_id: str, name: str, known: tuple[str, ...]) -> None:
         from difflib import get_close_matches  # noqa: PLC0415 - only who has misspelt something needs it
@@ -216,17 +256,25 @@ class SignalNotFound(SignalRejected, LookupError):
 class Overloaded(PersistasaurusError):
     """A bounded queue is full; nothing was written. Sending the same again later is safe."""
 
+    code = "overloaded"
+
 
 class DeadlockError(PersistasaurusError, RuntimeError):
     """To wait here would be to wait for ever, since what is waited for needs the one who waits."""
+
+    code = "deadlock-error"
 
 
 class StoreUnavailable(PersistasaurusError):
     """The store could not confirm the write. Sending the same again, with the same id, is safe."""
 
+    code = "store-unavailable"
+
 
 class SystemClosed(PersistasaurusError):
     """The system is closed, or closing, and takes no more work."""
+
+    code = "system-closed"
 
 
 class NotDurableWarning(UserWarning):

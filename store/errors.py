@@ -23,18 +23,22 @@ StoreError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from .contract import InboxEntry
 
 
 class StoreError(Exception):
-    """Base of everything that a store raises on purpose."""
+    """Base of everything that a store raises on purpose. `code` is as that of `PersistasaurusError`."""
+
+    code: ClassVar[str] = "store"
 
 
 class WrongExpectedVersion(StoreError):
     """The stream is not at the version that the writer expected; nothing of its append was written."""
+
+    code = "wrong-expected-version"
 
     def __init__(self, stream: str, expected: int, actual: int) -> None:
         super().__init__(f"stream {stream!r} is at version {actual}, not {expected}")
@@ -46,6 +50,8 @@ class WrongExpectedVersion(StoreError):
 class StreamNotFound(StoreError):
     """No stream has this id; nothing was written."""
 
+    code = "stream-not-found"
+
     def __init__(self, stream: str) -> None:
         super().__init__(f"no stream {stream!r}")
         self.stream = stream
@@ -53,6 +59,8 @@ class StreamNotFound(StoreError):
 
 class StreamEnded(StoreError):
     """The stream has ended, or has failed, and takes no more signals; nothing was written."""
+
+    code = "stream-ended"
 
     def __init__(self, stream: str, status: str) -> None:
         super().__init__(f"stream {stream!r} has ended ({status})")
@@ -62,6 +70,8 @@ class StreamEnded(StoreError):
 
 class InboxFull(StoreError):
     """Too many signals wait unconsumed in the stream's inbox; nothing was written."""
+
+    code = "inbox-full"
 
     def __init__(self, stream: str, limit: int) -> None:
         super().__init__(f"stream {stream!r} has {limit} unconsumed signals, which is the limit")
@@ -75,6 +85,8 @@ class SignalConflict(StoreError):
     `first` is what came under it then, for those who can tell whether other bytes mean the same.
     """
 
+    code = "signal-conflict"
+
     def __init__(self, stream: str, key: str, first: InboxEntry | None = None) -> None:
         super().__init__(f"signal {key!r} was sent to stream {stream!r} before, with another name or payload")
         self.stream = stream
@@ -85,6 +97,8 @@ class SignalConflict(StoreError):
 class NeverDelivered(StoreError):
     """The signal was to be answered only if it came before, and it did not; nothing was written."""
 
+    code = "never-delivered"
+
     def __init__(self, stream: str, key: str) -> None:
         super().__init__(f"signal {key!r} was never sent to stream {stream!r}")
         self.stream = stream
@@ -94,6 +108,8 @@ class NeverDelivered(StoreError):
 class RecordTooLarge(StoreError):
     """A record or payload exceeds the store's limit; nothing was written."""
 
+    code = "record-too-large"
+
 
 class CommitUnknown(StoreError):
     """A commit failed in a way that leaves its outcome open: it may be on disk, or not.
@@ -101,25 +117,37 @@ class CommitUnknown(StoreError):
     The store is halted. After `reopen`, `resolve` tells for each write what became of it.
     """
 
+    code = "commit-unknown"
+
 
 class StoreFull(StoreError):
     """The disk is full: nothing of the batch was written, and the store is halted until reopened."""
+
+    code = "store-full"
 
 
 class StoreHalted(StoreError):
     """The store takes no writes until it has been reopened."""
 
+    code = "store-halted"
+
 
 class StoreFenced(StoreError):
     """A later owner has advanced the epoch; this one must stop at once and write nothing more."""
+
+    code = "store-fenced"
 
 
 class StoreOwned(StoreError):
     """Another process owns the store; the message names it."""
 
+    code = "store-owned"
+
 
 class StoreUnusable(StoreError):
     """The file is no store of ours, is newer than this code, or cannot be used safely."""
+
+    code = "store-unusable"
 
 
 class RecordCorrupt(StoreError):
@@ -127,6 +155,8 @@ class RecordCorrupt(StoreError):
 
     `version` is None when something else of the stream is meant, such as an entry of its inbox.
     """
+
+    code = "record-corrupt"
 
     def __init__(self, stream: str, version: int | None, reason: str) -> None:
         what = "stream" if version is None else f"record {version} of stream"
@@ -138,17 +168,25 @@ class RecordCorrupt(StoreError):
 class QueryFailed(StoreError):
     """A statement of the user's cannot be run, or does more than to read; nothing was changed."""
 
+    code = "query-failed"
+
 
 class QueryInterrupted(QueryFailed):
     """A statement was stopped before its end, by `interrupt` or because its store was closed."""
+
+    code = "query-interrupted"
 
 
 class NotWritten(StoreError):
     """A backup or an export could not be written; nothing of it is left, and nothing else was changed."""
 
+    code = "not-written"
+
 
 class NotAnExport(StoreError):
     """A file is no complete export, or not as it was written; `line` says where, if a line is to blame."""
+
+    code = "not-an-export"
 
     def __init__(self, line: int | None, reason: str) -> None:
         super().__init__(reason if line is None else f"line {line}: {reason}")
@@ -158,6 +196,8 @@ class NotAnExport(StoreError):
 
 class ImportConflict(StoreError):
     """Streams of an export are in the store already, with another history; nothing was written."""
+
+    code = "import-conflict"
 
     def __init__(self, streams: tuple[str, ...], reason: str) -> None:
         super().__init__(reason)

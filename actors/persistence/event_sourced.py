@@ -60,6 +60,8 @@ _encode = msgspec.json.Encoder().encode
 class StaleWriterError(PersistasaurusError):
     """Somebody else has written to the actor's stream: this incarnation is out of date, and ends."""
 
+    code = "stale-writer-error"
+
 
 class Home(NamedTuple):
     """Where an event-sourced actor lives."""

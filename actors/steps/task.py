@@ -52,9 +52,13 @@ StepMode: TypeAlias = Literal["thread", "loop", "process"]
 class StepTimeout(PersistasaurusError, TimeoutError):
     """The step ran longer than it may. Its late result, if there ever is one, is discarded."""
 
+    code = "step-timeout"
+
 
 class StepCrashed(PersistasaurusError):
     """Whatever ran the step died under it; how far the step had come is unknown."""
+
+    code = "step-crashed"
 
 
 class StepLost(PersistasaurusError):

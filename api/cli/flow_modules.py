@@ -28,6 +28,8 @@ _OURS = str(Path(__file__).resolve().parent)
 class ModuleUnusable(PersistasaurusError):
     """There are no flows to be had from what was named; the message says why, and what to do."""
 
+    code = "module-unusable"
+
 
 def flows_of(names: Iterable[str]) -> list[FlowSource]:
     """Return the flows of modules: MODULE for all that it defines, MODULE:NAME for one of whatever it has.

@@ -46,6 +46,7 @@ COMMANDS = {
     "dead-letters": LazyCommand("dead_letters", "List what was acknowledged and cannot be delivered."),
     "sql": LazyCommand("sql", "Ask a store in SQL; nothing can be written."),
     "doctor": LazyCommand("doctor", "Look whether everything is in order, and say what to do."),
+    "error": LazyCommand("error", "Explain the code of an error, and what to do about it."),
     "completion": LazyCommand("completion", "Print what makes a shell complete this command."),
     "demo": LazyCommand("demo", "See a flow survive."),
 }

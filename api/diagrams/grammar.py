@@ -21,6 +21,8 @@ __all__ = [
 class DiagramError(PersistasaurusError, ValueError):
     """A diagram cannot be read as a specification. The message names the line."""
 
+    code = "diagram-error"
+
 
 class ExpectedMessage(NamedTuple):
     """A message between two participants, by the names that the diagram gives them."""

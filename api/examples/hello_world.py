@@ -61,7 +61,7 @@ async def say_hello(request: Asking) -> Response[bytes]:
         raise ProblemError(
             503,
             f"flow {handle.id!r} is durable, and has not completed yet: ask for its result",
-            name="not-completed",
+            code="not-completed",
         ) from None
     return json_response(
         Greeting(flow_id=handle.id, message=f"Hello, World! The flow has completed: {total}")

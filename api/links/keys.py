@@ -37,6 +37,8 @@ _MEMORY: Final = ":memory:"
 class KeysUnusable(PersistasaurusError):
     """Keys that cannot be read, or trusted. The message says what to do, and contains none of them."""
 
+    code = "keys-unusable"
+
 
 class Key:
     """32 secret bytes, and the id by which a link names them."""

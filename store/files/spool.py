@@ -48,6 +48,8 @@ _LAST: Final = 10**_DIGITS - 1
 class SpoolFull(StoreError):
     """Too many requests wait for the store's owner; nothing was written."""
 
+    code = "spool-full"
+
 
 class Refused(msgspec.Struct, frozen=True):
     """A request that was on record and can never be done. `at`: microseconds since the epoch, UTC.

@@ -15,6 +15,7 @@ TOP_LEVEL = {
     "__init__.py",
     "actors",
     "api",
+    "docs",
     "flows",
     "py.typed",
     "pyproject.toml",

@@ -12,6 +12,9 @@ problems = runpy.run_path(str(ROOT / ".ci" / "check_wheel.py"))["problems"]
 FILES = [
     "__init__.py",
     "py.typed",
+    "docs/conf.py",
+    "docs/errors.md",
+    "docs/index.md",
     "flows/authoring/step.py",
     "api/pytest_plugin/__init__.py",
     "store/sqlite/schema_1.sql",
@@ -20,6 +23,7 @@ FILES = [
 ]
 WHEEL = [
     "persistasaurus/__init__.py",
+    "persistasaurus/docs/errors.md",
     "persistasaurus/py.typed",
     "persistasaurus/flows/authoring/step.py",
     "persistasaurus/store/sqlite/schema_1.sql",
@@ -47,7 +51,7 @@ def test_whatever_does_not_belong_there_is_reported(name: str) -> None:
     assert problems([*WHEEL, name], FILES) == [f"has {name}"]
 
 
-@pytest.mark.parametrize("name", ["py.typed", "store/sqlite/schema_1.sql"])
+@pytest.mark.parametrize("name", ["docs/errors.md", "py.typed", "store/sqlite/schema_1.sql"])
 def test_what_users_need_must_be_there_even_if_the_repository_forgot_it(name: str) -> None:
     wheel = [other for other in WHEEL if other != f"persistasaurus/{name}"]
     files = [other for other in FILES if other != name]

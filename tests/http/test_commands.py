@@ -126,8 +126,8 @@ def test_a_flow_is_asked(client: Client, system: FlowSystem) -> None:
     ("path", "body", "status", "name"),
     [
         ("q-1/queries/nothing", {}, 404, "query-not-found"),
-        ("q-1/queries/so_far", {"args": {"loud": "very"}}, 422, "payload-does-not-fit"),
-        ("q-1/queries/mistaken", {}, 422, "query-failed"),
+        ("q-1/queries/so_far", {"args": {"loud": "very"}}, 422, "payload-error"),
+        ("q-1/queries/mistaken", {}, 422, "query-raised"),
         ("nobody/queries/so_far", {}, 404, "flow-not-found"),
         ("q-1/queries/a%0Ab", {}, 404, "name-not-found"),
     ],

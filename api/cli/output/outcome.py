@@ -35,6 +35,8 @@ class MissingExtra(Exception):
 _NOT_THE_STORES = (ImportConflict, NotAnExport, NotWritten, QueryFailed, QueryInterrupted)
 """Errors of the store's that do not mean that it cannot be used."""
 
+_SAYS_ALL = (PersistasaurusError.code, StoreError.code)
+
 
 def telling_errors(command: Callable[P, int]) -> Callable[P, None]:
     """Have a command's errors told in one line, and its result made the exit code."""
@@ -80,5 +82,7 @@ def _tell_error(code: int, error: Exception) -> int:
         message += "; `persistasaurus list` shows those that there are"
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, PersistasaurusError | StoreError) and error.code not in _SAYS_ALL:
+        message += f" [{error.code}]"
     tell(f"persistasaurus: {message}")
     return code

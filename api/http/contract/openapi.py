@@ -30,7 +30,8 @@ _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ABOUT: Final = """
 Start flows, look at them, and tell them something. Whatever is answered is durable. Fields and query
 parameters that are not described here, and those that are there twice, are refused. Errors are problem
-details (RFC 9457). HEAD and OPTIONS are answered everywhere.
+details (RFC 9457) whose `type` ends in the error's code: `persistasaurus error CODE` explains it. HEAD and
+OPTIONS are answered everywhere.
 """
 _SCHEME: Final = {
     "type": "http",

@@ -89,7 +89,7 @@ def name_of(request: Request[Any, Any, Any]) -> str:
     """
     name = segment(request.path_params["name"])
     if len(name) > _ID_LENGTH or not name.isprintable():
-        raise ProblemError(404, "nothing can have this name", name="name-not-found")
+        raise ProblemError(404, "nothing can have this name", code="name-not-found")
     return name
 
 

@@ -22,14 +22,8 @@ from litestar import Response
 from litestar.exceptions import HTTPException
 
 from ....flows.errors import (
-    FlowAlreadyExists,
     FlowDefinitionError,
-    FlowEnded,
-    FlowFailed,
     FlowNotFound,
-    FlowNotRegistered,
-    FlowParked,
-    NondeterminismError,
     Overloaded,
     PayloadError,
     PersistasaurusError,
@@ -51,18 +45,12 @@ logger = logging.getLogger("persistasaurus.http")
 
 _AGAIN: Final = "The same again, with the same key or id, is safe"
 _RETRY_AFTER: Final = {"Retry-After": "1"}
-_KNOWN: Final[dict[type[Exception], tuple[int, str]]] = {
-    FlowNotFound: (404, "flow-not-found"),
-    QueryNotFound: (404, "query-not-found"),
-    FlowAlreadyExists: (409, "flow-already-exists"),
-    FlowEnded: (409, "flow-ended"),
-    FlowFailed: (409, "flow-failed"),
-    FlowParked: (409, "flow-parked"),
-    FlowNotRegistered: (422, "flow-not-registered"),
-    FlowDefinitionError: (422, "not-for-json"),
-    PayloadError: (422, "payload-does-not-fit"),
-    NondeterminismError: (409, "nondeterminism"),
-    PersistasaurusError: (409, "not-now"),
+_STATUSES: Final[dict[type[Exception], int]] = {
+    FlowNotFound: 404,
+    QueryNotFound: 404,
+    FlowDefinitionError: 422,
+    PayloadError: 422,
+    PersistasaurusError: 409,
 }
 
 
@@ -104,25 +92,24 @@ def problem_of(error: Exception) -> ProblemError:
     """Turn what the engine raises on purpose into what outsiders are told."""
     match error:
         case Overloaded():
-            return _unavailable("too much is waiting to be written; nothing was written", "overloaded")
+            return _unavailable("too much is waiting to be written; nothing was written", error.code)
         case SystemClosed():
-            return _unavailable("the system is closed, or closing", "system-closed")
+            return _unavailable("the system is closed, or closing", error.code)
         case StoreUnavailable() | StoreError():
-            return _unavailable("the store cannot confirm it now", "store-unavailable")
+            return _unavailable("the store cannot confirm it now", StoreUnavailable.code)
         case SignalRejected():
             return _rejected(error)
         case PayloadError():
             errors = [FieldError(path=error.path, reason=error.reason)]
-            return ProblemError(
-                422, f"{error.what}: {error.reason}", name="payload-does-not-fit", errors=errors
-            )
+            return ProblemError(422, f"{error.what}: {error.reason}", code=error.code, errors=errors)
         case _:
-            status, name = next(_KNOWN[kind] for kind in type(error).__mro__ if kind in _KNOWN)
-            return ProblemError(status, str(error), name=name)
+            assert isinstance(error, PersistasaurusError), "HANDLERS name nothing else"
+            status = next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+            return ProblemError(status, str(error), code=error.code)
 
 
-def _unavailable(detail: str, name: str) -> ProblemError:
-    return ProblemError(503, f"{detail}. {_AGAIN}", name=name, headers=_RETRY_AFTER)
+def _unavailable(detail: str, code: str) -> ProblemError:
+    return ProblemError(503, f"{detail}. {_AGAIN}", code=code, headers=_RETRY_AFTER)
 
 
 def _rejected(error: SignalRejected) -> ProblemError:
@@ -131,9 +118,9 @@ def _rejected(error: SignalRejected) -> ProblemError:
     if isinstance(cause, PayloadError):
         return problem_of(cause)
     if isinstance(error, SignalNotFound):
-        return ProblemError(404, str(error), name="signal-not-found")
+        return ProblemError(404, str(error), code=error.code)
     return ProblemError(
-        409, "the id was used before, for another signal; nothing was written", name="id-was-used"
+        409, "the id was used before, for another signal; nothing was written", code=error.code
     )
 
 

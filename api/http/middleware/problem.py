@@ -13,7 +13,7 @@ CHALLENGE: Final = 'Bearer realm="persistasaurus"'
 UNAUTHENTICATED: Final = "a token is needed, in a header: Authorization: Bearer ..."
 
 _BLANK: Final = "about:blank"
-_NAMES: Final = "urn:persistasaurus:problem:"
+_CODES: Final = "urn:persistasaurus:problem:"
 
 
 class FieldError(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str
     type: Annotated[
         str,
-        msgspec.Meta(description="A name that stays the same; about:blank: the status says it all."),
+        msgspec.Meta(description="Ends in the error's code; about:blank: the status says it all."),
     ]
     errors: list[FieldError] = []
 
@@ -43,7 +43,7 @@ class ProblemError(HTTPException):
         status: the status of the answer.
         detail: what is wrong, and what to do.
         headers: of the answer.
-        name: by which a program may tell it apart.
+        code: by which a program may tell it apart; docs/errors.md has a section on it.
         errors: where it is wrong.
     """
 
@@ -53,7 +53,7 @@ class ProblemError(HTTPException):
         detail: str,
         headers: dict[str, str] | None = None,
         *,
-        name: str | None = None,
+        code: str | None = None,
         errors: list[FieldError] | None = None,
     ) -> None:
         super().__init__(detail=detail, status_code=status, headers=headers or {})
@@ -61,7 +61,7 @@ class ProblemError(HTTPException):
             title=HTTPStatus(status).phrase,
             status=status,
             detail=detail,
-            type=problem_type(name),
+            type=problem_type(code),
             errors=errors or [],
         )
 
@@ -70,9 +70,9 @@ class ProblemError(HTTPException):
         return msgspec.json.encode(self.problem)
 
 
-def problem_type(name: str | None) -> str:
+def problem_type(code: str | None) -> str:
     """Return the URI of a kind of problem."""
-    return _BLANK if name is None else _NAMES + name
+    return _BLANK if code is None else _CODES + code
 
 
 def unauthenticated() -> ProblemError:

@@ -101,7 +101,7 @@ async def ask_query(request: Asking) -> Response[bytes]:
         raise
     except Exception as error:
         said = f"{type(error).__name__}: {error}"[:_SHOWN]
-        raise ProblemError(422, f"the query failed: {said}", name="query-failed") from error
+        raise ProblemError(422, f"the query failed: {said}", code="query-raised") from error
     return json_response(QueryAnswer(flow_id=handle.id, query=name, result=msgspec.Raw(result)))
 
 

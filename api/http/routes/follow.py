@@ -109,7 +109,7 @@ def _first(feed: Feed, after: int) -> EventBatch:
             409,
             f"nothing has the id {after} here: the newest event has {newest}. The store was restored, or is"
             " another. Read anew what you keep of it, and follow from there, or with after=0 from the first",
-            name="beyond-the-end",
+            code="beyond-the-end",
         )
     return first
 

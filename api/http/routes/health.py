@@ -35,7 +35,7 @@ async def show_health(request: Asking) -> Response[bytes]:
     admission = system.client.admission
     if admission.is_closed or not admission.is_of_this_process or not system.statistics().is_writable:
         raise ProblemError(
-            503, "nothing can be written now", name="not-writable", headers={"Retry-After": "1"}
+            503, "nothing can be written now", code="not-writable", headers={"Retry-After": "1"}
         )
     return json_response(Health(status="ok"))
 

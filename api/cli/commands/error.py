@@ -1,0 +1,50 @@
+"""The command `error`: what the documentation says of an error's code. The page comes with the package."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import click
+
+from ..options import command
+from ..output.exit_codes import DONE
+from ..output.outcome import telling_errors
+
+__all__ = ["error", "sections"]
+
+_PACKAGE = __name__.partition(".")[0]
+_SECTION = re.compile(r"^### (?P<code>[\w-]+)\n+(?P<text>.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
+_NAME = re.compile(r"`(\w+)`")
+
+
+def sections() -> dict[str, str]:
+    """Return what docs/errors.md says, by code."""
+    page = resources.files(_PACKAGE).joinpath("docs", "errors.md").read_text(encoding="utf-8")
+    return {found["code"]: found["text"].strip() for found in _SECTION.finditer(page)}
+
+
+def complete_codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Propose codes."""
+    return [code for code in sections() if code.startswith(incomplete)]
+
+
+@command("error", example="persistasaurus error flow-not-found")
+@click.argument("code", required=False, shell_complete=complete_codes)
+@telling_errors
+def error(*, code: str | None) -> int:
+    """Explain the code of an error, and what to do about it; without CODE, list all codes.
+
+    Codes are in brackets after the messages of this command, at the end of `type` in an answer over HTTP, and
+    in Python `error.code`. The name of an exception's class is understood, too.
+    """
+    known = sections()
+    if code is None:
+        click.echo("\n".join(known))
+        return DONE
+    names = {found[1]: of for of, text in known.items() if (found := _NAME.match(text))}
+    chosen = names.get(code, code)
+    if chosen not in known:
+        raise click.BadParameter(f"{code!r} is no code of an error; `persistasaurus error` lists them.")
+    click.echo(f"{chosen}\n\n{known[chosen]}")
+    return DONE
