@@ -1,4 +1,4 @@
-"""What `.ci/run` makes of the versions we allow, and of the commands that the README names."""
+"""What `.ci/run` makes of the versions we allow, and of the commands that the documentation names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from architecture.sources import ROOT
 from packaging.requirements import Requirement
 
 core = runpy.run_path(str(ROOT / ".ci" / "core_versions.py"))
-readme = runpy.run_path(str(ROOT / ".ci" / "readme_commands.py"))
+pages = runpy.run_path(str(ROOT / ".ci" / "page_commands.py"))
 PINS = (ROOT / "tests" / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -64,7 +64,7 @@ Run `pytest -n 2`, or `pytest tests/a` and `python tests/b.py`; then `pytest tes
 
 | `PERSISTASAURUS_IMAGES=500000 pytest -rP tests/faults` | power cuts |
 """
-    assert readme["commands"](text) == [
+    assert pages["commands"](text) == [
         "pytest tests/a",
         "python tests/b.py",
         "PERSISTASAURUS_IMAGES=500000 pytest -rP tests/faults",
@@ -82,14 +82,16 @@ Run `pytest -n 2`, or `pytest tests/a` and `python tests/b.py`; then `pytest tes
     ],
 )
 def test_a_command_is_given_little_to_do(command: str, small: str) -> None:
-    assert readme["shrunk"](command) == small
+    assert pages["shrunk"](command) == small
 
 
-def test_the_readme_names_commands() -> None:
-    found = readme["commands"]((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_ci_runs_the_commands_of_every_page_that_names_some() -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in ROOT.glob("docs/**/*.md")}
+    naming = {path for path, text in texts.items() if pages["commands"](text)}
 
-    assert any("tests/benchmarks/run.py" in command for command in found)
-    assert any("tests/simulation" in command for command in found)
+    assert len(naming) > 1
+    assert {path for path in naming if path not in ci} == set()
 
 
 def test_the_benchmarks_take_no_measures_for_all_of_them_and_refuse_others() -> None:

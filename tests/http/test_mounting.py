@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from persistasaurus.api.http.middleware.asgi import ASGIApp
 
 RECIPES = Path(__file__).parents[1] / "routes" / "recipes"
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "http" / "mounting.md"
 NAMES = ("with_litestar", "with_fastapi", "with_django")
 
 
@@ -125,8 +125,8 @@ def test_recipes_have_at_most_30_lines() -> None:
     assert {name for name in NAMES if len((RECIPES / f"{name}.py").read_text().splitlines()) > 30} == set()
 
 
-def test_the_readme_shows_the_recipes_that_are_tested_here() -> None:
-    blocks = re.findall(r"```python\n(# with_\w+\.py.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_documentation_shows_the_recipes_that_are_tested_here() -> None:
+    blocks = re.findall(r"```python\n(# with_\w+\.py.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
     assert sorted(blocks) == sorted((RECIPES / f"{name}.py").read_text(encoding="utf-8") for name in NAMES)
 

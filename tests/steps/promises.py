@@ -1,4 +1,4 @@
-"""What every step can rely on, whatever its kind: the table of the README, with what is to come of each."""
+"""What every step can rely on, whatever its kind: the table of the guide, with what is to come of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ON_THE_REAL_ENGINE = frozenset({"ends_in_time"})
 
 
 class Promise(NamedTuple):
-    """A row of the README's table, and the steps that show it: by name, with what their flow returns."""
+    """A row of the guide's table, and the steps that show it: by name, with what their flow returns."""
 
     what: str
     of_steps: str

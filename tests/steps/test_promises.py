@@ -121,8 +121,8 @@ def die_once(world: World) -> None:
     simulation.perform = dying
 
 
-def test_the_readme_makes_the_same_promises() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_guide_makes_the_same_promises() -> None:
+    guide = (ROOT / "docs" / "guide" / "flows.md").read_text()
 
     for promise in PROMISES:
-        assert f"| {promise.what} | {promise.of_steps} |" in readme
+        assert f"| {promise.what} | {promise.of_steps} |" in guide

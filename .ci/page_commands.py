@@ -1,7 +1,7 @@
-"""Run the commands that the README names in its text and tables, each with little to do.
+"""Run the commands that pages name in their text and tables, each with little to do.
 
-Usage: readme_commands.py README, in a checkout, with the environment that the README's second command has
-made first in the PATH. Commands in blocks are run by tests/test_readme.py, and those that .ci/run has, too,
+Usage: page_commands.py PAGE..., in a checkout, with the environment that the README's second command has
+made first in the PATH. Commands in blocks are run by tests/documentation, and those that .ci/run has, too,
 are run there.
 """
 
@@ -24,10 +24,10 @@ _MISSED = 3
 """The benchmarks' exit code on a machine that is not quiet, or not quick."""
 
 
-def commands(readme: str) -> list[str]:
+def commands(page: str) -> list[str]:
     """Return the commands in code spans, each once, in their order."""
     run_by_ci = Path(__file__).with_name("run").read_text(encoding="utf-8")
-    prose = re.sub(r"^```.*?^```$", "", readme, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
     spans = (span.strip() for span in _SPAN.findall(prose))
     found = [span for span in dict.fromkeys(spans) if _COMMAND.fullmatch(span) and span not in _CAMPAIGNS]
     return [command for command in found if not _is_run(command, run_by_ci)]
@@ -49,17 +49,20 @@ def run(command: str) -> int:
 
 def main() -> str | None:
     """Run all of them; return those that failed."""
-    found = commands(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    if not found:
-        return f"{sys.argv[1]} names no command"
+    found: list[str] = []
+    for page in sys.argv[1:]:
+        named = commands(Path(page).read_text(encoding="utf-8"))
+        if not named:
+            return f"{page} names no command"
+        found += named
     failed: list[str] = []
-    for command in found:
+    for command in dict.fromkeys(found):
         begun = time.monotonic()
         code = run(command)
         print(f"-- {command}: exit code {code}, {time.monotonic() - begun:.0f} s", flush=True)
         if code and not (code == _MISSED and "tests/benchmarks/run.py" in command):
             failed.append(command)
-    return "These commands of the README failed:\n" + "\n".join(failed) if failed else None
+    return "These commands failed:\n" + "\n".join(failed) if failed else None
 
 
 if __name__ == "__main__":
