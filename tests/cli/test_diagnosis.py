@@ -167,7 +167,7 @@ def test_a_parked_flow_is_told_with_its_reason_and_what_to_do(reason: str) -> No
     found = diagnose(case(STARTED, events.Parked(reason, "what it said")))[0]
 
     assert (found.kind, found.reason) == ("parked", reason)
-    assert "what it said" in found.text
+    assert f"what it said [parked-{reason.replace('_', '-')}]" in found.text
     assert found.todo.endswith(":")
     assert "persistasaurus retry order-1" in found.command
 

@@ -163,14 +163,20 @@ def _parked(case: Case) -> Iterator[Finding]:
     if case.summary.parked is None:
         return
     event, at = case.summary.parked
+    reason = event.reason.replace("_", " ")
     yield Finding(
         kind="parked",
-        text=f"It is parked {since(at, case.now)}, {event.reason.replace('_', ' ')}: {event.message}",
+        text=f"It is parked {since(at, case.now)}, {reason}: {event.message} [{_code(event)}]",
         todo=_advice(event),
         command=case.command("retry", why="..."),
         since=utc(at),
         reason=event.reason,
     )
+
+
+def _code(event: Parked) -> str:
+    """Return what `persistasaurus error` explains the reason by."""
+    return f"parked-{event.reason.replace('_', '-')}"
 
 
 def _advice(event: Parked) -> str:
