@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import persistasaurus
 import pytest
 from documentation.pages import DOCS, README
-from persistasaurus.api.commands.errors import sections
+from persistasaurus.api.cli.commands.error import sections
 
 if TYPE_CHECKING:
     from pathlib import Path
