@@ -1,4 +1,4 @@
-"""A cell: what the supervisor knows of one flow that is at work, or on its way there or back."""
+"""An active flow: what the supervisor knows of one flow that is at work, or on its way there or back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .flow_actor import FlowActor
 
-__all__ = ["Cell", "Phase", "RestartRules", "SupervisorRules"]
+__all__ = ["ActiveFlow", "Phase", "RestartRules", "SupervisorRules"]
 
 _EXPONENT = 64
 
@@ -89,7 +89,7 @@ class SupervisorRules(msgspec.Struct, frozen=True):
         check_type("SupervisorRules", "restart", self.restart, RestartRules)
 
 
-class Cell:
+class ActiveFlow:
     """One flow, as the supervisor sees it. `held` are requests that came at a bad time."""
 
     __slots__ = (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..persistence.event_sourced import Home
     from ..runtime.environment import Environment
     from ..runtime.futures import Reply
-    from .active_flow import Cell, SupervisorRules
+    from .active_flow import ActiveFlow, SupervisorRules
 
 __all__ = ["Restarts", "broken", "halted"]
 
@@ -34,7 +34,7 @@ _OF_THE_STORE = (StoreUnavailable, StoreError, StaleWriterError)
 
 
 class Restarts:
-    """Decides, for cells without an actor. `hear` gets `Restart` when it is time, or how parking went."""
+    """Decides, for flows without an actor. `hear` gets `Restart` when it is time, or how parking went."""
 
     def __init__(
         self, environment: Environment, home: Home, rules: SupervisorRules, hear: Callable[[object], None]
@@ -49,84 +49,86 @@ class Restarts:
         """Of these it was said; once is enough."""
         self.is_store_up = True
 
-    def after(self, cell: Cell, error: BaseException) -> None:
+    def after(self, active: ActiveFlow, error: BaseException) -> None:
         """Decide after a crash. What is the store's fault, and not the flow's, is not counted."""
         chance = self._random.random()
         if isinstance(error, RecordCorrupt):
-            self._park(cell, error)
+            self._park(active, error)
         elif isinstance(error, _OF_THE_STORE):
-            logger.info("Flow %r starts anew from its log: %s", cell.flow_id, error)
+            logger.info("Flow %r starts anew from its log: %s", active.flow_id, error)
             if self.is_store_up:
-                self._later(cell, cell.note_stumble(self._rules, chance))
+                self._later(active, active.note_stumble(self._rules, chance))
             else:
-                cell.refuse(halted())
+                active.refuse(halted())
         else:
-            logger.error("Flow %r crashed: %s: %s", cell.flow_id, type(error).__name__, error)
-            wait = cell.note_crash(self._environment.clock.elapsed(), self._rules, chance)
+            logger.error("Flow %r crashed: %s: %s", active.flow_id, type(error).__name__, error)
+            wait = active.note_crash(self._environment.clock.elapsed(), self._rules, chance)
             if wait is None:
-                self._park(cell, error)
+                self._park(active, error)
             else:
-                self._later(cell, wait)
+                self._later(active, wait)
 
-    def _later(self, cell: Cell, seconds: float) -> None:
-        restart = requests.Restart(cell.flow_id, cell.incarnation)
+    def _later(self, active: ActiveFlow, seconds: float) -> None:
+        restart = requests.Restart(active.flow_id, active.incarnation)
         self._environment.alarms.call_at(
             self._environment.clock.elapsed() + seconds, lambda: self._hear(restart)
         )
 
-    def _park(self, cell: Cell, error: BaseException) -> None:
+    def _park(self, active: ActiveFlow, error: BaseException) -> None:
         """Record that a flow crashes whenever it is started. It has no actor, so nobody else writes."""
         parked = parked_for(error)
         try:
-            header = self._home.store.header(cell.flow_id)
+            header = self._home.store.header(active.flow_id)
         except StoreError as failure:
-            self.after(cell, StoreUnavailable(str(failure)))
+            self.after(active, StoreUnavailable(str(failure)))
             return
         if header is None or (header.is_sound and _needs_nobody(header)):
-            self._give_up(cell, error)
+            self._give_up(active, error)
             return
-        self._record_parked(cell, header, parked)
+        self._record_parked(active, header, parked)
 
-    def _record_parked(self, cell: Cell, header: Header, parked: events.Parked) -> None:
-        cell.phase = Phase.PARKING
+    def _record_parked(self, active: ActiveFlow, header: Header, parked: events.Parked) -> None:
+        active.phase = Phase.PARKING
         record = NewRecord(self._environment.clock.now(), events.kind(parked), events.encode(parked))
         # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
-        cell.is_mute = cell.is_mute or header.damage is not None
-        records = () if cell.is_mute else (record,)
-        append = Append(cell.flow_id, header.version, records, PARK, type_of(self._home.store, header))
-        ended = requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True)
+        active.is_mute = active.is_mute or header.damage is not None
+        records = () if active.is_mute else (record,)
+        append = Append(active.flow_id, header.version, records, PARK, type_of(self._home.store, header))
+        ended = requests.Ended(active.flow_id, active.incarnation, parked, has_left=True)
 
         def done(outcome: Outcome) -> None:
             is_failed = isinstance(outcome, Exception)
-            self._hear(requests.NotParked(cell.flow_id, cell.incarnation, outcome) if is_failed else ended)
+            self._hear(
+                requests.NotParked(active.flow_id, active.incarnation, outcome) if is_failed else ended
+            )
 
         self._home.journal.tell(Entry(append, done))
 
-    def convict(self, cell: Cell, header: Header, deaths: int) -> None:
+    def convict(self, active: ActiveFlow, header: Header, deaths: int) -> None:
         """Park a flow during whose code the process has died too often. Its code is not run again."""
         parked = events.Parked(
             "lethal",
             f"the process died {deaths} times while the flow's own code ran, and came no further than event"
             f" {header.version}. Find out whether it is to blame; handle.retry() runs it again",
         )
-        self._record_parked(cell, header, parked)
+        self._record_parked(active, header, parked)
 
-    def pause(self, cell: Cell, header: Header, request: requests.Pause) -> None:
+    def pause(self, active: ActiveFlow, header: Header, request: requests.Pause) -> None:
         """Pause a flow that nobody is at work for, without running its code."""
-        cell.phase = Phase.PARKING
+        active.phase = Phase.PARKING
         paused = events.Paused(storable(request.by), storable(request.why))
         record = NewRecord(self._environment.clock.now(), events.kind(paused), events.encode(paused))
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Exception):
-                request.reply.fail(unconfirmed(cell.flow_id, outcome))
+                request.reply.fail(unconfirmed(active.flow_id, outcome))
             else:
                 request.reply.resolve(None)
-            self._leave(cell)
+            self._leave(active)
 
-        self._home.journal.tell(Entry(Append(cell.flow_id, header.version, (record,), PAUSE), done))
+        self._home.journal.tell(Entry(Append(active.flow_id, header.version, (record,), PAUSE), done))
 
-    def blocked(self, cell: Cell, blocked: requests.Blocked) -> None:
+    def blocked(self, active: ActiveFlow, blocked: requests.Blocked) -> None:
         """Park a flow whose code holds a thread. Its actor is given up, and writes nothing any more."""
         actor, held = blocked.actor, blocked.held
         place = f"a thread of the engine for {self._patience_s:g} s at {held.line}, in {held.function}()"
@@ -134,7 +136,7 @@ class Restarts:
             actor.in_hand.reply.fail(
                 PersistasaurusError(f"{actor.in_hand.query!r} has held {place}, and was given up")
             )
-            self._leave(cell)
+            self._leave(active)
             return
         parked = events.Parked(
             "blocking",
@@ -143,63 +145,63 @@ class Restarts:
             storable(held.stack),
         )
         try:
-            header = self._home.store.header(cell.flow_id)
+            header = self._home.store.header(active.flow_id)
         except StoreError as failure:
-            _answer(actor.in_hand, unconfirmed(cell.flow_id, failure))
-            cell.phase = Phase.BACKOFF
-            self.after(cell, StoreUnavailable(str(failure)))
+            _answer(actor.in_hand, unconfirmed(active.flow_id, failure))
+            active.phase = Phase.BACKOFF
+            self.after(active, StoreUnavailable(str(failure)))
             return
         facts, consumed = facts_of(actor.undecided())
-        refusal = FlowParked(cell.flow_id, parked.reason, parked.message)
+        refusal = FlowParked(active.flow_id, parked.reason, parked.message)
         is_parked = header is None or header.status == "parked" or header.state is StreamState.ENDED
         if is_parked and not facts:
             _answer(actor.in_hand, refusal)
-            self._leave(cell)
+            self._leave(active)
             return
         at = self._environment.clock.now()
         records = tuple(NewRecord(at, events.kind(e), events.encode(e)) for e in [*facts, parked])
         version = 0 if header is None else header.version
         kind = actor.in_hand.type if header is None else None
-        append = Append(cell.flow_id, version, records, PARK, kind, consumed)
+        append = Append(active.flow_id, version, records, PARK, kind, consumed)
 
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, Exception):
-                _answer(actor.in_hand, unconfirmed(cell.flow_id, outcome))
-                self._hear(requests.NotParked(cell.flow_id, cell.incarnation, outcome))
+                _answer(actor.in_hand, unconfirmed(active.flow_id, outcome))
+                self._hear(requests.NotParked(active.flow_id, active.incarnation, outcome))
                 return
             # A flow that is parked has been started all the same.
             _answer(actor.in_hand, None if isinstance(actor.in_hand, requests.Start) else refusal)
-            self._hear(requests.Ended(cell.flow_id, cell.incarnation, parked, has_left=True))
+            self._hear(requests.Ended(active.flow_id, active.incarnation, parked, has_left=True))
 
-        cell.phase = Phase.PARKING
+        active.phase = Phase.PARKING
         self._home.journal.tell(Entry(append, done))
 
-    def _leave(self, cell: Cell) -> None:
+    def _leave(self, active: ActiveFlow) -> None:
         """Have nobody at work for a flow, until there is something to do for it."""
-        cell.is_rung = True
-        self._hear(requests.Left(cell.flow_id, cell.incarnation))
+        active.is_rung = True
+        self._hear(requests.Left(active.flow_id, active.incarnation))
 
-    def not_parked(self, cell: Cell, error: Exception) -> None:
+    def not_parked(self, active: ActiveFlow, error: Exception) -> None:
         """Decide anew, since that a flow crashes could not be recorded."""
-        if isinstance(error, RecordCorrupt) and cell.is_mute:
-            self._give_up(cell, error)
+        if isinstance(error, RecordCorrupt) and active.is_mute:
+            self._give_up(active, error)
         elif isinstance(error, RecordCorrupt):
-            cell.is_mute = True
-            self._park(cell, error)
+            active.is_mute = True
+            self._park(active, error)
         else:  # it will crash again, and be parked then
-            cell.phase = Phase.BACKOFF
-            self.after(cell, StoreUnavailable("that it crashes could not be recorded"))
+            active.phase = Phase.BACKOFF
+            self.after(active, StoreUnavailable("that it crashes could not be recorded"))
 
-    def _give_up(self, cell: Cell, error: BaseException) -> None:
+    def _give_up(self, active: ActiveFlow, error: BaseException) -> None:
         """Leave a flow without an actor for a while, since nothing more can be recorded of it."""
-        if cell.flow_id not in self._given_up:
-            self._given_up.add(cell.flow_id)
+        if active.flow_id not in self._given_up:
+            self._given_up.add(active.flow_id)
             logger.error(
-                "Flow %r cannot run, and not even be parked: %s. %s", cell.flow_id, error, WHAT_TO_DO
+                "Flow %r cannot run, and not even be parked: %s. %s", active.flow_id, error, WHAT_TO_DO
             )
-        cell.phase = Phase.BROKEN
-        cell.refuse(broken(cell))
-        self._later(cell, self._rules.period_s)
+        active.phase = Phase.BROKEN
+        active.refuse(broken(active))
+        self._later(active, self._rules.period_s)
 
 
 def _needs_nobody(header: Header) -> bool:
@@ -215,9 +217,9 @@ def _answer(request: Any, error: Exception | None) -> None:
         reply.fail(error)
 
 
-def broken(cell: Cell) -> StoreUnavailable:
+def broken(active: ActiveFlow) -> StoreUnavailable:
     """Return what is told to whoever asks a flow that cannot even be started."""
-    return StoreUnavailable(f"flow {cell.flow_id!r} cannot be started: it crashes; the log says why")
+    return StoreUnavailable(f"flow {active.flow_id!r} cannot be started: it crashes; the log says why")
 
 
 def halted() -> StoreUnavailable:

@@ -17,7 +17,7 @@ from ...store import StoreError, StreamState
 from ..persistence.journal import Mend, tell
 from ..runtime.actor import PooledActor
 from . import requests
-from .active_flow import Cell, Phase, SupervisorRules
+from .active_flow import ActiveFlow, Phase, SupervisorRules
 from .flow_actor import FlowActor
 from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
 from .passivation import Idling
@@ -61,7 +61,7 @@ class Supervisor(PooledActor):
         self._rules = rules
         self._around = around(self._hear)
         self._store = self._around.home.store
-        self._cells: dict[str, Cell] = {}
+        self._active: dict[str, ActiveFlow] = {}
         self._activating = 0
         self._waiting: deque[str] = deque()
         self._is_held_back = is_held_back
@@ -87,8 +87,8 @@ class Supervisor(PooledActor):
         tell(self.actor_ref, message)
 
     def _tell_flow(self, flow_id: str, message: Any) -> bool:
-        cell = self._cells.get(flow_id)
-        return cell is not None and cell.tell(message)
+        active = self._active.get(flow_id)
+        return active is not None and active.tell(message)
 
     def on_receive(self, message: Any) -> None:
         """Take one message. Whatever goes wrong with it, all other flows go on."""
@@ -116,8 +116,8 @@ class Supervisor(PooledActor):
                 self._watch(message)
             case requests.Unwatch():
                 self._watchers.remove(message.flow_id, message.reply)
-            case requests.Left() if (cell := self._current(message)) is not None:
-                self._gone(cell)
+            case requests.Left() if (active := self._current(message)) is not None:
+                self._gone(active)
             case requests.Busy():
                 self._busy(message)
             case requests.Crashed():
@@ -153,14 +153,14 @@ class Supervisor(PooledActor):
 
     # --------------------------------------------------------------------------------------- routing
     def _ring(self, flow_id: str) -> None:
-        cell = self._cells.get(flow_id)
-        if cell is None:
+        active = self._active.get(flow_id)
+        if active is None:
             self._wake(flow_id)
-        elif cell.phase is Phase.LIVE:
+        elif active.phase is Phase.LIVE:
             self._idling.end(flow_id)
-            cell.ring()
+            active.ring()
         else:
-            cell.is_rung = True
+            active.is_rung = True
 
     def _wake(self, flow_id: str) -> None:
         """Bring a flow at rest to work, if it is there and can work."""
@@ -194,23 +194,23 @@ class Supervisor(PooledActor):
         if self._refusal is not None:
             request.reply.fail(self._refusal)
             return
-        cell = self._cells.get(request.flow_id)
-        is_at_rest = cell is None or cell.phase is Phase.QUEUED
+        active = self._active.get(request.flow_id)
+        is_at_rest = active is None or active.phase is Phase.QUEUED
         if self._is_held_back and is_at_rest and isinstance(request, requests.Pause):
             self._pause_at_rest(request)
             return
-        if cell is None:
+        if active is None:
             if not isinstance(request, requests.Start) and not self._exists(request):
                 return
-            cell = self._activate(request.flow_id)
+            active = self._activate(request.flow_id)
         self._idling.end(request.flow_id)
-        if cell.phase in (Phase.LIVE, Phase.ACTIVATING) and cell.tell(request):
+        if active.phase in (Phase.LIVE, Phase.ACTIVATING) and active.tell(request):
             return
-        cell.held.append(request)
-        if cell.is_broken:
-            cell.refuse(broken(cell))
-        elif cell.phase is Phase.BACKOFF and not self._restarts.is_store_up:
-            cell.refuse(halted())
+        active.held.append(request)
+        if active.is_broken:
+            active.refuse(broken(active))
+        elif active.phase is Phase.BACKOFF and not self._restarts.is_store_up:
+            active.refuse(halted())
 
     def _exists(self, request: requests.Request) -> bool:
         try:
@@ -226,9 +226,9 @@ class Supervisor(PooledActor):
         if self._refusal is not None and not self._is_draining:
             message.reply.fail(self._refusal)
             return
-        cell = self._cells.get(message.flow_id)
-        is_at_work = cell is not None and not cell.is_over and not cell.is_broken
-        trouble = broken(cell) if cell is not None and cell.is_broken else None
+        active = self._active.get(message.flow_id)
+        is_at_work = active is not None and not active.is_over and not active.is_broken
+        trouble = broken(active) if active is not None and active.is_broken else None
         self._watchers.add(message.flow_id, message.reply, is_at_work=is_at_work, trouble=trouble)
 
     def _look_at_parked(self, after: str | None) -> None:
@@ -241,7 +241,7 @@ class Supervisor(PooledActor):
             logger.warning("Parked flows could not be looked at: %s", error)
             return
         for header in page:
-            if header.stream not in self._cells and may_go_on(self._store, header):
+            if header.stream not in self._active and may_go_on(self._store, header):
                 self._activate(header.stream)
         if len(page) == _PAGE:
             self._hear(requests.LookAtParked(page[-1].stream))
@@ -282,11 +282,11 @@ class Supervisor(PooledActor):
             else:
                 self._restarts.pause(self._cell_at_rest(request.flow_id), header, request)
 
-    def _cell_at_rest(self, flow_id: str) -> Cell:
-        cell = self._cells.setdefault(flow_id, Cell(flow_id))
+    def _cell_at_rest(self, flow_id: str) -> ActiveFlow:
+        active = self._active.setdefault(flow_id, ActiveFlow(flow_id))
         self._incarnations += 1
-        cell.incarnation = self._incarnations
-        return cell
+        active.incarnation = self._incarnations
+        return active
 
     def _let_begin(self, message: requests.Begin) -> None:
         for flow_id, deaths in message.lethal:
@@ -307,39 +307,39 @@ class Supervisor(PooledActor):
         """Let the next suspect begin, by itself; when all have come through, everybody."""
         while self._suspects:
             flow_id = self._alone = self._suspects.popleft()
-            cell = self._cells.get(flow_id)
-            if cell is None and self._header_of_open(flow_id) is not None:
+            active = self._active.get(flow_id)
+            if active is None and self._header_of_open(flow_id) is not None:
                 self._activate(flow_id)
                 return
-            if cell is not None and cell.phase is Phase.QUEUED:
-                self._begin(cell)
+            if active is not None and active.phase is Phase.QUEUED:
+                self._begin(active)
                 return
         self._is_held_back = False
         self._begin_waiting()
 
     # ------------------------------------------------------------------------------------ activation
-    def _activate(self, flow_id: str) -> Cell:
-        cell = self._cells[flow_id] = Cell(flow_id)
-        self._begin(cell)
-        return cell
+    def _activate(self, flow_id: str) -> ActiveFlow:
+        active = self._active[flow_id] = ActiveFlow(flow_id)
+        self._begin(active)
+        return active
 
-    def _begin(self, cell: Cell) -> None:
-        """Start the cell's actor, when fewer than the allowed number are recovering."""
-        is_held_back = self._is_held_back and cell.flow_id != self._alone
+    def _begin(self, active: ActiveFlow) -> None:
+        """Start a flow's actor, when fewer than the allowed number are recovering."""
+        is_held_back = self._is_held_back and active.flow_id != self._alone
         if is_held_back or self._activating >= self._rules.max_activations:
-            cell.phase = Phase.QUEUED
-            self._waiting.append(cell.flow_id)
+            active.phase = Phase.QUEUED
+            self._waiting.append(active.flow_id)
             return
         self._activating += 1
         self._incarnations += 1
-        cell.begin(self._incarnations)
+        active.begin(self._incarnations)
         try:
-            cell.ref = FlowActor.start_on(
-                self._scheduler, cell.flow_id, cell.incarnation, cell.bell, self._around
+            active.ref = FlowActor.start_on(
+                self._scheduler, active.flow_id, active.incarnation, active.bell, self._around
             )
         except RuntimeError as error:  # closed, or no thread to be had
-            self._hear(requests.Crashed(cell.flow_id, cell.incarnation, error))
-        cell.hand_over()
+            self._hear(requests.Crashed(active.flow_id, active.incarnation, error))
+        active.hand_over()
 
     def _begun(self) -> None:
         """Note that one recovery has ended, well or not; the next may begin."""
@@ -351,35 +351,35 @@ class Supervisor(PooledActor):
 
     def _begin_waiting(self) -> None:
         while self._waiting and self._activating < self._rules.max_activations:
-            cell = self._cells.get(self._waiting.popleft())
-            if cell is not None and cell.phase is Phase.QUEUED:
-                self._begin(cell)
+            active = self._active.get(self._waiting.popleft())
+            if active is not None and active.phase is Phase.QUEUED:
+                self._begin(active)
 
     def _recovered(self, message: requests.Recovered) -> None:
-        cell = self._current(message)
-        if cell is None or cell.phase is not Phase.ACTIVATING:
+        active = self._current(message)
+        if active is None or active.phase is not Phase.ACTIVATING:
             return
-        cell.phase = Phase.LIVE
-        cell.note_recovery()
+        active.phase = Phase.LIVE
+        active.note_recovery()
         self._begun()
-        cell.is_over = message.is_over
+        active.is_over = message.is_over
         if message.is_over:
             self._watchers.look_again(message.flow_id)
-        cell.hand_over()
+        active.hand_over()
         if self._is_draining:
-            cell.tell(requests.StandStill())
+            active.tell(requests.StandStill())
         if self._finishing is not None:
-            _dismiss(cell)
+            _dismiss(active)
 
-    def _current(self, message: Any) -> Cell | None:
-        """Return the cell that a report is about, unless it is from an earlier incarnation."""
-        cell = self._cells.get(message.flow_id)
-        return cell if cell is not None and cell.incarnation == message.incarnation else None
+    def _current(self, message: Any) -> ActiveFlow | None:
+        """Return the flow that a report is about, unless it is from an earlier incarnation."""
+        active = self._active.get(message.flow_id)
+        return active if active is not None and active.incarnation == message.incarnation else None
 
     # ---------------------------------------------------------------------------------------- resting
     def _idled(self, message: requests.Idle) -> None:
-        cell = self._current(message)
-        if cell is None or cell.phase is not Phase.LIVE or cell.bell.is_rung:
+        active = self._current(message)
+        if active is None or active.phase is not Phase.LIVE or active.bell.is_rung:
             return
         longest = self._idling.begin(message.flow_id)
         if longest is not None:
@@ -391,100 +391,100 @@ class Supervisor(PooledActor):
 
     def _rest(self, flow_id: str) -> None:
         self._idling.end(flow_id)
-        cell = self._cells.get(flow_id)
-        if cell is not None and cell.phase is Phase.LIVE and cell.tell(requests.Rest()):
-            cell.phase = Phase.RESTING
+        active = self._active.get(flow_id)
+        if active is not None and active.phase is Phase.LIVE and active.tell(requests.Rest()):
+            active.phase = Phase.RESTING
 
     def _busy(self, message: requests.Busy) -> None:
-        cell = self._current(message)
-        if cell is not None and cell.phase is Phase.RESTING:
-            cell.phase = Phase.LIVE
-            cell.hand_over()
+        active = self._current(message)
+        if active is not None and active.phase is Phase.RESTING:
+            active.phase = Phase.LIVE
+            active.hand_over()
 
-    def _gone(self, cell: Cell) -> None:
+    def _gone(self, active: ActiveFlow) -> None:
         """Forget a flow whose actor has ended in good order, or begin anew for what has come meanwhile."""
-        self._forget(cell)
-        for request in cell.held:
+        self._forget(active)
+        for request in active.held:
             self._forward(request)
-        if cell.is_rung:
-            self._ring(cell.flow_id)
+        if active.is_rung:
+            self._ring(active.flow_id)
 
-    def _forget(self, cell: Cell) -> None:
-        del self._cells[cell.flow_id]
-        self._idling.end(cell.flow_id)
-        self._turns.over(cell.flow_id)
-        if cell.phase is Phase.ACTIVATING:
+    def _forget(self, active: ActiveFlow) -> None:
+        del self._active[active.flow_id]
+        self._idling.end(active.flow_id)
+        self._turns.over(active.flow_id)
+        if active.phase is Phase.ACTIVATING:
             self._begun()
-        if self._finishing is not None and not self._cells:
+        if self._finishing is not None and not self._active:
             self._finishing.resolve(None)
 
     def _ended(self, message: requests.Ended) -> None:
-        cell = self._current(message)
-        if cell is None:
+        active = self._current(message)
+        if active is None:
             return
-        cell.is_over = True
+        active.is_over = True
         self._watchers.tell(message.flow_id, message.event)
         if isinstance(message.event, events.Parked):
             event = message.event
             advice = f". {WHAT_TO_DO}" if event.reason == "unreadable" else ""
             logger.error("Flow %r is parked (%s): %s%s", message.flow_id, event.reason, event.message, advice)
         if message.has_left:
-            self._gone(cell)
+            self._gone(active)
 
     # ------------------------------------------------------------------------------------- restarting
     def _crashed(self, message: requests.Crashed) -> None:
-        cell = self._current(message)
-        if cell is None or cell.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+        active = self._current(message)
+        if active is None or active.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
             return
         if self._refusal is not None:
-            self._abandon(cell, self._refusal)
+            self._abandon(active, self._refusal)
             return
-        self._idling.end(cell.flow_id)
-        was_activating = cell.phase is Phase.ACTIVATING
-        cell.phase = Phase.BACKOFF
-        self._turns.over(cell.flow_id)
-        self._restarts.after(cell, message.error)
-        self._look_after_watchers(cell)
+        self._idling.end(active.flow_id)
+        was_activating = active.phase is Phase.ACTIVATING
+        active.phase = Phase.BACKOFF
+        self._turns.over(active.flow_id)
+        self._restarts.after(active, message.error)
+        self._look_after_watchers(active)
         if was_activating:
             self._begun()
 
     def _blocked(self, message: requests.Blocked) -> None:
         """Give up an actor that somebody's code holds. What was meant for it is for the next one."""
-        cell = self._current(message)
-        if cell is None or cell.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+        active = self._current(message)
+        if active is None or active.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
             return
-        self._idling.end(cell.flow_id)
-        was_activating = cell.phase is Phase.ACTIVATING
-        cell.phase = Phase.PARKING
-        self._turns.over(cell.flow_id)
+        self._idling.end(active.flow_id)
+        was_activating = active.phase is Phase.ACTIVATING
+        active.phase = Phase.PARKING
+        self._turns.over(active.flow_id)
         message.actor.abandon()
-        self._restarts.blocked(cell, message)
+        self._restarts.blocked(active, message)
         if was_activating:
             self._begun()
 
     def _restart(self, message: requests.Restart) -> None:
-        cell = self._current(message)
-        if cell is not None and cell.is_broken:
-            self._forget(cell)
-        elif cell is not None and cell.phase is Phase.BACKOFF and self._refusal is None:
-            cell.is_rung = True
-            self._begin(cell)
+        active = self._current(message)
+        if active is not None and active.is_broken:
+            self._forget(active)
+        elif active is not None and active.phase is Phase.BACKOFF and self._refusal is None:
+            active.is_rung = True
+            self._begin(active)
 
     def _not_parked(self, message: requests.NotParked) -> None:
-        cell = self._current(message)
-        if cell is not None and cell.phase is Phase.PARKING:
-            self._restarts.not_parked(cell, message.error)
-            self._look_after_watchers(cell)
+        active = self._current(message)
+        if active is not None and active.phase is Phase.PARKING:
+            self._restarts.not_parked(active, message.error)
+            self._look_after_watchers(active)
 
-    def _look_after_watchers(self, cell: Cell) -> None:
+    def _look_after_watchers(self, active: ActiveFlow) -> None:
         # A broken flow says nothing any more, not even of the end that is on record.
-        if cell.is_broken:
-            self._watchers.look_again(cell.flow_id, broken(cell))
+        if active.is_broken:
+            self._watchers.look_again(active.flow_id, broken(active))
 
-    def _abandon(self, cell: Cell, why: Exception) -> None:
+    def _abandon(self, active: ActiveFlow, why: Exception) -> None:
         """Forget a flow that cannot be worked with; refuse what was meant for it."""
-        cell.refuse(why)
-        self._forget(cell)
+        active.refuse(why)
+        self._forget(active)
 
     def _health(self, state: bool | Exception) -> None:  # noqa: FBT001 - a state, not a switch
         self._restarts.is_store_up = state is True
@@ -492,38 +492,38 @@ class Supervisor(PooledActor):
             logger.critical("Nothing runs any more: %s", state)
             self._refusal = state
             self._watchers.fail(state)
-        for cell in [cell for cell in self._cells.values() if cell.phase is Phase.BACKOFF]:
+        for active in [active for active in self._active.values() if active.phase is Phase.BACKOFF]:
             if isinstance(state, Exception):
-                self._abandon(cell, state)
+                self._abandon(active, state)
             elif state:
-                cell.is_rung = True
-                self._begin(cell)
+                active.is_rung = True
+                self._begin(active)
             else:
-                cell.refuse(halted())
+                active.refuse(halted())
 
     # ---------------------------------------------------------------------------------------- closing
     def _drain(self, reply: Reply[None]) -> None:
         self._is_draining = True
         self._refusal = _closing()
-        for cell in self._cells.values():
-            cell.tell(requests.StandStill())
-            cell.refuse(self._refusal)
+        for active in self._active.values():
+            active.tell(requests.StandStill())
+            active.refuse(self._refusal)
         reply.resolve(None)
 
     def _finish(self, reply: Reply[None]) -> None:
         self._finishing = reply
-        for cell in list(self._cells.values()):
-            if cell.phase in (Phase.QUEUED, Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
-                self._forget(cell)
+        for active in list(self._active.values()):
+            if active.phase in (Phase.QUEUED, Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+                self._forget(active)
             else:
-                _dismiss(cell)
-        if not self._cells:
+                _dismiss(active)
+        if not self._active:
             reply.resolve(None)
 
 
-def _dismiss(cell: Cell) -> None:
-    cell.tell(requests.GiveUp())
-    cell.tell(requests.Leave())
+def _dismiss(active: ActiveFlow) -> None:
+    active.tell(requests.GiveUp())
+    active.tell(requests.Leave())
 
 
 def _closing() -> SystemClosed:

@@ -34,8 +34,8 @@ class Difference(NamedTuple):
 
 def live_machine(system: FlowSystem, flow_id: str) -> FlowMachine | None:
     """Return the machine of a flow's actor, if it has one now. A look from outside, between two turns."""
-    cell = _actor(system.supervisor)._cells.get(flow_id)  # noqa: SLF001 - no actor offers this to anybody
-    actor = None if cell is None or cell.ref is None else _actor(cell.ref)
+    active = _actor(system.supervisor)._active.get(flow_id)  # noqa: SLF001 - no actor offers this to anybody
+    actor = None if active is None or active.ref is None else _actor(active.ref)
     return None if actor is None else actor.machine
 
 

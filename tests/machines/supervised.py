@@ -182,7 +182,7 @@ class Supervised(RuleBasedStateMachine):
 
     def _nobody_is_left_over(self) -> None:
         now = self.clock.elapsed()
-        for flow_id in self.supervisor._cells:
+        for flow_id in self.supervisor._active:
             is_there = self._living(flow_id) is not None or self._is_held_up(flow_id)
             assert is_there or self.model.lots[flow_id].is_broken(now), f"{flow_id} is left over"
 

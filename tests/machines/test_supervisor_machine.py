@@ -352,7 +352,7 @@ class SupervisorMachine(Supervised):
         assert self.is_drained is not None
         assert self.is_drained.is_done
         assert self.is_finished.is_done, "it does not come to its end"
-        assert (self.supervisor._cells, self.supervisor._activating) == ({}, 0)
+        assert (self.supervisor._active, self.supervisor._activating) == ({}, 0)
         assert not self.supervisor._idling._since
         self.ref.stop(block=False)
         self._settle()

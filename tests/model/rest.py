@@ -38,10 +38,10 @@ class State(NamedTuple):
 class Rest:
     guards: ClassVar[dict[str, Guard]] = {
         "wake": Guard("a ring wakes a flow at rest", Supervisor._ring, "self._wake(flow_id)"),
-        "hold": Guard("a ring is kept while it goes to rest", Supervisor._ring, "cell.is_rung = True"),
-        "again": Guard("a kept ring wakes it again", Supervisor._gone, "self._ring(cell.flow_id)"),
+        "hold": Guard("a ring is kept while it goes to rest", Supervisor._ring, "active.is_rung = True"),
+        "again": Guard("a kept ring wakes it again", Supervisor._gone, "self._ring(active.flow_id)"),
         "stay": Guard("a flow that was rung for stays", FlowActor._on_rest, "if self._bell.is_rung or"),
-        "resume": Guard("who stays hears what was kept", Supervisor._busy, "cell.hand_over()"),
+        "resume": Guard("who stays hears what was kept", Supervisor._busy, "active.hand_over()"),
         "clear first": Guard(
             "the bell is free again before the look",
             FlowActor._on_ring,

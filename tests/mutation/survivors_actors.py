@@ -69,9 +69,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.flows.supervisor": {
         "_PAGE = 100  # 100 becomes 101": _SIZE,
         "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": _TWICE,
-        "cell.is_rung = True  # True becomes False, at place 2": _BEGINS,
-        "cell.is_rung = True  # True becomes False, at place 3": _BEGINS,
-        "_dismiss(cell)  # the call is left out": (
+        "active.is_rung = True  # True becomes False, at place 2": _BEGINS,
+        "active.is_rung = True  # True becomes False, at place 3": _BEGINS,
+        "_dismiss(active)  # the call is left out": (
             "a second net: whoever recovers when the system finishes has been told so then"
         ),
     },

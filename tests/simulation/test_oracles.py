@@ -90,10 +90,10 @@ def does_not_pause(patch: pytest.MonkeyPatch) -> None:
 def starts_two_actors(patch: pytest.MonkeyPatch) -> None:
     begin = Supervisor._begin
 
-    def twice(self: Any, cell: Any) -> None:
-        begin(self, cell)
+    def twice(self: Any, active: Any) -> None:
+        begin(self, active)
         if self._incarnations % 7 == 0:
-            begin(self, cell)
+            begin(self, active)
 
     patch.setattr(Supervisor, "_begin", twice)
 

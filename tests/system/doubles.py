@@ -59,7 +59,7 @@ def completions(handle: FlowHandle[Any]) -> Counter[int]:
 def live_flows(system: FlowSystem) -> set[str]:
     """Tell which flows have an actor, or are on their way to one."""
     supervisor = system.supervisor.actor_inbox.owner
-    return set(supervisor._cells)
+    return set(supervisor._active)
 
 
 def supervisor_of(system: FlowSystem) -> Any:

@@ -288,9 +288,9 @@ def _held_back() -> Iterator[FlowSystem]:
         system.run(Steps.main, flow_id="ended")
         supervisor = supervisor_of(system)
         supervisor._is_held_back = True
-        for cell in list(supervisor._cells.values()):
-            cell.tell(requests.Rest())
-        wait_until(lambda: not supervisor._cells)
+        for active in list(supervisor._active.values()):
+            active.tell(requests.Rest())
+        wait_until(lambda: not supervisor._active)
         yield system
         system.supervisor.tell(requests.Begin())
 

@@ -165,7 +165,7 @@ def simulation(store: FaultyStore) -> Iterator[Simulation]:
 
 
 def actor_of(simulation: Simulation, flow_id: str) -> FlowActor:
-    return supervisor_of(simulation.system)._cells[flow_id].ref.actor_inbox.owner
+    return supervisor_of(simulation.system)._active[flow_id].ref.actor_inbox.owner
 
 
 def damaged(store: FaultyStore, flow_id: str) -> None:
@@ -306,7 +306,7 @@ def test_what_the_steps_of_a_paused_flow_come_to_is_recorded_also_when_it_is_at_
         actor = actor_of(simulation, "flow")
         handle.pause()
         # An actor that has crashed, and is not back when the step ends, is told in no other way.
-        del supervisor_of(simulation.system)._cells["flow"]
+        del supervisor_of(simulation.system)._active["flow"]
         actor._stop()
         simulation.advance(5)
 
@@ -363,7 +363,7 @@ def test_a_flow_that_has_said_too_late_that_it_is_idle_does_not_count_as_such_wh
     handle = simulation.system.start(Works.alone, flow_id="flow")
     simulation.advance(1)
     supervisor = supervisor_of(simulation.system)
-    incarnation = supervisor._cells["flow"].incarnation
+    incarnation = supervisor._active["flow"].incarnation
     supervisor.on_receive(requests.Idle("flow", incarnation))
     assert "flow" in supervisor._idling._since
 
@@ -435,7 +435,7 @@ def test_a_signal_for_a_flow_that_can_not_go_to_rest_as_it_was_told_to_is_heard_
     simulation.advance(1)
     supervisor = supervisor_of(simulation.system)
     supervisor._rest("flow")
-    assert supervisor._cells["flow"].phase is Phase.RESTING
+    assert supervisor._active["flow"].phase is Phase.RESTING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
     supervisor.on_receive(requests.Ring("flow"))
     simulation.run_until_idle()
@@ -454,7 +454,7 @@ def test_a_signal_that_comes_when_an_actor_has_looked_and_not_said_that_it_has_r
     system.client.wake("flow")
     while not live_flows(system) or actor_of(simulation, "flow").machine is None:
         assert simulation.schedule.run_one()
-    assert supervisor._cells["flow"].phase is Phase.ACTIVATING
+    assert supervisor._active["flow"].phase is Phase.ACTIVATING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
     supervisor.on_receive(requests.Ring("flow"))
     simulation.run_until_idle()
@@ -595,12 +595,12 @@ def test_a_flow_whose_turn_to_recover_comes_while_the_system_closes_begins_nothi
         while len(live_flows(system)) < 3:
             assert simulation.schedule.run_one()
         supervisor = supervisor_of(system)
-        queued = [name for name, cell in supervisor._cells.items() if cell.phase is Phase.QUEUED]
+        queued = [name for name, active in supervisor._active.items() if active.phase is Phase.QUEUED]
         assert queued
         supervisor.on_receive(requests.Drain(Reply()))
         simulation.advance(20)
 
-        assert all(supervisor._cells[name].phase is Phase.LIVE for name in queued)
+        assert all(supervisor._active[name].phase is Phase.LIVE for name in queued)
         for name in ("a", "b", "c"):
             handle = system.flow(name)
             assert completions(handle) == {1: 1}

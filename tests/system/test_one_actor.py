@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from persistasaurus import Flow, flow, wait_for
-from persistasaurus.actors.flows.active_flow import Cell
+from persistasaurus.actors.flows.active_flow import ActiveFlow
 from persistasaurus.actors.testing.simulation import Simulation
 from system.doubles import supervisor_of
 
@@ -25,7 +25,7 @@ def test_a_second_actor_of_a_flow_does_not_begin(caplog: pytest.LogCaptureFixtur
         system.start(Waits.main, flow_id="flow")
         simulation.run_until_idle()
         supervisor = supervisor_of(system)
-        second = Cell("flow")
+        second = ActiveFlow("flow")
 
         supervisor._begin(second)
         simulation.run_until_idle()
@@ -40,7 +40,7 @@ def test_the_next_actor_of_a_flow_begins_where_the_last_has_left(caplog: pytest.
         system = simulation.system
         system.start(Waits.main, flow_id="flow")
         simulation.advance(60)
-        assert not supervisor_of(system)._cells
+        assert not supervisor_of(system)._active
         system.flow("flow").signal("go", 1)
 
         assert system.flow("flow").result(timeout=1) == 1

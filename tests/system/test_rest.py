@@ -120,7 +120,7 @@ def hold_the_only_worker(make_system: Callable[..., FlowSystem], gate: Any) -> t
     gate.wait()
     supervisor._idling._idle_s = 0
     system.supervisor.tell(requests.Sweep())
-    wait_until(lambda: supervisor._cells[resting.id].phase is Phase.RESTING)
+    wait_until(lambda: supervisor._active[resting.id].phase is Phase.RESTING)
     return system, resting, asker
 
 
@@ -130,7 +130,7 @@ def test_a_signal_that_comes_while_a_flow_goes_to_rest_wakes_it_at_once(
     system, resting, asker = hold_the_only_worker(make_system, gate)
     for _ in range(2):
         resting.signal("n", 1)
-    wait_until(lambda: supervisor_of(system)._cells[resting.id].is_rung)
+    wait_until(lambda: supervisor_of(system)._active[resting.id].is_rung)
     gate.open()
 
     assert resting.result(5) == 2
@@ -144,7 +144,7 @@ def test_a_request_that_comes_while_a_flow_goes_to_rest_is_answered(
     answers: list[int] = []
     asking = Thread(target=lambda: answers.append(resting.query(Counts.so_far)))
     asking.start()
-    wait_until(lambda: supervisor_of(system)._cells[resting.id].held)
+    wait_until(lambda: supervisor_of(system)._active[resting.id].held)
     gate.open()
     asking.join(DEAD_MAN_S)
     asker.join(DEAD_MAN_S)
@@ -294,8 +294,8 @@ def test_restarts_wait_longer_each_time(
 
 
 def _restart_at(system: FlowSystem, clock: Any) -> float | None:
-    cell = supervisor_of(system)._cells.get("bad")
-    if cell is None or cell.phase.value != "backoff":
+    active = supervisor_of(system)._active.get("bad")
+    if active is None or active.phase.value != "backoff":
         return None
     later = [
         at

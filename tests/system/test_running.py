@@ -131,9 +131,9 @@ def _reopened(make_system: Callable[..., FlowSystem], path: Path, *flows: Any) -
 
 
 def _close_all(make_system: Callable[..., FlowSystem]) -> None:
-    for cell in make_system.__closure__ or ():
-        if isinstance(cell.cell_contents, list):
-            for system in cell.cell_contents:
+    for active in make_system.__closure__ or ():
+        if isinstance(active.cell_contents, list):
+            for system in active.cell_contents:
                 system.close()
 
 

@@ -132,8 +132,8 @@ def pause(handle: FlowHandle[Any]) -> Reply[None]:
     return handle._request(requests.Pause(handle.id, "", "", Reply()))
 
 
-def cell(system: FlowSystem, flow_id: str) -> Any:
-    return supervisor_of(system)._cells[flow_id]
+def active(system: FlowSystem, flow_id: str) -> Any:
+    return supervisor_of(system)._active[flow_id]
 
 
 def errors_in(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -205,13 +205,13 @@ def test_a_report_of_an_earlier_actor_of_a_flow_changes_nothing(
         handle._request(requests.Ask("flow", Counts.so_far().query, (), {}, Reply()))
         while not live_flows(system):
             simulation.schedule.run_one()
-    before = cell(system, "flow")
+    before = active(system, "flow")
     stood = (before.phase, before.incarnation, before.is_over)
     assert before.phase is phase
 
     supervisor_of(system).on_receive(report)
 
-    assert cell(system, "flow") is before
+    assert active(system, "flow") is before
     assert (before.phase, before.incarnation, before.is_over) == stood
     handle.signal("n", 1)
     assert handle.result(1) == 1
@@ -307,7 +307,7 @@ def test_what_waits_for_a_crashed_flow_is_refused_when_the_store_is_halted_and_t
     crashes = crashing(monkeypatch, "bad")
     held = pause(bad)
     simulation.run_until_idle()
-    assert cell(simulation.system, "bad").phase is Phase.BACKOFF
+    assert active(simulation.system, "bad").phase is Phase.BACKOFF
     assert not held.is_done
 
     def full(_: int, store: FaultyStore) -> None:
@@ -334,7 +334,7 @@ def test_what_waits_for_a_crashed_flow_is_refused_when_the_store_is_halted_and_t
 def test_what_waits_for_a_flow_that_the_halted_store_has_crashed_is_refused(simulation: Simulation) -> None:
     handle = simulation.system.start(Counts.main, flow_id="bad")
     simulation.run_until_idle()
-    supervisor, live = supervisor_of(simulation.system), cell(simulation.system, "bad")
+    supervisor, live = supervisor_of(simulation.system), active(simulation.system, "bad")
     supervisor.on_receive(requests.Health(False))
     live.ref.actor_inbox.owner._stop()  # it has crashed, and its last word is on the way
     held = pause(handle)
@@ -533,7 +533,7 @@ def test_a_flow_that_has_crashed_and_not_said_so_yet_is_not_sent_to_rest(
     simulation = simulate(rules=msgspec.structs.replace(RULES, idle_s=0.0))
     system = simulation.system
     handle = system.start(Counts.main, flow_id="bad")
-    supervisor, live = supervisor_of(system), cell(system, "bad")
+    supervisor, live = supervisor_of(system), active(system, "bad")
     crashes = crashing(monkeypatch, "bad", "_on_turn")
     live.tell(requests.StepTurn(1))
     while live.ref.is_alive():
@@ -607,7 +607,7 @@ def test_a_flow_for_which_there_is_no_thread_now_is_started_a_little_later(
 def test_a_flow_is_rung_for_once_until_it_looks(simulation: Simulation) -> None:
     simulation.system.start(Counts.main, flow_id="busy")
     simulation.run_until_idle()
-    supervisor, live = supervisor_of(simulation.system), cell(simulation.system, "busy")
+    supervisor, live = supervisor_of(simulation.system), active(simulation.system, "busy")
     for _ in range(3):
         supervisor.on_receive(requests.Ring("busy"))
     assert len(live.ref.actor_inbox) == 1
@@ -648,8 +648,8 @@ def test_one_that_is_going_to_rest_is_not_taken_for_the_one_that_has_been_idle_l
     supervisor._idling._maximum = 1
 
     for name in "bc":
-        supervisor.on_receive(requests.Idle(name, cell(system, name).incarnation))
-    assert [cell(system, name).phase for name in "abc"] == [Phase.RESTING, Phase.RESTING, Phase.LIVE]
+        supervisor.on_receive(requests.Idle(name, active(system, name).incarnation))
+    assert [active(system, name).phase for name in "abc"] == [Phase.RESTING, Phase.RESTING, Phase.LIVE]
     simulation.run_until_idle()
     assert live_flows(system) == {"c"}
 
@@ -665,8 +665,8 @@ def test_flows_recover_one_by_one_where_no_more_may_recover_at_once(
         system.client.wake(name)
     most = 0
     while simulation.schedule.run_one():
-        cells = supervisor_of(system)._cells.values()
-        most = max(most, sum(cell.phase is Phase.ACTIVATING for cell in cells))
+        active_flows = supervisor_of(system)._active.values()
+        most = max(most, sum(active.phase is Phase.ACTIVATING for active in active_flows))
 
     assert most == 1
     assert live_flows(system) == names
@@ -755,8 +755,8 @@ def test_flows_that_wait_for_their_turn_to_recover_are_forgotten_when_the_system
         system.client.wake(f"flow-{n}")
     while len(live_flows(system)) < 5:
         simulation.schedule.run_one()
-    cells = dict(supervisor_of(system)._cells)
-    assert sum(c.phase is Phase.QUEUED for c in cells.values()) >= 3
+    active_flows = dict(supervisor_of(system)._active)
+    assert sum(c.phase is Phase.QUEUED for c in active_flows.values()) >= 3
     finish = requests.Finish(Reply())
     system.supervisor.tell(requests.Drain(Reply()))
     system.supervisor.tell(finish)
@@ -764,7 +764,7 @@ def test_flows_that_wait_for_their_turn_to_recover_are_forgotten_when_the_system
 
     assert finish.reply.is_done
     assert not errors_in(caplog)
-    assert sum(c.incarnation > 0 for c in cells.values()) <= 2
+    assert sum(c.incarnation > 0 for c in active_flows.values()) <= 2
 
 
 def test_a_flow_that_crashes_while_the_system_closes_holds_nobody_up(
@@ -919,12 +919,12 @@ def test_a_suspect_that_somebody_waits_for_already_begins_by_itself(simulation: 
     for name in ("other", "suspect"):
         simulation.system.ring(name)
     simulation.run_until_idle()
-    assert {cell(simulation.system, name).phase for name in ("other", "suspect")} == {Phase.QUEUED}
+    assert {active(simulation.system, name).phase for name in ("other", "suspect")} == {Phase.QUEUED}
 
     simulation.system.supervisor.tell(requests.Begin(("suspect",), ()))
     begun: list[set[str]] = []
     while simulation.schedule.run_one():
-        live = {n for n in ("other", "suspect") if cell(simulation.system, n).phase is Phase.LIVE}
+        live = {n for n in ("other", "suspect") if active(simulation.system, n).phase is Phase.LIVE}
         begun.append(live)
 
     assert next(filter(None, begun)) == {"suspect"}

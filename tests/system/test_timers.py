@@ -63,8 +63,8 @@ def is_quiet(system: FlowSystem) -> bool:
         ref.actor_inbox.empty() and not ref.actor_inbox._scheduled.locked()
         for ref in (system.supervisor, system._timers, system.journal)
     ) and all(
-        (ref := cell.ref) is None or ref.actor_inbox.empty()
-        for cell in supervisor_of(system)._cells.copy().values()
+        (ref := active.ref) is None or ref.actor_inbox.empty()
+        for active in supervisor_of(system)._active.copy().values()
     )
 
 

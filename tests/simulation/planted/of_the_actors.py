@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from persistasaurus.actors.flows import requests
-from persistasaurus.actors.flows.active_flow import Cell, Phase
+from persistasaurus.actors.flows.active_flow import ActiveFlow, Phase
 from persistasaurus.actors.flows.admission import Admission
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
@@ -234,8 +234,8 @@ def double_start(patch: pytest.MonkeyPatch) -> None:
     """A flow that is rung for gets another actor, though it has one."""
 
     def ring(before: Any, self: Any, flow_id: str) -> None:
-        cell = self._cells.get(flow_id)
-        if cell is not None and cell.phase is Phase.LIVE:
+        active = self._active.get(flow_id)
+        if active is not None and active.phase is Phase.LIVE:
             self._wake(flow_id)
         else:
             before(self, flow_id)
@@ -247,9 +247,9 @@ def double_start(patch: pytest.MonkeyPatch) -> None:
 def request_dropped_at_rest(patch: pytest.MonkeyPatch) -> None:
     """What was meant for a flow that is just going to rest is lost."""
 
-    def gone(before: Any, self: Any, cell: Cell) -> None:
-        cell.held.clear()
-        before(self, cell)
+    def gone(before: Any, self: Any, active: ActiveFlow) -> None:
+        active.held.clear()
+        before(self, active)
 
     wrap(patch, Supervisor, "_gone", gone)
 

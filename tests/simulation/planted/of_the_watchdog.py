@@ -109,11 +109,11 @@ def facts_lost_with_the_thread(patch: pytest.MonkeyPatch) -> None:
 def whoever_waits_is_not_answered(patch: pytest.MonkeyPatch) -> None:
     """Whoever has asked what blocks hears nothing when it is given up."""
 
-    def blocked(before: Any, self: Any, cell: Any, message: Any) -> None:
+    def blocked(before: Any, self: Any, active: Any, message: Any) -> None:
         if isinstance(message.actor.in_hand, restarts.requests.Ask):
-            self._leave(cell)
+            self._leave(active)
         else:
-            before(self, cell, message)
+            before(self, active, message)
 
     wrap(patch, Restarts, "blocked", blocked)
 
@@ -122,10 +122,10 @@ def whoever_waits_is_not_answered(patch: pytest.MonkeyPatch) -> None:
 def parked_for_a_query(patch: pytest.MonkeyPatch) -> None:
     """A flow is parked when it is a query of it that blocks."""
 
-    def blocked(before: Any, self: Any, cell: Any, message: Any) -> None:
+    def blocked(before: Any, self: Any, active: Any, message: Any) -> None:
         message.actor.in_hand.reply.fail(PersistasaurusError("it has blocked"))
         message.actor.in_hand = None
-        before(self, cell, message)
+        before(self, active, message)
 
     wrap(patch, Restarts, "blocked", blocked)
 

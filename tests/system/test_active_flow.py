@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from persistasaurus import SupervisorRules
-from persistasaurus.actors.flows.active_flow import Cell, RestartRules
+from persistasaurus.actors.flows.active_flow import ActiveFlow, RestartRules
 
 
 def test_flows_are_kept_by_rules_that_do_not_change_by_accident() -> None:
@@ -21,7 +21,7 @@ def test_the_wait_for_a_restart_is_spread_evenly_about_what_the_rules_say(times:
     rules = RestartRules(initial_s=1.0, factor=3.0, maximum_s=5.0, jitter=0.2)
     waits: list[float | None] = []
     for chance in (0.0, 0.5, 1.0):
-        crashing = Cell("bad")
+        crashing = ActiveFlow("bad")
         waits.append([crashing.note_crash(0.0, rules, chance) for _ in range(times)][-1])
 
     assert waits == pytest.approx([0.8 * mean_s, mean_s, 1.2 * mean_s])
