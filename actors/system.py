@@ -482,7 +482,7 @@ class FlowSystem:
 
     # -------------------------------------------------------------------------------------- the parts
     def _wake(self, flow_id: str) -> None:
-        tell(self.supervisor, requests.Ring(flow_id))
+        tell(self.supervisor, requests.Wake(flow_id))
 
     def _arm(self, flow_id: str, elapsed: float) -> None:
         tell(self._timers, Arm(flow_id, elapsed))
@@ -493,7 +493,7 @@ class FlowSystem:
             self._admission.refusal = state
         tell(self.supervisor, requests.Health(state))
         if state is True:
-            tell(self._timers, Look())  # nobody has rung for what was written without an answer
+            tell(self._timers, Look())  # nobody has woken anybody for what was written without an answer
 
     def _on_held(self, actor: Runnable, held: Held) -> bool:
         """Have a flow seen to that holds a thread; of others nobody else could do the work."""
@@ -521,7 +521,7 @@ class FlowSystem:
         """Take back what an actor was told that had just ended."""
         if isinstance(message, StepReport):
             self._wake(message.flow_id)  # the desk has kept it
-        elif not (isinstance(message, requests.Ring) or hasattr(message, "reply")):
+        elif not (isinstance(message, requests.Wake) or hasattr(message, "reply")):
             return
         elif not tell(self.supervisor, message):
             _refuse(recipient, message)

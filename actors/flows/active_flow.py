@@ -11,7 +11,7 @@ import msgspec
 from ...flows.values.settings import check_count, check_seconds, check_type
 from ..persistence.journal import tell
 from . import requests
-from .actor_context import Bell
+from .actor_context import WakeFlag
 
 if TYPE_CHECKING:
     from pykka import ActorRef
@@ -95,15 +95,15 @@ class ActiveFlow:
     __slots__ = (
         "_crashes",
         "_stumbles",
-        "bell",
         "flow_id",
         "held",
         "incarnation",
         "is_mute",
         "is_over",
-        "is_rung",
+        "must_wake",
         "phase",
         "ref",
+        "wake_flag",
     )
 
     def __init__(self, flow_id: str) -> None:
@@ -111,8 +111,8 @@ class ActiveFlow:
         self.incarnation = 0
         self.phase = Phase.QUEUED
         self.ref: ActorRef[FlowActor] | None = None
-        self.bell = Bell()
-        self.is_rung = False
+        self.wake_flag = WakeFlag()
+        self.must_wake = False
         self.is_over = False
         """Whether its end has been announced, or was there before."""
         self.is_mute = False
@@ -131,25 +131,25 @@ class ActiveFlow:
         self.incarnation = incarnation
         self.phase = Phase.ACTIVATING
         self.ref = None
-        self.bell = Bell()
+        self.wake_flag = WakeFlag()
 
     def tell(self, message: Any) -> bool:
         """Tell the actor; say whether it was alive."""
         return self.ref is not None and tell(self.ref, message)
 
-    def ring(self) -> None:
-        """Ring, unless the actor has not yet looked since the last time."""
-        self.is_rung = False
-        if not self.bell.is_rung:
-            self.bell.is_rung = True
-            self.tell(requests.Ring(self.flow_id))
+    def wake(self) -> None:
+        """Wake the actor, unless it has not yet looked since the last time."""
+        self.must_wake = False
+        if not self.wake_flag.is_set:
+            self.wake_flag.is_set = True
+            self.tell(requests.Wake(self.flow_id))
 
     def hand_over(self) -> None:
         """Tell the actor what was held for it."""
         while self.held and self.tell(self.held[0]):
             self.held.popleft()
-        if self.is_rung and self.phase is Phase.LIVE:
-            self.ring()
+        if self.must_wake and self.phase is Phase.LIVE:
+            self.wake()
 
     def refuse(self, why: Exception) -> None:
         """Refuse what was held for the actor."""

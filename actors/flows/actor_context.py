@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .heartbeat import Heartbeat
     from .recovery import Recovery
 
-__all__ = ["Bell", "Surroundings"]
+__all__ = ["Surroundings", "WakeFlag"]
 
 _NOWHERE = BlackBox()
 
@@ -41,10 +41,10 @@ class Surroundings(NamedTuple):
     heart: Heartbeat | None = None
 
 
-class Bell:
-    """Whether the flow has been rung for and has not looked yet. Many rings are one."""
+class WakeFlag:
+    """Whether the flow has been woken and has not looked yet. Many wake-ups are one."""
 
-    __slots__ = ("is_rung",)
+    __slots__ = ("is_set",)
 
     def __init__(self) -> None:
-        self.is_rung = False
+        self.is_set = False

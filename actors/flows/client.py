@@ -118,7 +118,7 @@ class EngineClient:
 
     def wake(self, flow_id: str) -> None:
         """Have a flow look into its inbox, and at the clock. It is started when it is not in memory."""
-        tell(self._supervisor, requests.Ring(flow_id))
+        tell(self._supervisor, requests.Wake(flow_id))
 
     def is_active(self, flow_id: str) -> bool:
         """Tell whether a flow has an actor now: it has none when it is passivated, or has ended."""

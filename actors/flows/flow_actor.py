@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ...flows.values.codec import Codec
     from ...store import Header
     from ..runtime.futures import Reply
-    from .actor_context import Bell, Surroundings
+    from .actor_context import Surroundings, WakeFlag
     from .parking import LastWord
 
 __all__ = ["FlowActor"]
@@ -61,7 +61,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     events = events.AnyEvent
 
-    def __init__(self, flow_id: str, incarnation: int, bell: Bell, around: Surroundings) -> None:
+    def __init__(self, flow_id: str, incarnation: int, wake_flag: WakeFlag, around: Surroundings) -> None:
         super().__init__(flow_id, around.home)
         self.flow_id = flow_id
         self.incarnation = incarnation
@@ -69,7 +69,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.status = ""
         self.machine: FlowMachine | None = None
         self.replica: FlowMachine | None = None  # of a flow that is over, to be looked at
-        self._bell = bell
+        self._wake_flag = wake_flag
         self._header: Header | None = None
         self._wake_at: int | None = None
         self._knows_alarm = True
@@ -172,8 +172,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         kind = cast("type[object]", type(message))
         if kind is StepReport:
             self._on_report(message)
-        elif kind is requests.Ring:
-            self._on_ring()
+        elif kind is requests.Wake:
+            self._on_wake()
         elif kind is requests.Rest:
             self._on_rest()
         elif kind is requests.StepTurn:
@@ -199,8 +199,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self.report(requests.TurnOver(self.flow_id))
         self.decide(report.message)
 
-    def _on_ring(self) -> None:
-        self._bell.is_rung = False
+    def _on_wake(self) -> None:
+        self._wake_flag.is_set = False
         if self.machine is None:
             self.idle_or_not()
         else:
@@ -239,8 +239,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._knows_alarm = True
 
     def _look_again(self) -> None:
-        self._bell.is_rung = True
-        self.actor_ref.tell(requests.Ring(self.flow_id))
+        self._wake_flag.is_set = True
+        self.actor_ref.tell(requests.Wake(self.flow_id))
 
     def _on_turn(self, step: int) -> None:
         self._suspect = step
@@ -251,7 +251,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _on_rest(self) -> None:
         """Stop, unless something is going on, or about to."""
-        if self._bell.is_rung or not self._is_idle():
+        if self._wake_flag.is_set or not self._is_idle():
             self.report(requests.Busy(self.flow_id, self.incarnation))
             return
         if self.machine is not None:
@@ -486,7 +486,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def idle_or_not(self) -> None:
         """Report that there is nothing to do, each time that it becomes so."""
-        if self._is_idle() and not self._bell.is_rung and not self._stash:
+        if self._is_idle() and not self._wake_flag.is_set and not self._stash:
             self.report(requests.Idle(self.flow_id, self.incarnation))
 
     def _over(self, event: LastWord, *, is_busy: bool) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..runtime.stacks import Held
 
 
-class Ring(NamedTuple):
+class Wake(NamedTuple):
     """Look: a signal has come, or it is time. Carries nothing, so that losing one loses nothing."""
 
     flow_id: str

@@ -178,7 +178,7 @@ class Restarts:
 
     def _leave(self, active: ActiveFlow) -> None:
         """Have nobody at work for a flow, until there is something to do for it."""
-        active.is_rung = True
+        active.must_wake = True
         self._hear(requests.Left(active.flow_id, active.incarnation))
 
     def not_parked(self, active: ActiveFlow, error: Exception) -> None:

@@ -102,8 +102,8 @@ class Supervisor(PooledActor):
 
     def _dispatch(self, message: Any) -> None:  # noqa: C901, PLR0912 - one line a message
         match message:
-            case requests.Ring():
-                self._ring(message.flow_id)
+            case requests.Wake():
+                self._wake(message.flow_id)
             case requests.Idle():
                 self._idled(message)
             case requests.Recovered():
@@ -152,17 +152,17 @@ class Supervisor(PooledActor):
                 logger.error("The supervisor does not know %r", message)
 
     # --------------------------------------------------------------------------------------- routing
-    def _ring(self, flow_id: str) -> None:
+    def _wake(self, flow_id: str) -> None:
         active = self._active.get(flow_id)
         if active is None:
-            self._wake(flow_id)
+            self._wake_passivated(flow_id)
         elif active.phase is Phase.LIVE:
             self._idling.end(flow_id)
-            active.ring()
+            active.wake()
         else:
-            active.is_rung = True
+            active.must_wake = True
 
-    def _wake(self, flow_id: str) -> None:
+    def _wake_passivated(self, flow_id: str) -> None:
         """Bring a flow at rest to work, if it is there and can work."""
         if self._refusal is not None:
             return
@@ -258,7 +258,7 @@ class Supervisor(PooledActor):
         for header in found.damaged:
             if header.is_sound:
                 logger.error("Flow %r is damaged: %s. %s", header.stream, header.damage, WHAT_TO_DO)
-            self._ring(header.stream)
+            self._wake(header.stream)
         if found.is_index_damaged and not message.is_again:
             tell(self._around.home.journal, Mend(lambda: self._hear(requests.LookAtHeaders(is_again=True))))
         elif found.after is not None:
@@ -335,7 +335,7 @@ class Supervisor(PooledActor):
         active.begin(self._incarnations)
         try:
             active.ref = FlowActor.start_on(
-                self._scheduler, active.flow_id, active.incarnation, active.bell, self._around
+                self._scheduler, active.flow_id, active.incarnation, active.wake_flag, self._around
             )
         except RuntimeError as error:  # closed, or no thread to be had
             self._hear(requests.Crashed(active.flow_id, active.incarnation, error))
@@ -379,7 +379,7 @@ class Supervisor(PooledActor):
     # ---------------------------------------------------------------------------------------- resting
     def _idled(self, message: requests.Idle) -> None:
         active = self._current(message)
-        if active is None or active.phase is not Phase.LIVE or active.bell.is_rung:
+        if active is None or active.phase is not Phase.LIVE or active.wake_flag.is_set:
             return
         longest = self._idling.begin(message.flow_id)
         if longest is not None:
@@ -406,8 +406,8 @@ class Supervisor(PooledActor):
         self._forget(active)
         for request in active.held:
             self._forward(request)
-        if active.is_rung:
-            self._ring(active.flow_id)
+        if active.must_wake:
+            self._wake(active.flow_id)
 
     def _forget(self, active: ActiveFlow) -> None:
         del self._active[active.flow_id]
@@ -467,7 +467,7 @@ class Supervisor(PooledActor):
         if active is not None and active.is_broken:
             self._forget(active)
         elif active is not None and active.phase is Phase.BACKOFF and self._refusal is None:
-            active.is_rung = True
+            active.must_wake = True
             self._begin(active)
 
     def _not_parked(self, message: requests.NotParked) -> None:
@@ -496,7 +496,7 @@ class Supervisor(PooledActor):
             if isinstance(state, Exception):
                 self._abandon(active, state)
             elif state:
-                active.is_rung = True
+                active.must_wake = True
                 self._begin(active)
             else:
                 active.refuse(halted())

@@ -5,7 +5,7 @@ and kept as an instant that no jump of the calendar's clock can move; the rest i
 The same look finds what has been due for longer, so that no lost message can strand a flow.
 
 The calendar may stand before what the log says has happened: somebody has set it back while nobody
-looked. Then what is owed by the calendar of the log is rung for as well, and flows say when it is time.
+looked. Then what is owed by the calendar of the log is woken as well, and flows say when it is time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..runtime.primitives import AlarmHandle
     from .clock import Moments
 
-__all__ = ["Arm", "Look", "Timers", "Wake"]
+__all__ = ["AlarmFired", "Arm", "Look", "Timers"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -44,7 +44,7 @@ class Arm(NamedTuple):
     elapsed: float
 
 
-class Wake(NamedTuple):
+class AlarmFired(NamedTuple):
     """The alarm has gone off."""
 
 
@@ -55,7 +55,7 @@ class Look(NamedTuple):
 
 
 class Timers(PooledActor):
-    """Rings for flows when their time has come. Ringing too early or twice does no harm.
+    """Wakes flows when their time has come. Waking too early or twice does no harm.
 
     The first `Look` has it begin.
     """
@@ -65,7 +65,7 @@ class Timers(PooledActor):
         store: EventStore,
         environment: Environment,
         moments: Moments,
-        ring: Callable[[str], None],
+        wake: Callable[[str], None],
         horizon_s: float = 30.0,
     ) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Timers(PooledActor):
         self._store = store
         self._environment = environment
         self._moments = moments
-        self._ring = ring
+        self._wake = wake
         self._heap: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
         self._doubtful: set[str] = set()
@@ -90,12 +90,12 @@ class Timers(PooledActor):
             if alarm is not None:
                 alarm.cancel()
 
-    def on_receive(self, message: Arm | Wake | Look) -> None:
+    def on_receive(self, message: Arm | AlarmFired | Look) -> None:
         """Take a message."""
         match message:
             case Arm(flow_id, elapsed):
                 self._arm(flow_id, elapsed)
-            case Wake():
+            case AlarmFired():
                 self._alarm_at = None
                 self._fire()
             case Look(after):
@@ -129,13 +129,13 @@ class Timers(PooledActor):
             if self._at.get(flow_id) == elapsed:  # else it was set to another instant since
                 del self._at[flow_id]
                 self._doubtful.discard(flow_id)
-                self._ring(flow_id)
+                self._wake(flow_id)
 
     def _look(self, after: tuple[int, str] | None) -> None:
         moment = self._moments.now()
         if len(moment.jumps) != self._jumps:
             self._jumps = len(moment.jumps)
-            # What is due by either calendar is rung for once more, and says itself when it is due. What is
+            # What is due by either calendar is woken once more, and says itself when it is due. What is
             # known stays: it is right for durations, which cannot be had again from the calendar.
             self._doubtful = set(self._at)
         now = max(moment.wall, steady(moment))
@@ -171,7 +171,7 @@ class Timers(PooledActor):
         if wait <= 0:
             self._doubtful.discard(flow_id)
             if not (self._jumps and is_certain):
-                self._ring(flow_id)
+                self._wake(flow_id)
         elif known is None or not (is_certain or known <= moment.elapsed + wait):
             self._keep(flow_id, moment.elapsed + wait)
 
@@ -191,7 +191,7 @@ class Timers(PooledActor):
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = at
-        self._alarm = self._environment.alarms.call_at(at, self._wake)
+        self._alarm = self._environment.alarms.call_at(at, self._on_alarm)
 
-    def _wake(self) -> None:
-        tell(self.actor_ref, Wake())
+    def _on_alarm(self) -> None:
+        tell(self.actor_ref, AlarmFired())

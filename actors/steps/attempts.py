@@ -66,13 +66,13 @@ class _Key(NamedTuple):
 class StepDesk:
     """Hands steps to the executor, and their outcomes to whichever actor the flow has then.
 
-    `ring` has a flow's actor look for outcomes. Every method may be called from any thread.
+    `wake` has a flow's actor look for outcomes. Every method may be called from any thread.
     """
 
-    def __init__(self, executor: StepExecutor, limits: PayloadLimits, ring: Callable[[str], None]) -> None:
+    def __init__(self, executor: StepExecutor, limits: PayloadLimits, wake: Callable[[str], None]) -> None:
         self._executor = executor
         self._limits = limits
-        self._ring = ring
+        self._wake = wake
         self._lock = Lock()
         self._open: dict[str, dict[Attempt, StepReport | None]] = {}
         self._abandoned: frozenset[Hashable] = frozenset()
@@ -172,7 +172,7 @@ class StepDesk:
                 return
             attempts[key[1:]] = report
         if not tell(report):
-            self._ring(key.flow_id)
+            self._wake(key.flow_id)
 
 
 class _Calling:

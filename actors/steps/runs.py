@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..runtime.primitives import AlarmHandle, AlarmService, Clock
     from .task import StepDone, StepTask
 
-__all__ = ["Run", "RunHost", "Runs", "ring"]
+__all__ = ["Run", "RunHost", "Runs", "set_flag"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -165,12 +165,12 @@ class Runs:
         except BaseException:
             logger.exception("The outcome of step %r could not be reported", run.task.name)
         if self._is_closing and not self._under_way:
-            ring(self._ended)
+            set_flag(self._ended)
 
 
-def ring(bell: Lock) -> None:
-    """Wake the one that waits to acquire the bell, now or next time it waits."""
+def set_flag(wake_flag: Lock) -> None:
+    """Wake the one that waits to acquire the flag, now or next time it waits."""
     try:
-        bell.release()
+        wake_flag.release()
     except RuntimeError:
-        return  # It has been rung, and nobody has come yet.
+        return  # It has been set, and nobody has come yet.

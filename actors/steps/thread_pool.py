@@ -2,7 +2,7 @@
 
 Waking threads costs more than most steps do, and threads that are awake fight for the GIL. So a
 burst of steps is left to whoever is awake, as long as they make progress; when nobody has taken a
-step for a moment, more are called in, twice as many each time. Who waits for work waits on a bell
+step for a moment, more are called in, twice as many each time. Who waits for work waits on a flag
 of its own, and the one that fell idle last is called first, so that the others may end.
 
 A step may wait for something of the engine, such as another flow's result, which may need a step
@@ -31,7 +31,7 @@ from ...flows.errors import SystemClosed
 from ..runtime.futures import waiting
 from ..runtime.primitives import Event, Lock, is_current_thread
 from .pace import Pace
-from .runs import ring
+from .runs import set_flag
 from .shortage import SHORTAGES, Shortage
 from .task import NotBegun, StepCrashed, StepOutcome
 
@@ -92,11 +92,10 @@ class CrewRules(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """A thread of the crew. The crew's lock guards everything but `bell`."""
+    """A thread of the crew. The crew's lock guards everything but `wake_flag`."""
 
     __slots__ = (
         "_waits",
-        "bell",
         "crew",
         "has_ended",
         "has_waited",
@@ -106,13 +105,14 @@ class Worker:
         "run",
         "runner",
         "thread",
+        "wake_flag",
     )
 
     def __init__(self, crew: Crew, name: str) -> None:
         self.crew = crew
         self.name = name
-        self.bell = Lock()
-        self.bell.acquire()
+        self.wake_flag = Lock()
+        self.wake_flag.acquire()
         self.run: Run | None = None
         self.runner: Runner | None = None
         self.thread: Thread | None = None
@@ -402,7 +402,7 @@ class Crew:
             workers = (*self._workers, *self._lent)
             idle, self._idle = self._idle, []
         for worker in idle:
-            worker.bell.release()
+            worker.wake_flag.release()
         return workers
 
     def join(self, workers: tuple[Worker, ...], deadline: float) -> None:
@@ -488,7 +488,7 @@ class Crew:
             if self._waiting:
                 self._idle.pop()
                 return True
-        return worker.bell.acquire(timeout=self._rules.idle_s) or not self._retire(worker)
+        return worker.wake_flag.acquire(timeout=self._rules.idle_s) or not self._retire(worker)
 
     def _mark_stalled(self) -> None:
         for worker in self._workers:
@@ -527,7 +527,7 @@ class Crew:
         if worker is None:
             return True
         if not worker.is_new:
-            worker.bell.release()
+            worker.wake_flag.release()
             return True
         worker.is_new = False
         try:
@@ -553,7 +553,7 @@ class Crew:
         self._unborn.extend(worker for worker in called if worker.is_new)
         for worker in called:
             if not worker.is_new:
-                worker.bell.release()
+                worker.wake_flag.release()
         has_started = self.start_next()
         with self._lock:
             # In this order: who submits looks whether anybody looks, after the run was added.
@@ -583,7 +583,7 @@ class Crew:
             if worker in self._idle:
                 self._dismiss(worker)
                 return True
-        worker.bell.acquire()
+        worker.wake_flag.acquire()
         return False
 
     def _dismiss(self, worker: Worker) -> bool:
@@ -593,7 +593,7 @@ class Crew:
         self._unstall(worker)
         self._workers.discard(worker)
         if self._is_closed and not self._workers:
-            ring(self._left)
+            set_flag(self._left)
         if worker in self._idle:
             self._idle.remove(worker)
         return True

@@ -17,7 +17,7 @@ from pykka import ActorDeadError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.flows.actor_context import Bell
+    from persistasaurus.actors.flows.actor_context import WakeFlag
     from persistasaurus.actors.persistence.journal import Entry
 
 STATES = {
@@ -130,8 +130,8 @@ class Stage(enum.Enum):
 class ScriptedActor:
     """One incarnation of a flow, and the reference to it. It does nothing on its own."""
 
-    def __init__(self, around: Around, flow_id: str, incarnation: int, bell: Bell) -> None:
-        self.flow_id, self.incarnation, self.bell = flow_id, incarnation, bell
+    def __init__(self, around: Around, flow_id: str, incarnation: int, wake_flag: WakeFlag) -> None:
+        self.flow_id, self.incarnation, self.wake_flag = flow_id, incarnation, wake_flag
         self._around = around
         self._store = around.store
         self.stage = Stage.STARTING
@@ -184,10 +184,10 @@ class ScriptedActor:
 
     def _handle(self, message: Any, *, busy: bool = False) -> None:
         match message:
-            case requests.Ring():
-                self.bell.is_rung = False
+            case requests.Wake():
+                self.wake_flag.is_set = False
                 self._around.looked(self.flow_id)
-            case requests.Rest() if busy or self.bell.is_rung:
+            case requests.Rest() if busy or self.wake_flag.is_set:
                 self.idle_since = None
                 self.report(requests.Busy)
             case requests.Rest() | requests.Leave():
@@ -241,7 +241,7 @@ class ScriptedActor:
             self._hand_back(self.mailbox.popleft())
 
     def _hand_back(self, message: Any) -> None:
-        if isinstance(message, requests.Ring) or hasattr(message, "reply"):
+        if isinstance(message, requests.Wake) or hasattr(message, "reply"):
             self._around.report(message)
 
 

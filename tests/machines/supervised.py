@@ -53,7 +53,7 @@ class Supervised(RuleBasedStateMachine):
         self.asked: list[tuple[Any, CountedReply]] = []
         self.watched: list[tuple[str, CountedReply]] = []
         self.owed: set[str] = set()
-        """Flows that were rung for and have not looked since."""
+        """Flows that were woken and have not looked since."""
         self.unrecorded: set[str] = set()
         """Flows with steps that have ended while nobody was there."""
         self.has_threads = True
@@ -90,7 +90,7 @@ class Supervised(RuleBasedStateMachine):
             self.wrong.append(f"{values}: {error}")
 
     def _start_actor(
-        self, _scheduler: Any, flow_id: str, incarnation: int, bell: Any, around: Surroundings
+        self, _scheduler: Any, flow_id: str, incarnation: int, wake_flag: Any, around: Surroundings
     ) -> ScriptedActor:
         now = self.clock.elapsed()
         self._check(self.model.began, flow_id, now)
@@ -100,7 +100,7 @@ class Supervised(RuleBasedStateMachine):
             self.model.crashed(flow_id, error, now)
             raise error
         scripted = Around(self.store, around.report, self._told, self._looked)
-        actor = ScriptedActor(scripted, flow_id, incarnation, bell)
+        actor = ScriptedActor(scripted, flow_id, incarnation, wake_flag)
         self.actors.append(actor)
         return actor
 
@@ -123,7 +123,7 @@ class Supervised(RuleBasedStateMachine):
         self.unrecorded.discard(flow_id)
 
     def _unreadable(self, flow_id: str) -> None:
-        self.owed.discard(flow_id)  # the timers will ring again
+        self.owed.discard(flow_id)  # the timers will wake it again
 
     def _can_be_parked(self, flow_id: str) -> bool | None:
         if not self.store.is_readable:
@@ -171,9 +171,9 @@ class Supervised(RuleBasedStateMachine):
     def _no_ring_is_lost(self) -> None:
         held = [message for actor in self.actors for message in actor.holds]
         for flow_id in self.owed - {
-            message.flow_id for message in held if isinstance(message, requests.Ring)
+            message.flow_id for message in held if isinstance(message, requests.Wake)
         }:
-            assert self._is_held_up(flow_id, at_start=True), f"{flow_id} was rung for, and is not told"
+            assert self._is_held_up(flow_id, at_start=True), f"{flow_id} was woken, and is not told"
 
     def _no_watcher_is_lost(self) -> None:
         for flow_id, reply in self.watched:

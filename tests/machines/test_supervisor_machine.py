@@ -73,7 +73,7 @@ def has_something_to_do(actor: ScriptedActor) -> bool:
 
 
 def is_idle(actor: ScriptedActor) -> bool:
-    return may_write(actor) and not actor.bell.is_rung
+    return may_write(actor) and not actor.wake_flag.is_set
 
 
 @seeded
@@ -138,7 +138,7 @@ class SupervisorMachine(Supervised):
         if self._is_owed_a_look(flow_id):
             self.owed.add(flow_id)
         with self._in(trouble):
-            self.ref.tell(requests.Ring(flow_id))
+            self.ref.tell(requests.Wake(flow_id))
         if is_heard:
             self._all_go_on()
 
@@ -344,7 +344,7 @@ class SupervisorMachine(Supervised):
         for _ in range(30):
             self._everybody_goes_on()
         assert all(reply.answers == 1 for _, reply in self.asked), "somebody is not answered"
-        assert not self.owed, "somebody was rung for, and never looked"
+        assert not self.owed, "somebody was woken, and never looked"
         while self.is_finished is None:
             self.it_comes_to_its_end(is_fenced=False)
         for _ in range(3):

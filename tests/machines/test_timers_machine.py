@@ -46,7 +46,7 @@ class TimersMachine(RuleBasedStateMachine):
         environment = Environment(clock=self.clock, alarms=self.alarms, dispatcher=self.turns.dispatcher)
         self.moments = Moments(self.clock)
         dispatcher = environment.dispatcher("control")
-        self.timers = Timers.start_on(dispatcher, self.store, environment, self.moments, self._ring)
+        self.timers = Timers.start_on(dispatcher, self.store, environment, self.moments, self._wake)
         self.timers.tell(Look())
         self._settle()
 
@@ -59,7 +59,7 @@ class TimersMachine(RuleBasedStateMachine):
         self.alarms.close()
         self.store.close()
 
-    def _ring(self, flow_id: str) -> None:
+    def _wake(self, flow_id: str) -> None:
         """Do as a flow does: look at the clock, record that the time has come, or have itself armed again."""
         if flow_id not in self.due:
             return

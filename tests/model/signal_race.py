@@ -33,7 +33,7 @@ class State(NamedTuple):
     has_failed: bool = False
     failures: int = 0
     is_due: bool = False
-    is_rung: bool = False
+    is_set: bool = False
     crashes: int = 0
     fault: str = ""
 
@@ -92,7 +92,7 @@ class SignalRace:
             )
         if state.unsettled is not None:
             yield "it is settled", _settled(state._replace(unsettled=None), state.unsettled)
-        elif state.is_rung and not state.has_ended and not state.has_failed:
+        elif state.is_set and not state.has_ended and not state.has_failed:
             yield "the flow looks into its inbox", self._look(state)
         goes_on = not state.has_ended and not state.has_failed and state.unsettled is None
         if len(state.received) == 1 and goes_on:
@@ -104,7 +104,7 @@ class SignalRace:
             looks = self._has["look again"]
             yield (
                 "it is let run on",
-                state._replace(has_failed=False, is_rung=looks, is_due=looks and state.is_due),
+                state._replace(has_failed=False, is_set=looks, is_due=looks and state.is_due),
             )
         if state.crashes < CRASHES:
             # Whoever waits for an answer asks again, and the next process looks for what is due.
@@ -114,7 +114,7 @@ class SignalRace:
             yield (
                 "the process is killed",
                 state._replace(
-                    senders=again, queue=(), is_rung=is_owed, unsettled=None, crashes=state.crashes + 1
+                    senders=again, queue=(), is_set=is_owed, unsettled=None, crashes=state.crashes + 1
                 ),
             )
 
@@ -134,17 +134,17 @@ class SignalRace:
             return refused
         inbox = (*state.inbox, (key, "waits"))
         is_due = self._has["due"] or state.is_due
-        return _stands(state._replace(inbox=inbox, is_due=is_due, is_rung=True), number, "told")
+        return _stands(state._replace(inbox=inbox, is_due=is_due, is_set=True), number, "told")
 
     def _look(self, state: State) -> State:
         waiting = [key for key, stands in state.inbox if stands == "waits"]
-        looked = state._replace(is_rung=False, is_due=bool(waiting) and self._has["due"])
+        looked = state._replace(is_set=False, is_due=bool(waiting) and self._has["due"])
         if not waiting or (state.received and waiting[0] not in state.received):
             return looked  # it takes no second one
         received = looked._replace(received=(*state.received, waiting[0]))
         if self._has["one transaction"]:
             return _settled(received, waiting[0])
-        return received._replace(unsettled=waiting[0], is_rung=True)
+        return received._replace(unsettled=waiting[0], is_set=True)
 
     def _end(self, state: State) -> State:
         inbox = state.inbox

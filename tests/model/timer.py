@@ -33,7 +33,7 @@ class State(NamedTuple):
     due: int | None = None
     """What the flow's machine believes."""
     alarm: int | None = None
-    is_rung: bool = False
+    is_woken: bool = False
     crashes: int = 0
     is_saving: bool = False
     owes_record: bool = False
@@ -45,7 +45,7 @@ class Timer:
         "own look": Guard(
             "a flow looks at the clock itself", FlowMachine._tick, "timer.due.has_come(moment)"
         ),
-        "arm again": Guard("who was rung too early is armed again", FlowActor._look, "self._armed = None"),
+        "arm again": Guard("who was woken too early is armed again", FlowActor._look, "self._armed = None"),
         "boot": Guard("a start looks for what is due", FlowSystem._run, "self._timers.tell(Look())"),
         "one transaction": Guard(
             "the header says it with the record",
@@ -80,15 +80,15 @@ class Timer:
         if state.is_saving:
             yield "the header follows", state._replace(wake_at=LENGTH, is_saving=False)
         if state.alarm is not None and state.now >= state.alarm - 1:
-            yield "the alarm goes off", state._replace(alarm=None, is_rung=True)
-        if state.is_rung and not state.is_saving:
+            yield "the alarm goes off", state._replace(alarm=None, is_woken=True)
+        if state.is_woken and not state.is_saving:
             yield "the flow looks at the clock", self._look(state)
         if state.owes_record:
             yield "that it woke is recorded", state._replace(has_fired=True, wake_at=None, owes_record=False)
         if state.has_fired and not state.went_on:
             yield "the flow goes on", state._replace(went_on=1)
         if state.crashes < CRASHES:
-            dead = state._replace(is_up=False, due=None, alarm=None, is_rung=False, crashes=state.crashes + 1)
+            dead = state._replace(is_up=False, due=None, alarm=None, is_woken=False, crashes=state.crashes + 1)
             yield "the process is killed", dead._replace(is_saving=False, owes_record=False)
 
     def _set(self, state: State) -> State:
@@ -105,7 +105,7 @@ class Timer:
         return up._replace(alarm=state.wake_at, due=due)
 
     def _look(self, state: State) -> State:
-        looked = state._replace(is_rung=False)
+        looked = state._replace(is_woken=False)
         if state.has_fired or state.due is None:
             return looked
         if state.now < state.due and self._has["own look"]:

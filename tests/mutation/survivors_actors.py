@@ -6,7 +6,7 @@ _SIZE = "how much is done at a time, or how often something is looked at, is no 
 _REMINDER = "a reminder that comes when the store is open, closed or lost finds nothing to do"
 _HEADER = "a header more is written, which says the same"
 _BEGINS = "a second net: an actor that begins looks by itself"
-_DOUBT = "a doubt that stays has a flow rung for too early or once more, which does no harm"
+_DOUBT = "a doubt that stays has a flow woken too early or once more, which does no harm"
 _TWICE = "the last flow of a page is looked at twice"
 _SPOOL = "a second net: the spool takes no order that is larger"
 _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
@@ -22,14 +22,14 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.actors.flows.active_flow": {
         "_EXPONENT = 64  # 64 becomes 65": "the longest wait is reached long before",
-        "if self.is_rung and self.phase is Phase.LIVE:  # And becomes Or": (
-            "an actor that is rung for nothing finds nothing, and one that begins looks by itself"
+        "if self.must_wake and self.phase is Phase.LIVE:  # And becomes Or": (
+            "an actor that is woken nothing finds nothing, and one that begins looks by itself"
         ),
         "while self._crashes[0] < now - rules.period_s:  # Lt becomes LtE": "an equal bound of a period",
         "self.is_over = False  # False becomes True": (
             "until its actor has recovered, the store says whether a flow is over"
         ),
-        "self.is_rung = False  # False becomes True": "rung for once more when it has recovered, and finds nothing",
+        "self.must_wake = False  # False becomes True": "woken once more when it has recovered, and finds nothing",
     },
     "persistasaurus.actors.remote.poller": {
         "if self._signals >= _SIGNALS_MAX:  # GtE becomes Gt": "one signal more of those under way",
@@ -69,8 +69,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "persistasaurus.actors.flows.supervisor": {
         "_PAGE = 100  # 100 becomes 101": _SIZE,
         "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": _TWICE,
-        "active.is_rung = True  # True becomes False, at place 2": _BEGINS,
-        "active.is_rung = True  # True becomes False, at place 3": _BEGINS,
+        "active.must_wake = True  # True becomes False, at place 2": _BEGINS,
+        "active.must_wake = True  # True becomes False, at place 3": _BEGINS,
         "_dismiss(active)  # the call is left out": (
             "a second net: whoever recovers when the system finishes has been told so then"
         ),
@@ -92,7 +92,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "flow_id, wait = header.stream, ((header.wake_at or 0) - now) / MICROSECONDS  # 0 becomes 1": (
             "each of those that are due has an instant"
         ),
-        "if wait <= 0:  # 0 becomes 1": "rung for a second too early, a flow says itself when it is due",
+        "if wait <= 0:  # 0 becomes 1": "woken a second too early, a flow says itself when it is due",
         "self._doubtful.discard(flow_id)  # the call is left out, at place 2": _DOUBT,
         "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,
         "self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2": _TWICE,

@@ -246,7 +246,7 @@ def test_a_flow_that_takes_no_signals_now_does_not_look_for_them_again_and_again
         return store.inner.inbox(stream, limit=limit)
 
     store.inbox = inbox  # type: ignore[attr-defined]
-    supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
+    supervisor_of(simulation.system).on_receive(requests.Wake("flow"))
     simulation.run_until_idle()
 
     assert looks == ["flow"]
@@ -385,7 +385,7 @@ def test_a_flow_whose_history_has_become_too_long_is_parked_before_anything_else
         simulation.run_until_idle()
         early = [Deliver("flow", "another", f"{n}", b'"%s"' % (b"x" * 200), 0) for n in range(3)]
         store.inner.commit(early)
-        supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
+        supervisor_of(simulation.system).on_receive(requests.Wake("flow"))
         simulation.run_until_idle()
 
         assert kinds(handle)[-4:] == ["signal_received"] * 3 + ["parked"]
@@ -421,7 +421,7 @@ def test_a_flow_that_has_more_signals_to_look_at_does_not_go_to_rest_before(
     payloads = [b'"text"'] * 3 + [b"1"]
     store.inner.commit([Deliver("flow", "n", f"{n}", data, 0) for n, data in enumerate(payloads)])
     actor = actor_of(simulation, "flow")
-    for message in (requests.Ring("flow"), requests.Rest()):
+    for message in (requests.Wake("flow"), requests.Rest()):
         actor.actor_ref.tell(message)
     simulation.run_until_idle()
 
@@ -437,7 +437,7 @@ def test_a_signal_for_a_flow_that_can_not_go_to_rest_as_it_was_told_to_is_heard_
     supervisor._rest("flow")
     assert supervisor._active["flow"].phase is Phase.RESTING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
-    supervisor.on_receive(requests.Ring("flow"))
+    supervisor.on_receive(requests.Wake("flow"))
     simulation.run_until_idle()
 
     assert kinds(handle)[-1] == "signal_received"
@@ -456,7 +456,7 @@ def test_a_signal_that_comes_when_an_actor_has_looked_and_not_said_that_it_has_r
         assert simulation.schedule.run_one()
     assert supervisor._active["flow"].phase is Phase.ACTIVATING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
-    supervisor.on_receive(requests.Ring("flow"))
+    supervisor.on_receive(requests.Wake("flow"))
     simulation.run_until_idle()
 
     assert handle.status == "completed"
@@ -491,7 +491,7 @@ def test_an_actor_has_left_its_stream_before_it_says_so(
     monkeypatch.setattr(FlowActor, "report", report)
     handle = simulation.system.start(Works.waits, flow_id="flow")
     crash_once(monkeypatch)
-    supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
+    supervisor_of(simulation.system).on_receive(requests.Wake("flow"))
     simulation.advance(REST_S)
     handle.signal("n", 1)
 
@@ -507,7 +507,7 @@ def test_the_code_of_a_flow_whose_actor_has_crashed_ends_at_once(
     crash_once(monkeypatch)
     gc.disable()
     try:
-        supervisor_of(simulation.system).on_receive(requests.Ring("flow"))
+        supervisor_of(simulation.system).on_receive(requests.Wake("flow"))
         simulation.run_until_idle()
         assert ended == ["tidied up"]
     finally:
@@ -517,14 +517,14 @@ def test_the_code_of_a_flow_whose_actor_has_crashed_ends_at_once(
 
 
 def crash_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the next flow actor that is rung for crash."""
-    original = FlowActor._on_ring
+    """Have the next flow actor that is woken crash."""
+    original = FlowActor._on_wake
 
     def crash(self: FlowActor) -> None:
-        monkeypatch.setattr(FlowActor, "_on_ring", original)
+        monkeypatch.setattr(FlowActor, "_on_wake", original)
         raise ZeroDivisionError("injected")
 
-    monkeypatch.setattr(FlowActor, "_on_ring", crash)
+    monkeypatch.setattr(FlowActor, "_on_wake", crash)
 
 
 def test_the_code_of_a_flow_that_goes_to_rest_ends_at_once_and_not_when_somebody_collects_it(
@@ -578,7 +578,7 @@ def test_a_signal_that_comes_while_the_system_closes_stays_for_the_next_start(
     supervisor = supervisor_of(simulation.system)
     supervisor.on_receive(requests.Drain(Reply()))
     store.inner.commit([Deliver("flow", "n", "one", b"1", 0)])
-    supervisor.on_receive(requests.Ring("flow"))
+    supervisor.on_receive(requests.Wake("flow"))
     simulation.run_until_idle()
 
     assert "signal_received" not in kinds(handle)

@@ -130,7 +130,7 @@ def test_a_signal_that_comes_while_a_flow_goes_to_rest_wakes_it_at_once(
     system, resting, asker = hold_the_only_worker(make_system, gate)
     for _ in range(2):
         resting.signal("n", 1)
-    wait_until(lambda: supervisor_of(system)._active[resting.id].is_rung)
+    wait_until(lambda: supervisor_of(system)._active[resting.id].must_wake)
     gate.open()
 
     assert resting.result(5) == 2

@@ -240,7 +240,7 @@ def test_a_signal_for_a_parked_flow_is_kept_since_other_code_may_take_it(
     system.close()
     system = make_system(Words, path=path)  # other code: it has no such step
     handle = system.flow("a")
-    system.ring("a")
+    system.client.wake("a")
     wait_until(lambda: handle.status == "parked")
 
     handle.signal("word", "x", signal_id="k")

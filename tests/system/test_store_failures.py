@@ -144,7 +144,7 @@ def test_when_the_outcome_cannot_be_found_out_the_caller_hears_unknown(
         handle.signal("n", 1, signal_id="n")
 
     assert isinstance(caught.value.__cause__, CommitUnknown)
-    # Nobody has rung for the signal. It is looked for when the store is back, and not only by the next look.
+    # Nobody has woken the flow. It is looked for when the store is back, and not only by the next look.
     assert handle.result(5) == 2
 
 

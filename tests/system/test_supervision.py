@@ -165,7 +165,7 @@ def test_an_error_in_the_supervisor_itself_goes_to_whoever_asked_and_flows_go_on
     simulation.run_until_idle()
 
     assert caplog.text.count("The supervisor could not handle Pause") == 1
-    assert caplog.text.count("The supervisor could not handle Ring") == 1
+    assert caplog.text.count("The supervisor could not handle Wake") == 1
     handle.signal("n", 1)
     assert handle.result(1) == 1
 
@@ -253,7 +253,7 @@ def test_a_request_for_a_flow_that_can_not_be_looked_up_is_refused_and_nothing_i
     assert handle.status == "paused"
 
 
-def test_a_flow_that_can_not_be_looked_up_when_it_is_rung_for_is_woken_later(
+def test_a_flow_that_can_not_be_looked_up_when_it_is_to_wake_is_woken_later(
     simulation: Simulation, store: FaultyStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = simulation.system.start(Counts.main, flow_id="flow")
@@ -420,7 +420,7 @@ def test_a_flow_that_crashes_while_its_store_can_not_be_read_is_parked_when_it_c
     assert len(crashes) == 4
 
 
-@pytest.mark.parametrize("name", ["on_start", "_on_ring"])
+@pytest.mark.parametrize("name", ["on_start", "_on_wake"])
 def test_a_flow_whose_actor_comes_upon_damage_where_nobody_expects_it_is_parked_at_once(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -505,7 +505,7 @@ def test_crashes_that_are_far_apart_use_up_no_budget(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = simulation.system.start(Counts.main, 4, flow_id="bad")
-    original = FlowActor._on_ring
+    original = FlowActor._on_wake
 
     def crash_at_each_signal(self: FlowActor) -> None:
         if self._home.store.inbox("bad", limit=1) and not crashed:
@@ -513,7 +513,7 @@ def test_crashes_that_are_far_apart_use_up_no_budget(
             raise ZeroDivisionError("injected")
         original(self)
 
-    monkeypatch.setattr(FlowActor, "_on_ring", crash_at_each_signal)
+    monkeypatch.setattr(FlowActor, "_on_wake", crash_at_each_signal)
     for n in range(4):
         crashed: list[int] = []
         # Its actor stays: one that has gone to rest has a budget of its own, the next time.
@@ -604,15 +604,15 @@ def test_a_flow_for_which_there_is_no_thread_now_is_started_a_little_later(
 
 
 # ------------------------------------------------------------------------------------- rest and recovery
-def test_a_flow_is_rung_for_once_until_it_looks(simulation: Simulation) -> None:
+def test_a_flow_is_woken_once_until_it_looks(simulation: Simulation) -> None:
     simulation.system.start(Counts.main, flow_id="busy")
     simulation.run_until_idle()
     supervisor, live = supervisor_of(simulation.system), active(simulation.system, "busy")
     for _ in range(3):
-        supervisor.on_receive(requests.Ring("busy"))
+        supervisor.on_receive(requests.Wake("busy"))
     assert len(live.ref.actor_inbox) == 1
     simulation.run_until_idle()
-    supervisor.on_receive(requests.Ring("busy"))
+    supervisor.on_receive(requests.Wake("busy"))
 
     assert len(live.ref.actor_inbox) == 1
 
@@ -885,7 +885,7 @@ def test_a_parked_flow_with_a_damaged_header_stays_parked_and_its_header_says_so
     store.__dict__["header"] = lambda name: lying if name == "bad" else store.inner.header(name)
 
     for _ in range(2):
-        simulation.system.ring("bad")
+        simulation.system.client.wake("bad")
         rest(simulation)
 
     del store.__dict__["header"]
@@ -905,7 +905,7 @@ def test_a_damaged_flow_that_cannot_be_looked_up_is_named_once(
 
     store.__dict__["header"] = header
     for _ in range(3):
-        simulation.system.ring("rotten")
+        simulation.system.client.wake("rotten")
         simulation.run_until_idle()
 
     assert caplog.text.count("Flow 'rotten' could not be looked up") == 1
@@ -917,7 +917,7 @@ def test_a_suspect_that_somebody_waits_for_already_begins_by_itself(simulation: 
     rest(simulation)
     supervisor_of(simulation.system)._is_held_back = True
     for name in ("other", "suspect"):
-        simulation.system.ring(name)
+        simulation.system.client.wake(name)
     simulation.run_until_idle()
     assert {active(simulation.system, name).phase for name in ("other", "suspect")} == {Phase.QUEUED}
 

@@ -195,19 +195,19 @@ def header_not_corrected(patch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------------------------------- wake-ups
 @bug
 def lost_doorbell(patch: pytest.MonkeyPatch) -> None:
-    """A bell that has been rung once is never heard again."""
+    """A flow that has been woken once never hears of it again."""
 
-    def on_ring(before: Any, self: Any) -> None:
+    def on_wake(before: Any, self: Any) -> None:
         before(self)
-        self._bell.is_rung = True
+        self._wake_flag.is_set = True
 
-    wrap(patch, FlowActor, "_on_ring", on_ring)
+    wrap(patch, FlowActor, "_on_wake", on_wake)
 
 
 @bug
 def wake_up_swallowed(patch: pytest.MonkeyPatch) -> None:
-    """A bell for a flow that is at rest wakes nobody."""
-    patch.setattr(Supervisor, "_wake", lambda *_: None)
+    """A wake-up of a flow that is at rest starts nobody."""
+    patch.setattr(Supervisor, "_wake_passivated", lambda *_: None)
 
 
 @bug
@@ -218,7 +218,7 @@ def timer_forgotten_at_recovery(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def one_alarm_for_all(patch: pytest.MonkeyPatch) -> None:
-    """An alarm that goes off rings for one flow, and forgets the others."""
+    """An alarm that goes off wakes one flow, and forgets the others."""
 
     def fire(before: Any, self: Any) -> None:
         before(self)
@@ -231,16 +231,16 @@ def one_alarm_for_all(patch: pytest.MonkeyPatch) -> None:
 # --------------------------------------------------------------------------------------- supervisor
 @bug
 def double_start(patch: pytest.MonkeyPatch) -> None:
-    """A flow that is rung for gets another actor, though it has one."""
+    """A flow that is woken gets another actor, though it has one."""
 
-    def ring(before: Any, self: Any, flow_id: str) -> None:
+    def wake(before: Any, self: Any, flow_id: str) -> None:
         active = self._active.get(flow_id)
         if active is not None and active.phase is Phase.LIVE:
-            self._wake(flow_id)
+            self._wake_passivated(flow_id)
         else:
             before(self, flow_id)
 
-    wrap(patch, Supervisor, "_ring", ring)
+    wrap(patch, Supervisor, "_wake", wake)
 
 
 @bug
