@@ -30,7 +30,7 @@ class Phase(enum.Enum):
     """It waits until fewer others recover."""
     ACTIVATING = "activating"
     LIVE = "live"
-    RESTING = "resting"
+    PASSIVATING = "passivating"
     """It was asked to go to rest, and has not answered."""
     BACKOFF = "backoff"
     """It has crashed, and waits to be restarted."""

@@ -174,16 +174,16 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._on_report(message)
         elif kind is requests.Wake:
             self._on_wake()
-        elif kind is requests.Rest:
-            self._on_rest()
+        elif kind is requests.Passivate:
+            self._on_passivate()
         elif kind is requests.StepTurn:
             self._on_turn(message.step)
         elif kind is requests.StandStill:
             self._stand_still()
         elif kind is requests.GiveUp:
             self.decide(messages.Interrupt(self.around.desk.not_begun(self.flow_id)))
-        elif kind is requests.Leave:
-            self._leave(requests.Left(self.flow_id, self.incarnation))
+        elif kind is requests.Stop:
+            self._leave(requests.Passivated(self.flow_id, self.incarnation))
         else:
             self._answer(message)
 
@@ -249,14 +249,14 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._suspect = None
             self.report(requests.TurnOver(self.flow_id))
 
-    def _on_rest(self) -> None:
+    def _on_passivate(self) -> None:
         """Stop, unless something is going on, or about to."""
         if self._wake_flag.is_set or not self._is_idle():
             self.report(requests.Busy(self.flow_id, self.incarnation))
             return
         if self.machine is not None:
             self.around.awaited.rest(self.flow_id, self.machine.all_awaited())
-        self._leave(requests.Left(self.flow_id, self.incarnation))
+        self._leave(requests.Passivated(self.flow_id, self.incarnation))
 
     def _stand_still(self) -> None:
         self._is_draining = True
@@ -501,7 +501,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             else:
                 self._leave(ended)
         elif not is_busy:
-            self._leave(requests.Left(self.flow_id, self.incarnation))
+            self._leave(requests.Passivated(self.flow_id, self.incarnation))
 
     def _park(self, error: Exception, reply: Reply[None] | None = None) -> None:
         """Park the flow for an error that will come back until the code, or the log, is another."""

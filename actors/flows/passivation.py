@@ -1,4 +1,4 @@
-"""Idling: flows that have nothing to do for now, the one first that has been idle longest."""
+"""Passivation: flows that have nothing to do for now, the one first that has been idle longest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
     from ..runtime.environment import Environment
 
-__all__ = ["Idling"]
+__all__ = ["IdleFlows"]
 
 _SWEEP_S = 1.0
 
 
-class Idling:
-    """Says which flows are to go to rest: those idle for `idle_s`, and the oldest beyond `maximum`.
+class IdleFlows:
+    """Says which flows are to be passivated: those idle for `idle_s`, and the oldest beyond `maximum`.
 
     `sweep` is called, from the alarms' thread, when it is time to ask for them.
     """
@@ -32,7 +32,7 @@ class Idling:
         self._is_sweeping = False
 
     def begin(self, flow_id: str) -> str | None:
-        """Note that a flow is idle from now on; return one that has to go to rest at once."""
+        """Note that a flow is idle from now on; return one to passivate at once."""
         self._since[flow_id] = self._environment.clock.elapsed()
         self._since.move_to_end(flow_id)
         self._sweep_later()

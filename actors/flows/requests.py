@@ -84,7 +84,7 @@ class Unwatch(NamedTuple):
 Request: TypeAlias = Start | Ask | Pause | Resume | Retry
 
 
-class Rest(NamedTuple):
+class Passivate(NamedTuple):
     """Stop, if there is nothing to do."""
 
 
@@ -102,7 +102,7 @@ class GiveUp(NamedTuple):
     """Record that the steps that still run are not waited for."""
 
 
-class Leave(NamedTuple):
+class Stop(NamedTuple):
     """Stop, once what came before is recorded."""
 
 
@@ -167,7 +167,7 @@ class Busy(NamedTuple):
     incarnation: int
 
 
-class Left(NamedTuple):
+class Passivated(NamedTuple):
     """The flow's actor has gone to rest, in good order."""
 
     flow_id: str

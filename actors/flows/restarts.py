@@ -179,7 +179,7 @@ class Restarts:
     def _leave(self, active: ActiveFlow) -> None:
         """Have nobody at work for a flow, until there is something to do for it."""
         active.must_wake = True
-        self._hear(requests.Left(active.flow_id, active.incarnation))
+        self._hear(requests.Passivated(active.flow_id, active.incarnation))
 
     def not_parked(self, active: ActiveFlow, error: Exception) -> None:
         """Decide anew, since that a flow crashes could not be recorded."""

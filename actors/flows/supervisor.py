@@ -20,7 +20,7 @@ from . import requests
 from .active_flow import ActiveFlow, Phase, SupervisorRules
 from .flow_actor import FlowActor
 from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
-from .passivation import Idling
+from .passivation import IdleFlows
 from .refusals import check_control
 from .restarts import Restarts, broken, halted
 from .result_waiters import Watchers
@@ -68,7 +68,9 @@ class Supervisor(PooledActor):
         self._suspects: deque[str] = deque()
         self._alone: str | None = None
         """Whose turn it is to begin, while all others are held back."""
-        self._idling = Idling(environment, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep()))
+        self._idle = IdleFlows(
+            environment, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep())
+        )
         self._watchers = Watchers(self._store)
         self._turns = Turns(environment, self._tell_flow, self._hear)
         self._incarnations = 0
@@ -116,7 +118,7 @@ class Supervisor(PooledActor):
                 self._watch(message)
             case requests.Unwatch():
                 self._watchers.remove(message.flow_id, message.reply)
-            case requests.Left() if (active := self._current(message)) is not None:
+            case requests.Passivated() if (active := self._current(message)) is not None:
                 self._gone(active)
             case requests.Busy():
                 self._busy(message)
@@ -146,7 +148,7 @@ class Supervisor(PooledActor):
                 self._look_at_parked(message.after)
             case requests.LookAtHeaders():
                 self._look_at_headers(message)
-            case requests.Left():
+            case requests.Passivated():
                 return  # of an earlier incarnation
             case _:
                 logger.error("The supervisor does not know %r", message)
@@ -157,7 +159,7 @@ class Supervisor(PooledActor):
         if active is None:
             self._wake_passivated(flow_id)
         elif active.phase is Phase.LIVE:
-            self._idling.end(flow_id)
+            self._idle.end(flow_id)
             active.wake()
         else:
             active.must_wake = True
@@ -203,7 +205,7 @@ class Supervisor(PooledActor):
             if not isinstance(request, requests.Start) and not self._exists(request):
                 return
             active = self._activate(request.flow_id)
-        self._idling.end(request.flow_id)
+        self._idle.end(request.flow_id)
         if active.phase in (Phase.LIVE, Phase.ACTIVATING) and active.tell(request):
             return
         active.held.append(request)
@@ -381,23 +383,23 @@ class Supervisor(PooledActor):
         active = self._current(message)
         if active is None or active.phase is not Phase.LIVE or active.wake_flag.is_set:
             return
-        longest = self._idling.begin(message.flow_id)
+        longest = self._idle.begin(message.flow_id)
         if longest is not None:
-            self._rest(longest)
+            self._passivate(longest)
 
     def _sweep(self) -> None:
-        for flow_id in self._idling.overdue():
-            self._rest(flow_id)
+        for flow_id in self._idle.overdue():
+            self._passivate(flow_id)
 
-    def _rest(self, flow_id: str) -> None:
-        self._idling.end(flow_id)
+    def _passivate(self, flow_id: str) -> None:
+        self._idle.end(flow_id)
         active = self._active.get(flow_id)
-        if active is not None and active.phase is Phase.LIVE and active.tell(requests.Rest()):
-            active.phase = Phase.RESTING
+        if active is not None and active.phase is Phase.LIVE and active.tell(requests.Passivate()):
+            active.phase = Phase.PASSIVATING
 
     def _busy(self, message: requests.Busy) -> None:
         active = self._current(message)
-        if active is not None and active.phase is Phase.RESTING:
+        if active is not None and active.phase is Phase.PASSIVATING:
             active.phase = Phase.LIVE
             active.hand_over()
 
@@ -411,7 +413,7 @@ class Supervisor(PooledActor):
 
     def _forget(self, active: ActiveFlow) -> None:
         del self._active[active.flow_id]
-        self._idling.end(active.flow_id)
+        self._idle.end(active.flow_id)
         self._turns.over(active.flow_id)
         if active.phase is Phase.ACTIVATING:
             self._begun()
@@ -439,7 +441,7 @@ class Supervisor(PooledActor):
         if self._refusal is not None:
             self._abandon(active, self._refusal)
             return
-        self._idling.end(active.flow_id)
+        self._idle.end(active.flow_id)
         was_activating = active.phase is Phase.ACTIVATING
         active.phase = Phase.BACKOFF
         self._turns.over(active.flow_id)
@@ -453,7 +455,7 @@ class Supervisor(PooledActor):
         active = self._current(message)
         if active is None or active.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
             return
-        self._idling.end(active.flow_id)
+        self._idle.end(active.flow_id)
         was_activating = active.phase is Phase.ACTIVATING
         active.phase = Phase.PARKING
         self._turns.over(active.flow_id)
@@ -523,7 +525,7 @@ class Supervisor(PooledActor):
 
 def _dismiss(active: ActiveFlow) -> None:
     active.tell(requests.GiveUp())
-    active.tell(requests.Leave())
+    active.tell(requests.Stop())
 
 
 def _closing() -> SystemClosed:

@@ -187,10 +187,10 @@ class ScriptedActor:
             case requests.Wake():
                 self.wake_flag.is_set = False
                 self._around.looked(self.flow_id)
-            case requests.Rest() if busy or self.wake_flag.is_set:
+            case requests.Passivate() if busy or self.wake_flag.is_set:
                 self.idle_since = None
                 self.report(requests.Busy)
-            case requests.Rest() | requests.Leave():
+            case requests.Passivate() | requests.Stop():
                 self.leave()
             case requests.Ask():
                 message.reply.resolve("the answer")
@@ -218,7 +218,7 @@ class ScriptedActor:
             self._go()
 
     def leave(self) -> None:
-        self.report(requests.Left)
+        self.report(requests.Passivated)
         self._go()
 
     def crash(self, error: BaseException) -> None:

@@ -29,7 +29,7 @@ SUPERVISOR = "persistasaurus.actors.flows.supervisor"
 
 
 def is_to_rest(actor: ScriptedActor) -> bool:
-    return any(isinstance(message, requests.Rest) for message in actor.holds)
+    return any(isinstance(message, requests.Passivate) for message in actor.holds)
 
 
 def has_had_turn_since(actor: ScriptedActor, instant: float) -> bool:

@@ -36,7 +36,7 @@ ERRORS = {
     "of the log": RecordCorrupt("a", 1, "a bit has flipped"),
 }
 LATE: dict[Any, tuple[Any, ...]] = {
-    requests.Left: (),
+    requests.Passivated: (),
     requests.Idle: (),
     requests.Busy: (),
     requests.Recovered: (False,),
@@ -353,7 +353,7 @@ class SupervisorMachine(Supervised):
         assert self.is_drained.is_done
         assert self.is_finished.is_done, "it does not come to its end"
         assert (self.supervisor._active, self.supervisor._activating) == ({}, 0)
-        assert not self.supervisor._idling._since
+        assert not self.supervisor._idle._since
         self.ref.stop(block=False)
         self._settle()
         assert all(reply.answers == 1 for _, reply in self.watched), "who watches hears nothing"

@@ -88,7 +88,9 @@ class Timer:
         if state.has_fired and not state.went_on:
             yield "the flow goes on", state._replace(went_on=1)
         if state.crashes < CRASHES:
-            dead = state._replace(is_up=False, due=None, alarm=None, is_woken=False, crashes=state.crashes + 1)
+            dead = state._replace(
+                is_up=False, due=None, alarm=None, is_woken=False, crashes=state.crashes + 1
+            )
             yield "the process is killed", dead._replace(is_saving=False, owes_record=False)
 
     def _set(self, state: State) -> State:

@@ -289,7 +289,7 @@ def _held_back() -> Iterator[FlowSystem]:
         supervisor = supervisor_of(system)
         supervisor._is_held_back = True
         for active in list(supervisor._active.values()):
-            active.tell(requests.Rest())
+            active.tell(requests.Passivate())
         wait_until(lambda: not supervisor._active)
         yield system
         system.supervisor.tell(requests.Begin())

@@ -337,23 +337,23 @@ def test_nothing_is_kept_of_a_step_that_outlives_its_flow(simulation: Simulation
 def test_a_flow_whose_step_runs_is_not_taken_for_idle(simulation: Simulation) -> None:
     simulation.system.start(Works.listens, flow_id="flow")
     simulation.advance(1)
-    idling = supervisor_of(simulation.system)._idling
+    idle_flows = supervisor_of(simulation.system)._idle
 
     assert live_flows(simulation.system) == {"flow"}
-    assert "flow" not in idling._since
+    assert "flow" not in idle_flows._since
 
 
 def test_a_flow_that_has_been_told_to_go_on_is_not_taken_for_idle(simulation: Simulation) -> None:
     handle = simulation.system.start(Works.chains, flow_id="flow")
     handle.pause()
     simulation.advance(5)
-    idling = supervisor_of(simulation.system)._idling
-    assert "flow" in idling._since
+    idle_flows = supervisor_of(simulation.system)._idle
+    assert "flow" in idle_flows._since
 
     handle.resume()
     simulation.run_until_idle()
     assert begun == {"flow": 2}
-    assert "flow" not in idling._since
+    assert "flow" not in idle_flows._since
 
 
 @pytest.mark.parametrize("crashes", [False, True])
@@ -365,14 +365,14 @@ def test_a_flow_that_has_said_too_late_that_it_is_idle_does_not_count_as_such_wh
     supervisor = supervisor_of(simulation.system)
     incarnation = supervisor._active["flow"].incarnation
     supervisor.on_receive(requests.Idle("flow", incarnation))
-    assert "flow" in supervisor._idling._since
+    assert "flow" in supervisor._idle._since
 
     if crashes:
         supervisor.on_receive(requests.Crashed("flow", incarnation, ZeroDivisionError("injected")))
     else:
-        supervisor._idling._is_sweeping = True  # and nobody looks until the end
+        supervisor._idle._is_sweeping = True  # and nobody looks until the end
         assert handle.result(STEP_S) == STEP_S
-    assert not supervisor._idling._since
+    assert not supervisor._idle._since
 
 
 def test_a_flow_whose_history_has_become_too_long_is_parked_before_anything_else_happens(
@@ -421,7 +421,7 @@ def test_a_flow_that_has_more_signals_to_look_at_does_not_go_to_rest_before(
     payloads = [b'"text"'] * 3 + [b"1"]
     store.inner.commit([Deliver("flow", "n", f"{n}", data, 0) for n, data in enumerate(payloads)])
     actor = actor_of(simulation, "flow")
-    for message in (requests.Wake("flow"), requests.Rest()):
+    for message in (requests.Wake("flow"), requests.Passivate()):
         actor.actor_ref.tell(message)
     simulation.run_until_idle()
 
@@ -434,8 +434,8 @@ def test_a_signal_for_a_flow_that_can_not_go_to_rest_as_it_was_told_to_is_heard_
     handle = simulation.system.start(Works.listens, flow_id="flow")
     simulation.advance(1)
     supervisor = supervisor_of(simulation.system)
-    supervisor._rest("flow")
-    assert supervisor._active["flow"].phase is Phase.RESTING
+    supervisor._passivate("flow")
+    assert supervisor._active["flow"].phase is Phase.PASSIVATING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
     supervisor.on_receive(requests.Wake("flow"))
     simulation.run_until_idle()
@@ -484,7 +484,7 @@ def test_an_actor_has_left_its_stream_before_it_says_so(
     tenants: dict[str, Any] = {}
 
     def report(self: FlowActor, message: Any) -> None:
-        if isinstance(message, requests.Left | requests.Ended | requests.Crashed):
+        if isinstance(message, requests.Passivated | requests.Ended | requests.Crashed):
             tenants[type(message).__name__] = self.around.tenancy._tenants.get(self.flow_id)
         original(self, message)
 
@@ -496,7 +496,7 @@ def test_an_actor_has_left_its_stream_before_it_says_so(
     handle.signal("n", 1)
 
     assert handle.result(1) == 1
-    assert tenants == {"Crashed": None, "Left": None, "Ended": None}
+    assert tenants == {"Crashed": None, "Passivated": None, "Ended": None}
 
 
 def test_the_code_of_a_flow_whose_actor_has_crashed_ends_at_once(

@@ -114,13 +114,13 @@ def hold_the_only_worker(make_system: Callable[..., FlowSystem], gate: Any) -> t
     system = make_system(Counts, Holds, workers=1, rules=SupervisorRules(idle_s=1000))
     resting, holding = system.start(Counts.main, 2), system.start(Holds.main)
     supervisor = supervisor_of(system)
-    wait_until(lambda: {resting.id, holding.id} <= set(supervisor._idling._since))
+    wait_until(lambda: {resting.id, holding.id} <= set(supervisor._idle._since))
     asker = Thread(target=lambda: holding.query(Holds.hold))
     asker.start()
     gate.wait()
-    supervisor._idling._idle_s = 0
+    supervisor._idle._idle_s = 0
     system.supervisor.tell(requests.Sweep())
-    wait_until(lambda: supervisor._active[resting.id].phase is Phase.RESTING)
+    wait_until(lambda: supervisor._active[resting.id].phase is Phase.PASSIVATING)
     return system, resting, asker
 
 

@@ -185,7 +185,7 @@ STALE = [
     requests.Recovered("flow", 0, is_over=True),
     requests.Idle("flow", 0),
     requests.Busy("flow", 0),
-    requests.Left("flow", 0),
+    requests.Passivated("flow", 0),
     requests.Ended("flow", 0, FlowFailed(Failure("OSError", "")), has_left=True),
     requests.Crashed("flow", 0, OSError()),
     requests.Restart("flow", 0),
@@ -645,11 +645,15 @@ def test_one_that_is_going_to_rest_is_not_taken_for_the_one_that_has_been_idle_l
         system.start(Counts.main, flow_id=name)
     simulation.run_until_idle()
     supervisor = supervisor_of(system)
-    supervisor._idling._maximum = 1
+    supervisor._idle._maximum = 1
 
     for name in "bc":
         supervisor.on_receive(requests.Idle(name, active(system, name).incarnation))
-    assert [active(system, name).phase for name in "abc"] == [Phase.RESTING, Phase.RESTING, Phase.LIVE]
+    assert [active(system, name).phase for name in "abc"] == [
+        Phase.PASSIVATING,
+        Phase.PASSIVATING,
+        Phase.LIVE,
+    ]
     simulation.run_until_idle()
     assert live_flows(system) == {"c"}
 
