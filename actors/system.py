@@ -244,7 +244,7 @@ class FlowSystem:
             intake = Intake.start_on(self._control, self.client, spool, lambda: tell(self.supervisor, begin))
             intake.tell(LookIn())
         self.supervisor.tell(requests.LookAtHeaders())
-        self.supervisor.tell(requests.LookAtParked())
+        self.supervisor.tell(requests.ResumeRecoverable())
         self._timers.tell(Look())
 
     def _black_box(self, registry: Registry) -> BlackBox:
@@ -570,7 +570,7 @@ class FlowSystem:
         try:
             self._wait_for(requests.Drain(Reply()), deadline)
             self._desk.end(self._executor.close(deadline))
-            self._wait_for(requests.Finish(Reply()), deadline)
+            self._wait_for(requests.Shutdown(Reply()), deadline)
             self._box.end()
         finally:
             # What comes last is closed first; and all of it is, whatever interrupts once more.
@@ -585,7 +585,7 @@ class FlowSystem:
     def _end_actors(self, dispatcher: Scheduler, deadline: float) -> None:
         dispatcher.close(self._left(deadline))
 
-    def _wait_for(self, request: requests.Drain | requests.Finish, deadline: float) -> None:
+    def _wait_for(self, request: requests.Drain | requests.Shutdown, deadline: float) -> None:
         try:
             if tell(self.supervisor, request):
                 request.reply.get(timeout=self._left(deadline))

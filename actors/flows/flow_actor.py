@@ -178,9 +178,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._on_passivate()
         elif kind is requests.StepTurn:
             self._on_turn(message.step)
-        elif kind is requests.StandStill:
-            self._stand_still()
-        elif kind is requests.GiveUp:
+        elif kind is requests.StopExecuting:
+            self._stop_executing()
+        elif kind is requests.AbandonSteps:
             self.decide(messages.Interrupt(self.around.desk.not_begun(self.flow_id)))
         elif kind is requests.Stop:
             self._leave(requests.Passivated(self.flow_id, self.incarnation))
@@ -258,7 +258,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self.around.awaited.rest(self.flow_id, self.machine.all_awaited())
         self._leave(requests.Passivated(self.flow_id, self.incarnation))
 
-    def _stand_still(self) -> None:
+    def _stop_executing(self) -> None:
         self._is_draining = True
         if self.machine is not None:
             self.machine.drain()

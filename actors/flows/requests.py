@@ -94,11 +94,11 @@ class Drain(NamedTuple):
     reply: Reply[None]
 
 
-class StandStill(NamedTuple):
+class StopExecuting(NamedTuple):
     """Let the flow's code stand still; outcomes are still recorded."""
 
 
-class GiveUp(NamedTuple):
+class AbandonSteps(NamedTuple):
     """Record that the steps that still run are not waited for."""
 
 
@@ -106,8 +106,8 @@ class Stop(NamedTuple):
     """Stop, once what came before is recorded."""
 
 
-class Finish(NamedTuple):
-    """Have all flows give up and leave. Answered when they have."""
+class Shutdown(NamedTuple):
+    """Have all flows abandon their steps and stop. Answered when they have."""
 
     reply: Reply[None]
 
@@ -122,7 +122,7 @@ class Begin(NamedTuple):
     lethal: tuple[tuple[str, int], ...] = ()
 
 
-class LookAtParked(NamedTuple):
+class ResumeRecoverable(NamedTuple):
     """See whether parked flows can go on with the code as it is, from behind a flow."""
 
     after: str | None = None
@@ -168,7 +168,7 @@ class Busy(NamedTuple):
 
 
 class Passivated(NamedTuple):
-    """The flow's actor has gone to rest, in good order."""
+    """The flow's actor has stopped, in good order."""
 
     flow_id: str
     incarnation: int

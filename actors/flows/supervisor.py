@@ -44,7 +44,7 @@ _HEADERS = 500
 
 
 class Supervisor(PooledActor):
-    """Routes, starts, restarts, rests and parks flow actors. `LookAtParked` has it begin."""
+    """Routes, starts, restarts, rests and parks flow actors. `ResumeRecoverable` has it begin."""
 
     def __init__(
         self,
@@ -140,12 +140,12 @@ class Supervisor(PooledActor):
                 self._health(message.state)
             case requests.Drain():
                 self._drain(message.reply)
-            case requests.Finish():
+            case requests.Shutdown():
                 self._finish(message.reply)
             case requests.Begin():
                 self._let_begin(message)
-            case requests.LookAtParked():
-                self._look_at_parked(message.after)
+            case requests.ResumeRecoverable():
+                self._resume_recoverable(message.after)
             case requests.LookAtHeaders():
                 self._look_at_headers(message)
             case requests.Passivated():
@@ -233,7 +233,7 @@ class Supervisor(PooledActor):
         trouble = broken(active) if active is not None and active.is_broken else None
         self._watchers.add(message.flow_id, message.reply, is_at_work=is_at_work, trouble=trouble)
 
-    def _look_at_parked(self, after: str | None) -> None:
+    def _resume_recoverable(self, after: str | None) -> None:
         """Start parked flows whose code may be back; page by page, and not too many at once."""
         if self._refusal is not None:
             return
@@ -246,7 +246,7 @@ class Supervisor(PooledActor):
             if header.stream not in self._active and may_go_on(self._store, header):
                 self._activate(header.stream)
         if len(page) == _PAGE:
-            self._hear(requests.LookAtParked(page[-1].stream))
+            self._hear(requests.ResumeRecoverable(page[-1].stream))
 
     def _look_at_headers(self, message: requests.LookAtHeaders) -> None:
         """Start flows whose header is damaged, page by page; their histories say how they stand."""
@@ -369,7 +369,7 @@ class Supervisor(PooledActor):
             self._watchers.look_again(message.flow_id)
         active.hand_over()
         if self._is_draining:
-            active.tell(requests.StandStill())
+            active.tell(requests.StopExecuting())
         if self._finishing is not None:
             _dismiss(active)
 
@@ -508,7 +508,7 @@ class Supervisor(PooledActor):
         self._is_draining = True
         self._refusal = _closing()
         for active in self._active.values():
-            active.tell(requests.StandStill())
+            active.tell(requests.StopExecuting())
             active.refuse(self._refusal)
         reply.resolve(None)
 
@@ -524,7 +524,7 @@ class Supervisor(PooledActor):
 
 
 def _dismiss(active: ActiveFlow) -> None:
-    active.tell(requests.GiveUp())
+    active.tell(requests.AbandonSteps())
     active.tell(requests.Stop())
 
 

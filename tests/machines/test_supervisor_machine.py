@@ -272,7 +272,7 @@ class SupervisorMachine(Supervised):
     @rule(what=st.sampled_from(["store down", "store up", "other code"]))
     def something_happens_to_it(self, what: str) -> None:
         if what == "other code":
-            self.ref.tell(requests.LookAtParked())
+            self.ref.tell(requests.ResumeRecoverable())
         elif not self.model.refuses:
             self.model.store_is(up=what == "store up", now=self.clock.elapsed())
             self.ref.tell(requests.Health(what == "store up"))
@@ -314,7 +314,7 @@ class SupervisorMachine(Supervised):
             self._settle()
             self.model.is_finishing = True
             self.is_finished = Reply()
-            self.ref.tell(requests.Finish(self.is_finished))
+            self.ref.tell(requests.Shutdown(self.is_finished))
 
     def _refuses(self) -> None:
         self.model.refuses = True

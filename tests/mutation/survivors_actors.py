@@ -68,7 +68,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.actors.flows.supervisor": {
         "_PAGE = 100  # 100 becomes 101": _SIZE,
-        "self._hear(requests.LookAtParked(page[-1].stream))  # 1 becomes 2": _TWICE,
+        "self._hear(requests.ResumeRecoverable(page[-1].stream))  # 1 becomes 2": _TWICE,
         "active.must_wake = True  # True becomes False, at place 2": _BEGINS,
         "active.must_wake = True  # True becomes False, at place 3": _BEGINS,
         "_dismiss(active)  # the call is left out": (

@@ -117,12 +117,12 @@ def test_a_flow_that_waits_now_is_known_to_by_what_type_whatever_its_code_says(
 ) -> None:
     system = make_system(Words, rules=SupervisorRules(idle_s=idle_s))
     handle = system.start(Words.computed, "word", flow_id="a")
-    wait_until(lambda: system.is_at_work("a") is bool(idle_s))
+    wait_until(lambda: system.client.is_active("a") is bool(idle_s))
 
     with pytest.raises(SignalRejected, match="Expected `int`, got `str`"):
         handle.signal("word", "x")
     handle.signal("word", 1)
-    wait_until(lambda: kinds(handle).count("signal_awaited") == 2 and system.is_at_work("a") is bool(idle_s))
+    wait_until(lambda: kinds(handle).count("signal_awaited") == 2 and system.client.is_active("a") is bool(idle_s))
     with pytest.raises(SignalRejected, match=r"signal 'bword'"):
         handle.signal("bword", 1)
     handle.signal("bword", [1])
@@ -180,7 +180,7 @@ def test_of_flows_at_rest_so_many_are_known_that_memory_stays_small(
 ) -> None:
     system = make_system(Words, rules=SupervisorRules(idle_s=0.0))
     handle = system.start(Words.computed, "word", flow_id="a")
-    wait_until(lambda: kinds(handle)[-1] == "signal_awaited" and not system.is_at_work("a"))
+    wait_until(lambda: kinds(handle)[-1] == "signal_awaited" and not system.client.is_active("a"))
     assert system.client.awaited.refusal("a", "word", b'"x"') is not None
 
     for number in range(10_000):

@@ -761,7 +761,7 @@ def test_flows_that_wait_for_their_turn_to_recover_are_forgotten_when_the_system
         simulation.schedule.run_one()
     active_flows = dict(supervisor_of(system)._active)
     assert sum(c.phase is Phase.QUEUED for c in active_flows.values()) >= 3
-    finish = requests.Finish(Reply())
+    finish = requests.Shutdown(Reply())
     system.supervisor.tell(requests.Drain(Reply()))
     system.supervisor.tell(finish)
     simulation.run_until_idle()
