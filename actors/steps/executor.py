@@ -29,7 +29,7 @@ from .task import (
     StepTask,
     StepTimeout,
 )
-from .thread_pool import Crew, CrewRules
+from .thread_pool import ThreadPool, ThreadPoolRules
 from .threads import ThreadRunner
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ class StepExecutor:
         self._runs = Runs(environment.clock, environment.alarms)
         self._is_closed = False
         name = "persistasaurus-step"
-        rules = CrewRules(max_threads, idle_s, PATIENCE_S)
-        self._threads = Crew(f"{name}-thread", environment, self._runs, ThreadRunner, rules)
+        rules = ThreadPoolRules(max_threads, idle_s, PATIENCE_S)
+        self._threads = ThreadPool(f"{name}-thread", environment, self._runs, ThreadRunner, rules)
         # Processes do not fight for one GIL: nothing is gained by patience.
         processes = max_processes or os.cpu_count() or 1
-        rules = CrewRules(processes, _IDLE_PROCESS_S, 0.0, _START_PROCESS_S)
-        self._processes = Crew(f"{name}-process", environment, self._runs, self._process_runner, rules)
+        rules = ThreadPoolRules(processes, _IDLE_PROCESS_S, 0.0, _START_PROCESS_S)
+        self._processes = ThreadPool(f"{name}-process", environment, self._runs, self._process_runner, rules)
         self._loop = Loop(f"{name}-loop", environment, self._runs, patience)
         self._start_process = environment.start_process
         self._no_process = Shortage("start a process for isolated steps")

@@ -1,4 +1,4 @@
-"""How a crew gets on: whether steps start, how long they take, and what keeps them from it."""
+"""How a pool gets on: whether steps start, how long they take, and what keeps them from it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Running a step in a worker process, which can be killed, and may die.
 
-A worker process belongs to a thread of the crew, which starts it, talks to it and sees to its end.
+A worker process belongs to a thread of the pool, which starts it, talks to it and sees to its end.
 It is made by spawning: nothing of this process is inherited but the ends of two pipes, no lock and
 no connection. It runs many steps, one at a time, and is replaced when it dies.
 """

@@ -1,8 +1,8 @@
-"""A crew of threads: few while the steps are short, many when they block.
+"""A pool of threads: few while the steps are short, many when they block.
 
 Waking threads costs more than most steps do, and threads that are awake fight for the GIL. So a
 burst of steps is left to whoever is awake, as long as they make progress; when nobody has taken a
-step for a moment, more are called in, twice as many each time. Who waits for work waits on a flag
+step for a moment, more are spawned, twice as many each time. Who waits for work waits on a flag
 of its own, and the one that fell idle last is called first, so that the others may end.
 
 A step may wait for something of the engine, such as another flow's result, which may need a step
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..runtime.primitives import Thread
     from .runs import Run, Runs
 
-__all__ = ["Crew", "CrewRules", "Runner"]
+__all__ = ["Runner", "ThreadPool", "ThreadPoolRules"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -79,7 +79,7 @@ class Runner(Protocol):
         ...
 
 
-class CrewRules(msgspec.Struct, frozen=True):
+class ThreadPoolRules(msgspec.Struct, frozen=True):
     """How many threads there may be, and when they come and go."""
 
     max_workers: int
@@ -92,24 +92,24 @@ class CrewRules(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """A thread of the crew. The crew's lock guards everything but `wake_flag`."""
+    """A thread of the pool. The pool's lock guards everything but `wake_flag`."""
 
     __slots__ = (
         "_waits",
-        "crew",
         "has_ended",
         "has_waited",
         "is_new",
         "is_stalled",
         "name",
+        "pool",
         "run",
         "runner",
         "thread",
         "wake_flag",
     )
 
-    def __init__(self, crew: Crew, name: str) -> None:
-        self.crew = crew
+    def __init__(self, pool: ThreadPool, name: str) -> None:
+        self.pool = pool
         self.name = name
         self.wake_flag = Lock()
         self.wake_flag.acquire()
@@ -128,7 +128,7 @@ class Worker:
         if runner is not None and runner.is_killable:
             runner.kill(run)
             return "its process was killed"
-        self.crew.lose(self, run)
+        self.pool.abandon(self, run)
         return "its thread goes on, and its late result is discarded"
 
     def wait(self, wake: Lock, timeout: float) -> bool:
@@ -146,19 +146,19 @@ class Worker:
         """Have another worker take the place of this one for as long as its step waits in here."""
         self._waits += 1
         if self._waits == 1:
-            self.crew.lend(self)
+            self.pool.lend(self)
         try:
             yield
         finally:
             self._waits -= 1
             if not self._waits:
-                self.crew.take_back(self)
+                self.pool.take_back(self)
 
     def main(self) -> None:
         """Run steps until there are none for a long time, or until a run was given up that goes on."""
         waiting.by = self
         try:
-            self.crew.start_next()
+            self.pool.start_next()
             if self._has_runner():
                 while self._work():
                     pass
@@ -169,34 +169,34 @@ class Worker:
         shortage = Shortage("load what runs a step")
         while self.runner is None:
             try:
-                self.runner = self.crew.make_runner()
+                self.runner = self.pool.make_runner()
             except SHORTAGES as error:
-                if not self.crew.pause(shortage.strikes(error)):
+                if not self.pool.pause(shortage.strikes(error)):
                     return False
         return True
 
     def _work(self) -> bool:
         # A function of its own, so that an idle worker holds nothing of its last step.
-        run, runner = self.crew.take(self), self.runner
+        run, runner = self.pool.take(self), self.runner
         if run is None or runner is None:
             return False
         try:
             # The outcome has no name: an error's traceback leads to this frame, and would keep itself alive.
-            return self.crew.runs.finish(run, runner.perform(run)) or runner.is_killable
+            return self.pool.runs.finish(run, runner.perform(run)) or runner.is_killable
         except NotBegun as error:
-            return self.crew.put_back(run, error.wait_s)
+            return self.pool.put_back(run, error.wait_s)
 
     def _end(self) -> None:
         run = self.run
-        self.crew.leave(self)
+        self.pool.leave(self)
         if run is not None:
             crashed = StepCrashed(f"the thread of step {run.task.name!r} was ended from outside")
-            self.crew.runs.finish(run, StepOutcome(error=crashed))
+            self.pool.runs.finish(run, StepOutcome(error=crashed))
         if self.runner is not None:
             self.runner.close()
 
 
-class Crew:
+class ThreadPool:
     """Workers that run steps, at most `rules.max_workers` at once; the rest wait in order."""
 
     def __init__(
@@ -205,7 +205,7 @@ class Crew:
         environment: Environment,
         runs: Runs,
         make_runner: Callable[[], Runner],
-        rules: CrewRules,
+        rules: ThreadPoolRules,
     ) -> None:
         self.runs = runs
         self.make_runner = make_runner
@@ -218,13 +218,13 @@ class Crew:
         self._waiting: deque[Run] = deque()
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
-        self._unborn: deque[Worker] = deque()
+        self._pending: deque[Worker] = deque()
         self._lost: dict[Worker, Hashable] = {}
         self._lent: set[Worker] = set()
         self._lost_by: Counter[Hashable] = Counter()
         self._held: dict[Hashable, deque[Run]] = {}
         self._shortage = Shortage("start a thread for steps")
-        self._hired = 0
+        self._spawned = 0
         self._stalled = 0
         self._pace = Pace(environment.clock, rules.patience_s)
         self._is_looking = False
@@ -303,8 +303,8 @@ class Crew:
             if not self._dismiss(worker):
                 return
             self._lent.add(worker)
-            successor = self._call_in() if self._waiting else None
-        self._rouse(successor)
+            successor = self._spawn() if self._waiting else None
+        self._wake(successor)
 
     def take_back(self, worker: Worker) -> None:
         """Count `worker` again; there may be more than allowed then, until it comes for its next run."""
@@ -314,7 +314,7 @@ class Crew:
                 self._workers.add(worker)
                 worker.has_waited = True
 
-    def lose(self, worker: Worker, run: Run) -> None:
+    def abandon(self, worker: Worker, run: Run) -> None:
         """Count on `worker` no longer: its run was given up, and goes on. Another may take its place."""
         with self._lock:
             if worker.has_ended:
@@ -324,7 +324,7 @@ class Crew:
             group = self._lost[worker] = run.task.group or run.task.name
             self._lost_by[group] += 1
             of_step, of_all = self._lost_by[group], len(self._lost)
-            successor = self._call_in() if self._waiting else None
+            successor = self._spawn() if self._waiting else None
         logger.warning(
             "Step %r (%s) runs longer than its %s s, and cannot be stopped: %d threads are lost to it,"
             " %d to all steps. From %d on, its further runs wait until one of those ends",
@@ -335,7 +335,7 @@ class Crew:
             of_all,
             LOST_PER_STEP,
         )
-        self._rouse(successor)
+        self._wake(successor)
 
     def leave(self, worker: Worker) -> None:
         """Note that the thread of `worker` ends, for whatever reason."""
@@ -347,8 +347,8 @@ class Crew:
                 self._find(self._lost.pop(worker))
             self._lent.discard(worker)
             was_counted_on = (self._dismiss(worker) and worker.runner is not None) or was_lost
-            successor = self._call_in() if self._waiting and was_counted_on else None
-        self._rouse(successor)
+            successor = self._spawn() if self._waiting and was_counted_on else None
+        self._wake(successor)
 
     def _find(self, group: Hashable) -> None:
         """Note that a lost thread has come to its end; what was held back for it may run again."""
@@ -382,13 +382,13 @@ class Crew:
         Starting many takes many milliseconds, and the thread of the alarms has none to spare.
         """
         try:
-            worker = self._unborn.popleft()
+            worker = self._pending.popleft()
         except IndexError:
             return True
-        if self._rouse(worker):
+        if self._wake(worker):
             return True
         with self._lock:
-            self._forget_unborn()
+            self._forget_pending()
         return False
 
     def shut(self) -> tuple[Worker, ...]:
@@ -398,7 +398,7 @@ class Crew:
             self._closed.set()
             self._waiting.clear()
             self._held.clear()
-            self._forget_unborn()
+            self._forget_pending()
             workers = (*self._workers, *self._lent)
             idle, self._idle = self._idle, []
         for worker in idle:
@@ -430,17 +430,17 @@ class Crew:
         worker: Worker | None = None
         with self._lock:
             if self._is_closed:
-                return self._withdraw(run)
+                return self._cancel(run)
             if not self._gets_on():
                 self._mark_stalled()
-                worker = self._call_in()
+                worker = self._spawn()
             if worker is None and not self._can_grow():
                 self._watch()
             elif worker is None and not self._is_looking:
                 self._is_looking = True
                 self._pace.watch()
                 self._look_in(self._rules.patience_s)
-        self._rouse(worker)
+        self._wake(worker)
         return None
 
     def _watch(self) -> None:
@@ -472,7 +472,7 @@ class Crew:
                 ", ".join(f"{number} x {name!r}" for name, number in names.most_common(3)),
             )
 
-    def _withdraw(self, run: Run) -> None:
+    def _cancel(self, run: Run) -> None:
         with suppress(ValueError):
             self._waiting.remove(run)
             raise SystemClosed("the executor takes no more steps")
@@ -509,20 +509,20 @@ class Crew:
     def _can_grow(self) -> bool:
         return bool(self._idle) or len(self._workers) < self._capacity()
 
-    def _call_in(self) -> Worker | None:
-        """Choose a worker, who must be roused when the lock is released."""
+    def _spawn(self) -> Worker | None:
+        """Choose a worker, which must be woken when the lock is released."""
         if self._idle:
             worker = self._idle.pop()
         elif len(self._workers) < self._capacity() and not self._is_closed:
-            self._hired += 1
-            worker = Worker(self, f"{self._name}-{self._hired}")
+            self._spawned += 1
+            worker = Worker(self, f"{self._name}-{self._spawned}")
             self._workers.add(worker)
         else:
             return None
         self._pace.expect()
         return worker
 
-    def _rouse(self, worker: Worker | None) -> bool:
+    def _wake(self, worker: Worker | None) -> bool:
         """Wake a worker, or start its thread; False: there is none to be had, and it is tried again later."""
         if worker is None:
             return True
@@ -549,8 +549,8 @@ class Crew:
     def _look(self) -> None:
         """Call in more workers if those who are awake do not get on; look again while runs wait."""
         with self._lock:
-            called = [worker for _ in range(self._wanted()) if (worker := self._call_in()) is not None]
-        self._unborn.extend(worker for worker in called if worker.is_new)
+            called = [worker for _ in range(self._wanted()) if (worker := self._spawn()) is not None]
+        self._pending.extend(worker for worker in called if worker.is_new)
         for worker in called:
             if not worker.is_new:
                 worker.wake_flag.release()
@@ -566,16 +566,16 @@ class Crew:
             self._look_in(self._rules.patience_s if has_started else self._shortage.wait_s)
 
     def _wanted(self) -> int:
-        if self._unborn:
+        if self._pending:
             return 0  # Those who were called in last are still on their way.
         wanted = self._pace.growth(self._awake(), len(self._workers) - len(self._idle))
         if wanted:
             self._mark_stalled()
         return min(wanted, len(self._waiting))
 
-    def _forget_unborn(self) -> None:
-        while self._unborn:
-            self._dismiss(self._unborn.popleft())
+    def _forget_pending(self) -> None:
+        while self._pending:
+            self._dismiss(self._pending.popleft())
 
     def _retire(self, worker: Worker) -> bool:
         """Let a worker go who has waited in vain; False: it was called in at the last moment."""

@@ -10,7 +10,7 @@ import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
 from persistasaurus.actors.runtime.primitives import Lock
 from persistasaurus.actors.steps import loop as steps_loop
-from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps import thread_pool as thread_pool
 from persistasaurus.actors.steps.executor import StepLost, StepTimeout
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def test_one_in_a_debugger_is_not_given_up(
 def test_further_runs_of_a_step_that_blocks_loop_after_loop_are_held_back(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    limit = steps_crew.LOST_PER_STEP
+    limit = thread_pool.LOST_PER_STEP
     for number in range(limit):
         stage.submit(block(stage.gate), mode="loop", name="blocks", timeout_s=1)
         stage.gate.wait_until_inside(number + 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps import thread_pool as thread_pool
 from persistasaurus.actors.steps.executor import StepTimeout
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from persistasaurus.actors.runtime.primitives import ManualClock
     from persistasaurus.actors.steps.executor import StepExecutor
 
-LIMIT = steps_crew.LOST_PER_STEP
+LIMIT = thread_pool.LOST_PER_STEP
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_steps_of_the_same_name_and_different_groups_do_not_hold_each_other_back
 def test_when_many_steps_hang_lost_threads_count_as_workers_and_one_at_least_is_left(
     hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps_crew, "_LOST_MIN", 4)
+    monkeypatch.setattr(thread_pool, "_LOST_MIN", 4)
     for number in range(10):
         hanging.lose(1, f"hangs-{number}")
     inside = hanging.inside

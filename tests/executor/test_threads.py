@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Faults, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps import thread_pool as thread_pool
 from persistasaurus.actors.steps.executor import StepCrashed, StepExecutor, StepTask
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def test_the_crew_grows_by_doubling_when_steps_block(
     submit: Submit, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    look = steps_crew.Crew._look
-    monkeypatch.setattr(steps_crew.Crew, "_look", lambda crew: (looks.append(1), look(crew))[1])
+    look = thread_pool.ThreadPool._look
+    monkeypatch.setattr(thread_pool.ThreadPool, "_look", lambda pool: (looks.append(1), look(pool))[1])
 
     for _ in range(64):
         submit(gate.pass_through)
@@ -288,7 +288,7 @@ def test_a_thread_that_is_ended_from_outside_is_replaced_and_its_step_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     executor = make_executor(max_threads=1)
-    monkeypatch.setattr(steps_crew.Worker, "_work", die_in_a_step(steps_crew.Worker._work))
+    monkeypatch.setattr(thread_pool.Worker, "_work", die_in_a_step(thread_pool.Worker._work))
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
 
     first = submit(lambda: "first", to=executor, name="doomed")
@@ -303,7 +303,7 @@ def die_in_a_step(work: Any) -> Any:
 
     def dying(worker: Any) -> bool:
         if next(deaths, False):
-            worker.crew.take(worker)
+            worker.pool.take(worker)
             raise SystemError("thrown into the thread")
         return work(worker)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
 from persistasaurus.actors.runtime.futures import PooledFuture, Reply
-from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps import thread_pool as thread_pool
 from persistasaurus.actors.steps.executor import StepTimeout
 from pykka import Timeout
 
@@ -103,7 +103,7 @@ def test_no_more_steps_are_started_than_allowed_by_those_that_have_waited(
 def test_a_brief_wait_takes_no_other_thread(
     submit: Submit, done: Reports, executor: StepExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps_crew, "_BRIEF_S", DEAD_MAN_S)
+    monkeypatch.setattr(thread_pool, "_BRIEF_S", DEAD_MAN_S)
     replies: list[Reply[None]] = [Reply(), Reply()]
     keys = [submit(reply.get) for reply in replies]
     while len(executor.running()) < THREADS:

@@ -122,7 +122,9 @@ def test_a_flow_that_waits_now_is_known_to_by_what_type_whatever_its_code_says(
     with pytest.raises(SignalRejected, match="Expected `int`, got `str`"):
         handle.signal("word", "x")
     handle.signal("word", 1)
-    wait_until(lambda: kinds(handle).count("signal_awaited") == 2 and system.client.is_active("a") is bool(idle_s))
+    wait_until(
+        lambda: kinds(handle).count("signal_awaited") == 2 and system.client.is_active("a") is bool(idle_s)
+    )
     with pytest.raises(SignalRejected, match=r"signal 'bword'"):
         handle.signal("bword", 1)
     handle.signal("bword", [1])

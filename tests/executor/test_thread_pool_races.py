@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.doubles import DEAD_MAN_S, step_threads
 from persistasaurus.actors.steps import runs as steps_runs
-from persistasaurus.actors.steps import thread_pool as steps_crew
+from persistasaurus.actors.steps import thread_pool as thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,9 @@ def test_a_step_that_comes_as_the_only_thread_falls_idle_is_run(
     make_executor: MakeExecutor, submit: Submit, done: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = make_executor(max_threads=1)
-    before(monkeypatch, steps_crew.Crew, "_wait", lambda: submit(lambda: "ran", key="late", to=executor))
+    before(
+        monkeypatch, thread_pool.ThreadPool, "_wait", lambda: submit(lambda: "ran", key="late", to=executor)
+    )
 
     submit(int, to=executor)
 
@@ -47,7 +49,9 @@ def test_a_thread_that_is_called_in_as_it_gives_up_waiting_takes_the_step_and_en
     make_executor: MakeExecutor, submit: Submit, done: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = make_executor(max_threads=1, idle_s=0.01)
-    before(monkeypatch, steps_crew.Crew, "_retire", lambda: submit(lambda: "ran", key="late", to=executor))
+    before(
+        monkeypatch, thread_pool.ThreadPool, "_retire", lambda: submit(lambda: "ran", key="late", to=executor)
+    )
 
     submit(int, to=executor)
     assert done.wait_for("late").value == "ran"
