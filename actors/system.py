@@ -42,7 +42,7 @@ from .runtime.futures import Reply, waiting
 from .runtime.primitives import RLock, start_thread
 from .runtime.watchdog import Watchdog, WatchdogRules
 from .statistics import SystemStatistics
-from .steps.attempts import StepDesk, StepReport
+from .steps.attempts import AttemptRegistry, StepReport
 from .steps.executor import StepExecutor
 from .user_actors import Guests
 
@@ -155,7 +155,7 @@ class FlowSystem:
             self._executor = executor or StepExecutor(
                 self.environment, max_threads=step_threads, max_processes=step_processes, patience=patience
             )
-            self._desk = StepDesk(self._executor, limits.payload, self._wake)
+            self._attempts = AttemptRegistry(self._executor, limits.payload, self._wake)
             self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
             self._writing = self._dispatcher("journal", 1, _refuse)
             self._control = self._dispatcher("control", 1, _refuse)
@@ -164,7 +164,7 @@ class FlowSystem:
             self._working.start_workers()
             past = self._box.past
             evidence = Evidence(past.is_blameless, past.alive_at)
-            self._run(Recovery(self.store, registry, limits, self._desk, evidence), rules)
+            self._run(Recovery(self.store, registry, limits, self._attempts, evidence), rules)
         except BaseException:
             # The next attempt needs the store.
             self._abandon()
@@ -206,11 +206,11 @@ class FlowSystem:
         self._guests = Guests(self._home, self._working)
 
         def around(report: Callable[[Any], None]) -> Surroundings:
-            home, desk, tenancy = self._home, self._desk, self._tenancy
+            home, attempts, tenancy = self._home, self._attempts, self._tenancy
             said: set[str] = set()
             own = (self._awaited, self._box, heart)
             return Surroundings(
-                home, recovery, desk, self.environment, moments, self._arm, report, tenancy, said, *own
+                home, recovery, attempts, self.environment, moments, self._arm, report, tenancy, said, *own
             )
 
         heart = None
@@ -232,7 +232,7 @@ class FlowSystem:
             workers=self._working,
             active=self._tenancy,
             awaited=self._awaited,
-            attempts=self._desk,
+            attempts=self._attempts,
         )
         begin = self._beginning(recovery.limits.poison_after)
         path = getattr(self.store, "path", None)
@@ -520,7 +520,7 @@ class FlowSystem:
     def _undelivered(self, recipient: str, message: Any) -> None:
         """Take back what an actor was told that had just ended."""
         if isinstance(message, StepReport):
-            self._wake(message.flow_id)  # the desk has kept it
+            self._wake(message.flow_id)  # the registry has kept it
         elif not (isinstance(message, requests.Wake) or hasattr(message, "reply")):
             return
         elif not tell(self.supervisor, message):
@@ -569,7 +569,7 @@ class FlowSystem:
     def _end(self, deadline: float) -> None:
         try:
             self._wait_for(requests.Drain(Reply()), deadline)
-            self._desk.end(self._executor.close(deadline))
+            self._attempts.end(self._executor.close(deadline))
             self._wait_for(requests.Shutdown(Reply()), deadline)
             self._box.end()
         finally:

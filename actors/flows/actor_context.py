@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..persistence.event_sourced import Home
     from ..persistence.single_actor_guard import Tenancy
     from ..runtime.environment import Environment
-    from ..steps.attempts import StepDesk
+    from ..steps.attempts import AttemptRegistry
     from .awaited import Awaited
     from .clock import Moments
     from .heartbeat import Heartbeat
@@ -28,7 +28,7 @@ class Surroundings(NamedTuple):
 
     home: Home
     recovery: Recovery
-    desk: StepDesk
+    attempts: AttemptRegistry
     environment: Environment
     moments: Moments
     arm: Callable[[str, float], None]

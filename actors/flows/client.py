@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..persistence.journal import Journal
     from ..runtime.environment import Environment
     from ..runtime.scheduler import Scheduler
-    from ..steps.attempts import StepDesk
+    from ..steps.attempts import AttemptRegistry
     from .admission import Admission
     from .awaited import Awaited
     from .supervisor import Supervisor
@@ -81,7 +81,7 @@ class EngineClient:
         workers: Scheduler,
         active: Container[str],
         awaited: Awaited,
-        attempts: StepDesk,
+        attempts: AttemptRegistry,
     ) -> None:
         self.store = store
         self.admission = admission

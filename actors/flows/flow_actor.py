@@ -6,7 +6,7 @@
    alarms are set, whoever asked is answered.
 
 An error anywhere ends the actor. The next incarnation recovers from the log by the same machine;
-what the log shows as owed is derived anew, and outcomes of steps are kept by the desk until they
+what the log shows as owed is derived anew, and outcomes of steps are kept by the registry until they
 are recorded. So a message only says "look", and losing one loses nothing.
 """
 
@@ -181,7 +181,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         elif kind is requests.StopExecuting:
             self._stop_executing()
         elif kind is requests.AbandonSteps:
-            self.decide(messages.Interrupt(self.around.desk.not_begun(self.flow_id)))
+            self.decide(messages.Interrupt(self.around.attempts.not_begun(self.flow_id)))
         elif kind is requests.Stop:
             self._leave(requests.Passivated(self.flow_id, self.incarnation))
         else:
@@ -192,7 +192,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _on_report(self, report: StepReport) -> None:
         if self.machine is None:
-            return  # the desk keeps it
+            return  # the registry keeps it
         self._unrecorded.append(report)
         if report.message.step == self._suspect:
             self._suspect = None
@@ -210,7 +210,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         """Look at outcomes nobody has heard, at the clock and into the inbox, and decide about it all."""
         moment = self.around.moments.now()
         self._so_far = decision
-        for report in self.around.desk.unrecorded(self.flow_id):
+        for report in self.around.attempts.unrecorded(self.flow_id):
             self._unrecorded.append(report)
             decision.merge(machine.handle(report.message, moment))
         if not self._is_draining and machine.ended is None:
@@ -438,7 +438,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _act(self, decision: Decision) -> None:
         for report in self._unrecorded:
-            self.around.desk.settle(report)
+            self.around.attempts.acknowledge(report)
         self._unrecorded.clear()
         for command in decision.commands:
             self._carry_out(command)
@@ -462,9 +462,11 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             case commands.RunStep(run, attempt):
                 if self.around.heart is not None:
                     self.around.heart.wake()
-                self.around.desk.run(self.flow_id, run, attempt, self.machine.lend(run), self._step_reports)
+                self.around.attempts.run(
+                    self.flow_id, run, attempt, self.machine.lend(run), self._step_reports
+                )
             case commands.Reconcile(run):
-                self.around.desk.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
+                self.around.attempts.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
             case commands.AskTurn(step):
                 self.report(requests.AskTurn(self.flow_id, step))
             case commands.Warn(text):
@@ -494,7 +496,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if event is not self._announced:
             self._announced = event
             if isinstance(event, events.FlowCompleted):
-                self.around.desk.forget(self.flow_id)
+                self.around.attempts.forget(self.flow_id)
             ended = requests.Ended(self.flow_id, self.incarnation, event, has_left=not is_busy)
             if is_busy:
                 self.report(ended)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...flows.machine.in_doubt import Evidence
     from ...flows.machine.messages import Moment
     from ...store import EventStore, Header
-    from ..steps.attempts import StepDesk
+    from ..steps.attempts import AttemptRegistry
 
 __all__ = ["Recovery"]
 
@@ -33,7 +33,7 @@ class Recovery(NamedTuple):
     store: EventStore
     registry: Registry
     limits: Limits
-    desk: StepDesk
+    attempts: AttemptRegistry
     evidence: Evidence = NONE
 
     def recover(self, header: Header, moment: Moment) -> tuple[FlowMachine, Decision] | None:
@@ -48,7 +48,7 @@ class Recovery(NamedTuple):
             return None
 
         def decide(machine: FlowMachine) -> Decision:
-            running = self.desk.attempts(header.stream)
+            running = self.attempts.of_flow(header.stream)
             if parked is not None:
                 return machine.repair(history, _WHO, _WHY, moment, running)
             machine.replay(history)
@@ -59,7 +59,7 @@ class Recovery(NamedTuple):
     def repair(self, header: Header, by: str, why: str, moment: Moment) -> tuple[FlowMachine, Decision]:
         """Return the machine of a failed or parked flow that shall run on; raises as `recover`."""
         history, size = self._history(header.stream)
-        running = self.desk.attempts(header.stream)
+        running = self.attempts.of_flow(header.stream)
         return self._made(header, size, lambda m: m.repair(history, by, why, moment, running))
 
     def replayed(self, header: Header) -> FlowMachine:

@@ -180,7 +180,7 @@ class Supervisor(PooledActor):
         if (
             not header.is_sound
             or header.state is StreamState.OPEN
-            or (header.status == "paused" and self._around.desk.unrecorded(flow_id))
+            or (header.status == "paused" and self._around.attempts.unrecorded(flow_id))
         ):
             self._activate(flow_id)
 

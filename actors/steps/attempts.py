@@ -1,8 +1,8 @@
-"""The desk between flow actors and the step executor: it knows which attempts this process makes.
+"""The attempts in flight, between flow actors and the step executor: what runs in this process.
 
 A flow's actor may end, by an error, while its step goes on. The step is not in doubt then: the next
 incarnation is told that it runs, and gets the outcome, even one that came while no actor was there.
-So the desk keeps each outcome until the flow's actor says that it is recorded.
+So the registry keeps each outcome until the flow's actor says that it is recorded.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     from ...flows.values.loan import Loan
     from .executor import StepDone, StepExecutor, StepOutcome
 
-__all__ = ["Attempt", "StepDesk", "StepReport"]
+__all__ = ["Attempt", "AttemptRegistry", "StepReport"]
 
 Attempt: TypeAlias = tuple[int, int]
 """The number of a step, and of an attempt at it; negative: its `reconcile` function, for that attempt."""
 
 
-_caller: ContextVar[tuple[StepDesk, str] | None] = ContextVar("persistasaurus_step_caller", default=None)
+_caller: ContextVar[tuple[AttemptRegistry, str] | None] = ContextVar(
+    "persistasaurus_step_caller", default=None
+)
 """For which flow, of which system, a step runs right here."""
 
 
@@ -63,7 +65,7 @@ class _Key(NamedTuple):
         return f"step {self.step} of flow {self.flow_id!r}, {what} {abs(self.attempt)}"
 
 
-class StepDesk:
+class AttemptRegistry:
     """Hands steps to the executor, and their outcomes to whichever actor the flow has then.
 
     `wake` has a flow's actor look for outcomes. Every method may be called from any thread.
@@ -113,7 +115,7 @@ class StepDesk:
         return _caller.get() == (self, flow_id)
 
     # ---------------------------------------------------------------------------- what is under way
-    def attempts(self, flow_id: str) -> dict[Attempt, StepReport | None]:
+    def of_flow(self, flow_id: str) -> dict[Attempt, StepReport | None]:
         """Tell which attempts of a flow are being made, or have an outcome that is not recorded yet."""
         with self._lock:
             return self._open.get(flow_id, {}).copy()
@@ -122,9 +124,9 @@ class StepDesk:
         """Tell the outcomes that are not recorded yet."""
         if flow_id not in self._open:
             return []
-        return [_without_value(report) for report in self.attempts(flow_id).values() if report is not None]
+        return [_without_value(report) for report in self.of_flow(flow_id).values() if report is not None]
 
-    def settle(self, report: StepReport) -> None:
+    def acknowledge(self, report: StepReport) -> None:
         """Forget an outcome: it is recorded, or came too late to matter."""
         with self._lock:
             attempts = self._open.get(report.flow_id)
@@ -147,7 +149,7 @@ class StepDesk:
         """Tell, after `end`, which attempts were handed in and never got to run."""
         return frozenset(
             attempt
-            for attempt, report in self.attempts(flow_id).items()
+            for attempt, report in self.of_flow(flow_id).items()
             if report is None and _Key(flow_id, *attempt) not in self._abandoned
         )
 
@@ -189,7 +191,7 @@ class _Calling:
         loan: Loan | None,
         context: StepContext,
         limits: PayloadLimits,
-        caller: tuple[StepDesk, str],
+        caller: tuple[AttemptRegistry, str],
     ) -> None:
         self.step_run = run
         self._loan = loan

@@ -476,7 +476,7 @@ class ThreadPool:
         with suppress(ValueError):
             self._waiting.remove(run)
             raise SystemClosed("the executor takes no more steps")
-        # It was taken before the crew was closed, or thrown away when it was: then it is as if it waited.
+        # It was taken before the pool was closed, or thrown away when it was: then it is as if it waited.
 
     def _wait(self, worker: Worker) -> bool:
         """Wait until there may be a run for `worker`; False: the worker shall end."""

@@ -10,7 +10,7 @@ import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
 from persistasaurus.actors.runtime.primitives import Lock
 from persistasaurus.actors.steps import loop as steps_loop
-from persistasaurus.actors.steps import thread_pool as thread_pool
+from persistasaurus.actors.steps import thread_pool
 from persistasaurus.actors.steps.executor import StepLost, StepTimeout
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
-from persistasaurus.actors.steps import thread_pool as thread_pool
+from persistasaurus.actors.steps import thread_pool
 from persistasaurus.actors.steps.executor import StepTimeout
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.doubles import DEAD_MAN_S, step_threads
 from persistasaurus.actors.steps import runs as steps_runs
-from persistasaurus.actors.steps import thread_pool as thread_pool
+from persistasaurus.actors.steps import thread_pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable

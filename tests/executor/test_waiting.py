@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from executor.doubles import DEAD_MAN_S, Gate, MakeExecutor, Reports, Submit, step_threads
 from persistasaurus.actors.runtime.futures import PooledFuture, Reply
-from persistasaurus.actors.steps import thread_pool as thread_pool
+from persistasaurus.actors.steps import thread_pool
 from persistasaurus.actors.steps.executor import StepTimeout
 from pykka import Timeout
 

@@ -72,11 +72,11 @@ class Supervised(RuleBasedStateMachine):
         self.supervisor = self.ref.actor_inbox.owner
 
     def _around(self, environment: Environment) -> Callable[[Any], Surroundings]:
-        desk: Any = SimpleNamespace(unrecorded=lambda flow_id: {flow_id} & self.unrecorded)
+        attempts: Any = SimpleNamespace(unrecorded=lambda flow_id: {flow_id} & self.unrecorded)
         home: Any = Home(self.store, self.journal, self.clock)
         nobody: Any = None
         return lambda report: Surroundings(
-            home, nobody, desk, environment, nobody, nobody, report, nobody, set(), nobody
+            home, nobody, attempts, environment, nobody, nobody, report, nobody, set(), nobody
         )
 
     # ------------------------------------------------------------------------ what is around it

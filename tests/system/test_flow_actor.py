@@ -321,17 +321,17 @@ def test_nothing_is_kept_of_steps_that_are_recorded(simulation: Simulation) -> N
 
     assert begun == {"flow": 2}
     assert actor._unrecorded == []
-    assert actor.around.desk.attempts("flow") == {(2, 1): None}
+    assert actor.around.attempts.of_flow("flow") == {(2, 1): None}
 
 
 def test_nothing_is_kept_of_a_step_that_outlives_its_flow(simulation: Simulation) -> None:
     handle = simulation.system.start(Works.gives_up, flow_id="flow")
     simulation.run_until_idle()
-    desk = supervisor_of(simulation.system)._around.desk
+    attempts = supervisor_of(simulation.system)._around.attempts
     assert handle.status == "completed"
     simulation.advance(5)
 
-    assert desk.attempts("flow") == {}
+    assert attempts.of_flow("flow") == {}
 
 
 def test_a_flow_whose_step_runs_is_not_taken_for_idle(simulation: Simulation) -> None:

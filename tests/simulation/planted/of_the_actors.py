@@ -15,7 +15,7 @@ from persistasaurus.actors.flows.result_waiters import Watchers
 from persistasaurus.actors.flows.supervisor import Supervisor
 from persistasaurus.actors.flows.timers import Timers
 from persistasaurus.actors.persistence.event_sourced import EventSourcedActor
-from persistasaurus.actors.steps.attempts import StepDesk, StepReport
+from persistasaurus.actors.steps.attempts import AttemptRegistry, StepReport
 from persistasaurus.flows import events
 from persistasaurus.flows.machine import commands
 from simulation.planted.planting import bug, wrap
@@ -88,10 +88,10 @@ def newest_event_not_seen(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def outcome_forgotten_before_it_is_recorded(patch: pytest.MonkeyPatch) -> None:
-    """The desk forgets how a step went when it has told the flow's actor, whatever becomes of that."""
+    """The registry forgets how a step went when it has told the flow's actor, whatever becomes of that."""
 
     def on_report(before: Any, self: Any, report: Any) -> None:
-        self.around.desk.settle(report)
+        self.around.attempts.acknowledge(report)
         before(self, report)
 
     wrap(patch, FlowActor, "_on_report", on_report)
@@ -106,7 +106,7 @@ def outcome_thrown_away(patch: pytest.MonkeyPatch) -> None:
         self.settle(report)
         tell(report)
 
-    wrap(patch, StepDesk, "_done", done)
+    wrap(patch, AttemptRegistry, "_done", done)
 
 
 @bug
@@ -300,7 +300,7 @@ def arguments_changed_on_the_way(patch: pytest.MonkeyPatch) -> None:
             run.data = msgspec.json.encode({"n": n + 1})
         before(self, flow_id, run, attempt, *args)
 
-    wrap(patch, StepDesk, "run", run)
+    wrap(patch, AttemptRegistry, "run", run)
 
 
 @bug
