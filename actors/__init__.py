@@ -5,21 +5,21 @@ from __future__ import annotations
 from .flows.supervisor import SupervisorRules
 from .handle import FlowEvent, FlowHandle, Receipt
 from .persistence.event_sourced import EventSourcedActor
-from .remote.client import Postbox, Posted, Undelivered
-from .remote.protocol import Answered
+from .remote.client import PendingRequest, RefusedRequest, RemoteClient
+from .remote.protocol import RemoteResponse
 from .statistics import SystemStatistics
 from .system import FlowSystem
 
 __all__ = [
-    "Answered",
     "EventSourcedActor",
     "FlowEvent",
     "FlowHandle",
     "FlowSystem",
-    "Postbox",
-    "Posted",
+    "PendingRequest",
     "Receipt",
+    "RefusedRequest",
+    "RemoteClient",
+    "RemoteResponse",
     "SupervisorRules",
     "SystemStatistics",
-    "Undelivered",
 ]

@@ -18,7 +18,7 @@ from ..flows.machine.in_doubt import Evidence
 from ..flows.values.settings import check_count, check_type
 from ..store import Durability, SqliteStore, StoreError, StreamState
 from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, suspicions_after
-from ..store.files.spool import Spool
+from ..store.sqlite.requests import OWNER_PATIENCE_MS, SqliteRequests
 from .flows import requests
 from .flows.actor_context import Surroundings
 from .flows.admission import Admission, checked_id
@@ -36,7 +36,7 @@ from .persistence.commits import Commits
 from .persistence.event_sourced import EventSourcedActor, Home
 from .persistence.journal import Entry, Journal, tell
 from .persistence.single_actor_guard import Tenancy
-from .remote.poller import Intake, LookIn
+from .remote.poller import Poll, RequestPoller
 from .runtime.environment import Environment
 from .runtime.futures import Reply, waiting
 from .runtime.primitives import RLock, start_thread
@@ -157,6 +157,7 @@ class FlowSystem:
             )
             self._attempts = AttemptRegistry(self._executor, limits.payload, self._wake)
             self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
+            self._asking = self._dispatcher("requests", 1, _refuse)
             self._writing = self._dispatcher("journal", 1, _refuse)
             self._control = self._dispatcher("control", 1, _refuse)
             self._working = self._dispatcher("flows", workers, self._undelivered)
@@ -240,9 +241,11 @@ class FlowSystem:
             self.supervisor.tell(begin)
         else:
             # First what other processes have left beside the store: somebody may want a flow not to begin.
-            spool = Spool(path, self.environment.clock.now)
-            intake = Intake.start_on(self._control, self.client, spool, lambda: tell(self.supervisor, begin))
-            intake.tell(LookIn())
+            asked = SqliteRequests(path, self.environment.clock.now, patience_ms=OWNER_PATIENCE_MS)
+            poller = RequestPoller.start_on(
+                self._asking, self.client, asked, lambda: tell(self.supervisor, begin)
+            )
+            poller.tell(Poll())
         self.supervisor.tell(requests.LookAtHeaders())
         self.supervisor.tell(requests.ResumeRecoverable())
         self._timers.tell(Look())

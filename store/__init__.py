@@ -56,7 +56,6 @@ from .errors import (
     WrongExpectedVersion,
 )
 from .files.owner import Owner
-from .files.spool import Spool, SpoolFull
 from .sqlite.query_rows import Rows
 from .sqlite.reader import StoreReader
 from .sqlite.store import SqliteStore
@@ -94,8 +93,6 @@ __all__ = [
     "Restore",
     "Rows",
     "SignalConflict",
-    "Spool",
-    "SpoolFull",
     "SqliteStore",
     "StoreError",
     "StoreFenced",

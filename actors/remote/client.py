@@ -1,12 +1,12 @@
-"""The postbox: how a process that does not own a store has something done to a flow in it.
+"""How a process that does not own a store has something done to a flow in it.
 
-    with Postbox("flows.db") as postbox:
-        posted = postbox.signal("signup-ada", "confirm", b'{"confirmed_at": "2026-05-17T00:00:00Z"}')
-        answered = posted.wait(timeout=5)
-        if answered is None: ...        # on record; it is done at the engine's next start
-        else: answered.result()         # the receipt, or the error that a FlowHandle would have raised
+    with RemoteClient("flows.db") as client:
+        pending = client.signal("signup-ada", "confirm", b'{"confirmed_at": "2026-05-17T00:00:00Z"}')
+        response = pending.wait(timeout=5)
+        if response is None: ...        # on record; it is done at the engine's next start
+        else: response.result(...)      # the receipt, or the error that a FlowHandle would have raised
 
-What is posted is durable: the engine takes it within 100 ms, or when it is started.
+What is sent is durable: the engine takes it within 100 ms, or when it is started.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from ...flows.values.codec import Codec, PayloadLimits, check
 from ...flows.values.depth import DEPTH_MAX
 from ...flows.values.duplicates import refuse_duplicates
 from ...store import RecordTooLarge, StoreError, StoreReader
-from ...store.files.spool import Spool, SpoolFull
+from ...store.requests import RequestsFull
+from ...store.sqlite.requests import SqliteRequests
 from ..flows.admission import checked_id
 from ..flows.refusals import nothing_to_retry
 from ..persistence.event_sourced import ACTOR_STATUS
 from ..runtime.primitives import Event, SystemClock, new_id
 from .protocol import (
-    Answered,
-    Order,
-    PauseOrder,
-    ResumeOrder,
-    RetryOrder,
-    SignalOrder,
-    decode_answer,
-    decode_order,
+    PauseRequest,
+    RemoteRequest,
+    RemoteResponse,
+    ResumeRequest,
+    RetryRequest,
+    SignalRequest,
+    decode_request,
+    decode_response,
     encode,
 )
 
@@ -53,50 +54,52 @@ if TYPE_CHECKING:
     from ...store import Header
     from ..runtime.primitives import Clock
 
-__all__ = ["Postbox", "Posted", "Undelivered"]
+__all__ = ["PendingRequest", "RefusedRequest", "RemoteClient"]
 
 _NAP_S = 0.005
 _LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)
 
 
-class Undelivered(msgspec.Struct, frozen=True):
-    """An order that was on record and can never be carried out, and whose sender did not wait to hear so.
+class RefusedRequest(msgspec.Struct, frozen=True):
+    """A request that was on record and can never be done, and whose sender did not wait to hear so.
 
-    `at`: when it was refused, in microseconds since the epoch, UTC. `order` is None when it was none.
+    `at`: when it was refused, in microseconds since the epoch, UTC. `request` is None when it was none.
     """
 
     at: int
-    order: Order | None
+    request: RemoteRequest | None
     reason: str
 
 
-class Posted:
-    """An order that is on record. `signal_id`: sending the same again under it is safe."""
+class PendingRequest:
+    """A request that is on record. `signal_id`: sending the same again under it is safe."""
 
-    def __init__(self, postbox: Postbox, name: str, flow_id: str, signal_id: str | None) -> None:
-        self._postbox = postbox
-        self.name = name
+    def __init__(self, client: RemoteClient, request_id: str, flow_id: str, signal_id: str | None) -> None:
+        self._client = client
+        self.id = request_id
         self.flow_id = flow_id
         self.signal_id = signal_id
 
-    def wait(self, timeout: float) -> Answered | None:
-        """Wait for the engine's answer, up to `timeout` seconds; not at all when no engine is running.
+    def wait(self, timeout: float) -> RemoteResponse | None:
+        """Wait for the engine's response, up to `timeout` seconds; not at all when no engine is running.
 
-        None: nobody has answered yet. The order stays on record, and is carried out when the engine
-        comes to it. An answer is told once.
+        None: there is none yet. The request stays on record, and is done when the engine comes to it.
+        A response is given once.
 
         Raises:
-            StoreUnavailable: the answer cannot be read. What it says has happened.
+            StoreUnavailable: the response cannot be read. What it says has happened.
         """
-        return self._postbox.answer(self.name, timeout)
+        return self._client.response(self.id, timeout)
 
 
-class Postbox:
-    """Leaves orders beside a store that another process owns, or none. For one thread.
+class RemoteClient:
+    """Leaves requests beside a store that another process owns, or none. For one thread.
 
-    Nothing that is posted waits for anybody, and nothing here can hold up the engine. What can be
-    checked without owning the store is checked before anything is written; the engine checks all of it.
-    Only the user whom the store belongs to can post.
+    No engine is needed for that, and nothing here can hold one up. What can be checked without owning the
+    store is checked before anything is written; the engine checks all of it. Only the user whom the store
+    belongs to can send. Senders wait for each other, each for as long as a commit takes; when one of them
+    was stopped while it wrote, the others give up after three seconds, with `StoreHalted`, and nothing was
+    written.
 
     Raises:
         StoreUnusable: there is no such store, or it cannot be read.
@@ -105,7 +108,7 @@ class Postbox:
     def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None) -> None:
         self._clock = SystemClock() if clock is None else clock
         self._reader = StoreReader.open(path)
-        self._spool = Spool(self._reader.path, self._clock.now)
+        self._requests = SqliteRequests(self._reader.path, self._clock.now)
         self._payload = Codec(msgspec.Raw, "the signal's payload")
 
     def __enter__(self) -> Self:
@@ -117,14 +120,15 @@ class Postbox:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store. What was posted stays on record."""
+        """Let go of the store. What was sent stays on record."""
+        self._requests.close()
         self._reader.close()
 
-    # ---------------------------------------------------------------------------------------- posting
+    # ---------------------------------------------------------------------------------------- sending
     def signal(
         self, flow_id: str, name: str, payload: bytes = b"{}", *, signal_id: str | None = None, by: str = ""
-    ) -> Posted:
-        """Post a signal, whose payload is JSON; see `FlowHandle.signal_json`. Durable when this returns.
+    ) -> PendingRequest:
+        """Send a signal, whose payload is JSON; see `FlowHandle.signal_json`. Durable when this returns.
 
         The same `signal_id` again is the same signal, and recorded once. Without one, each is another.
 
@@ -132,7 +136,7 @@ class Postbox:
             FlowNotFound: there is no such flow; nothing was written.
             FlowEnded: the flow has ended, and no signal of this id can have come before; nothing was written.
             SignalRejected: the payload is no JSON, too large or too deep; nothing was written.
-            Overloaded: too many orders wait; nothing was written.
+            Overloaded: too many requests wait; nothing was written.
             ValueError: the name or the id cannot be stored.
             StoreError: it could not be written; the message says why.
         """
@@ -142,39 +146,40 @@ class Postbox:
             raise FlowEnded(flow_id, header.status)
         key = new_id() if signal_id is None else checked_id(signal_id, "signal id")
         raw = self._checked(payload)
-        return self._post(SignalOrder(flow_id, by, name, key, raw, self._clock.now()), key)
+        request = SignalRequest(
+            flow_id, by, _created_at(header), name=name, signal_id=key, payload=raw, at=self._clock.now()
+        )
+        return self._send(request, key)
 
-    def pause(self, flow_id: str, *, by: str = "", why: str = "") -> Posted:
-        """Post that a flow is to be paused; see `FlowHandle.pause`. Durable when this returns.
+    def pause(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
+        """Ask for a flow to be paused; see `FlowHandle.pause`. Durable when this returns.
 
         Raises:
             FlowNotFound, FlowEnded: there is no such flow, or it has ended; nothing was written.
-            Overloaded: too many orders wait; nothing was written.
+            Overloaded: too many requests wait; nothing was written.
             StoreError: it could not be written; the message says why.
         """
-        self._check_open(flow_id)
-        return self._post(PauseOrder(flow_id, by, why))
+        return self._send(PauseRequest(flow_id, by, _created_at(self._open_header(flow_id)), why=why))
 
-    def resume(self, flow_id: str, *, by: str = "", why: str = "") -> Posted:
-        """Post that a paused flow is to go on; raises as `pause` does."""
-        self._check_open(flow_id)
-        return self._post(ResumeOrder(flow_id, by, why))
+    def resume(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
+        """Ask for a paused flow to go on; raises as `pause` does."""
+        return self._send(ResumeRequest(flow_id, by, _created_at(self._open_header(flow_id)), why=why))
 
-    def retry(self, flow_id: str, *, by: str = "", why: str = "") -> Posted:
-        """Post that a failed or parked flow is to run on; see `FlowHandle.retry`.
+    def retry(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
+        """Ask for a failed or parked flow to run on; see `FlowHandle.retry`.
 
         It is meant for the failure that is on record now, and does nothing if that was repaired meanwhile.
 
         Raises:
             FlowNotFound: there is no such flow; nothing was written.
             PersistasaurusError: the flow has neither failed nor is it parked; nothing was written.
-            Overloaded: too many orders wait; nothing was written.
+            Overloaded: too many requests wait; nothing was written.
             StoreError: it could not be written; the message says why.
         """
         header = self._header(flow_id)
         if header.status not in ("failed", "parked"):
             raise nothing_to_retry(flow_id, header.status)
-        return self._post(RetryOrder(flow_id, by, why, header.version))
+        return self._send(RetryRequest(flow_id, by, _created_at(header), why=why, version=header.version))
 
     def _header(self, flow_id: str) -> Header:
         header = self._reader.header(checked_id(flow_id, "flow id"))
@@ -182,10 +187,11 @@ class Postbox:
             raise FlowNotFound(flow_id)
         return header
 
-    def _check_open(self, flow_id: str) -> None:
+    def _open_header(self, flow_id: str) -> Header:
         header = self._header(flow_id)
         if header.state.is_over:
             raise FlowEnded(flow_id, header.status)
+        return header
 
     def _checked(self, payload: bytes) -> msgspec.Raw:
         what = self._payload.what
@@ -197,73 +203,66 @@ class Postbox:
             raise SignalRejected(f"{error}; nothing was written") from error
         return raw
 
-    def _post(self, order: Order, signal_id: str | None = None) -> Posted:
+    def _send(self, request: RemoteRequest, signal_id: str | None = None) -> PendingRequest:
         try:
-            data = encode(order)
+            data = encode(request)
         except UnicodeEncodeError as error:
             raise ValueError(f"{error.object!a} is no text that can be stored") from error
+        request_id = new_id()
         try:
-            name = self._spool.put(data, new_id())
-        except SpoolFull as error:
+            self._requests.add(request_id, data)
+        except RequestsFull as error:
             raise Overloaded(f"{error}, try again later") from error
         except RecordTooLarge as error:
             raise SignalRejected(f"{error}; nothing was written") from error
-        return Posted(self, name, order.flow_id, signal_id)
+        return PendingRequest(self, request_id, request.flow_id, signal_id)
 
     # ---------------------------------------------------------------------------------------- hearing
-    def answer(self, name: str, timeout: float) -> Answered | None:
-        """Wait for the answer to what was posted under a name; see `Posted.wait`."""
+    def response(self, request_id: str, timeout: float) -> RemoteResponse | None:
+        """Wait for the response to a request; see `PendingRequest.wait`. For whoever knows its id."""
         deadline = self._clock.elapsed() + timeout
         never = Event()
         is_served = self._reader.owner() is not None
-        while (data := self._taken(name)) is None:
+        while (data := self._taken(request_id)) is None:
             if not is_served or self._clock.elapsed() >= deadline:
                 return None
             never.wait(_NAP_S)
         try:
-            return decode_answer(data)
+            return decode_response(data)
         except msgspec.MsgspecError as error:
-            raise StoreUnavailable(f"the answer to {name} cannot be read: {error}") from error
+            raise StoreUnavailable(f"the response to {request_id} cannot be read: {error}") from error
 
-    def _taken(self, name: str) -> bytes | None:
+    def _taken(self, request_id: str) -> bytes | None:
         try:
-            return self._spool.take_answer(name)
+            return self._requests.take_response(request_id)
         except StoreError as error:
             raise StoreUnavailable(str(error)) from error
 
-    def waiting(self) -> int:
-        """Tell how many orders wait for the engine.
+    def pending_count(self) -> int:
+        """Return how many requests wait for the engine.
 
         Raises:
-            StoreUnavailable: the spool cannot be read now.
-            StoreError: the spool cannot be used; the message says why.
+            StoreError: the requests cannot be read; the message says why.
         """
-        try:
-            return len(self._spool.pending())
-        except OSError as error:
-            raise _unreadable(error) from error
+        return self._requests.pending_count()
 
-    def undelivered(self) -> list[Undelivered]:
-        """Return the orders that could not be carried out, and whose senders have not heard so, oldest first.
+    def refused(self) -> list[RefusedRequest]:
+        """Return the requests that could not be done, and whose senders have not heard so, oldest first.
 
         Raises:
-            StoreUnavailable: the spool cannot be read now.
-            StoreError: the spool cannot be used; the message says why.
+            StoreError: the requests cannot be read; the message says why.
         """
-        try:
-            refused = self._spool.refused()
-        except OSError as error:
-            raise _unreadable(error) from error
-        return [Undelivered(r.at, _order_in(r.data), r.reason) for r in refused]
+        return [RefusedRequest(r.at, _request_in(r.data), r.reason) for r in self._requests.refusals()]
 
 
-def _unreadable(error: OSError) -> StoreUnavailable:
-    return StoreUnavailable(f"the spool cannot be read: {error.strerror}")
+def _created_at(header: Header) -> int | None:
+    """Return which flow it is, of all that may ever have the id; None: that cannot be told."""
+    return header.created_at if header.is_sound else None
 
 
-def _order_in(data: bytes) -> Order | None:
-    """Return the order that was refused; None: it was none."""
+def _request_in(data: bytes) -> RemoteRequest | None:
+    """Return the request that was refused; None: it was none."""
     try:
-        return decode_order(data) if data else None
+        return decode_request(data)
     except PersistasaurusError:
         return None

@@ -1,24 +1,27 @@
-"""The intake: takes up what other processes have left in the spool, and answers it.
+"""The request poller: has done what other processes ask of the system, and responds.
 
-Orders for one flow are handled one after the other, in the order in which they were left; those for
-different flows meanwhile. An order is answered when what it came to is durable, and removed when it has been
-answered. A process that dies before the answer meets it again at its next start; one that was answered is
-never done again.
+Requests for one flow are handled one after the other, in the order in which they were left; those for
+different flows meanwhile. What a request has come to is durable before the response is written. A process
+that dies before the response meets the request again at its next start; one that has a response is never
+done again. A signal that comes again is known by its key. Of anything else, the response is durable before
+the next request for the same flow is begun.
 
-It does nothing but look into a folder, some twenty times a second, and hand on what it finds. What it
-cannot read is set aside, and what cannot be done now stays where it is and is tried again.
+It is an actor with a thread of its own: whatever the file with the requests, or the disk below it, is
+waiting for, nobody else of the system waits for it. What cannot be done now stays where it is and is tried
+again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from ...flows.errors import PayloadError, PersistasaurusError, StoreUnavailable, SystemClosed
-from ...store import Deliver, StoreError
-from ...store.files.private_folder import NotAFileError
+from ...store import Deliver, StoreError, StoreHalted
+from ...store.requests import RequestsDamaged, StoredResponse
 from ..flows import requests
 from ..flows.admission import checked_id
 from ..flows.client import Receipt
@@ -26,129 +29,159 @@ from ..persistence.journal import tell
 from ..runtime.actor import PooledActor
 from ..runtime.futures import PooledFuture, Reply
 from .protocol import (
-    Answered,
-    Order,
-    PauseOrder,
-    ResumeOrder,
-    RetryOrder,
-    SignalOrder,
-    answered_with,
-    decode_order,
+    PauseRequest,
+    RemoteRequest,
+    RemoteResponse,
+    ResumeRequest,
+    RetryRequest,
+    SignalRequest,
+    decode_request,
     encode,
+    response_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...store.files.spool import Spool
+    from ...store.requests import RequestStore, StoredRequest
     from ..flows.client import EngineClient
     from ..runtime.primitives import AlarmHandle
 
-__all__ = ["Intake", "LookIn"]
+__all__ = ["Poll", "RequestPoller"]
 
 logger = logging.getLogger("persistasaurus")
 
-_PAUSE_S = (0.005, 0.05)
-# What could not be done is tried again, and what could not even be read or moved, after so long.
+_PAUSE_S = (0.005, 0.1)
+# What could not be done is tried again after so long; and so are responses that could not be written.
 _PATIENCE_S = (1.0, 30.0)
-_SHUN_S = 60.0
+_RESPOND_AGAIN_S = (0.01, 5.0)
 _SWEEP_S = 600.0
 _AT_ONCE = 16
 _SIGNALS_MAX = 64
 _FIRST_MAX = 1000
-"""So many orders are taken before flows begin, at most."""
+"""So many requests are taken before flows begin, at most."""
+_FIRST_S = 2.0
+"""So long flows wait for requests that cannot be read."""
 _NOT_NOW = (StoreUnavailable, SystemClosed)
+_NO_FLOW = ""
+"""The queue of what is no request. No flow has this id."""
 
 
-class LookIn(NamedTuple):
-    """Look into the spool."""
+class Poll(NamedTuple):
+    """See whether there are new requests."""
 
 
-class More(NamedTuple):
-    """Go on with what the last look has found."""
+class Continue(NamedTuple):
+    """Go on with those that wait."""
 
 
-class Heard(NamedTuple):
-    """What an order has come to is known."""
+class Completed(NamedTuple):
+    """What a request has come to is known."""
 
-    lane: Lane
-    data: bytes
+    queue: FlowQueue
     is_signal: bool
     future: PooledFuture[Any]
 
 
-class Lane:
-    """The orders for one flow, first come first served; only the first is at work."""
+class Respond(NamedTuple):
+    """Write the responses that are known."""
 
-    __slots__ = ("answer", "flow_id", "is_busy", "names", "needs_flow", "not_before", "patience_s")
+
+class Unwritten(NamedTuple):
+    """A response that is not durable yet."""
+
+    queue: FlowQueue
+    request_id: str
+    response: RemoteResponse
+
+    def stored(self) -> StoredResponse:
+        """Return it as it is written."""
+        response = self.response
+        refusal = "" if response.is_done else response.error or response.kind
+        return StoredResponse(self.request_id, encode(response), refusal)
+
+
+class FlowQueue:
+    """The requests for one flow, first come first served; only the first is at work."""
+
+    __slots__ = ("flow_id", "ids", "is_busy", "needs_flow", "not_before", "patience_s")
 
     def __init__(self, flow_id: str) -> None:
         self.flow_id = flow_id
-        self.names: deque[str] = deque()
+        self.ids: deque[str] = deque()
         self.is_busy = False
         self.needs_flow = False
         self.not_before = 0.0
         self.patience_s = _PATIENCE_S[0]
-        self.answer: Answered | None = None
-        """Of the first one, as long as it could not be written."""
 
     def put_off(self, now: float, why: object) -> None:
         """Try again later, and later each time; nobody is to hear of it more often than that."""
-        logger.warning("An order for flow %r stays in the spool for now: %s", self.flow_id, why)
+        logger.warning("A request for flow %r stays on record for now: %s", self.flow_id, why)
         self.not_before = now + self.patience_s
         self.patience_s = min(2 * self.patience_s, _PATIENCE_S[1])
 
     def next(self) -> str:
-        """Let go of the first one, and return its name."""
-        self.answer, self.not_before, self.patience_s = None, 0.0, _PATIENCE_S[0]
-        return self.names.popleft()
+        """Let go of the first one, and return its id."""
+        self.is_busy, self.not_before, self.patience_s = False, 0.0, _PATIENCE_S[0]
+        return self.ids.popleft()
 
 
-class Intake(PooledActor):
-    """Polls the spool of a system's store. The first `LookIn` has it begin."""
+class RequestPoller(PooledActor):
+    """Polls the requests for a system's store. The first `Poll` has it begin."""
 
     def __init__(
-        self, engine: EngineClient, spool: Spool, let_begin: Callable[[], None] | None = None
+        self, engine: EngineClient, store: RequestStore, let_begin: Callable[[], None] | None = None
     ) -> None:
         super().__init__()
         self._let_begin = let_begin
         self._taken = 0
         self._engine = engine
-        self._spool = spool
+        self._store = store
         self._clock = engine.environment.clock
-        self._backlog: deque[str] = deque()
-        self._lanes: dict[str, Lane] = {}
+        self._began = self._clock.elapsed()
+        self._queues: dict[str, FlowQueue] = {}
         self._known: set[str] = set()
+        self._unwritten: deque[Unwritten] = deque()
+        self._is_responding = False
+        self._respond_again_s = _RESPOND_AGAIN_S[0]
+        self._response_alarm: AlarmHandle | None = None
         self._signals = 0
+        self._is_reading = False
+        """There may be more to read than has been read."""
         self._is_full = False
-        self._shunned: dict[str, float] = {}
         self._pause_s = _PAUSE_S[1]
         self._alarm: AlarmHandle | None = None
         self._sweep_at = 0.0
+        self._not_before = 0.0
         self._complaint = ""
 
     def on_stop(self) -> None:
-        """Look no more. What is there stays for the next start."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        """Poll no more. What is there stays for the next start."""
+        for alarm in (self._alarm, self._response_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        self._store.close()
 
-    def on_receive(self, message: LookIn | More | Heard) -> None:
-        """Take a message. Whatever goes wrong with one order, the others go on."""
+    def on_receive(self, message: Poll | Continue | Completed | Respond) -> None:
+        """Take a message. Whatever goes wrong with one request, the others go on."""
         try:
             match message:
-                case LookIn():
-                    self._look()
-                case More():
+                case Poll():
+                    self._poll()
+                case Continue():
                     self._take_some()
-                case Heard():
-                    self._heard(message)
+                case Completed():
+                    self._completed(message)
+                case Respond():
+                    self._respond()
                 case _:
                     assert_never(message)
         except Exception:
-            logger.exception("The intake could not handle %s", type(message).__name__)
+            logger.exception("The request poller could not handle %s", type(message).__name__)
             self._taken = _FIRST_MAX
-            if not isinstance(message, Heard):
-                self._look_later()
+            if isinstance(message, Poll | Continue):
+                self._store.close()  # so that those come again which nobody has begun with
+                self._poll_later()
         if self._let_begin is not None:
             self._see_whether_flows_may_begin(self._let_begin)
 
@@ -157,41 +190,81 @@ class Intake(PooledActor):
 
         So a person can stop a flow whose code takes the process down. What needs a flow at work for it waits.
         """
-        is_read = not self._backlog or self._taken >= _FIRST_MAX
-        if is_read and not any(lane.is_busy and not lane.needs_flow for lane in self._lanes.values()):
+        is_read = not self._is_reading or self._taken >= _FIRST_MAX
+        # Those whose responses cannot be written are done.
+        is_stuck = self._respond_again_s > _RESPOND_AGAIN_S[0]
+        done = {unwritten.queue.flow_id for unwritten in self._unwritten} if is_stuck else set[str]()
+        busy = (q for q in self._queues.values() if q.is_busy and not q.needs_flow)
+        if is_read and all(queue.flow_id in done for queue in busy):
             self._let_begin = None
             let_begin()
 
-    # ---------------------------------------------------------------------------------------- looking
-    def _look(self) -> None:
-        names = self._found()
+    # ---------------------------------------------------------------------------------------- polling
+    def _poll(self) -> None:
         now = self._clock.elapsed()
-        if self._shunned:
-            self._shunned = {name: at for name, at in self._shunned.items() if at > now and name in names}
-        self._backlog = deque(n for n in names if n not in self._known and n not in self._shunned)
-        self._pause_s = _PAUSE_S[0] if self._backlog else min(2 * self._pause_s, _PAUSE_S[1])
-        put_off = (lane for lane in self._lanes.values() if not lane.is_busy and lane.not_before <= now)
-        for lane in list(islice(put_off, _AT_ONCE)):
-            self._go_on(lane)
+        self._pause_s = min(2 * self._pause_s, _PAUSE_S[1])
+        put_off = (q for q in self._queues.values() if not q.is_busy and q.not_before <= now)
+        for queue in list(islice(put_off, _AT_ONCE)):
+            self._go_on(queue)
         if self._sweep_at <= now:
             self._sweep_at = now + _SWEEP_S
-            self._spool.sweep()
+            with suppress(StoreError):  # what is wrong is told by whoever reads
+                self._store.sweep()
         self._take_some()
 
-    def _found(self) -> list[str]:
-        """Return the names of what waits; none, when this system is not, or no longer, the one to take it."""
+    def _take_some(self) -> None:
+        """Begin with those that are new; what they come to is heard of in between."""
+        if self._signals >= _SIGNALS_MAX:
+            self._is_full = True  # of payloads; the next that has completed makes room
+            return
+        arrived = self._arrived()
+        for request in arrived:
+            self._taken += 1
+            self._take(request)
+        if arrived:
+            self._is_reading = True
+            self._pause_s = _PAUSE_S[0]
+            self.actor_ref.tell(Continue())
+        else:
+            self._poll_later()
+
+    def _arrived(self) -> list[StoredRequest]:
+        """Return the next that are new; none, when this system is not, or no longer, the one to do them."""
+        self._is_reading = False
+        if self._clock.elapsed() < self._not_before:
+            return []
         try:
             self._engine.admission.check_open()
-            names = self._spool.pending()
-            if names:
-                names = _without_gaps(names, self._spool.pending())
+            arrived = self._store.arrived()
         except PersistasaurusError:
             return []
-        except (StoreError, OSError) as error:
-            self._complain(f"The spool cannot be read, and nothing is taken from it: {error}")
+        except RequestsDamaged as error:
+            self._set_aside(error)
+            return []
+        except StoreError as error:
+            # A pause may be among them.
+            self._is_reading = (
+                isinstance(error, StoreHalted) and self._clock.elapsed() < self._began + _FIRST_S
+            )
+            self._complain(f"Requests of other processes cannot be read, and none are done: {error}")
             return []
         self._complaint = ""
-        return names
+        return arrived
+
+    def _set_aside(self, error: RequestsDamaged) -> None:
+        """Begin anew, and have somebody look at what was there."""
+        try:
+            kept = self._store.set_aside()
+        except StoreError as failure:
+            self._not_before = self._clock.elapsed() + _PATIENCE_S[1]
+            self._complain(f"Requests of other processes cannot be read: {error}. Nor set aside: {failure}")
+        else:
+            logger.error(
+                "%s. Requests that nobody has heard of are not done, and have to be sent again. It was set"
+                " aside: %s",
+                error,
+                kept,
+            )
 
     def _complain(self, text: str) -> None:
         """Log what is wrong, once for as long as it is the same."""
@@ -199,192 +272,179 @@ class Intake(PooledActor):
             self._complaint = text
             logger.error("%s", text)
 
-    def _take_some(self) -> None:
-        """Read a few of those found; the supervisor shares this thread, and has its turn in between."""
-        for _ in range(min(_AT_ONCE, len(self._backlog))):
-            if self._signals >= _SIGNALS_MAX:
-                self._is_full = True  # of payloads; the next that is heard makes room
-                return
-            self._taken += 1
-            self._take(self._backlog.popleft())
-        if self._backlog:
-            self.actor_ref.tell(More())
-        else:
-            self._look_later()
-
-    def _look_later(self) -> None:
+    def _poll_later(self) -> None:
         at = self._clock.elapsed() + self._pause_s
-        self._alarm = self._engine.environment.alarms.call_at(at, self._remind)
+        self._alarm = self._engine.environment.alarms.call_at(at, lambda: self._tell_self(Poll()))
 
-    def _remind(self) -> None:
-        tell(self.actor_ref, LookIn())
-
-    def _take(self, name: str) -> None:
-        """Read an order, and begin with it unless others for the same flow come first."""
-        try:
-            found = self._order(name)
-        except OSError as error:
-            self._shun(name, f"cannot be read, and is left for now: {error}")
+    def _take(self, stored: StoredRequest) -> None:
+        """Begin with a request, unless others for the same flow come first."""
+        if stored.id in self._known:
             return
-        if found is None:
-            return
-        flow_id = found[0].flow_id
-        lane = self._lanes.get(flow_id)
-        if lane is None:
-            lane = self._lanes[flow_id] = Lane(flow_id)
-        lane.names.append(name)
-        self._known.add(name)
-        if len(lane.names) == 1:
-            self._begin(lane, *found)
-
-    def _order(self, name: str) -> tuple[Order, bytes] | None:
-        """Return an order with its bytes; None: it is gone, or was none and is out of the way.
-
-        Raises:
-            OSError: it cannot be read now.
-        """
-        try:
-            data = self._spool.read(name)
-        except NotAFileError as error:
-            self._set_aside(name, str(error))
-            return None
-        if data is None:
-            return None
-        try:
-            order = decode_order(data)
-            checked_id(order.flow_id, "flow id")
-        except (PayloadError, ValueError) as error:
-            self._turn_away(name, data, error)
-            return None
-        return order, data
-
-    def _set_aside(self, name: str, reason: str) -> None:
-        logger.warning("%a in the spool is set aside: %s", name, reason)
-        try:
-            self._spool.set_aside(name, reason)
-        except StoreError as error:
-            self._shun(name, f"could not be set aside, and is passed over: {error}")
-
-    def _turn_away(self, name: str, data: bytes, error: Exception) -> None:
-        """Refuse what is no order."""
-        logger.warning("%s in the spool is refused: %s", name, error)
-        answer = Answered(kind=PersistasaurusError.__name__, error=str(error))
-        try:
-            self._spool.refuse(name, data, answer.error)
-            self._spool.answer(name, encode(answer))
-        except StoreError as failure:
-            self._shun(name, f"could not be refused, and is passed over: {failure}")
-
-    def _shun(self, name: str, what: str) -> None:
-        self._shunned[name] = self._clock.elapsed() + _SHUN_S
-        logger.warning("%a in the spool %s", name, what)
+        request = _decoded(stored.data)
+        flow_id = _NO_FLOW if isinstance(request, RemoteResponse) else request.flow_id
+        queue = self._queues.get(flow_id)
+        if queue is None:
+            queue = self._queues[flow_id] = FlowQueue(flow_id)
+        queue.ids.append(stored.id)
+        self._known.add(stored.id)
+        if len(queue.ids) == 1:
+            self._begin(queue, request)
 
     # --------------------------------------------------------------------------------------- handling
-    def _go_on(self, lane: Lane) -> None:
-        """Work on the first order of a lane; those that are gone meanwhile are passed over."""
-        while lane.names:
+    def _go_on(self, queue: FlowQueue) -> None:
+        """Work on the first request of a queue; those that are gone meanwhile are passed over."""
+        while queue.ids:
             try:
-                found = self._order(lane.names[0])
-            except OSError as error:
-                lane.put_off(self._clock.elapsed(), error)
+                data = self._store.read(queue.ids[0])
+            except StoreError as error:
+                queue.put_off(self._clock.elapsed(), error)
                 return
-            if found is None:
-                self._known.discard(lane.next())
-            elif lane.answer is not None:
-                self._answer(lane, lane.answer, found[1])
+            if data is not None:
+                self._begin(queue, _decoded(data))
                 return
-            else:
-                self._begin(lane, *found)
-                return
-        del self._lanes[lane.flow_id]
+            self._known.discard(queue.next())
+        del self._queues[queue.flow_id]
 
-    def _begin(self, lane: Lane, order: Order, data: bytes) -> None:
+    def _begin(self, queue: FlowQueue, request: RemoteRequest | RemoteResponse) -> None:
+        if isinstance(request, RemoteResponse):
+            self._respond_first(queue, request)
+            return
         try:
             self._engine.check_open()
         except PersistasaurusError as error:
-            lane.put_off(self._clock.elapsed(), error)
+            queue.put_off(self._clock.elapsed(), error)
             return
-        lane.is_busy = True
-        lane.needs_flow = isinstance(order, ResumeOrder | RetryOrder)
-        is_signal = isinstance(order, SignalOrder)
+        queue.is_busy = True
+        queue.needs_flow = isinstance(request, ResumeRequest | RetryRequest)
+        is_signal = isinstance(request, SignalRequest)
         self._signals += is_signal
         try:
-            reply = self._hand_on(order)
+            reply = self._hand_on(request)
         except Exception as error:  # noqa: BLE001 - it is the sender's
             reply = Reply[Any]()
             reply.fail(error)
-        reply.add_done_callback(lambda future: self._hear(Heard(lane, data, is_signal, future)))
+        reply.add_done_callback(lambda future: self._tell_self(Completed(queue, is_signal, future)))
 
-    def _hear(self, heard: Heard) -> None:
-        tell(self.actor_ref, heard)
-
-    def _hand_on(self, order: Order) -> Reply[Any]:
-        """Have an order carried out the way of `FlowHandle`; the reply comes when it is durable."""
-        flow_id, by, reply = order.flow_id, order.by, Reply[None]()
-        match order:
-            case SignalOrder():
-                return self._send(order)
-            case PauseOrder():
-                self._engine.ask(requests.Pause(flow_id, by, order.why, reply))
-            case ResumeOrder():
-                self._engine.ask(requests.Resume(flow_id, by, order.why, reply))
-            case RetryOrder():
-                self._engine.ask(requests.Retry(flow_id, by, order.why, reply, order.version))
+    def _hand_on(self, request: RemoteRequest) -> Reply[Any]:
+        """Have a request done the way of `FlowHandle`; the reply comes when that is durable."""
+        self._check_flow(request)
+        flow_id, by, reply = request.flow_id, request.by, Reply[None]()
+        match request:
+            case SignalRequest():
+                return self._send(request)
+            case PauseRequest():
+                self._engine.ask(requests.Pause(flow_id, by, request.why, reply))
+            case ResumeRequest():
+                self._engine.ask(requests.Resume(flow_id, by, request.why, reply))
+            case RetryRequest():
+                self._engine.ask(requests.Retry(flow_id, by, request.why, reply, request.version))
             case _:
-                assert_never(order)
+                assert_never(request)
         return reply
 
-    def _send(self, order: SignalOrder) -> Reply[Receipt]:
-        call = self._engine.admission.signal_json(order.flow_id, order.name, bytes(order.payload))
-        key = checked_id(order.signal_id, "signal id")
-        # An instant to come, by a clock that has been set back since, would have the flow wait for it.
-        at = min(order.at, self._clock.now())
-        return self._engine.deliver(Deliver(order.flow_id, call.name, key, call.data, at))
+    def _check_flow(self, request: RemoteRequest) -> None:
+        """Refuse what was left for another store that was in this place before.
 
-    def _heard(self, heard: Heard) -> None:
-        heard.lane.is_busy = False
-        self._signals -= heard.is_signal
+        Raises:
+            PersistasaurusError: the flow is not the one that is meant.
+            StoreUnavailable: that cannot be told now.
+        """
+        if request.created_at is None:
+            return
         try:
-            self._conclude(heard)
+            header = self._engine.store.header(request.flow_id)
+        except StoreError as error:
+            raise StoreUnavailable(str(error)) from error
+        if header is not None and header.is_sound and header.created_at != request.created_at:
+            raise PersistasaurusError(
+                f"the request was left for another flow {request.flow_id!r}, in a store that was in the place"
+                " of this one before"
+            )
+
+    def _send(self, request: SignalRequest) -> Reply[Receipt]:
+        call = self._engine.admission.signal_json(request.flow_id, request.name, bytes(request.payload))
+        key = checked_id(request.signal_id, "signal id")
+        # An instant to come, by a clock that has been set back since, would have the flow wait for it.
+        at = min(request.at, self._clock.now())
+        return self._engine.deliver(Deliver(request.flow_id, call.name, key, call.data, at))
+
+    def _completed(self, completed: Completed) -> None:
+        completed.queue.is_busy = False
+        self._signals -= completed.is_signal
+        try:
+            self._conclude(completed.queue, completed.future)
         finally:
             if self._is_full and self._signals < _SIGNALS_MAX:
                 self._is_full = False
-                self.actor_ref.tell(More())
+                self.actor_ref.tell(Continue())
 
-    def _conclude(self, heard: Heard) -> None:
-        """Answer, unless it is not known what has become of it, or it could not be done now."""
+    def _conclude(self, queue: FlowQueue, future: PooledFuture[Any]) -> None:
+        """Respond, unless it is not known what has become of it, or it could not be done now."""
         try:
-            value = heard.future.get(timeout=0)
+            value = future.get(timeout=0)
         except _NOT_NOW as error:
-            heard.lane.put_off(self._clock.elapsed(), error)
+            queue.put_off(self._clock.elapsed(), error)
         except Exception as error:  # noqa: BLE001 - it is the sender's
-            self._answer(heard.lane, answered_with(error), heard.data)
+            self._respond_first(queue, response_of(error))
         else:
-            answer = Answered(receipt=value if isinstance(value, Receipt) else None)
-            self._answer(heard.lane, answer, heard.data)
+            if isinstance(value, Receipt):
+                self._respond_soon(Unwritten(queue, queue.next(), RemoteResponse(receipt=value)))
+                self._go_on(queue)
+            else:
+                self._respond_first(queue, RemoteResponse())
 
-    def _answer(self, lane: Lane, answer: Answered, data: bytes) -> None:
-        """Write what an order has come to, and only then let go of it."""
-        name = lane.names[0]
+    # -------------------------------------------------------------------------------------- responding
+    def _respond_first(self, queue: FlowQueue, response: RemoteResponse) -> None:
+        """Have a response written before the flow's next request is begun.
+
+        What has no key could come to something else when it came again, after what has followed it.
+        """
+        queue.is_busy = True
+        self._respond_soon(Unwritten(queue, queue.ids[0], response))
+
+    def _respond_soon(self, unwritten: Unwritten) -> None:
+        """Have a response written, together with all those that are known by then."""
+        self._unwritten.append(unwritten)
+        if not self._is_responding:
+            self._is_responding = True
+            self.actor_ref.tell(Respond())
+
+    def _respond(self) -> None:
+        """Write what requests have come to; as long as that cannot be, they stay on record as they are."""
         try:
-            if not answer.is_done:
-                logger.warning("An order for flow %r is refused: %s", lane.flow_id, answer.error)
-                self._spool.refuse(name, data, answer.error)
-            # Whatever is not a signal has no key to know it by, should it come back.
-            self._spool.answer(name, encode(answer), durable=answer.receipt is None)
-        except StoreError as error:
-            lane.answer = answer
-            lane.put_off(self._clock.elapsed(), error)
-        else:
-            self._known.discard(lane.next())
-            self._go_on(lane)
+            self._store.respond([unwritten.stored() for unwritten in self._unwritten])
+        except Exception as error:
+            self._respond_later(error)
+            if not isinstance(error, StoreError):
+                raise
+            return
+        self._is_responding = False
+        self._respond_again_s = _RESPOND_AGAIN_S[0]
+        written, self._unwritten = self._unwritten, deque()
+        for queue, request_id, response in written:
+            self._known.discard(request_id)
+            if not response.is_done:
+                logger.warning("A request for flow %r is refused: %s", queue.flow_id, response.error)
+            if queue.ids and queue.ids[0] == request_id:
+                queue.next()
+                self._go_on(queue)
+
+    def _respond_later(self, why: object) -> None:
+        if self._respond_again_s >= 1.0:  # those who write at the same time are let by without a word
+            logger.warning("%s responses wait to be written: %s", len(self._unwritten), why)
+        at = self._clock.elapsed() + self._respond_again_s
+        self._respond_again_s = min(2 * self._respond_again_s, _RESPOND_AGAIN_S[1])
+        self._response_alarm = self._engine.environment.alarms.call_at(at, lambda: self._tell_self(Respond()))
+
+    def _tell_self(self, message: Poll | Completed | Respond) -> None:
+        tell(self.actor_ref, message)
 
 
-def _without_gaps(names: list[str], later: list[str]) -> list[str]:
-    """Return those of the names that nothing can be missing in front of.
-
-    A long folder is listed in parts. Of two orders that a sender leaves meanwhile, the second may be seen,
-    and the first not; but that one was there when the first listing ended, and so is in the `later` one.
-    """
-    missed = min(set(later).difference(names), default=None)
-    return names if missed is None else [name for name in names if name < missed]
+def _decoded(data: bytes) -> RemoteRequest | RemoteResponse:
+    """Return a request; or, when it is none, the response that says so."""
+    try:
+        request = decode_request(data)
+        checked_id(request.flow_id, "flow id")
+    except (PayloadError, ValueError) as error:
+        return RemoteResponse(kind=PersistasaurusError.__name__, error=str(error))
+    return request

@@ -1,4 +1,4 @@
-"""Orders: what other processes leave in the spool for the system that owns the store, and its answers."""
+"""Requests of other processes to the system that owns the store, and its responses, as they are written."""
 
 from __future__ import annotations
 
@@ -16,30 +16,37 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
-    "Answered",
-    "Order",
-    "PauseOrder",
-    "ResumeOrder",
-    "RetryOrder",
-    "SignalOrder",
-    "answered_with",
-    "decode_answer",
-    "decode_order",
+    "PauseRequest",
+    "RemoteRequest",
+    "RemoteResponse",
+    "ResumeRequest",
+    "RetryRequest",
+    "SignalRequest",
+    "decode_request",
+    "decode_response",
     "encode",
+    "response_of",
 ]
 
-# An order wraps a payload, which has been looked at, in one object.
+# A request wraps a payload, which has been checked, in one object.
 _LIMITS = PayloadLimits(size=2**62, depth=DEPTH_MAX)
 
 encode = msgspec.json.Encoder().encode
 
 
-class _Order(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
+class _Request(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True, omit_defaults=True):
+    """What is asked of one flow. `created_at`: when that flow was started, in microseconds since the epoch.
+
+    A flow of the same id that was started at another time is another flow, in a store that has taken the
+    place of the one that the request was left for. None: whichever flow has the id.
+    """
+
     flow_id: str
     by: str
+    created_at: int | None = None
 
 
-class SignalOrder(_Order, tag="signal", frozen=True):
+class SignalRequest(_Request, tag="signal", frozen=True, kw_only=True):
     """Send a signal. `at`: when it was left, in microseconds since the epoch, UTC."""
 
     name: str
@@ -48,30 +55,30 @@ class SignalOrder(_Order, tag="signal", frozen=True):
     at: int
 
 
-class PauseOrder(_Order, tag="pause", frozen=True):
+class PauseRequest(_Request, tag="pause", frozen=True, kw_only=True):
     """Pause a flow."""
 
     why: str
 
 
-class ResumeOrder(_Order, tag="resume", frozen=True):
+class ResumeRequest(_Request, tag="resume", frozen=True, kw_only=True):
     """Resume a flow."""
 
     why: str
 
 
-class RetryOrder(_Order, tag="retry", frozen=True):
+class RetryRequest(_Request, tag="retry", frozen=True, kw_only=True):
     """Let a flow run on that was seen failed, or parked, at a version of its history."""
 
     why: str
     version: int
 
 
-Order: TypeAlias = SignalOrder | PauseOrder | ResumeOrder | RetryOrder
+RemoteRequest: TypeAlias = SignalRequest | PauseRequest | ResumeRequest | RetryRequest
 
 
-class Answered(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the system said to an order. `kind`: the public error's name; empty, when it was done.
+class RemoteResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the system said to a request. `kind`: the public error's name; empty, when it was done.
 
     A signal that is durable has a `receipt`.
     """
@@ -115,38 +122,38 @@ _BY_TEXT = {
 }
 _KINDS = {"FlowNotFound", "FlowEnded", *_BY_TEXT}
 
-_order_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Order)
-_answer_decoder = msgspec.json.Decoder(Answered)
+_request_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(RemoteRequest)
+_response_decoder = msgspec.json.Decoder(RemoteResponse)
 
 
-def answered_with(error: Exception) -> Answered:
-    """Return the answer that tells an error, by the public class that fits it best."""
+def response_of(error: Exception) -> RemoteResponse:
+    """Return the response that tells an error, by the public class that fits it best."""
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = next((name for name in names if name in _KINDS), PersistasaurusError.__name__)
-    return Answered(kind=kind, error=str(error), status=getattr(error, "status", ""))
+    return RemoteResponse(kind=kind, error=str(error), status=getattr(error, "status", ""))
 
 
-def decode_order(data: bytes) -> Order:
-    """Read an order.
+def decode_request(data: bytes) -> RemoteRequest:
+    """Read a request.
 
     Raises:
         PayloadError: it is none that this version knows; the message says where, and why.
     """
     check(data, "the request", _LIMITS)
     try:
-        return _order_decoder.decode(data)
+        return _request_decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PayloadError("the request", "$", f"{error} (was it left by another version?)") from error
 
 
-def decode_answer(data: bytes) -> Answered:
-    """Read an answer.
+def decode_response(data: bytes) -> RemoteResponse:
+    """Read a response.
 
     Raises:
         MsgspecError: it is none.
     """
     try:
-        check(data, "the answer", _LIMITS)
-        return _answer_decoder.decode(data)
+        check(data, "the response", _LIMITS)
+        return _response_decoder.decode(data)
     except (PayloadError, UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # What lies beside a database, by what it adds to the name.
 _LOGS: Final = ("-wal", "-journal")
-_BESIDE: Final = (*_LOGS, "-shm", ".lock", ".spool")
+_REQUESTS: Final = tuple(f"-requests{suffix}" for suffix in ("", *_LOGS, "-shm"))
+_BESIDE: Final = (*_LOGS, "-shm", ".lock", *_REQUESTS)
 _SECRETS: Final = (".token", ".keys")
 
 

@@ -15,6 +15,7 @@ from .statements import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ..files.location import MemoryLocation
 
@@ -79,6 +80,14 @@ def connect_to_file_at_rest(location: FileLocation, vfs: str | None) -> apsw.Con
     """
     mode = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     return _for_queries_alone(_opened(f"{location.path.as_uri()}?immutable=1", mode, vfs))
+
+
+def connect_to_requests(path: Path, patience_ms: int, vfs: str | None) -> apsw.Connection:
+    """Connect to the file in which requests wait, without having read anything of it yet."""
+    mode = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+    connection = _hardened(apsw.Connection(str(path), flags=mode, vfs=vfs))
+    connection.set_busy_timeout(patience_ms)
+    return connection
 
 
 def let_query(connection: apsw.Connection, steps: Sequence[str]) -> None:

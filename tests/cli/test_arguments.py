@@ -125,7 +125,7 @@ def test_a_payload_that_is_no_json_is_refused_before_anything_is_written(
 
     assert "nothing was written" in told(result)
     assert result.exit_code == codes.FAILED
-    assert not list(store.parent.glob("*.spool/*"))
+    assert not list(store.parent.glob("*-requests*"))
 
 
 def test_a_file_may_have_any_name_and_a_store_one_that_is_text(ask: Ask, store: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from historic.flows import DEAD_MAN_S, Errand, Stubborn, Two, effects, finish_errand
 from persistasaurus import FlowSystem
-from persistasaurus.actors.remote.client import Postbox
+from persistasaurus.actors.remote.client import RemoteClient
 from persistasaurus.actors.testing.mortal import Death
 from persistasaurus.actors.testing.schedule import Pace
 from persistasaurus.actors.testing.simulation import Simulation
@@ -134,11 +134,11 @@ def test_nobody_ever_hears_that_the_file_is_locked(tmp_path: Path) -> None:
                     assert list(reader.query("SELECT count(*) FROM flows"))
 
         def post() -> None:
-            with Postbox(path) as postbox:
+            with RemoteClient(path) as client:
                 for flow_id in ids:
                     while system.store.header(flow_id) is None:
                         pass
-                    answered = postbox.signal(flow_id, "word", b'{"text": "w"}', signal_id="w").wait(
+                    answered = client.signal(flow_id, "word", b'{"text": "w"}', signal_id="w").wait(
                         DEAD_MAN_S
                     )
                     assert answered is not None

@@ -8,7 +8,7 @@ _HEADER = "a header more is written, which says the same"
 _BEGINS = "a second net: an actor that begins looks by itself"
 _DOUBT = "a doubt that stays has a flow woken too early or once more, which does no harm"
 _TWICE = "the last flow of a page is looked at twice"
-_SPOOL = "a second net: the spool takes no order that is larger"
+_REQUESTS = "a second net: no request that is larger is taken"
 _CANCELLED = "how many cancelled alarms are kept for a while is no promise"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -33,24 +33,19 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.actors.remote.poller": {
         "if self._signals >= _SIGNALS_MAX:  # GtE becomes Gt": "one signal more of those under way",
-        "value = heard.future.get(timeout=0)  # 0 becomes 1": "it is done when it is heard of",
+        "value = future.get(timeout=0)  # 0 becomes 1": "it is done when it is heard of",
         "if self._is_full and self._signals < _SIGNALS_MAX:  # Lt becomes LtE": "it looks again that it is full",
-        "put_off = (lane for lane in self._lanes.values() if not lane.is_busy and lane.not_before <= now)  # LtE becomes Lt": (
+        "put_off = (q for q in self._queues.values() if not q.is_busy and q.not_before <= now)  # LtE becomes Lt": (
             "an equal bound: it goes on at the next look"
         ),
-        "self._known.discard(lane.next())  # the call is left out, at place 2": (
-            "what has been answered is gone from the spool, and the next line passes over it"
+        "self._known.discard(queue.next())  # the call is left out": (
+            "what has been answered is gone from the record, and the next line passes over it"
         ),
         "if self._sweep_at <= now:  # LtE becomes Lt": "an equal bound: it sweeps at the next look",
-        'checked_id(order.flow_id, "flow id")  # the call is left out': (
+        'checked_id(request.flow_id, "flow id")  # the call is left out': (
             "a second net: there is no flow of such an id, and who asks for it is refused all the same"
         ),
-        "self._shunned = {name: at for name, at in self._shunned.items() if at > now and name in names}"
-        "  # Gt becomes GtE": "an equal bound of a minute",
-        "self._alarm.cancel()  # the call is left out": "an alarm that goes off finds its actor stopped",
-        "return names if missed is None else [name for name in names if name < missed]  # Lt becomes LtE": (
-            "the one that was missed is not among them"
-        ),
+        "alarm.cancel()  # the call is left out": "an alarm that goes off finds its actor stopped",
     },
     "persistasaurus.actors.persistence.journal": {
         "self._forget_reminder()  # the call is left out": _REMINDER,
@@ -63,8 +58,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "self._budget = 0  # 0 becomes 1": "each slice begins with a budget of its own",
     },
     "persistasaurus.actors.remote.client": {
-        "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 16 becomes 17": _SPOOL,
-        "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 20 becomes 21": _SPOOL,
+        "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 16 becomes 17": _REQUESTS,
+        "_LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)  # 20 becomes 21": _REQUESTS,
     },
     "persistasaurus.actors.flows.supervisor": {
         "_PAGE = 100  # 100 becomes 101": _SIZE,

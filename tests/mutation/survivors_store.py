@@ -6,7 +6,6 @@ _LAST = "the last of all numbers that SQLite knows"
 _SIZE = "how much is done at a time, or how often something is looked at, is no promise"
 _BATCH = "how much is written at once is no promise"
 _ELSEWHERE = "a test notices it that the campaign does not choose for this line, which all tests reach"
-_ENOUGH = "a number has to be above the others, and need not be the next one"
 _GONE = "the last reference goes with the generator, and the connection with it"
 _KEPT = "how many streams are remembered is no promise"
 _MARK = "any byte of the file does for the mark, since all of it is asked for"
@@ -43,9 +42,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.store.files.atomic_file": {
         "if size > free:  # Gt becomes GtE": "a disk with room for just as many bytes as are needed",
-    },
-    "persistasaurus.store.files.private_folder": {
-        "data = file.read(limit + 1)  # 1 becomes 2": "one byte too many is seen as well as two",
     },
     "persistasaurus.store.files.forking": {
         "_mortals.add(mortal)  # the call is left out": _ELSEWHERE,
@@ -118,17 +114,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.store.tools.snapshot": {
         "connection.close()  # the call is left out": "there is nothing that this one could open",
-    },
-    "persistasaurus.store.files.spool": {
-        "data = read_own(self._refused / name, 2 * _SIZE_MAX)  # 2 becomes 3": "a bound on memory",
-        "if self._now() - (folder / name).lstat().st_mtime_ns // 1000 > _LEFT_OVER_US:  # Gt becomes GtE": (
-            "a microsecond of an hour"
-        ),
-        "self._last = min(max(self._now(), self._last + 1, int(newest[:_DIGITS]) + 1), _LAST)"
-        "  # 1 becomes 2": _ENOUGH,
-        "self._last = min(max(self._now(), self._last + 1, int(newest[:_DIGITS]) + 1), _LAST)"
-        "  # 1 becomes 2, at place 2": _ENOUGH,
-        "self._last = min(max(self._now(), self._last + 1), _LAST)  # 1 becomes 2": _ENOUGH,
     },
     "persistasaurus.store.sqlite.store": {
         "if moved == pages:  # Eq becomes NotEq": _TOLD,

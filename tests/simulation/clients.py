@@ -24,7 +24,7 @@ from persistasaurus import (
 )
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.handle import FlowHandle
-from persistasaurus.actors.remote.protocol import SignalOrder, decode_answer, encode
+from persistasaurus.actors.remote.protocol import SignalRequest, decode_response, encode
 from persistasaurus.actors.runtime.futures import Reply
 from pykka import ActorDeadError
 from simulation.outside import world
@@ -108,7 +108,7 @@ class Send(Order):
 
 
 class Post(Send):
-    """Leave a signal in the spool, once, and come back until it is answered."""
+    """Leave a request for a signal, once, and come back until there is a response."""
 
     again_s = 0.5
 
@@ -118,14 +118,14 @@ class Post(Send):
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
         if not self._left_as:
-            self._left_as = run.spool.put(encode(self._order(run.simulation.clock.now())))
-        data, reply = run.spool.take_answer(self._left_as), Reply[Any]()
+            self._left_as = run.requests.add(encode(self._asked(run.simulation.clock.now())))
+        data, reply = run.requests.take_response(self._left_as), Reply[Any]()
         if data is None:
             reply.resolve(None)
             return reply
         self._left_as = ""
         try:
-            receipt = decode_answer(data).result(self._flow_id)
+            receipt = decode_response(data).result(self._flow_id)
         except PersistasaurusError as error:
             reply.fail(error)
         else:
@@ -133,11 +133,12 @@ class Post(Send):
             reply.resolve(receipt)
         return reply
 
-    def _order(self, at: int) -> SignalOrder:
+    def _asked(self, at: int) -> SignalRequest:
         declared = not isinstance(self._signal, str)
         name = self._signal.name if declared else self._signal
         payload = self._signal(*self._args).data if declared else msgspec.json.encode(*self._args)
-        return SignalOrder(self._flow_id, "client", name, self._key, msgspec.Raw(payload), at)
+        raw = msgspec.Raw(payload)
+        return SignalRequest(self._flow_id, "client", name=name, signal_id=self._key, payload=raw, at=at)
 
     def answered(self, run: Run, value: Any) -> bool:
         return value is not None and super().answered(run, value)

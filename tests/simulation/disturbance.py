@@ -99,6 +99,13 @@ class Disturbance:
         self.crashes -= 1
         return True
 
+    def locks_here(self) -> bool:
+        """Decide whether another process, which is stopped, keeps something locked."""
+        if not self.outages or self._rng.random() >= 0.1:
+            return False
+        self.outages -= 1
+        return True
+
     def chance(self) -> float:
         """Draw a number."""
         return self._rng.random()

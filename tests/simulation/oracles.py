@@ -31,7 +31,7 @@ def judge(run: Run) -> None:
         entered = [msgspec.json.decode(data)["amount"] for _, data in run.ledger.of(stream).records]
         run.must(sum(entered) == balance, f"{stream!r} holds {sum(entered)}, and not {balance}")
     judge_effects(run)
-    run.must(not run.spool.new, f"nobody has taken in {sorted(run.spool.new)}")
+    run.must(not run.requests.waiting, f"nobody has responded to {sorted(run.requests.waiting)}")
 
 
 def judge_stream(run: Run, store: EventStore, header: Header, known: Chronicle) -> None:

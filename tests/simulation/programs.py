@@ -297,7 +297,7 @@ def _clients(rng: Random, flow_id: str, program: Program) -> list[Script]:
 def _signals(rng: Random, flow_id: str, name: str, count: int, *, is_posted: bool) -> list[Order]:
     """Send what is taken, in order; and some of it twice, and some that fit nothing, and one too many.
 
-    `is_posted`: some of it goes through the spool.
+    `is_posted`: some of it is left as requests of another process.
     """
     orders: list[Order] = []
     for n in range(count + (rng.random() < 0.2)):

@@ -14,7 +14,7 @@ from simulation.disturbance import CALM, Disturbance, FailingStore
 from simulation.ledger import Ledger
 from simulation.oracles import judge
 from simulation.outside import renew
-from simulation.spool import MemorySpool, seldom
+from simulation.requests import MemoryRequests, seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +95,7 @@ class Run:
         self.outside = renew(self.ledger.touched)
         self.disturbance = Disturbance(self, plan, seed)
         self.clients = [Client(self, script) for script in self._scripts()]
-        self.spool = MemorySpool(self)
+        self.requests = MemoryRequests(self)
         self._is_posted_to = any(isinstance(o, Post) for script in scenario.scripts for o in script.orders)
         self.turns = 0
         self.stops = 0
@@ -202,7 +202,7 @@ class Run:
 
     def _revive(self, system: FlowSystem) -> None:
         if self._is_posted_to:
-            self.spool.serve(system)
+            self.requests.serve(system)
         self.ledger.born()
         for client in self.clients:
             client.revive()

@@ -303,7 +303,8 @@ def state_of(folder):
         "flows.db.lock",
         "flows.db-journal",
         "link.db",
-        "flows.db.spool",
+        "flows.db-requests",
+        "flows.db-requests-wal",
     ],
 )
 def test_the_store_itself_is_not_overwritten(filled, path, name):

@@ -8,7 +8,7 @@ from conformance.builders import ADA, accept, append, create, record, signal, wr
 from persistasaurus.store import Appended, SqliteStore, StoreReader, StoreUnusable
 from persistasaurus.store.sqlite import connection, schema
 from persistasaurus.store.tools.backup import backup
-from store.test_spool import note_syncs
+from store.test_requests import note_syncs
 
 NEWER = len(schema.ladder()) + 1
 

@@ -19,7 +19,7 @@ from persistasaurus import (
     step,
     wait_for,
 )
-from persistasaurus.actors import Postbox
+from persistasaurus.actors import RemoteClient
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.supervisor import Supervisor
 from persistasaurus.actors.runtime.futures import Reply
@@ -96,8 +96,8 @@ def test_a_body_that_takes_the_process_down_is_parked_at_the_third_death(path: P
 
 def test_a_person_can_pause_it_while_nothing_runs(path: Path) -> None:
     assert run(path, "lethal").returncode == 9
-    with Postbox(path) as postbox:
-        posted = postbox.pause("culprit", why="it takes the process down")
+    with RemoteClient(path) as client:
+        posted = client.pause("culprit", why="it takes the process down")
         after = run(path, "lethal")
         assert (after.returncode, after.stdout) == (0, "paused\n"), after.stderr
         answer = posted.wait(timeout=0)
@@ -218,11 +218,11 @@ def test_an_order_that_needs_a_flow_at_work_holds_nobody_up(path: Path) -> None:
     with FlowSystem(path, flows=[Waits]) as system:
         system.start(Waits.main, flow_id="f").pause()
         system.start(Waits.main, flow_id="g")
-    with Postbox(path) as postbox:
-        postbox.resume("f")
-        postbox.pause("f")
-        postbox.signal("g", "n", b"1")
-        postbox.pause("g")
+    with RemoteClient(path) as client:
+        client.resume("f")
+        client.pause("f")
+        client.signal("g", "n", b"1")
+        client.pause("g")
     with FlowSystem(path, flows=[Waits]) as system:
         wait_until(lambda: system.flow("f").status == "paused" and kinds(system.flow("f"))[-1] == "paused")
         wait_until(lambda: system.flow("g").status == "paused")
@@ -264,9 +264,9 @@ def test_a_pause_that_is_on_record_would_come_too_late_if_flows_were_not_held_ba
         file = path.with_name(f"{is_held_back}.db")
         with FlowSystem(file, flows=[Runs]) as system:
             system.start(Runs.main, flow_id="f")
-        with Postbox(file) as postbox:
-            postbox.pause("f")
-            postbox.signal("f", "go")
+        with RemoteClient(file) as client:
+            client.pause("f")
+            client.signal("f", "go")
         ran.clear()
         if not is_held_back:
             monkeypatch.setattr(

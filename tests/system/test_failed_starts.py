@@ -164,7 +164,8 @@ def test_the_first_flow_needs_no_thread_that_the_open_system_has_not(
 
 
 @pytest.mark.parametrize(
-    "part", ["Admission", "StepExecutor", "AttemptRegistry", "Recovery", "Supervisor", "Timers", "Spool"]
+    "part",
+    ["Admission", "StepExecutor", "AttemptRegistry", "Recovery", "Supervisor", "Timers", "SqliteRequests"],
 )
 def test_whatever_part_cannot_be_made_the_store_is_left_free(
     tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch

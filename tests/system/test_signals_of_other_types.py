@@ -18,7 +18,7 @@ from persistasaurus import (
     step,
     wait_for,
 )
-from persistasaurus.actors.remote.client import Postbox
+from persistasaurus.actors.remote.client import RemoteClient
 from persistasaurus.flows.values.codec import Codec
 from persistasaurus.store import StoreError, StoreReader
 from system.doubles import DEAD_MAN_S, kinds, wait_until
@@ -254,8 +254,8 @@ def test_another_process_hears_it_too(make_system: Callable[..., FlowSystem], pa
     system = make_system(Words, path=path)
     system.start(Words.computed, "word", flow_id="a")
 
-    with Postbox(path) as postbox:
-        answered = postbox.signal("a", "word", b'"x"').wait(DEAD_MAN_S)
+    with RemoteClient(path) as client:
+        answered = client.signal("a", "word", b'"x"').wait(DEAD_MAN_S)
 
     assert answered is not None
     with pytest.raises(SignalRejected, match="Expected `int`, got `str`"):

@@ -19,7 +19,7 @@ from persistasaurus import (
     signal,
     wait_for,
 )
-from persistasaurus.actors import Postbox
+from persistasaurus.actors import RemoteClient
 from persistasaurus.actors.testing import World
 from persistasaurus.flows import SignalCall
 from system.doubles import DEAD_MAN_S, memory_store
@@ -224,8 +224,8 @@ def test_the_same_order_of_another_process_is_a_duplicate(
     handle = system.start(Shop.sell, AB, flow_id="a")
 
     def post(payload: bytes) -> Any:
-        with Postbox(tmp_path / "flows.db") as postbox:
-            answered = postbox.signal("a", "paid", payload, signal_id="k").wait(DEAD_MAN_S)
+        with RemoteClient(tmp_path / "flows.db") as client:
+            answered = client.signal("a", "paid", payload, signal_id="k").wait(DEAD_MAN_S)
         assert answered is not None
         return answered.result("a")
 

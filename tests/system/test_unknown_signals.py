@@ -20,7 +20,7 @@ from persistasaurus import (
     signal,
     wait_for,
 )
-from persistasaurus.actors.remote.client import Postbox
+from persistasaurus.actors.remote.client import RemoteClient
 from system.doubles import DEAD_MAN_S, kinds, wait_until
 
 if TYPE_CHECKING:
@@ -229,20 +229,20 @@ def test_what_was_posted_while_no_engine_ran_is_refused_when_it_is_taken(
     before = make_system(Order, path=path)
     before.start(Order.main, flow_id="a")
     before.close()
-    with Postbox(path) as postbox:
-        posted = postbox.signal("a", "confrim", b'"ada"', signal_id="k")
-        forgotten = postbox.signal("a", "cancle", b'"eve"')
+    with RemoteClient(path) as client:
+        posted = client.signal("a", "confrim", b'"ada"', signal_id="k")
+        forgotten = client.signal("a", "cancle", b'"eve"')
         assert posted.wait(0) is None
 
         system = make_system(Order, path=path)
-        wait_until(lambda: postbox.waiting() == 0)
+        wait_until(lambda: client.pending_count() == 0)
         answered = posted.wait(DEAD_MAN_S)
         assert answered is not None
         with pytest.raises(SignalRejected, match="Did you mean 'confirm'"):
             answered.result("a")
-        (letter,) = postbox.undelivered()
-        assert letter.order is not None
-        assert msgspec.structs.asdict(letter.order)["signal_id"] == forgotten.signal_id
+        (letter,) = client.refused()
+        assert letter.request is not None
+        assert msgspec.structs.asdict(letter.request)["signal_id"] == forgotten.signal_id
         assert "Did you mean 'cancel'" in letter.reason
     assert system.store.inbox("a") == []
     assert system.store.dead_letters() == []
@@ -252,8 +252,8 @@ def test_who_posts_to_an_engine_that_runs_hears_it_at_once(
     make_system: Callable[..., FlowSystem], path: Path
 ) -> None:
     make_system(Order, path=path).start(Order.main, flow_id="a")
-    with Postbox(path) as postbox:
-        answered = postbox.signal("a", "confrim", b'"ada"').wait(DEAD_MAN_S)
+    with RemoteClient(path) as client:
+        answered = client.signal("a", "confrim", b'"ada"').wait(DEAD_MAN_S)
 
     assert answered is not None
     with pytest.raises(SignalRejected, match="never waits for a signal 'confrim'"):

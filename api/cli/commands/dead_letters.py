@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ....actors.remote.client import Postbox
-from ....actors.remote.protocol import SignalOrder
+from ....actors.remote.client import RemoteClient
+from ....actors.remote.protocol import SignalRequest
 from ....actors.runtime.primitives import SystemClock
 from ..options import command, json_option, open_reader, store_option
 from ..output.documents import payload
@@ -22,7 +22,7 @@ from ..output.times import instant, local_clock, utc, zone
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ....actors.remote.client import Undelivered
+    from ....actors.remote.client import RefusedRequest
     from ....store import DeadLetter
 
 __all__ = ["dead_letters"]
@@ -31,7 +31,7 @@ _LENGTH = 60
 
 
 class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What was on record and cannot be delivered. Without an `id` it was never taken: it is in the spool."""
+    """What was on record and cannot be delivered. Without an `id` it is a request that was refused."""
 
     id: int | None
     at: datetime
@@ -68,8 +68,8 @@ def dead_letters(*, limit: int, after: int, store: Path, as_json: bool) -> int:
     letters = [_letter(letter) for letter in found]
     has_more = len(found) == limit
     if not has_more:
-        with Postbox(store) as postbox:
-            letters += [_undelivered(one) for one in postbox.undelivered()]
+        with RemoteClient(store) as client:
+            letters += [_refused(one) for one in client.refused()]
     screen = Screen()
     if as_json:
         for letter in letters:
@@ -91,18 +91,18 @@ def _letter(letter: DeadLetter) -> DeadLetterDocument:
     )
 
 
-def _undelivered(one: Undelivered) -> DeadLetterDocument:
-    order = one.order
-    is_signal = isinstance(order, SignalOrder)
-    kind = "" if order is None else type(order).__name__.removesuffix("Order").lower()
+def _refused(one: RefusedRequest) -> DeadLetterDocument:
+    request = one.request
+    is_signal = isinstance(request, SignalRequest)
+    kind = "" if request is None else type(request).__name__.removesuffix("Request").lower()
     return DeadLetterDocument(
         id=None,
         at=utc(one.at),
-        flow_id="" if order is None else order.flow_id,
-        name=order.name if is_signal else kind,
-        key=order.signal_id if is_signal else "",
+        flow_id="" if request is None else request.flow_id,
+        name=request.name if is_signal else kind,
+        key=request.signal_id if is_signal else "",
         reason=one.reason,
-        payload=order.payload if is_signal else payload(None),
+        payload=request.payload if is_signal else payload(None),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 import click
 import msgspec
 
-from ....actors.remote.client import Postbox
+from ....actors.remote.client import RemoteClient
 from ....flows.errors import PersistasaurusError, SignalRejected
 from ..options import (
     by_option,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-    from ....actors.remote.client import Posted
+    from ....actors.remote.client import PendingRequest
 
 __all__ = ["pause", "resume", "retry", "signal"]
 
@@ -121,9 +121,9 @@ def signal(  # noqa: PLR0913 - click gives them by name
     standard input. When no process has the store open, the signal is put on record, and taken at the
     next start.
     """
-    with _opened(store) as postbox:
-        posted = postbox.signal(flow, name, _given(payload), signal_id=signal_id, by=login_name())
-        return _tell("signal", posted, patience, store, as_json=as_json)
+    with _opened(store) as client:
+        pending = client.signal(flow, name, _given(payload), signal_id=signal_id, by=login_name())
+        return _tell("signal", pending, patience, store, as_json=as_json)
 
 
 def asking(request: Callable[P, int]) -> Callable[P, None]:
@@ -138,32 +138,32 @@ def asking(request: Callable[P, int]) -> Callable[P, None]:
 @asking
 def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Have a flow start nothing more until it is resumed. What runs goes on, and is recorded."""
-    with _opened(store) as postbox:
-        return _tell("pause", postbox.pause(flow, by=by, why=why), patience, store, as_json=as_json)
+    with _opened(store) as client:
+        return _tell("pause", client.pause(flow, by=by, why=why), patience, store, as_json=as_json)
 
 
 @command("resume", example="persistasaurus resume order-1")
 @asking
 def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Have a paused flow go on, with all that has happened meanwhile."""
-    with _opened(store) as postbox:
-        return _tell("resume", postbox.resume(flow, by=by, why=why), patience, store, as_json=as_json)
+    with _opened(store) as client:
+        return _tell("resume", client.resume(flow, by=by, why=why), patience, store, as_json=as_json)
 
 
 @command("retry", example='persistasaurus retry order-1 --why "the bank is back"')
 @asking
 def retry(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Let a failed or parked flow run on from where it failed. Completed steps are not run again."""
-    with _opened(store) as postbox:
-        return _tell("retry", postbox.retry(flow, by=by, why=why), patience, store, as_json=as_json)
+    with _opened(store) as client:
+        return _tell("retry", client.retry(flow, by=by, why=why), patience, store, as_json=as_json)
 
 
 @contextmanager
-def _opened(store: Path) -> Generator[Postbox]:
+def _opened(store: Path) -> Generator[RemoteClient]:
     check_exists(store)
-    with Postbox(store) as postbox:
+    with RemoteClient(store) as client:
         try:
-            yield postbox
+            yield client
         except PersistasaurusError:
             raise
         except ValueError as error:  # an id or a name that cannot be stored
@@ -179,27 +179,27 @@ def _given(payload: bytes) -> bytes:
     return data
 
 
-def _tell(request: str, posted: Posted, patience: float, store: Path, *, as_json: bool) -> int:
+def _tell(request: str, pending: PendingRequest, patience: float, store: Path, *, as_json: bool) -> int:
     """Wait for the engine's answer, and tell what it means.
 
     Raises:
         PersistasaurusError: the engine has refused the request.
     """
-    answered = posted.wait(patience)
-    receipt = None if answered is None else answered.result(posted.flow_id)
+    response = pending.wait(patience)
+    receipt = None if response is None else response.result(pending.flow_id)
     screen = Screen()
     if as_json:
         screen.json(
             Reaction(
-                posted.flow_id,
+                pending.flow_id,
                 request,
-                "recorded" if answered is None else "taken",
-                posted.signal_id,
+                "recorded" if response is None else "taken",
+                pending.signal_id,
                 None if receipt is None else receipt.at,
                 None if receipt is None else receipt.duplicate,
             )
         )
-    elif answered is None:
+    elif response is None:
         screen.line(f"On record. {_when_taken(store, patience)}")
     elif receipt is not None and receipt.duplicate:
         screen.line(f"Taken before, at {local_time(instant(receipt.at))}: the same id is the same signal.")

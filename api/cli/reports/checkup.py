@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import apsw
 import msgspec
 
-from ....actors.remote.client import Postbox
+from ....actors.remote.client import RemoteClient
 from ....actors.runtime.primitives import SystemClock
 from ....store import StoreError, StoreReader
 from ....store.files.location import filesystem_of
@@ -310,8 +310,8 @@ def _dead(reader: StoreReader, store: Path) -> Iterator[Check]:
 
 
 def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
-    with Postbox(store) as postbox:
-        waiting, refused = postbox.waiting(), len(postbox.undelivered())
+    with RemoteClient(store) as client:
+        waiting, refused = client.pending_count(), len(client.refused())
     if waiting and reader.owner() is None:
         yield Check("requests", "warn", f"{waiting} on record, for the next start", "start the program")
     else:

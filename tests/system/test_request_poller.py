@@ -1,41 +1,55 @@
-"""The intake: whatever lies in the spool, and whoever dies when, each order is carried out once, in order."""
+"""The request poller: whatever was left, and whoever dies when, each request is done once, in order."""
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import FlowSystem, StoreUnavailable
-from persistasaurus.actors.remote.protocol import PauseOrder, ResumeOrder, RetryOrder
+from persistasaurus.actors.remote.client import RemoteClient
+from persistasaurus.actors.remote.protocol import RetryRequest
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.runtime.serial import Turns
-from persistasaurus.store import CommitUnknown, SqliteStore, StoreFenced, StoreFull
-from persistasaurus.store.files.spool import Spool
-from system.doubles import FaultyStore, kinds, wait_until
-from system.spooling import FLOWS, Declares, Fails, Hears, answer, leave, spool_of, word
+from persistasaurus.store import CommitUnknown, SqliteStore, StoreFenced, StoreFull, StoreHalted
+from persistasaurus.store.sqlite.requests import SqliteRequests
+from system.doubles import DEAD_MAN_S, FaultyStore, kinds, wait_until
+from system.requesting import (
+    FLOWS,
+    Declares,
+    Fails,
+    Hears,
+    leave,
+    opened,
+    pause,
+    pending,
+    refusals,
+    response,
+    resume,
+    word,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TARGET = Path(__file__).with_name("intake_target.py")
+TARGET = Path(__file__).with_name("poller_target.py")
 
 
 @pytest.fixture
 def make(make_system: Callable[..., FlowSystem], path: Path) -> Callable[..., FlowSystem]:
-    return lambda **options: make_system(*FLOWS, path=path, **options)
+    return lambda **options: make_system(*FLOWS, **{"path": path, **options})
 
 
 def emptied(path: Path) -> Callable[[], bool]:
-    return lambda: not spool_of(path).pending()
+    return lambda: not pending(path)
 
 
 def advanced(clock: ManualClock, condition: Callable[[], Any]) -> Callable[[], Any]:
@@ -50,17 +64,14 @@ def advanced(clock: ManualClock, condition: Callable[[], Any]) -> Callable[[], A
 
 # ---------------------------------------------------------------------------------------------- death
 def killed_at(path: Path, moment: str) -> None:
-    """Open the store in a process that dies at a moment of handling an order."""
+    """Open the store in a process that dies at a moment of handling a request."""
     done = subprocess.run(
         [sys.executable, TARGET, path, moment], timeout=60, capture_output=True, text=True, check=False
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-MOMENTS = [
-    "before signal_json", "before commit", "after commit", "before refuse", "after refuse", "before answer",
-    "before unlink", "after unlink",
-]  # fmt: skip
+MOMENTS = ["before signal_json", "before commit", "after commit", "before respond", "after respond"]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -81,14 +92,14 @@ def test_a_signal_counts_once_wherever_the_engine_dies_while_handling_it(
         assert hears.result(20) == ["a", "b", "c"]
         assert declares.result(20) == 5
         assert kinds(hears).count("signal_received") == 3
-    refused, *done = [answer(path, name) for name in names]
+    refused, *done = [response(path, name) for name in names]
     assert [a.is_done for a in done if a is not None] == [True, True]
     assert refused is not None
     assert refused.kind == "SignalRejected"
-    assert spool_of(path).refused() == []
+    assert refusals(path) == []
 
 
-@pytest.mark.parametrize("moment", ["before commit", "after commit", "before answer", "before unlink"])
+@pytest.mark.parametrize("moment", ["before commit", "after commit", "before respond", "after respond"])
 def test_a_retry_is_done_once_wherever_the_engine_dies_while_handling_it(
     make: Callable[..., FlowSystem], path: Path, moment: str
 ) -> None:
@@ -96,25 +107,25 @@ def test_a_retry_is_done_once_wherever_the_engine_dies_while_handling_it(
         handle = system.start(Fails.main, flow_id="fails")
         wait_until(lambda: handle.status == "failed")
         version = handle.header().version
-    [name] = leave(path, RetryOrder("fails", "ada", "again", version))
+    [name] = leave(path, RetryRequest("fails", "ada", why="again", version=version))
     killed_at(path, moment)
     with make() as system:
         wait_until(emptied(path))
         handle = system.flow("fails")
         wait_until(lambda: handle.status == "failed")
         assert kinds(handle).count("repaired") == 1
-    told = answer(path, name)
+    told = response(path, name)
     assert told is not None
     assert told.is_done
 
 
-@pytest.mark.parametrize("moment", ["before commit", "after commit", "before answer", "before unlink"])
+@pytest.mark.parametrize("moment", ["before commit", "after commit", "before respond", "after respond"])
 def test_pause_and_resume_come_in_their_order_wherever_the_engine_dies(
     make: Callable[..., FlowSystem], path: Path, moment: str
 ) -> None:
     with make() as system:
         system.start(Hears.main, 1, flow_id="hears")
-    leave(path, PauseOrder("hears", "a", "b"), ResumeOrder("hears", "a", "b"), PauseOrder("hears", "a", "b"))
+    leave(path, pause("hears"), resume("hears"), pause("hears"))
     killed_at(path, moment)
     with make() as system:
         wait_until(emptied(path))
@@ -131,11 +142,11 @@ def test_what_is_not_answered_when_the_system_closes_is_done_at_the_next_start(
 
     with make() as system:
         system.start(Hears.main, 2, flow_id="hears")
-        monkeypatch.setattr(Spool, "answer", full)
+        monkeypatch.setattr(SqliteRequests, "respond", full)
         names = leave(path, word("hears", 1), word("hears", 2))
         wait_until(lambda: system.store.header("hears").version > 2)  # type: ignore[union-attr]
     monkeypatch.undo()
-    assert spool_of(path).pending() == names
+    assert pending(path) == names
     with make() as system:
         assert system.flow("hears").result(20) == [1, 2]
 
@@ -166,11 +177,11 @@ def test_a_flow_hears_in_order_also_when_the_first_is_put_off(path: Path, clock:
         wait_until(advanced(clock, emptied(path)))
         assert handle.result(20) == [0, 1, 2, 3, 4, 5]
         assert len(reopened) == 3
-    assert [answer(path, name).receipt.duplicate for name in names] == [False] * 6  # type: ignore[union-attr]
+    assert [response(path, name).receipt.duplicate for name in names] == [False] * 6  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("at_once", [1, 64])
-def test_more_orders_than_are_worked_on_at_once_come_through_each_flow_in_its_order(
+def test_more_requests_than_are_worked_on_at_once_come_through_each_flow_in_its_order(
     make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr("persistasaurus.actors.remote.poller._SIGNALS_MAX", at_once)
@@ -186,44 +197,50 @@ def test_more_orders_than_are_worked_on_at_once_come_through_each_flow_in_its_or
 def test_a_flow_hears_in_order_also_when_the_next_can_not_be_read_for_a_moment(
     make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """All but the first are read twice: when they are found, and when it is their turn."""
-    real, reads = Spool.read, list[str]()
+    """All but the first are read once more when it is their turn."""
+    real, reads = SqliteRequests.read, list[str]()
 
-    def read(self: Spool, name: str) -> bytes | None:
-        reads.append(name)
-        if name == second and reads.count(name) == 2:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return real(self, name)
+    def read(self: SqliteRequests, request_id: str) -> bytes | None:
+        reads.append(request_id)
+        if request_id == second and reads.count(request_id) == 1:
+            raise StoreHalted("somebody keeps it locked")
+        return real(self, request_id)
 
     with make() as system:
         system.start(Hears.main, 3, flow_id="hears")
     _, second, _ = leave(path, *(word("hears", n) for n in range(3)))
-    monkeypatch.setattr(Spool, "read", read)
+    monkeypatch.setattr(SqliteRequests, "read", read)
     with make() as system:
         assert system.flow("hears").result(20) == [0, 1, 2]
-    assert reads.count(second) == 3
+    assert reads.count(second) == 2
     assert "could not handle" not in caplog.text
 
 
-@pytest.mark.parametrize("is_signal", [True, False])
-def test_only_what_has_a_key_may_come_back_after_the_loss_of_power(
-    make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch, *, is_signal: bool
+def test_responses_that_are_known_at_once_are_written_at_once(
+    path: Path, environment: Environment, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[bool] = []
-    real = Spool.answer
+    """A sync for each of them would have them wait for each other."""
+    written: list[int] = []
+    real = SqliteRequests.respond
 
-    def answers(self: Spool, name: str, data: bytes, *, durable: bool) -> None:
-        asked.append(durable)
-        real(self, name, data, durable=durable)
+    def respond(self: SqliteRequests, responses: Any) -> None:
+        written.append(len(responses))
+        real(self, responses)
 
-    monkeypatch.setattr(Spool, "answer", answers)
-    make().start(Hears.main, 2, flow_id="hears")
-    leave(path, word("hears", 1) if is_signal else PauseOrder("hears", "", ""))
-    wait_until(lambda: asked)
-    assert asked == [not is_signal]
+    monkeypatch.setattr(SqliteRequests, "respond", respond)
+    turns = Turns(clock=clock)
+    environment = Environment(clock=clock, alarms=ManualAlarms(clock), dispatcher=turns.dispatcher)
+    with turns, FlowSystem(path, flows=FLOWS, environment=environment) as system:
+        names = [system.start(Hears.main, 1, flow_id=f"hears-{n}").id for n in range(30)]
+        leave(path, *(word(name, 1) for name in names))
+        assert [system.flow(name).result() for name in names] == [[1]] * 30
+        clock.advance(1)
+        assert system.flow(names[0]).result() == [1]
+    assert sum(written) == 30
+    assert len(written) < 10
 
 
-def test_an_order_that_can_not_be_done_now_keeps_no_other_flow_waiting(
+def test_a_request_that_can_not_be_done_now_keeps_no_other_flow_waiting(
     make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     system = make()
@@ -238,14 +255,14 @@ def test_an_order_that_can_not_be_done_now_keeps_no_other_flow_waiting(
     monkeypatch.setattr(system.client.admission, "signal_json", fails)
     [name, *_] = leave(path, *(word("stuck", n) for n in range(100)), word("free", 1))
     assert handles[1].result(20) == [1]
-    assert name in spool_of(path).pending()
-    assert caplog.text.count("stays in the spool for now: injected") <= 2
+    assert name in pending(path)
+    assert caplog.text.count("stays on record for now: injected") <= 2
     monkeypatch.undo()
     assert handles[0].result(20) == [0]
 
 
 # ------------------------------------------------------------------------------------- what goes wrong
-def test_a_full_disk_delays_the_answer_and_nothing_is_done_twice(
+def test_a_full_disk_delays_the_response_and_nothing_is_done_twice(
     make: Callable[..., FlowSystem],
     path: Path,
     environment: Environment,
@@ -255,24 +272,20 @@ def test_a_full_disk_delays_the_answer_and_nothing_is_done_twice(
     system = make(environment=environment)
     handle = system.start(Hears.main, 2, flow_id="hears")
     tries: list[str] = []
-    real = os.fdopen
 
-    def full(file: int, mode: str) -> Any:
-        if mode == "rb":
-            return real(file, mode)
-        os.close(file)
+    def full(*_: Any) -> None:
         tries.append("")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise StoreFull("the disk is full")
 
-    pausing = leave(path, PauseOrder("hears", "ada", ""))[0]
-    monkeypatch.setattr("persistasaurus.store.files.private_folder.os.fdopen", full)
+    pausing = leave(path, pause("hears"))[0]
+    monkeypatch.setattr(SqliteRequests, "respond", full)
     wait_until(advanced(clock, lambda: len(tries) >= 3))
     assert handle.status == "paused"
-    assert spool_of(path).pending() == [pausing]
+    assert pending(path) == [pausing]
     handle.resume()  # by somebody else, meanwhile
     monkeypatch.undo()
     wait_until(advanced(clock, emptied(path)))
-    assert answer(path, pausing).is_done  # type: ignore[union-attr]
+    assert response(path, pausing).is_done  # type: ignore[union-attr]
     assert handle.status == "waiting"
     assert kinds(handle).count("paused") == 1
 
@@ -291,99 +304,193 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("kind", RUBBISH)
-def test_an_order_that_makes_no_sense_is_answered_and_kept_and_stops_nobody(
+def test_a_request_that_makes_no_sense_is_answered_and_kept_and_stops_nobody(
     make: Callable[..., FlowSystem], path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = make()
     handle = system.start(Hears.main, 1, flow_id="hears")
-    name = spool_of(path).put(RUBBISH[kind], "a")
+    with opened(path) as store:
+        store.add("senseless", RUBBISH[kind])
     leave(path, word("hears", "sense"))
     assert handle.result(20) == ["sense"]
     wait_until(emptied(path))
-    assert [(r.name, r.data) for r in spool_of(path).refused()] == [(name, RUBBISH[kind])]
-    told = answer(path, name)
+    assert [(r.id, r.data) for r in refusals(path)] == [("senseless", RUBBISH[kind])]
+    told = response(path, "senseless")
     assert told is not None
     assert not told.is_done
     assert len([r for r in caplog.records if "is refused" in r.message]) == 1
 
 
-def test_whatever_else_lies_in_the_spool_is_set_aside_once_and_stops_nobody(
-    make: Callable[..., FlowSystem], path: Path, caplog: pytest.LogCaptureFixture
+def spoil(path: Path) -> None:
+    """Write over the requests."""
+    with opened(path) as store:
+        store.path.write_bytes(b"no database" * 1000)
+        for suffix in ("-wal", "-shm"):
+            store.path.with_name(store.path.name + suffix).unlink()
+
+
+@pytest.mark.parametrize("runs", [False, True], ids=["at the start", "while it runs"])
+def test_requests_that_are_damaged_are_set_aside_and_those_that_follow_are_done(
+    make: Callable[..., FlowSystem], path: Path, caplog: pytest.LogCaptureFixture, *, runs: bool
 ) -> None:
-    system = make()
-    handle = system.start(Hears.main, 2, flow_id="hears")
-    leave(path, word("hears", "before"))
-    new = spool_of(path).folder / "new"
-    (new / f"{1:020d}-link").symlink_to("/etc/passwd")
-    os.mkfifo(new / f"{2:020d}-pipe")
-    (new / f"{3:020d}-folder").mkdir()
-    (new / "notes.txt").write_text("mine")
-    (new / "\udcff").write_text("mine")
-    with (new / f"{4:020d}-huge").open("wb") as huge:
-        huge.truncate(2**34)
-    leave(path, word("hears", "after"))
-    assert handle.result(20) == ["before", "after"]
-    wait_until(emptied(path))
-    assert len([r for r in caplog.records if "is set aside" in r.message]) == 6
-    assert len(spool_of(path).refused()) == 6
+    with make() as system:
+        system.start(Hears.main, 1, flow_id="hears")
+    system = make() if runs else None
+    leave(path, word("nobody", 1))
+    if runs:
+        wait_until(emptied(path))
+    spoil(path)
+    system = system or make()
+    wait_until(lambda: "set aside" in caplog.text)
+    leave(path, word("hears", 1))
+
+    assert system.flow("hears").result(20) == [1]
+    [record] = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert "have to be sent again" in record.message
+    [kept] = [p for p in path.parent.glob("*-damaged-*") if not p.name.endswith("-wal")]
+    assert kept.read_bytes() == b"no database" * 1000
+    assert str(kept) in record.message
 
 
-def test_what_can_not_be_read_is_passed_over_and_not_looked_at_all_the_time(
+def test_damage_that_cannot_be_set_aside_is_told_and_tried_again_now_and_then(
     make: Callable[..., FlowSystem], path: Path, environment: Environment, monkeypatch: Any, caplog: Any
 ) -> None:
     clock: Any = environment.clock
     system = make(environment=environment)
     handle = system.start(Hears.main, 1, flow_id="hears")
-    real, reads = Spool.read, []
+    leave(path, word("nobody", 1))
+    wait_until(advanced(clock, emptied(path)))
+    tries: list[float] = []
 
-    def read(self: Spool, name: str) -> bytes | None:
-        if name == broken:
-            reads.append(name)
-            raise OSError(errno.EIO, "Input/output error")
-        return real(self, name)
+    def full(_: SqliteRequests) -> str:
+        tries.append(clock.elapsed())
+        raise StoreFull("the disk is full, injected")
 
-    monkeypatch.setattr(Spool, "read", read)
-    spool = spool_of(path)
-    broken = f"{0:020d}-a"
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteRequests, "set_aside", full)
+        spoil(path)
+        wait_until(advanced(clock, lambda: len(tries) == 3))
+    assert [after - before for before, after in pairwise(tries)] == pytest.approx([30, 30], abs=1)
+    assert caplog.text.count("Nor set aside: the disk is full, injected") == 1
+    clock.advance(30)
+    wait_until(advanced(clock, lambda: "have to be sent again" in caplog.text))
     leave(path, word("hears", 1))
-    (spool.folder / "new" / broken).touch()
-    wait_until(advanced(clock, lambda: handle.status == "completed" and reads))
-    for _ in range(100):
-        clock.advance(0.05)
-    assert len(reads) == 1
-    assert caplog.text.count("cannot be read") == 1
-    monkeypatch.undo()
-    clock.advance(60)
-    wait_until(advanced(clock, emptied(path)))  # it is no order, as it turns out
+    wait_until(advanced(clock, lambda: handle.status == "completed"))
 
 
-def test_a_spool_that_others_may_write_to_is_not_believed_until_it_is_in_order(
+def test_requests_that_others_could_have_written_are_not_believed_until_they_are_in_order(
     make: Callable[..., FlowSystem], path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = spool_of(path).folder
     path.touch(mode=0o600)
     leave(path, word("hears", 1))
     path.unlink()
-    folder.chmod(0o777)
+    file = path.with_name(path.name + "-requests")
+    file.chmod(0o666)
     system = make()
     handle = system.start(Hears.main, 1, flow_id="hears")
     wait_until(lambda: "can be written by others" in caplog.text)
     handle.pause()
     handle.resume()
     assert handle.status == "waiting"
-    folder.chmod(0o700)
+    file.chmod(0o600)
     assert handle.result(20) == [1]
     assert caplog.text.count("can be written by others") == 1
 
 
-def test_an_error_in_the_intake_itself_stops_it_for_one_look_only(
+def test_a_sender_that_is_stopped_while_it_writes_holds_up_nobody_else(
+    make: Callable[..., FlowSystem], path: Path
+) -> None:
+    """What is on record is done. Only its response waits, and what would be left meanwhile."""
+    with make() as system:
+        for flow_id in ("hears", "other"):
+            system.start(Hears.main, 1, flow_id=flow_id)
+    pausing, sending = leave(path, pause("other"), word("hears", 1))
+    with opened(path) as stopped:
+        assert stopped.pending_count() == 2
+        connection = stopped._connection
+        assert connection is not None
+        connection.execute("BEGIN IMMEDIATE")
+        with make() as system:
+            began = monotonic()
+            assert system.run(Hears.main, 0) == []
+            assert system.flow("hears").result(20) == [1]
+            wait_until(lambda: system.flow("other").status == "paused")
+            system.flow("other").resume()
+            system.flow("other").signal("word", 2)
+            assert system.flow("other").result(20) == [2]
+            assert monotonic() - began < 10
+            assert pending(path) == [pausing, sending]
+            connection.execute("ROLLBACK")
+            wait_until(emptied(path))
+            assert kinds(system.flow("other")).count("paused") == 1
+    assert [response(path, name).is_done for name in (pausing, sending)] == [True, True]  # type: ignore[union-attr]
+
+
+def test_flows_do_not_wait_for_long_for_requests_that_cannot_be_read(
+    make: Callable[..., FlowSystem], environment: Environment, clock: ManualClock, monkeypatch: Any
+) -> None:
+    """There may be a pause among them; but somebody may be stopped while he keeps them locked."""
+
+    def locked(_: SqliteRequests) -> list[Any]:
+        raise StoreHalted("locked, injected")
+
+    monkeypatch.setattr(SqliteRequests, "arrived", locked)
+    began = clock.elapsed()
+    system = make(environment=environment)
+    started = system._start(Hears.main, (0,), {}, "hears")
+    wait_until(advanced(clock, lambda: getattr(system.store.header("hears"), "status", "") == "completed"))
+    assert started.reply.get(timeout=DEAD_MAN_S) is None
+    assert 2 <= clock.elapsed() - began < 10
+
+
+def test_what_was_left_for_another_store_in_the_same_place_is_not_done(
+    make: Callable[..., FlowSystem], path: Path, tmp_path: Path
+) -> None:
+    """Its flows have the same ids, and are others."""
+    stores = [path, tmp_path / "other.db"]
+    for store in stores:
+        with make(path=store) as system:
+            system.start(Hears.main, 1, flow_id="hears")
+    with RemoteClient(path) as client:
+        sent = [client.signal("hears", "word", b"1"), client.pause("hears")]
+    for suffix in ("", "-wal", "-shm"):
+        file, there = (store.with_name(f"{store.name}-requests{suffix}") for store in stores)
+        file.rename(there)
+    ids = leave(stores[1], word("hears", 2))
+
+    handle = make(path=stores[1]).flow("hears")
+
+    assert handle.result(20) == [2]
+    wait_until(emptied(stores[1]))
+    assert [refusal.id for refusal in refusals(stores[1])] == [request.id for request in sent]
+    assert ["in the place of this one" in refusal.reason for refusal in refusals(stores[1])] == [True, True]
+    assert "paused" not in kinds(handle)
+    assert response(stores[1], ids[0]).is_done  # type: ignore[union-attr]
+
+
+def test_requests_go_with_a_store_that_is_moved(
+    make: Callable[..., FlowSystem], path: Path, tmp_path: Path
+) -> None:
+    with make() as system:
+        system.start(Hears.main, 1, flow_id="hears")
+    with RemoteClient(path) as client:
+        client.signal("hears", "word", b"1")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for file in path.parent.glob("flows.db*"):
+        file.rename(elsewhere / file.name)
+
+    assert make(path=elsewhere / path.name).flow("hears").result(20) == [1]
+
+
+def test_an_error_in_the_poller_itself_stops_it_for_one_look_only(
     make: Callable[..., FlowSystem], path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = make()
     handle = system.start(Hears.main, 1, flow_id="hears")
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "pending", lambda _: 1 // 0)
-        wait_until(lambda: "could not handle LookIn" in caplog.text)
+        patch.setattr(SqliteRequests, "arrived", lambda _: 1 // 0)
+        wait_until(lambda: "could not handle Poll" in caplog.text)
     leave(path, word("hears", 1))
     assert handle.result(20) == [1]
 
@@ -402,21 +509,22 @@ def test_who_has_lost_the_store_takes_nothing_that_is_for_the_new_owner(
         with pytest.raises(StoreUnavailable):
             handle.signal("word", 1)
         [name] = leave(path, word("hears", 2))
-        (spool_of(path).folder / "new" / "rubbish").touch()
+        leave(path, word("nobody", 1))
         for _ in range(50):
             clock.advance(0.05)
         system.close()
-    assert spool_of(path).pending() == [name, "rubbish"]
-    assert "rubbish" not in caplog.text
+    assert pending(path)[0] == name
+    assert len(pending(path)) == 2
+    assert "nobody" not in caplog.text
 
 
 # ------------------------------------------------------------------------------------ where it works
-def test_a_store_in_memory_has_no_spool_and_looks_for_none(
+def test_a_store_in_memory_has_no_requests_and_looks_for_none(
     make_system: Any, environment: Environment
 ) -> None:
     system = make_system(Hears, environment=environment)
     assert system.run(Hears.main, 0) == []
-    assert system._control.live_actors == 2  # the supervisor and the timers
+    assert system._asking.live_actors == 0
 
 
 def test_it_takes_turns_with_all_others_on_one_thread_and_in_virtual_time(path: Path) -> None:
@@ -429,19 +537,19 @@ def test_it_takes_turns_with_all_others_on_one_thread_and_in_virtual_time(path: 
         began = clock.elapsed()
         assert handle.result() == [1, 2]
         assert clock.elapsed() - began <= 0.1
-        assert answer(path, name) is not None
+        assert response(path, name) is not None
 
 
 def test_a_signal_never_comes_from_the_future_by_a_clock_that_was_set_back(
     make: Callable[..., FlowSystem], path: Path, environment: Environment, clock: ManualClock
 ) -> None:
-    """The order is dated by today's clock, and the system's shows another year."""
+    """The request is dated by today's clock, and the system's shows another year."""
     system = make(environment=environment)
     handle = system.start(Hears.main, 1, flow_id="hears")
     [name] = leave(path, word("hears", 1))
     wait_until(advanced(clock, lambda: handle.status == "completed"))
     wait_until(emptied(path))
-    told = answer(path, name)
+    told = response(path, name)
     assert told is not None
     assert told.receipt is not None
     assert told.receipt.at.timestamp() <= clock.now() / 1e6
@@ -455,4 +563,4 @@ def test_nobody_hears_of_a_refusal_twice(
         path_names = leave(path, word("nobody", 1))
         wait_until(emptied(path))
     assert caplog.text.count("there is no flow 'nobody'") == 1
-    assert [r.name for r in spool_of(path).refused()] == path_names
+    assert [r.id for r in refusals(path)] == path_names

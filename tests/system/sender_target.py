@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from persistasaurus.actors.remote.client import Postbox
+from persistasaurus.actors.remote.client import RemoteClient
 
 if __name__ == "__main__":
     path, count, flows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    with Postbox(path) as postbox:
+    with RemoteClient(path) as client:
         for number in range(count):
             flow_id = f"hears-{number % flows}"
-            postbox.signal(flow_id, "word", b"[%d,%d]" % (os.getpid(), number))
+            client.signal(flow_id, "word", b"[%d,%d]" % (os.getpid(), number))
