@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING, Final
 
 from ..actors.runtime.primitives import new_id
+from ..store.files.location import sync_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 _LARGEST: Final = 64 * 1024
@@ -40,7 +43,38 @@ def create_once(path: Path, text: str) -> None:
             os.link(draft, path)
     finally:
         draft.unlink()
-    _sync(path.parent)
+    sync_directory(path.parent)
+
+
+def replace(path: Path, text: str) -> None:
+    """Put another file in the place of the one that is there. Durable when it returns.
+
+    Raises:
+        OSError: it cannot be made there; the old one stays.
+    """
+    draft = path.with_name(f"{path.name}.{new_id()}")
+    create_once(draft, text)
+    try:
+        draft.replace(path)
+    except OSError:
+        draft.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Keep other processes that do the same from changing the file meanwhile. Waits for them."""
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # It may have been replaced while this waited.
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                yield
+                return
+        finally:
+            os.close(descriptor)
 
 
 def read_private(path: Path) -> str:
@@ -82,11 +116,3 @@ def _check_folder(folder: Path) -> None:
         raise PermissionError(
             f"everybody may replace files in its folder (mode {stat.S_IMODE(mode):04o}): chmod o-w it first"
         )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

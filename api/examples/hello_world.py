@@ -16,7 +16,7 @@ from ..http.middleware.problem import ProblemError
 
 __all__ = ["HELLO_ROUTES", "HELLO_WORLD"]
 
-Asking = Request[Any, Any, Any]
+ApiRequest = Request[Any, Any, Any]
 HELLO_WORLD: Final = "hello-world"
 _TYPE: Final = HelloWorldFlow.say_hello.name
 _PATIENCE_S: Final = 30
@@ -43,7 +43,7 @@ class Greeting(ApiModel, frozen=True):
         ),
     ),
 )
-async def say_hello(request: Asking) -> Response[bytes]:
+async def say_hello(request: ApiRequest) -> Response[bytes]:
     """Run the hello-world flow, and answer when it has completed.
 
     404, when `flowId` is not hello-world. With an `Idempotency-Key`, the same request again is answered

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SIGNUP_ROUTES"]
 
-Asking = Request[Any, Any, Any]
+ApiRequest = Request[Any, Any, Any]
 _TAG: Final = "examples"
 _TYPE: Final = SignupFlow.sign_up.name
 _CONFIRM: Final = SignupFlow.confirm_email_address.name
@@ -120,7 +120,7 @@ _decode_confirmation = msgspec.json.Decoder(_Confirmation).decode
         ),
     ),
 )
-async def sign_up(request: Asking) -> Response[bytes]:
+async def sign_up(request: ApiRequest) -> Response[bytes]:
     """Sign a user up.
 
     When this is answered, the sign-up is durable; its e-mail follows ten seconds later. With an
@@ -141,7 +141,7 @@ async def sign_up(request: Asking) -> Response[bytes]:
     "/signups/{flow_id:str}",
     opt=promise(Scope.READ, Contract(tag=_TAG, answers={200: SignupView}, problems=(404,))),
 )
-async def show_signup(request: Asking) -> Response[bytes]:
+async def show_signup(request: ApiRequest) -> Response[bytes]:
     """Show how a sign-up stands.
 
     404, when there is none of this id, or the flow of this id is something else.
@@ -164,7 +164,7 @@ async def show_signup(request: Asking) -> Response[bytes]:
         ),
     ),
 )
-async def confirm_signup(request: Asking) -> Response[bytes]:
+async def confirm_signup(request: ApiRequest) -> Response[bytes]:
     """Confirm the e-mail address of a sign-up.
 
     The first confirmation counts: whoever confirms again hears what it said, also after the end. So an

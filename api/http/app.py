@@ -69,11 +69,12 @@ def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
             down. For a factory that makes both, and a server that speaks the lifespan protocol.
         heartbeat_s: so often somebody who follows hears that the connection lives, when nothing happens.
     """
+    state = {"system": system, "commit_notifier": CommitNotifier(system), "heartbeat_s": heartbeat_s}
     framework = Litestar(
         route_handlers=[*_ROUTES, *routes, *([] if links is None else link_routes(system, links))],
         plugins=[Guarding()],
         exception_handlers=HANDLERS,
-        state=State({"system": system, "tidings": CommitNotifier(system), "heartbeat_s": heartbeat_s}),
+        state=State(state),
         lifespan=[_closing] if lifespan else [],
         openapi_config=None,
         debug=False,

@@ -26,7 +26,7 @@ class CannotServe(Exception):
     """The server does not start. The message says why, and what to do."""
 
 
-class Listener(Protocol):
+class ServerSocket(Protocol):
     """A bound socket."""
 
     socket: socket.socket

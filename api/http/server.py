@@ -13,7 +13,7 @@ import uvicorn
 
 from ...actors.runtime.primitives import Event, Thread, is_main_thread, start_thread
 from .connections import Connections
-from .listener import CannotServe, Listener, TcpListener, UnixListener
+from .listener import CannotServe, ServerSocket, TcpListener, UnixListener
 from .middleware.identity import OpenToAll
 from .tokens import Tokens
 
@@ -141,7 +141,7 @@ class Server:
     def __exit__(self, *_exception: object) -> None:
         self.stop()
 
-    def _run(self, listener: Listener) -> None:
+    def _run(self, listener: ServerSocket) -> None:
         try:
             asyncio.run(self._serve(listener))
         except SystemExit as error:
@@ -153,7 +153,7 @@ class Server:
             listener.close()
             self._settled.set()
 
-    async def _serve(self, listener: Listener) -> None:
+    async def _serve(self, listener: ServerSocket) -> None:
         self._loop = asyncio.get_running_loop()
         self._app.rules.streams.begin()
         serving = asyncio.ensure_future(self._uvicorn.serve([listener.socket]))
@@ -208,7 +208,7 @@ def _config(app: Protected, connections: Connections) -> uvicorn.Config:
     )
 
 
-def _listen(app: Protected, host: str, port: int, uds: str | os.PathLike[str] | None) -> Listener:
+def _listen(app: Protected, host: str, port: int, uds: str | os.PathLike[str] | None) -> ServerSocket:
     found = metadata.version("h11")
     if tuple(map(int, found.split(".")[:2])) < _OLDEST_H11:
         raise CannotServe(f"h11 {found} can be told two requests for one: install 0.16 or later")

@@ -112,7 +112,7 @@ class Tokens:
             TokensUnusable: it is not there, open to others, or says something that it should not.
         """
         try:
-            named = msgspec.convert(tomllib.loads(read_private(Path(path))), _File).tokens
+            named = msgspec.convert(tomllib.loads(read_private(Path(path))), _TokenFile).tokens
         except OSError as error:
             raise TokensUnusable(f"cannot read the tokens in {path}: {_reason(error)}") from error
         except tomllib.TOMLDecodeError:
@@ -136,7 +136,7 @@ def token_path(store: str | os.PathLike[str]) -> Path:
     return resolved.with_name(resolved.name + ".token")
 
 
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _NamedToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[frozenset[Scope], msgspec.Meta(min_length=1)]
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None = None
     token: str | None = None
@@ -146,14 +146,14 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("a token is given by either `sha256` or `token`")
 
     def __repr__(self) -> str:
-        return f"_Entry({', '.join(sorted(self.scopes))})"
+        return f"_NamedToken({', '.join(sorted(self.scopes))})"
 
     def digest(self, name: str) -> bytes:
         return bytes.fromhex(self.sha256) if self.sha256 else _digest(self.token or "", name)
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    tokens: dict[Annotated[str, msgspec.Meta(pattern=_NAME)], _Entry]
+class _TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tokens: dict[Annotated[str, msgspec.Meta(pattern=_NAME)], _NamedToken]
 
 
 def _digest(token: str, name: str) -> bytes:

@@ -1,7 +1,10 @@
-"""DoubleSubmitCache of a page: two clicks on one button are one answer, told twice.
+"""The double-submit cache: two clicks on one button are one answer, told twice.
 
 Nothing depends on it but what a person gets to see. The first click of a double click is given up by
 the browser; who goes back finds the button as it was. Either would hear that the link is used.
+
+The store cannot answer the second click: what it has recorded holds the instant of the first, and all
+links for one wait, whatever they ask, share its id.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -22,12 +21,12 @@ from typing import TYPE_CHECKING, Final
 
 from ...actors.runtime.primitives import new_id
 from ...flows.errors import PersistasaurusError
-from ..private_file import create_once, read_private
+from ..private_file import create_once, locked, read_private, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-__all__ = ["Key", "KeyFile", "KeyRing", "KeysUnusable"]
+__all__ = ["KeyFile", "KeyRing", "KeysUnusable", "SigningKey"]
 
 KEY_BYTES: Final = 32
 _MOST: Final = 100
@@ -40,7 +39,7 @@ class KeysUnusable(PersistasaurusError):
     code = "keys-unusable"
 
 
-class Key:
+class SigningKey:
     """32 secret bytes, and the id by which a link names them."""
 
     __slots__ = ("id", "secret")
@@ -52,7 +51,7 @@ class Key:
         self.id = hashlib.blake2b(secret, digest_size=4, person=b"persistas keyid").hexdigest()
 
     @classmethod
-    def fresh(cls) -> Key:
+    def fresh(cls) -> SigningKey:
         """Make one of 256 random bits."""
         return cls(bytes.fromhex(new_id() + new_id()))
 
@@ -68,17 +67,17 @@ class KeyRing:
     """
 
     def __init__(self, *secrets: bytes) -> None:
-        self._keys = _distinct([Key(secret) for secret in secrets])
+        self._keys = _distinct([SigningKey(secret) for secret in secrets])
         if not self._keys:
             raise KeysUnusable("a key ring needs a key")
 
     @classmethod
     def fresh(cls) -> KeyRing:
         """Make a ring with one new key. Links that it signs die with the process."""
-        return cls(Key.fresh().secret)
+        return cls(SigningKey.fresh().secret)
 
     @property
-    def keys(self) -> tuple[Key, ...]:
+    def keys(self) -> tuple[SigningKey, ...]:
         """The keys that are accepted now, the newest first.
 
         Raises:
@@ -86,7 +85,7 @@ class KeyRing:
         """
         return self._keys
 
-    def find(self, key_id: str) -> Key | None:
+    def find(self, key_id: str) -> SigningKey | None:
         """Return the key with an id, or None; raises as `keys` does."""
         return next((key for key in self.keys if key.id == key_id), None)
 
@@ -106,7 +105,7 @@ class KeyFile(KeyRing):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         with _reporting_errors(self.path):
-            create_once(self.path, _text((Key.fresh(),)))
+            create_once(self.path, _text((SigningKey.fresh(),)))
         self._read = _read(self.path)
 
     @classmethod
@@ -124,7 +123,7 @@ class KeyFile(KeyRing):
         return cls(resolved.with_name(resolved.name + ".keys"))
 
     @property
-    def keys(self) -> tuple[Key, ...]:
+    def keys(self) -> tuple[SigningKey, ...]:
         """The keys that are in the file now, the newest first.
 
         Raises:
@@ -135,13 +134,13 @@ class KeyFile(KeyRing):
             self._read = _, keys = _read(self.path)
         return keys
 
-    def rotate(self) -> Key:
+    def rotate(self) -> SigningKey:
         """Put a new key in front, durably, and return it. Links of the others stay good.
 
         Raises:
             KeysUnusable: the file cannot be used; or it is full, so that old keys must go first.
         """
-        key = Key.fresh()
+        key = SigningKey.fresh()
         self._change(lambda keys: (key, *keys))
         return key
 
@@ -152,7 +151,7 @@ class KeyFile(KeyRing):
             KeysUnusable: there is no such key; or no other, so that nothing could be signed: rotate first.
         """
 
-        def without(keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        def without(keys: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
             kept = tuple(key for key in keys if key.id != key_id)
             if len(kept) == len(keys):
                 raise KeysUnusable(f"there is no key {key_id!r} in {self.path}")
@@ -162,27 +161,27 @@ class KeyFile(KeyRing):
 
         self._change(without)
 
-    def _change(self, change: Callable[[tuple[Key, ...]], tuple[Key, ...]]) -> None:
-        with _reporting_errors(self.path), _locked(self.path):
+    def _change(self, change: Callable[[tuple[SigningKey, ...]], tuple[SigningKey, ...]]) -> None:
+        with _reporting_errors(self.path), locked(self.path):
             keys = change(_read(self.path)[1])
             if len(keys) > _MOST:
                 raise KeysUnusable(f"{self.path} has {_MOST} keys, which is the most: remove old ones first")
-            _replace(self.path, _text(keys))
+            replace(self.path, _text(keys))
             self._read = _read(self.path)
 
     def __repr__(self) -> str:
         return f"KeyFile({', '.join(key.id for key in self._read[1])})"
 
 
-def _distinct(keys: Sequence[Key]) -> tuple[Key, ...]:
+def _distinct(keys: Sequence[SigningKey]) -> tuple[SigningKey, ...]:
     return tuple({key.id: key for key in keys}.values())
 
 
-def _text(keys: Sequence[Key]) -> str:
+def _text(keys: Sequence[SigningKey]) -> str:
     return "".join(f"{key.id} {base64.urlsafe_b64encode(key.secret).decode().rstrip('=')}\n" for key in keys)
 
 
-def _read(path: Path) -> tuple[tuple[int, ...], tuple[Key, ...]]:
+def _read(path: Path) -> tuple[tuple[int, ...], tuple[SigningKey, ...]]:
     """Return what a file's keys are, and which file it was. It may change while it is read: first, then."""
     read_as = _stamp(path)
     with _reporting_errors(path):
@@ -195,10 +194,10 @@ def _read(path: Path) -> tuple[tuple[int, ...], tuple[Key, ...]]:
     return read_as, _distinct(keys)
 
 
-def _key(path: Path, number: int, line: str) -> Key:
+def _key(path: Path, number: int, line: str) -> SigningKey:
     key_id, _, encoded = line.strip().partition(" ")
     try:
-        key = Key(base64.b64decode(encoded.strip() + "=", altchars=b"-_", validate=True))
+        key = SigningKey(base64.b64decode(encoded.strip() + "=", altchars=b"-_", validate=True))
     except (KeysUnusable, binascii.Error, ValueError):
         raise KeysUnusable(f"{path}, line {number}: not an id and a key of {KEY_BYTES} bytes") from None
     if key.id != key_id:
@@ -218,32 +217,3 @@ def _reporting_errors(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise KeysUnusable(f"cannot use the keys in {path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Generator[None]:
-    """Keep other processes from changing the file meanwhile: a change must not undo another."""
-    while True:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(descriptor), path.lstat()):
-                yield
-                return
-        finally:
-            os.close(descriptor)
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.{new_id()}")
-    create_once(draft, text)
-    try:
-        draft.replace(path)
-    except OSError:
-        draft.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

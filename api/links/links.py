@@ -18,7 +18,7 @@ from ...actors.flows.admission import checked_id
 from ...actors.handle import from_microseconds
 from ...actors.runtime.primitives import SystemClock
 from .pages import Wording
-from .signed_text import Claim, Done
+from .signed_text import Claim, DonePage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -125,11 +125,11 @@ class Links:
     def done_token(self, action: Action, at: datetime) -> str:
         """Make the token of a page that says for a few minutes that an action is done. It allows nothing."""
         seconds = int(at.timestamp())
-        return Done(action.name, seconds, seconds + int(_DONE_SHOWN.total_seconds())).token(self.keys)
+        return DonePage(action.name, seconds, seconds + int(_DONE_SHOWN.total_seconds())).token(self.keys)
 
-    def read_done(self, token: str) -> tuple[Done, Action] | None:
+    def read_done(self, token: str) -> tuple[DonePage, Action] | None:
         """Tell what such a token says; None as in `read`."""
-        done = Done.of(self.keys, token)
+        done = DonePage.of(self.keys, token)
         if done is None or self._is_past(done.expires_at):
             return None
         action = self.actions.get(done.action)

@@ -17,7 +17,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from .action import Action
-    from .signed_text import Claim, Done
+    from .signed_text import Claim, DonePage
 
 __all__ = ["HEADERS", "Wording", "ask_page", "done_page", "later_page", "refused_page"]
 
@@ -148,7 +148,7 @@ def ask_page(action: Action, claim: Claim, visit: str, wording: Wording) -> str:
     return _page(wording, action.title, _SHEET, body)
 
 
-def done_page(action: Action, done: Done, wording: Wording) -> str:
+def done_page(action: Action, done: DonePage, wording: Wording) -> str:
     """Say that it is recorded."""
     body = _fill(_PARAGRAPH, text=wording.close) + _fill(_SMALL, text=wording.done_at, at=_time(done.at))
     return _page(wording, action.done, _CHECK, body, "good")

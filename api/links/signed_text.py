@@ -2,7 +2,9 @@
 
     v1.<key id>.<flow>.<wait>.<action>.<expires>.<nonce>.<says>.<HMAC-SHA256 of all before>
 
-There is one spelling of each: the sign is compared as text, and covers everything before it.
+There is one spelling of each: the seal is compared as text, and covers everything before it. The rate of
+requests with a link is counted by its seal, so nobody may respell one. That is why this is not a `Signer`
+of itsdangerous, which decodes a signature before it compares it, and so accepts several spellings of each.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from ...actors.runtime.primitives import new_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .keys import Key, KeyRing
+    from .keys import KeyRing, SigningKey
 
-__all__ = ["LENGTH_MAX", "Claim", "Done", "sign", "verify"]
+__all__ = ["LENGTH_MAX", "Claim", "DonePage", "sign", "verify"]
 
 LENGTH_MAX: Final = 4096
 """How long a token may be: longer ones are refused before they are looked at."""
@@ -66,7 +68,7 @@ class Claim(msgspec.Struct, frozen=True):
             return None
 
 
-class Done(msgspec.Struct, frozen=True):
+class DonePage(msgspec.Struct, frozen=True):
     """That an action was done, for the page that says so. It says of which, and not for which flow.
 
     Instants are in seconds since the epoch, UTC.
@@ -81,7 +83,7 @@ class Done(msgspec.Struct, frozen=True):
         return sign(keys, _DONE, (self.action, str(self.at), str(self.expires_at)))
 
     @classmethod
-    def of(cls, keys: KeyRing, token: str) -> Done | None:
+    def of(cls, keys: KeyRing, token: str) -> DonePage | None:
         """Read a token; None when none of the keys has signed it."""
         try:
             action, at, expires_at = verify(keys, _DONE, token)
@@ -113,7 +115,7 @@ def verify(keys: KeyRing, version: str, text: str) -> list[str]:
     return parts[2:] if fits and named is not None and parts[0] == version else []
 
 
-def _mac(key: Key, body: str) -> str:
+def _mac(key: SigningKey, body: str) -> str:
     return _base64(hmac.digest(key.secret, body.encode(), "sha256"))
 
 

@@ -237,10 +237,10 @@ def test_when_nobody_follows_any_more_nobody_listens(client: Client, system: Flo
 
 
 def test_a_commit_after_the_event_loop_has_closed_harms_nobody(system: FlowSystem) -> None:
-    tidings = CommitNotifier(system)
+    notifier = CommitNotifier(system)
 
     async def forgotten() -> Any:
-        subscribe = tidings.subscribe()
+        subscribe = notifier.subscribe()
         subscribe.__enter__()
         return subscribe
 
@@ -332,7 +332,7 @@ def test_an_event_is_read_once_however_many_follow(client: Client, system: FlowS
             ]
             for one in following:
                 assert await one.next() is not None
-            await until(lambda: client.app._app._app.state.tidings.position() is not None)  # type: ignore[attr-defined]
+            await until(lambda: client.app._app._app.state.commit_notifier.position() is not None)  # type: ignore[attr-defined]
             system.store.read_all = counted  # type: ignore[method-assign]
             for number in range(10):
                 handle = await system.start_async(Anything.wait, flow_id=f"a-{number}")
@@ -403,7 +403,7 @@ def test_what_cannot_be_read_is_told_to_all_who_follow(system: FlowSystem) -> No
         async with stream(client, "/follow") as one, stream(client, "/follow?after=0") as other:
             for follower in (one, other):
                 await follower.next()
-            await until(lambda: client.app._app._app.state.tidings.position() is not None)  # type: ignore[attr-defined]
+            await until(lambda: client.app._app._app.state.commit_notifier.position() is not None)  # type: ignore[attr-defined]
             system.store.scan_all = broken  # type: ignore[method-assign]
             start(system)
             return [await one.rest(), await other.rest()]

@@ -166,9 +166,9 @@ def test_there_is_nothing_at_other_paths(client: Client) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/flows", "GET, HEAD, OPTIONS, POST"),
-        ("PUT", "/flows/a", "GET, HEAD, OPTIONS"),
-        ("POST", "/flows/a", "GET, HEAD, OPTIONS"),
-        ("DELETE", "/flows/hello-world", "GET, HEAD, OPTIONS, POST"),
+        ("PUT", "/flows/a/events", "GET, HEAD, OPTIONS"),
+        ("POST", "/flows/a/events", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/flows/a", "GET, HEAD, OPTIONS, POST"),
         ("GET", "/flows/a/pause", "OPTIONS, POST"),
         ("HEAD", "/flows/a/pause", "OPTIONS, POST"),
         ("TRACE", "/health", "GET, HEAD, OPTIONS"),
@@ -247,10 +247,10 @@ def test_health_is_open_to_everybody_and_nothing_else_is(client: Client) -> None
 def test_who_asks_too_much_is_told_to_wait(
     client: Client, system: FlowSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def enter(_queued: int = 0) -> None:
+    def check_open(_queued: int = 0) -> None:
         raise Overloaded("100,000 writes are queued")
 
-    monkeypatch.setattr(system.client.admission, "enter", enter)
+    monkeypatch.setattr(system.client.admission, "check_open", check_open)
 
     answer = client.post("/flows/hello-world")
 

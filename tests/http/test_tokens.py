@@ -102,8 +102,8 @@ def test_a_token_is_nowhere_to_be_seen() -> None:
 
     assert TOKEN not in repr(of) + repr(found) + repr(vars(of))
     assert repr(of) == "Tokens(somebody)"
-    entry = tokens_module._Entry(frozenset({Scope.READ}), token=TOKEN)
-    assert repr(entry) == "_Entry(read)"
+    entry = tokens_module._NamedToken(frozenset({Scope.READ}), token=TOKEN)
+    assert repr(entry) == "_NamedToken(read)"
 
 
 def test_new_tokens_are_long_and_all_different() -> None:

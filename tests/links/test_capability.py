@@ -9,8 +9,8 @@ import string
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from persistasaurus.api.links.keys import Key, KeyRing
-from persistasaurus.api.links.signed_text import LENGTH_MAX, Claim, Done, sign, verify
+from persistasaurus.api.links.keys import KeyRing, SigningKey
+from persistasaurus.api.links.signed_text import LENGTH_MAX, Claim, DonePage, sign, verify
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 RING = KeyRing(NEW, OLD)
@@ -76,7 +76,7 @@ def test_each_token_has_one_spelling(claim: Claim) -> None:
 @given(st.text(max_size=200))
 def test_what_nobody_has_signed_is_nothing(text: str) -> None:
     assert Claim.of(RING, text) is None
-    assert Done.of(RING, text) is None
+    assert DonePage.of(RING, text) is None
 
 
 @settings(max_examples=30)
@@ -97,8 +97,8 @@ def test_the_newest_key_signs_and_the_older_ones_are_accepted_until_they_are_rem
     claim = Claim("ada", "confirm", 1, "confirm", 5)
     before, now = claim.token(KeyRing(OLD)), claim.token(RING)
 
-    assert before.split(".")[1] == Key(OLD).id
-    assert now.split(".")[1] == Key(NEW).id
+    assert before.split(".")[1] == SigningKey(OLD).id
+    assert now.split(".")[1] == SigningKey(NEW).id
     assert Claim.of(RING, before) == Claim.of(RING, now) == claim
     assert Claim.of(KeyRing(NEW), before) is None
     assert Claim.of(KeyRing(OLD), now) is None
@@ -107,7 +107,7 @@ def test_the_newest_key_signs_and_the_older_ones_are_accepted_until_they_are_rem
 def test_the_key_that_a_token_names_is_the_one_that_it_is_held_against() -> None:
     version, _, *rest = Claim("ada", "confirm", 1, "confirm", 5).token(RING).split(".")
 
-    assert Claim.of(RING, ".".join([version, Key(OLD).id, *rest])) is None
+    assert Claim.of(RING, ".".join([version, SigningKey(OLD).id, *rest])) is None
 
 
 def test_a_key_that_nobody_knows_is_not_taken_for_the_newest() -> None:
@@ -126,12 +126,12 @@ def test_what_another_version_has_signed_is_not_taken_for_a_link_of_this_one() -
 
 
 def test_a_page_that_says_done_cannot_be_turned_into_a_link_or_the_other_way() -> None:
-    done = Done("confirm", 1, 2)
+    done = DonePage("confirm", 1, 2)
     link = Claim("ada", "confirm", 1, "confirm", 5)
 
-    assert Done.of(RING, done.token(RING)) == done
+    assert DonePage.of(RING, done.token(RING)) == done
     assert Claim.of(RING, done.token(RING)) is None
-    assert Done.of(RING, link.token(RING)) is None
+    assert DonePage.of(RING, link.token(RING)) is None
 
 
 def test_what_is_too_long_is_refused_before_it_is_looked_at() -> None:

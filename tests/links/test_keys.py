@@ -10,7 +10,7 @@ from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
-from persistasaurus.api.links.keys import Key, KeyFile, KeyRing, KeysUnusable
+from persistasaurus.api.links.keys import KeyFile, KeyRing, KeysUnusable, SigningKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +121,7 @@ def test_no_rotation_is_lost_to_another(path: Path) -> None:
 
 
 def test_old_keys_have_to_go_before_there_are_too_many(path: Path) -> None:
-    path.write_text("".join(f"{_line(Key.fresh())}\n" for _ in range(100)), encoding="utf-8")
+    path.write_text("".join(f"{_line(SigningKey.fresh())}\n" for _ in range(100)), encoding="utf-8")
     path.chmod(0o600)
 
     with pytest.raises(KeysUnusable, match="remove old ones first"):
@@ -207,5 +207,5 @@ def test_a_ring_without_a_key_is_refused() -> None:
         KeyRing()
 
 
-def _line(key: Key) -> str:
+def _line(key: SigningKey) -> str:
     return f"{key.id} {base64.urlsafe_b64encode(key.secret).decode().rstrip('=')}"

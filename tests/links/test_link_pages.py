@@ -21,7 +21,7 @@ from persistasaurus.api.links.keys import KeyRing
 from persistasaurus.api.links.links import Links
 from persistasaurus.api.links.pages import Wording, ask_page, done_page, later_page, refused_page
 from persistasaurus.api.links.routes import link_routes
-from persistasaurus.api.links.signed_text import Claim, Done
+from persistasaurus.api.links.signed_text import Claim, DonePage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ def pages(text: str, wording: Wording | None = None) -> dict[str, str]:
     claim = Claim(text, "confirm_email_address", 1, "confirm", 1_700_000_000, text)
     return {
         "ask": ask_page(action, claim, "0" * 32, wording),
-        "done": done_page(action, Done("confirm", 1_700_000_000, 0), wording),
+        "done": done_page(action, DonePage("confirm", 1_700_000_000, 0), wording),
         "refused": refused_page(wording),
         "later": later_page(wording),
     }

@@ -62,17 +62,17 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
         ProblemError: it is not known who asks (401), they ask too often (429), or by a wrong name (403).
         PermissionDeniedException: it is known who asks, and they may not (403).
     """
-    exchange = context_of(connection.scope)
-    if exchange is None:
+    context = context_of(connection.scope)
+    if context is None:
         raise PermissionDeniedException("this application runs without its protection")
     scope, automatic = _declared_or_denied(handler), _is_made_by_litestar(handler)
-    exchange.enter_route(_policy(connection, handler, scope))
-    if scope is not None and exchange.access is not None and scope not in exchange.access.scopes:
+    context.enter_route(_policy(connection, handler, scope))
+    if scope is not None and context.access is not None and scope not in context.access.scopes:
         raise PermissionDeniedException(f"the token may not do this: it lacks the scope {scope.value!r}")
     if scope is Scope.SIGNAL and (flow_id := _flow_id(connection)):
-        exchange.signal(flow_id)
+        context.signal(flow_id)
     if handler.opt.get("stream") and not automatic:
-        exchange.stream()
+        context.stream()
 
 
 class Guarding(InitPlugin, ReceiveRoutePlugin):

@@ -49,7 +49,7 @@ class RequestModel(ApiModel, frozen=True, forbid_unknown_fields=True):
     """Base of what is asked."""
 
 
-class Health(ApiModel, frozen=True):
+class HealthView(ApiModel, frozen=True):
     """The system runs, and its store takes writes."""
 
     status: Literal["ok"]
@@ -64,7 +64,7 @@ class NewFlow(RequestModel, frozen=True):
     flow_id: NewId | UnsetType = UNSET
 
 
-class FlowStarted(ApiModel, frozen=True):
+class FlowAccepted(ApiModel, frozen=True):
     """The flow is durable, and will run to its end."""
 
     flow_id: str

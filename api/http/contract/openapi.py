@@ -82,7 +82,7 @@ _SAYS: Final = {
 }
 
 
-class _Place(NamedTuple):
+class _Endpoint(NamedTuple):
     """An operation, and where it is. `name` is its id."""
 
     path: str
@@ -94,13 +94,14 @@ class _Place(NamedTuple):
 
 def document(app: Litestar, system: FlowSystem) -> dict[str, Any]:
     """Return the document, without its `servers`: they depend on where the application is mounted."""
-    places = _places(app)
+    endpoints = _endpoints(app)
     schemas = Schemas(
-        [place.contract for place in places if place.contract is not None], system.client.admission.registry
+        [endpoint.contract for endpoint in endpoints if endpoint.contract is not None],
+        system.client.admission.registry,
     )
     paths: dict[str, dict[str, Any]] = {}
-    for place in places:
-        paths.setdefault(place.path, {})[place.method] = _operation(place, places, schemas)
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method] = _operation(endpoint, endpoints, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -118,19 +119,19 @@ def document(app: Litestar, system: FlowSystem) -> dict[str, Any]:
     }
 
 
-def _places(app: Litestar) -> list[_Place]:
+def _endpoints(app: Litestar) -> list[_Endpoint]:
     """List what is offered: HEAD and OPTIONS go without saying."""
-    places: list[_Place] = []
+    endpoints: list[_Endpoint] = []
     for route in app.routes:
         path = _PARAMETER.sub(lambda match: f"{{{_camel(match[1])}}}", route.path_format)
         handlers = route.route_handlers if isinstance(route, HTTPRoute) else []
-        places += [
-            _Place(path, method.lower(), handler, contract_of(handler.opt), _camel(handler.handler_name))
+        endpoints += [
+            _Endpoint(path, method.lower(), handler, contract_of(handler.opt), _camel(handler.handler_name))
             for handler in handlers
             for method in sorted(handler.http_methods)
             if method in ("GET", "POST")
         ]
-    return places
+    return endpoints
 
 
 def _camel(name: str) -> str:
@@ -138,34 +139,37 @@ def _camel(name: str) -> str:
     return first + "".join(other.capitalize() for other in others)
 
 
-def _operation(place: _Place, places: list[_Place], schemas: Schemas) -> dict[str, Any]:
-    summary, _, description = (place.handler.fn.__doc__ or "").strip().partition("\n")
-    scope = declared(place.handler)
+def _operation(endpoint: _Endpoint, endpoints: list[_Endpoint], schemas: Schemas) -> dict[str, Any]:
+    summary, _, description = (endpoint.handler.fn.__doc__ or "").strip().partition("\n")
+    scope = declared(endpoint.handler)
     operation: dict[str, Any] = {
-        "operationId": place.name,
+        "operationId": endpoint.name,
         "summary": summary.rstrip("."),
         "description": re.sub(r"\s*\n\s*", " ", description.strip()) or summary,
-        "parameters": _parameters(place, schemas),
+        "parameters": _parameters(endpoint, schemas),
         "security": [] if scope is None else [{_SCHEME_NAME: [scope.value]}],
     }
-    if place.contract is None:
-        return operation | {"tags": list(place.handler.tags or ["pages"]), "responses": _pages(place.handler)}
-    operation |= {"tags": [place.contract.tag], "responses": _responses(place, places, schemas)}
-    if place.contract.body is not None:
+    if endpoint.contract is None:
+        return operation | {
+            "tags": list(endpoint.handler.tags or ["pages"]),
+            "responses": _pages(endpoint.handler),
+        }
+    operation |= {"tags": [endpoint.contract.tag], "responses": _responses(endpoint, endpoints, schemas)}
+    if endpoint.contract.body is not None:
         operation["requestBody"] = {
-            "required": not place.contract.body_optional,
-            "content": {_JSON: schemas.body(place.contract)},
+            "required": not endpoint.contract.body_optional,
+            "content": {_JSON: schemas.body(endpoint.contract)},
         }
     return operation
 
 
-def _parameters(place: _Place, schemas: Schemas) -> list[dict[str, Any]]:
+def _parameters(endpoint: _Endpoint, schemas: Schemas) -> list[dict[str, Any]]:
     plain: dict[str, Any] = {"schema": {"type": "string"}}
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS.get(name, plain)}
-        for name in _PARAMETER.findall(place.path)
+        for name in _PARAMETER.findall(endpoint.path)
     ]
-    contract = place.contract
+    contract = endpoint.contract
     if contract is None:
         return parameters
     if contract.query is not None:
@@ -173,8 +177,8 @@ def _parameters(place: _Place, schemas: Schemas) -> list[dict[str, Any]]:
     return parameters + [_KEY] * contract.takes_key + [_LAST_EVENT] * contract.streams
 
 
-def _responses(place: _Place, places: list[_Place], schemas: Schemas) -> dict[str, Any]:
-    contract = place.contract
+def _responses(endpoint: _Endpoint, endpoints: list[_Endpoint], schemas: Schemas) -> dict[str, Any]:
+    contract = endpoint.contract
     assert contract is not None
     responses: dict[str, Any] = {}
     for status, shape in contract.answers.items():
@@ -193,10 +197,10 @@ def _responses(place: _Place, places: list[_Place], schemas: Schemas) -> dict[st
             response["content"] = {_JSON: {"schema": schemas.reference(shape)}}
         if contract.locates:
             response["headers"] = {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}
-            response["links"] = _links(place, places)
+            response["links"] = _links(endpoint, endpoints)
         responses[str(status)] = response
     statuses = sorted(
-        {*ANY_ROUTE, *contract.problems} - ({401} if declared(place.handler) is None else set())
+        {*ANY_ROUTE, *contract.problems} - ({401} if declared(endpoint.handler) is None else set())
     )
     return responses | {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
 
@@ -212,12 +216,12 @@ def _event(data: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _links(start: _Place, places: list[_Place]) -> dict[str, Any]:
+def _links(start: _Endpoint, endpoints: list[_Endpoint]) -> dict[str, Any]:
     """Say what can be done with the flow that was started."""
     return {
-        place.name: {"operationId": place.name, "parameters": {"flowId": "$response.body#/flowId"}}
-        for place in places
-        if place.path.startswith(f"{start.path}/{{flowId}}")
+        endpoint.name: {"operationId": endpoint.name, "parameters": {"flowId": "$response.body#/flowId"}}
+        for endpoint in endpoints
+        if endpoint.path.startswith(f"{start.path}/{{flowId}}")
     }
 
 

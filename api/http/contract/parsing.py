@@ -65,8 +65,8 @@ async def until_stopping(request: Request[Any, Any, Any], answer: Awaitable[A]) 
     Raises:
         TimeoutError: the server stops.
     """
-    exchange = context_of(request.scope)
-    return await (answer if exchange is None else exchange.wait(answer))
+    context = context_of(request.scope)
+    return await (answer if context is None else context.wait(answer))
 
 
 def flow_id_of(request: Request[Any, Any, Any]) -> str:
@@ -168,20 +168,22 @@ def _position(error: Exception, data: bytes) -> str:
     """Say what is wrong with JSON, and at which byte."""
     if isinstance(error, UnicodeDecodeError):
         return f"invalid UTF-8 (byte {error.start})"
-    said = str(error).removeprefix("JSON is malformed: ")
-    if "(byte " in said:
-        return said
-    return f"{said} (byte {len(data)})"
+    message = str(error).removeprefix("JSON is malformed: ")
+    if "(byte " in message:
+        return message
+    return f"{message} (byte {len(data)})"
 
 
-def _with_known(shape: type[Any], said: str) -> str:
+def _with_known(shape: type[Any], message: str) -> str:
     """Say which fields are known, when one is not."""
     fields = ", ".join(field.encode_name for field in msgspec.structs.fields(shape))
-    return said.replace("unknown field", f"an unknown field (known are {fields}):", 1) if fields else said
+    return (
+        message.replace("unknown field", f"an unknown field (known are {fields}):", 1) if fields else message
+    )
 
 
-def _unfit(what: str, said: str) -> ProblemError:
-    reason, _, path = said.partition(" - at `")
+def _unfit(what: str, message: str) -> ProblemError:
+    reason, _, path = message.partition(" - at `")
     path = path.rstrip("`") or "$"
     field = FieldError(path=path, reason=reason)
     return ProblemError(400, f"{what} is not what is described: {reason}, at {path}", errors=[field])

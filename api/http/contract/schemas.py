@@ -1,4 +1,8 @@
-"""The schemas of the API's document: those of the shapes, and of the arguments of the registered flows."""
+"""The schemas of the API's document: those of the models, and of the arguments of the registered flows.
+
+They are made by msgspec, which also reads the requests. Litestar's own generator leaves out that other
+fields are refused, the defaults, and what the annotation of a field adds to its schema.
+"""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ....actors.runtime.primitives import Clock
     from .asgi import ASGIApp, ASGIScope, Message, Receive, Send
     from .identity import AccessCheck
-    from .rates import Stream
+    from .rates import OpenStream
 
 logger = logging.getLogger("persistasaurus.http")
 
@@ -65,13 +65,13 @@ class Protected:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await _Request(self._app, self.rules, scope, receive, send).handle(guarded=self._guarded)
+            await _ProtectedRequest(self._app, self.rules, scope, receive, send).handle(guarded=self._guarded)
         else:
             await receive()
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
 
 
-class _Request:
+class _ProtectedRequest:
     """One request on its way in, and its answer on the way out."""
 
     def __init__(self, app: ASGIApp, rules: Rules, scope: ASGIScope, receive: Receive, send: Send) -> None:
@@ -88,7 +88,7 @@ class _Request:
         self._body = RequestBody(scope, receive, rules.limits)
         self._answer = ProtectedResponse(scope, send, self._context, self._body)
         self._deadline = asyncio.timeout(rules.limits.request_seconds)
-        self._open: Stream | None = None
+        self._open: OpenStream | None = None
         self._counted: str | None = None
 
     async def handle(self, *, guarded: bool) -> None:
@@ -155,7 +155,7 @@ class _Request:
             await self._answer.refuse(problem)
             raise
 
-    async def _until_stopped(self, stream: Stream) -> Message:
+    async def _until_stopped(self, stream: OpenStream) -> Message:
         """Tell a stream that its client has left: it did, or the server stops."""
         gone = asyncio.ensure_future(self._body.receive())
         stopped = asyncio.ensure_future(stream.ended.wait())

@@ -86,7 +86,7 @@ class InFlight:
             del self._of[name]
 
 
-class Stream:
+class OpenStream:
     """An answer that stays open. `ended` is set when the server stops."""
 
     def __init__(self, name: str) -> None:
@@ -99,7 +99,7 @@ class Streams:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._open: set[Stream] = set()
+        self._open: set[OpenStream] = set()
         self._waits: set[asyncio.Future[None]] = set()
         self._stopping = False
 
@@ -119,7 +119,7 @@ class Streams:
             if not stopped.done():
                 stopped.set_result(None)
 
-    def enter(self, name: str) -> Stream:
+    def enter(self, name: str) -> OpenStream:
         """Open one more, to be followed by `leave`.
 
         Raises:
@@ -129,11 +129,11 @@ class Streams:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", {"Retry-After": "1"})
         if sum(stream.name == name for stream in self._open) >= self._most:
             raise too_many(f"as many streams are open for this caller as may be ({self._most}): end one", 1)
-        stream = Stream(name)
+        stream = OpenStream(name)
         self._open.add(stream)
         return stream
 
-    def leave(self, stream: Stream) -> None:
+    def leave(self, stream: OpenStream) -> None:
         """Close one."""
         self._open.discard(stream)
 

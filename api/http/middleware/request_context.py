@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .asgi import ASGIScope
     from .identity import Access
 
-_KEY: Final = "persistasaurus.exchange"
+_KEY: Final = "persistasaurus.context"
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class RequestContext:
         return self.policy is not None and self.policy.public
 
     def enter(self, scope: ASGIScope) -> None:
-        """Put the exchange where `context_of` finds it."""
+        """Put the context where `context_of` finds it."""
         scope[_KEY] = self
 
     def enter_route(self, policy: RoutePolicy) -> None:
@@ -105,12 +105,12 @@ class RequestContext:
 
 
 def context_of(scope: Mapping[str, object]) -> RequestContext | None:
-    """Find the exchange of a request; None when nothing protects the application."""
+    """Find the context of a request; None when nothing protects the application."""
     found = scope.get(_KEY)
     return found if isinstance(found, RequestContext) else None
 
 
 def access_of(scope: Mapping[str, object]) -> Access | None:
     """Tell who sent the request; None on public routes that were called without a token."""
-    exchange = context_of(scope)
-    return exchange.access if exchange else None
+    context = context_of(scope)
+    return context.access if context else None

@@ -42,9 +42,9 @@ class ProtectedResponse:
     A connection ends with an answer that comes long before the end of the body.
     """
 
-    def __init__(self, scope: ASGIScope, send: Send, exchange: RequestContext, body: RequestBody) -> None:
+    def __init__(self, scope: ASGIScope, send: Send, context: RequestContext, body: RequestBody) -> None:
         self._send = send
-        self._context = exchange
+        self._context = context
         self._body = body
         extensions: dict[str, Any] = scope.get("extensions") or {}
         self._drop_body: Callable[[], None] = extensions.get(UNREAD_BODY, _nothing)

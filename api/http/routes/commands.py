@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND_ROUTES"]
 
-Asking = Request[Any, Any, Any]
+ApiRequest = Request[Any, Any, Any]
 _SHOWN: Final = 500
 
 
-def handle_of(request: Asking) -> FlowHandle[Any]:
-    """Return a handle without looking whether there is such a flow: whatever is asked of it will tell."""
+def handle_of(request: ApiRequest) -> FlowHandle[Any]:
+    """Return a handle without looking whether there is such a flow: whatever is body of it will tell."""
     return FlowHandle(system_of(request).client, flow_id_of(request), "")
 
 
@@ -55,7 +55,7 @@ def handle_of(request: Asking) -> FlowHandle[Any]:
         ),
     ),
 )
-async def send_signal(request: Asking) -> Response[bytes]:
+async def send_signal(request: ApiRequest) -> Response[bytes]:
     """Send a flow a signal.
 
     When this is answered, the signal is durable; the flow takes it when it awaits it. The same
@@ -88,15 +88,15 @@ async def send_signal(request: Asking) -> Response[bytes]:
         ),
     ),
 )
-async def ask_query(request: Asking) -> Response[bytes]:
+async def ask_query(request: ApiRequest) -> Response[bytes]:
     """Ask a flow, from its state between two steps. Nothing is recorded.
 
     Also one at rest, or one that has ended. 422, when the arguments do not fit, or the query itself fails.
     """
-    asked = await read_body(request, NewQuery, optional=True)
+    body = await read_body(request, NewQuery, optional=True)
     handle, name = handle_of(request), name_of(request)
     try:
-        result = await handle.query_json_async(name, bytes(asked.args))
+        result = await handle.query_json_async(name, bytes(body.args))
     except PersistasaurusError:
         raise
     except Exception as error:
@@ -113,7 +113,7 @@ def _order(problems: tuple[int, ...] = (404, 409)) -> dict[str, Any]:
 
 
 @post("/flows/{flow_id:str}/pause", status_code=200, opt=_order())
-async def pause_flow(request: Asking) -> Response[bytes]:
+async def pause_flow(request: ApiRequest) -> Response[bytes]:
     """Have a flow start nothing more until it is resumed.
 
     Steps that run go on, and are recorded. 409, when it has ended or is parked.
@@ -122,7 +122,7 @@ async def pause_flow(request: Asking) -> Response[bytes]:
 
 
 @post("/flows/{flow_id:str}/resume", status_code=200, opt=_order())
-async def resume_flow(request: Asking) -> Response[bytes]:
+async def resume_flow(request: ApiRequest) -> Response[bytes]:
     """Have a paused flow go on, with all that has happened meanwhile.
 
     409, when it has ended or is parked.
@@ -131,7 +131,7 @@ async def resume_flow(request: Asking) -> Response[bytes]:
 
 
 @post("/flows/{flow_id:str}/retry", status_code=200, opt=_order())
-async def retry_flow(request: Asking) -> Response[bytes]:
+async def retry_flow(request: ApiRequest) -> Response[bytes]:
     """Let a failed or parked flow run on from where it failed.
 
     Completed steps are not run again. 409, when it has neither failed nor is it parked, or when its code is
@@ -140,7 +140,7 @@ async def retry_flow(request: Asking) -> Response[bytes]:
     return await _ordered(request, FlowHandle[Any].retry_async)
 
 
-async def _ordered(request: Asking, give: Callable[..., Awaitable[None]]) -> Response[bytes]:
+async def _ordered(request: ApiRequest, give: Callable[..., Awaitable[None]]) -> Response[bytes]:
     reason = await read_body(request, Reason, optional=True)
     handle = handle_of(request)
     await give(handle, by=caller_name(request), why=reason.why)

@@ -14,11 +14,11 @@ from ....store import Record, Unreadable
 from ..contract.models import (
     EventPage,
     EventRange,
+    FlowAccepted,
     FlowDetails,
     FlowFilter,
     FlowOutcome,
     FlowPage,
-    FlowStarted,
     NewFlow,
     WaitQuery,
 )
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FLOW_ROUTES"]
 
-Asking = Request[Any, Any, Any]
+ApiRequest = Request[Any, Any, Any]
 _TAG: Final = "flows"
 
 
@@ -62,14 +62,14 @@ _TAG: Final = "flows"
         Contract(
             tag=_TAG,
             body=NewFlow,
-            answers={202: FlowStarted},
+            answers={202: FlowAccepted},
             problems=(409, 422),
             takes_key=True,
             locates=True,
         ),
     ),
 )
-async def start_flow(request: Asking) -> Response[bytes]:
+async def start_flow(request: ApiRequest) -> Response[bytes]:
     """Start a flow.
 
     When this is answered, the flow is durable and will run to its end. With a `flowId`, or an
@@ -79,7 +79,7 @@ async def start_flow(request: Asking) -> Response[bytes]:
     flow_id = derived_id(request, new.flow_id)
     with in_body_field("args"):
         handle = await system_of(request).start_json_async(new.type, bytes(new.args), flow_id=flow_id)
-    started = FlowStarted(flow_id=handle.id, type=new.type)
+    started = FlowAccepted(flow_id=handle.id, type=new.type)
     return json_response(started, 202, {"Location": link(request.scope, "flows", handle.id)})
 
 
@@ -87,30 +87,30 @@ async def start_flow(request: Asking) -> Response[bytes]:
     "/flows",
     opt=promise(Scope.READ, Contract(tag=_TAG, query=FlowFilter, answers={200: FlowPage}, problems=(404,))),
 )
-async def list_flows(request: Asking) -> Response[bytes]:
+async def list_flows(request: ApiRequest) -> Response[bytes]:
     """List flows, oldest first, page by page.
 
     404, when there is no flow with the id `after`.
     """
-    asked = read_query(request, FlowFilter)
-    headers = await sync_to_thread(_listed, system_of(request), asked)
-    more = headers[asked.limit - 1].stream if len(headers) > asked.limit else None
-    views = [flow_view(header) for header in headers[: asked.limit]]
-    return json_response(FlowPage(flows=views, next=None if more is None else _next(request, asked, more)))
+    query = read_query(request, FlowFilter)
+    headers = await sync_to_thread(_listed, system_of(request), query)
+    more = headers[query.limit - 1].stream if len(headers) > query.limit else None
+    views = [flow_view(header) for header in headers[: query.limit]]
+    return json_response(FlowPage(flows=views, next=None if more is None else _next(request, query, more)))
 
 
-def _listed(system: FlowSystem, asked: FlowFilter) -> list[Header]:
-    """List one more than was asked for, so that it is known whether there is another page."""
+def _listed(system: FlowSystem, query: FlowFilter) -> list[Header]:
+    """List one more than was query for, so that it is known whether there is another page."""
     given: dict[str, Any] = {
         name: value
         for name in ("type", "status", "after")
-        if (value := getattr(asked, name)) is not msgspec.UNSET
+        if (value := getattr(query, name)) is not msgspec.UNSET
     }
-    return system.flows(limit=asked.limit + 1, **given)
+    return system.flows(limit=query.limit + 1, **given)
 
 
-def _next(request: Asking, asked: FlowFilter | EventRange, after: str | int) -> str:
-    following: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(asked, after=after))
+def _next(request: ApiRequest, query: FlowFilter | EventRange, after: str | int) -> str:
+    following: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(query, after=after))
     path = link(request.scope, *(segment(part) for part in request.scope["path"].split("/") if part))
     return f"{path}?{urlencode(following)}"
 
@@ -119,7 +119,7 @@ def _next(request: Asking, asked: FlowFilter | EventRange, after: str | int) -> 
     "/flows/{flow_id:str}",
     opt=promise(Scope.READ, Contract(tag=_TAG, answers={200: FlowDetails}, problems=(404,))),
 )
-async def show_flow(request: Asking) -> Response[bytes]:
+async def show_flow(request: ApiRequest) -> Response[bytes]:
     """Show a flow: how it stands, and its result, its error, or why it is parked."""
     system, flow_id = system_of(request), flow_id_of(request)
 
@@ -133,15 +133,15 @@ async def show_flow(request: Asking) -> Response[bytes]:
     "/flows/{flow_id:str}/events",
     opt=promise(Scope.READ, Contract(tag=_TAG, query=EventRange, answers={200: EventPage}, problems=(404,))),
 )
-async def list_events(request: Asking) -> Response[bytes]:
+async def list_events(request: ApiRequest) -> Response[bytes]:
     """List the events of a flow's history, oldest first, page by page.
 
     A page may be shorter than `limit` when its events are large; `next` tells whether there is more.
     """
-    asked, system, flow_id = read_query(request, EventRange), system_of(request), flow_id_of(request)
-    read = await sync_to_thread(read_events, system, flow_id, asked.after, asked.limit)
-    last = (read.records[-1].version or 0) if read.records else asked.after
-    following = None if last >= read.header.version else _next(request, asked, last)
+    query, system, flow_id = read_query(request, EventRange), system_of(request), flow_id_of(request)
+    read = await sync_to_thread(read_events, system, flow_id, query.after, query.limit)
+    last = (read.records[-1].version or 0) if read.records else query.after
+    following = None if last >= read.header.version else _next(request, query, last)
     sound = [event_view(record) for record in read.records if isinstance(record, Record)]
     damaged = [unreadable_event(record) for record in read.records if isinstance(record, Unreadable)]
     return json_response(EventPage(events=sound, next=following, unreadable=damaged))
@@ -154,14 +154,14 @@ async def list_events(request: Asking) -> Response[bytes]:
         Contract(tag=_TAG, query=WaitQuery, answers={200: FlowOutcome, 202: FlowOutcome}, problems=(404,)),
     ),
 )
-async def flow_result(request: Asking) -> Response[bytes]:
+async def flow_result(request: ApiRequest) -> Response[bytes]:
     """Wait for a flow's end, for a while.
 
     200, when it has ended or is parked: `status` tells which. 202, when it goes on: ask again.
     """
-    asked, system, flow_id = read_query(request, WaitQuery), system_of(request), flow_id_of(request)
-    if asked.wait:
-        await _until_ended(request, system, flow_id, asked.wait)
+    query, system, flow_id = read_query(request, WaitQuery), system_of(request), flow_id_of(request)
+    if query.wait:
+        await _until_ended(request, system, flow_id, query.wait)
 
     def shown() -> FlowOutcome:
         return flow_outcome(system, header_of(system, flow_id))
@@ -170,7 +170,7 @@ async def flow_result(request: Asking) -> Response[bytes]:
     return json_response(found, 200 if found.status in ("completed", "failed", "parked") else 202)
 
 
-async def _until_ended(request: Asking, system: FlowSystem, flow_id: str, seconds: int) -> None:
+async def _until_ended(request: ApiRequest, system: FlowSystem, flow_id: str, seconds: int) -> None:
     handle = await sync_to_thread(system.flow, flow_id)
     try:
         await until_stopping(request, handle.result_async(seconds))

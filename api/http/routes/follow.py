@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLLOW_ROUTES"]
 
-Asking = Request[Any, Any, Any]
+ApiRequest = Request[Any, Any, Any]
 _TAG: Final = "following"
 _EVENT_STREAM: Final = "text/event-stream"
 _POSITION_DIGITS: Final = 15
@@ -50,22 +50,22 @@ _RETRY_MS: Final = 1000
         stream=True,
     ),
 )
-async def follow_flow(request: Asking) -> Response[Any]:
+async def follow_flow(request: ApiRequest) -> Response[Any]:
     """Follow a flow: what is in its history, and then what happens, as server-sent events.
 
     `id` is the event's version; to go on where a connection broke off, send it as `Last-Event-ID`, or as
     `after`. When the flow has ended, an event `end` is the last one; 204, when there is nothing behind
-    what was asked for, and there will be nothing: browsers then do not ask again. 409, when what was asked
+    what was query for, and there will be nothing: browsers then do not ask again. 409, when what was query
     for lies beyond the newest event: the store was restored, or is another. In the
     place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
     """
-    system, asked = system_of(request), read_query(request, FollowRange)
-    after = _resumed(request, asked)
+    system, query = system_of(request), read_query(request, FollowRange)
+    after = _resumed(request, query)
     feed = FlowFeed(system, flow_id_of(request))
     first = await sync_to_thread(_first, feed, after or 0)
     if after is not None and first.end and not first.events:
         return Response(b"", status_code=204)
-    return _stream(request, asked, feed, after or 0, first)
+    return _stream(request, query, feed, after or 0, first)
 
 
 @get(
@@ -76,24 +76,24 @@ async def follow_flow(request: Asking) -> Response[Any]:
         stream=True,
     ),
 )
-async def follow_all(request: Asking) -> Response[Any]:
+async def follow_all(request: ApiRequest) -> Response[Any]:
     """Follow all flows, from now on, as server-sent events.
 
     `id` is the event's position in the order of all commits; to go on where a connection broke off, send
     it as `Last-Event-ID`, or as `after`. `after=0` begins with the very first event. 409, when what was
-    asked for lies beyond the newest event: the store was restored, or is another.
+    query for lies beyond the newest event: the store was restored, or is another.
 
     In the place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
     """
-    system, asked = system_of(request), read_query(request, FollowRange)
-    feed, after = AllFlowsFeed(system), _resumed(request, asked)
+    system, query = system_of(request), read_query(request, FollowRange)
+    feed, after = AllFlowsFeed(system), _resumed(request, query)
     if after is None:
-        known = request.app.state.tidings.position()
+        known = request.app.state.commit_notifier.position()
         after = await sync_to_thread(feed.newest) if known is None else known
         first = EventBatch(after, [], after)
     else:
         first = await sync_to_thread(_first, feed, after)
-    return _stream(request, asked, feed, after, first)
+    return _stream(request, query, feed, after, first)
 
 
 def _first(feed: Feed, after: int) -> EventBatch:
@@ -114,21 +114,21 @@ def _first(feed: Feed, after: int) -> EventBatch:
     return first
 
 
-def _resumed(request: Asking, asked: FollowRange) -> int | None:
+def _resumed(request: ApiRequest, query: FollowRange) -> int | None:
     """Return from behind which id to go on. What the client has seen last counts for more than the URL."""
     given = request.headers.getall("last-event-id", [])
     if given in ([], [""]):
-        return None if asked.after is msgspec.UNSET else asked.after
+        return None if query.after is msgspec.UNSET else query.after
     digits = given[0]
     if len(given) > 1 or not (digits.isascii() and digits.isdigit()) or len(digits) > _POSITION_DIGITS:
         raise ProblemError(400, "Last-Event-ID must be the id of an event, once")
     return int(digits)
 
 
-def _stream(request: Asking, asked: FollowRange, feed: Feed, after: int, first: EventBatch) -> Stream:
+def _stream(request: ApiRequest, query: FollowRange, feed: Feed, after: int, first: EventBatch) -> Stream:
     state = request.app.state
-    seconds = None if asked.seconds is msgspec.UNSET else asked.seconds
-    follower = _Follower(state.tidings, feed, state.heartbeat_s, seconds)
+    seconds = None if query.seconds is msgspec.UNSET else query.seconds
+    follower = _Follower(state.commit_notifier, feed, state.heartbeat_s, seconds)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return Stream(follower.run(after, first), media_type=_EVENT_STREAM, headers=headers)
 
@@ -136,8 +136,8 @@ def _stream(request: Asking, asked: FollowRange, feed: Feed, after: int, first: 
 class _Follower:
     """One client that follows. It holds one batch at a time, and reads on when that has been taken."""
 
-    def __init__(self, tidings: CommitNotifier, feed: Feed, heartbeat_s: float, seconds: int | None) -> None:
-        self._tidings = tidings
+    def __init__(self, notifier: CommitNotifier, feed: Feed, heartbeat_s: float, seconds: int | None) -> None:
+        self._commits = notifier
         self._feed = feed
         self._heartbeat_s = heartbeat_s
         self._clock = asyncio.get_running_loop().time
@@ -147,7 +147,7 @@ class _Follower:
         """Yield what is sent. The id comes first, so that the client can resume even if nothing happens."""
         yield b"retry: %d\nid: %d\n\n" % (_RETRY_MS, after)
         try:
-            with self._tidings.subscribe(self._feed.flow_id) as subscription:
+            with self._commits.subscribe(self._feed.flow_id) as subscription:
                 async for chunk in self._chunks(first, subscription):
                     yield chunk
         except PersistasaurusError as error:
@@ -164,7 +164,7 @@ class _Follower:
             while not batch.has_more and not await self._has_news(subscription.has_news):
                 if self._is_over():
                     return
-                self._tidings.check()
+                self._commits.check()
                 yield _HEARTBEAT
             shared = subscription.batch(batch.reached) if self._feed.flow_id is None else None
             batch = shared or await sync_to_thread(self._feed.read, batch.reached)

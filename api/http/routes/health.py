@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from litestar import Request, Response, get
 
-from ..contract.models import Health
+from ..contract.models import HealthView
 from ..contract.parsing import system_of
 from ..contract.promise import Contract, promise
 from ..contract.views import json_response
@@ -15,7 +15,7 @@ from ..middleware.request_context import RoutePolicy
 
 __all__ = ["HEALTH_ROUTES"]
 
-Asking = Request[Any, Any, Any]
+ApiRequest = Request[Any, Any, Any]
 
 
 # Who watches over servers calls them by address, or by no name at all, and from where everybody comes from.
@@ -24,9 +24,9 @@ _POLICY: Final = RoutePolicy(public=True, any_host=True, counted=False)
 
 @get(
     "/health",
-    opt=promise(None, Contract(tag="health", answers={200: Health}), policy=_POLICY),
+    opt=promise(None, Contract(tag="health", answers={200: HealthView}), policy=_POLICY),
 )
-async def show_health(request: Asking) -> Response[bytes]:
+async def show_health(request: ApiRequest) -> Response[bytes]:
     """Tell whether the system runs, and its store takes writes. Open to everybody, and costs nothing.
 
     503, when it is closed, when the store is not available just now, or when another process owns it.
@@ -37,7 +37,7 @@ async def show_health(request: Asking) -> Response[bytes]:
         raise ProblemError(
             503, "nothing can be written now", code="not-writable", headers={"Retry-After": "1"}
         )
-    return json_response(Health(status="ok"))
+    return json_response(HealthView(status="ok"))
 
 
 HEALTH_ROUTES: Final = [show_health]
