@@ -176,8 +176,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._on_wake()
         elif kind is requests.Passivate:
             self._on_passivate()
-        elif kind is requests.StepTurn:
-            self._on_turn(message.step)
+        elif kind is requests.SlotGranted:
+            self._on_slot(message.step)
         elif kind is requests.StopExecuting:
             self._stop_executing()
         elif kind is requests.AbandonSteps:
@@ -196,7 +196,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._unrecorded.append(report)
         if report.message.step == self._suspect:
             self._suspect = None
-            self.report(requests.TurnOver(self.flow_id))
+            self.report(requests.SlotFreed(self.flow_id))
         self.decide(report.message)
 
     def _on_wake(self) -> None:
@@ -242,12 +242,12 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._wake_flag.is_set = True
         self.actor_ref.tell(requests.Wake(self.flow_id))
 
-    def _on_turn(self, step: int) -> None:
+    def _on_slot(self, step: int) -> None:
         self._suspect = step
         self.decide(messages.Turn(step))
         if self.machine is None or not self.machine.is_busy:
             self._suspect = None
-            self.report(requests.TurnOver(self.flow_id))
+            self.report(requests.SlotFreed(self.flow_id))
 
     def _on_passivate(self) -> None:
         """Stop, unless something is going on, or about to."""
@@ -468,7 +468,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             case commands.Reconcile(run):
                 self.around.attempts.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
             case commands.AskTurn(step):
-                self.report(requests.AskTurn(self.flow_id, step))
+                self.report(requests.RequestSlot(self.flow_id, step))
             case commands.Warn(text):
                 logger.warning("%s", text)
             case _:

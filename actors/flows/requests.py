@@ -138,7 +138,7 @@ class LookAtHeaders(NamedTuple):
     is_again: bool = False
 
 
-class StepTurn(NamedTuple):
+class SlotGranted(NamedTuple):
     """The suspected step may run."""
 
     step: int
@@ -228,18 +228,18 @@ class NotParked(NamedTuple):
     error: Exception
 
 
-class AskTurn(NamedTuple):
+class RequestSlot(NamedTuple):
     """A step that may have killed the process asks whether it may run."""
 
     flow_id: str
     step: int
 
 
-class TurnOver(NamedTuple):
-    """The suspected step has ended, or has run long enough to be trusted. `turn`: that one only."""
+class SlotFreed(NamedTuple):
+    """The suspected step has ended, or has run long enough to be trusted. `slot`: that one only."""
 
     flow_id: str
-    turn: int | None = None
+    slot: int | None = None
 
 
 class Restart(NamedTuple):

@@ -24,7 +24,7 @@ from .passivation import IdleFlows
 from .refusals import check_control
 from .restarts import Restarts, broken, halted
 from .result_waiters import Watchers
-from .suspects import Turns
+from .suspects import SuspectQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ class Supervisor(PooledActor):
             environment, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep())
         )
         self._watchers = Watchers(self._store)
-        self._turns = Turns(environment, self._tell_flow, self._hear)
+        self._suspects = SuspectQueue(environment, self._tell_flow, self._hear)
         self._incarnations = 0
         self._lost: set[str] = set()
         """Of these it was said; once is enough."""
@@ -130,10 +130,10 @@ class Supervisor(PooledActor):
                 self._restart(message)
             case requests.NotParked():
                 self._not_parked(message)
-            case requests.AskTurn():
-                self._turns.ask(message)
-            case requests.TurnOver():
-                self._turns.over(message.flow_id, message.turn)
+            case requests.RequestSlot():
+                self._suspects.ask(message)
+            case requests.SlotFreed():
+                self._suspects.over(message.flow_id, message.slot)
             case requests.Sweep():
                 self._sweep()
             case requests.Health():
@@ -414,7 +414,7 @@ class Supervisor(PooledActor):
     def _forget(self, active: ActiveFlow) -> None:
         del self._active[active.flow_id]
         self._idle.end(active.flow_id)
-        self._turns.over(active.flow_id)
+        self._suspects.over(active.flow_id)
         if active.phase is Phase.ACTIVATING:
             self._begun()
         if self._finishing is not None and not self._active:
@@ -444,7 +444,7 @@ class Supervisor(PooledActor):
         self._idle.end(active.flow_id)
         was_activating = active.phase is Phase.ACTIVATING
         active.phase = Phase.BACKOFF
-        self._turns.over(active.flow_id)
+        self._suspects.over(active.flow_id)
         self._restarts.after(active, message.error)
         self._look_after_watchers(active)
         if was_activating:
@@ -458,7 +458,7 @@ class Supervisor(PooledActor):
         self._idle.end(active.flow_id)
         was_activating = active.phase is Phase.ACTIVATING
         active.phase = Phase.PARKING
-        self._turns.over(active.flow_id)
+        self._suspects.over(active.flow_id)
         message.actor.abandon()
         self._restarts.blocked(active, message)
         if was_activating:

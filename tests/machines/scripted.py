@@ -156,7 +156,7 @@ class ScriptedActor:
         if self.stage is Stage.GONE:
             raise ActorDeadError(self.flow_id)
         self.mailbox.append(message)
-        if not isinstance(message, (requests.StopExecuting, requests.StepTurn)):
+        if not isinstance(message, (requests.StopExecuting, requests.SlotGranted)):
             self.idle_since = None
         self._around.told(self, message)
 

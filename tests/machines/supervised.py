@@ -110,7 +110,7 @@ class Supervised(RuleBasedStateMachine):
         assert self._recovering < self.max_activations, "too many recover"
 
     def _told(self, actor: ScriptedActor, message: Any) -> None:
-        if not isinstance(message, requests.StepTurn):
+        if not isinstance(message, requests.SlotGranted):
             return
         now = self.clock.elapsed()
         since = now - TRUST_S + SOON

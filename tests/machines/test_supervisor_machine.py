@@ -258,10 +258,10 @@ class SupervisorMachine(Supervised):
         actor = self._one(number, may_write)
         if actor.turn_since is None:
             actor.asked_turn = True
-            self.ref.tell(requests.AskTurn(actor.flow_id, 1))
+            self.ref.tell(requests.RequestSlot(actor.flow_id, 1))
         else:
             actor.turn_since = None
-            self.ref.tell(requests.TurnOver(actor.flow_id))
+            self.ref.tell(requests.SlotFreed(actor.flow_id))
 
     # ---------------------------------------------------------------------- the store, and the rest
     @rule(seconds=st.sampled_from([0.3, 1.0, 2.5, 8.0, 61.0]))

@@ -281,7 +281,7 @@ def test_a_paused_flow_lets_the_next_one_have_the_turn_that_it_does_not_take(sim
         simulation.crash()
     system = simulation.system
     simulation.run_until_idle()
-    turns = supervisor_of(system)._turns
+    turns = supervisor_of(system)._suspects
     first, second, third = turns._flow_id, *(asked.flow_id for asked in turns._waiting)
     assert {first, second, third} == set(names)
     assert begun[first] == 3

@@ -534,8 +534,8 @@ def test_a_flow_that_has_crashed_and_not_said_so_yet_is_not_sent_to_rest(
     system = simulation.system
     handle = system.start(Counts.main, flow_id="bad")
     supervisor, live = supervisor_of(system), active(system, "bad")
-    crashes = crashing(monkeypatch, "bad", "_on_turn")
-    live.tell(requests.StepTurn(1))
+    crashes = crashing(monkeypatch, "bad", "_on_slot")
+    live.tell(requests.SlotGranted(1))
     while live.ref.is_alive():
         simulation.schedule.run_one()
     supervisor.on_receive(requests.Idle("bad", live.incarnation))
