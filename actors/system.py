@@ -20,7 +20,7 @@ from ..store import Durability, SqliteStore, StoreError, StreamState
 from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, suspicions_after
 from ..store.sqlite.requests import OWNER_PATIENCE_MS, SqliteRequests
 from .flows import requests
-from .flows.actor_context import Surroundings
+from .flows.actor_context import ActorContext
 from .flows.admission import Admission, checked_id
 from .flows.awaited import Awaited
 from .flows.client import CLOSED, EngineClient
@@ -33,9 +33,9 @@ from .flows.supervisor import Supervisor, SupervisorRules
 from .flows.timers import Arm, Look, Timers
 from .handle import FlowHandle, refuse_on_step_loop
 from .persistence.commits import Commits
-from .persistence.event_sourced import EventSourcedActor, Home
+from .persistence.event_sourced import EventSourcedActor, StreamAccess
 from .persistence.journal import Entry, Journal, tell
-from .persistence.single_actor_guard import Tenancy
+from .persistence.single_actor_guard import SingleActorGuard
 from .remote.poller import Poll, RequestPoller
 from .runtime.environment import Environment
 from .runtime.futures import Reply, waiting
@@ -44,7 +44,7 @@ from .runtime.watchdog import Watchdog, WatchdogRules
 from .statistics import SystemStatistics
 from .steps.attempts import AttemptRegistry, StepReport
 from .steps.executor import StepExecutor
-from .user_actors import Guests
+from .user_actors import UserActors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,7 +136,7 @@ class FlowSystem:
         self._owns_environment = environment is None
         self.environment = environment or Environment.system()
         self._is_writable = True
-        self._tenancy = Tenancy()
+        self._guard = SingleActorGuard()
         self._closing = RLock()
         self._is_closing = False
         self._is_closed = False
@@ -149,7 +149,7 @@ class FlowSystem:
                 path, now=self.environment.clock.now, durability=durability
             )
             self._admission = Admission(registry, self.store, limits)
-            self._awaited = Awaited(self._tenancy, self.store)
+            self._awaited = Awaited(self._guard, self.store)
             self._box = self._black_box(registry) if blackbox is None else blackbox
             self.environment.alarms.start()
             self._executor = executor or StepExecutor(
@@ -203,15 +203,15 @@ class FlowSystem:
         self.journal = Journal.start_on(
             self._writing, self.store, self.environment, self._on_health, self._commits.tell
         )
-        self._home = Home(self.store, self.journal, self.environment.clock)
-        self._guests = Guests(self._home, self._working)
+        self._access = StreamAccess(self.store, self.journal, self.environment.clock)
+        self._user_actors = UserActors(self._access, self._working)
 
-        def around(report: Callable[[Any], None]) -> Surroundings:
-            home, attempts, tenancy = self._home, self._attempts, self._tenancy
+        def context(report: Callable[[Any], None]) -> ActorContext:
+            access, attempts, guard = self._access, self._attempts, self._guard
             said: set[str] = set()
             own = (self._awaited, self._box, heart)
-            return Surroundings(
-                home, recovery, attempts, self.environment, moments, self._arm, report, tenancy, said, *own
+            return ActorContext(
+                access, recovery, attempts, self.environment, moments, self._arm, report, guard, said, *own
             )
 
         heart = None
@@ -219,7 +219,7 @@ class FlowSystem:
             heart = Heartbeat(self.environment, self._box, self._executor.running, self._present)
             self._watchdog.on_report = heart.wake
         self.supervisor = Supervisor.start_on(
-            self._control, self.environment, self._working, around, rules, is_held_back=True
+            self._control, self.environment, self._working, context, rules, is_held_back=True
         )
         self._timers = Timers.start_on(
             self._control, self.store, self.environment, moments, self._wake, rules.horizon_s
@@ -231,7 +231,7 @@ class FlowSystem:
             journal=self.journal,
             supervisor=self.supervisor,
             workers=self._working,
-            active=self._tenancy,
+            active=self._guard,
             awaited=self._awaited,
             attempts=self._attempts,
         )
@@ -450,7 +450,7 @@ class FlowSystem:
             ValueError: the stream belongs to something else.
         """
         self._admission.check_open()
-        return self._guests.actor(kind, stream_id, args)
+        return self._user_actors.actor(kind, stream_id, args)
 
     # --------------------------------------------------------------------------------------- listening
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -471,7 +471,7 @@ class FlowSystem:
         """
         self._admission.check_process()
         return SystemStatistics(
-            live_flows=self._working.live_actors - self._guests.live,
+            live_flows=self._working.live_actors - self._user_actors.live,
             queued_writes=len(self.journal.actor_inbox),  # pyright: ignore[reportArgumentType] - our own mailbox
             queued_requests=len(self.supervisor.actor_inbox),  # pyright: ignore[reportArgumentType]
             commits=self._commits.count,

@@ -1,4 +1,4 @@
-"""Guests: event-sourced actors that are no flows, one at a time for each stream."""
+"""User actors: event-sourced actors that are no flows, one at a time for each stream."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .runtime.primitives import Lock
 if TYPE_CHECKING:
     from pykka import ActorRef
 
-    from .persistence.event_sourced import Home
+    from .persistence.event_sourced import StreamAccess
     from .runtime.scheduler import Scheduler
 
-__all__ = ["Guests"]
+__all__ = ["UserActors"]
 
 A = TypeVar("A", bound=EventSourcedActor[Any])
 
 
-class Guests:
+class UserActors:
     """Starts the embedder's own actors on a scheduler, and knows those that live."""
 
-    def __init__(self, home: Home, scheduler: Scheduler) -> None:
-        self._home = home
+    def __init__(self, access: StreamAccess, scheduler: Scheduler) -> None:
+        self._access = access
         self._scheduler = scheduler
         self._lock = Lock()
         self._refs: dict[str, ActorRef[Any]] = {}
@@ -44,7 +44,7 @@ class Guests:
             ref = self._refs.get(checked_id(stream_id, "stream id"))
             if ref is None or not ref.is_alive():
                 self._check_kind(kind, stream_id)
-                ref = kind.start_on(self._scheduler, stream_id, self._home, *args)
+                ref = kind.start_on(self._scheduler, stream_id, self._access, *args)
                 self._refs[stream_id] = ref
             if not issubclass(ref.actor_class, kind):
                 raise ValueError(  # noqa: TRY004 - it is the id that does not fit
@@ -53,8 +53,8 @@ class Guests:
             return ref
 
     def _check_kind(self, kind: type[EventSourcedActor[Any]], stream_id: str) -> None:
-        header = self._home.store.header(stream_id)
-        if header is not None and is_flow(self._home.store, header):
-            raise ValueError(f"stream {stream_id!r} is a flow, {type_of(self._home.store, header)!r}")
+        header = self._access.store.header(stream_id)
+        if header is not None and is_flow(self._access.store, header):
+            raise ValueError(f"stream {stream_id!r} is a flow, {type_of(self._access.store, header)!r}")
         if header is not None and header.is_sound and header.type != kind.stream_type:
             raise ValueError(f"stream {stream_id!r} is a {header.type!r}, not a {kind.stream_type!r}")

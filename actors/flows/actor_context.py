@@ -1,4 +1,4 @@
-"""Surroundings: what a flow actor finds when it starts."""
+"""The actor context: what a flow actor finds when it starts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ...store.files.black_box import BlackBox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..persistence.event_sourced import Home
-    from ..persistence.single_actor_guard import Tenancy
+    from ..persistence.event_sourced import StreamAccess
+    from ..persistence.single_actor_guard import SingleActorGuard
     from ..runtime.environment import Environment
     from ..steps.attempts import AttemptRegistry
     from .awaited import Awaited
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from .heartbeat import Heartbeat
     from .recovery import Recovery
 
-__all__ = ["Surroundings", "WakeFlag"]
+__all__ = ["ActorContext", "WakeFlag"]
 
 _NOWHERE = BlackBox()
 
 
-class Surroundings(NamedTuple):
+class ActorContext(NamedTuple):
     """What all flow actors of a system share."""
 
-    home: Home
+    access: StreamAccess
     recovery: Recovery
     attempts: AttemptRegistry
     environment: Environment
     moments: Moments
     arm: Callable[[str, float], None]
     report: Callable[[Any], None]
-    tenancy: Tenancy
+    guard: SingleActorGuard
     damaged: set[str]
     """Flows with a damaged header, of which that was said: once is enough."""
     awaited: Awaited

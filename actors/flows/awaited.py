@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ...flows.values.codec import Codec
     from ...store import EventStore
-    from ..persistence.single_actor_guard import Tenancy
+    from ..persistence.single_actor_guard import SingleActorGuard
 
 __all__ = ["Awaited"]
 
@@ -31,8 +31,8 @@ class _KnowsAwaited(Protocol):
 class Awaited:
     """The types that flows wait with. May be asked from any thread."""
 
-    def __init__(self, tenancy: Tenancy, store: EventStore) -> None:
-        self._tenancy = tenancy
+    def __init__(self, guard: SingleActorGuard, store: EventStore) -> None:
+        self._guard = guard
         self._store = store
         self._at_rest: dict[str, Mapping[str, Codec]] = {}
 
@@ -64,7 +64,7 @@ class Awaited:
         return reason if is_next and self._codec(flow_id, name) is codec else None
 
     def _codec(self, flow_id: str, name: str) -> Codec | None:
-        actor = self._tenancy.of(flow_id)
+        actor = self._guard.of(flow_id)
         if actor is None:
             return self._at_rest.get(flow_id, {}).get(name)
         return actor.awaited_codec(name) if isinstance(actor, _KnowsAwaited) else None

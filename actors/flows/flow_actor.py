@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ...flows.values.codec import Codec
     from ...store import Header
     from ..runtime.futures import Reply
-    from .actor_context import Surroundings, WakeFlag
+    from .actor_context import ActorContext, WakeFlag
     from .parking import LastWord
 
 __all__ = ["FlowActor"]
@@ -61,11 +61,11 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     events = events.AnyEvent
 
-    def __init__(self, flow_id: str, incarnation: int, wake_flag: WakeFlag, around: Surroundings) -> None:
-        super().__init__(flow_id, around.home)
+    def __init__(self, flow_id: str, incarnation: int, wake_flag: WakeFlag, context: ActorContext) -> None:
+        super().__init__(flow_id, context.access)
         self.flow_id = flow_id
         self.incarnation = incarnation
-        self.around = around
+        self.context = context
         self.status = ""
         self.machine: FlowMachine | None = None
         self.replica: FlowMachine | None = None  # of a flow that is over, to be looked at
@@ -85,7 +85,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _run_slice(self) -> None:
         """As any actor; should the process die of it, the next one can tell whose code ran."""
-        box = self.around.box
+        box = self.context.box
         slot = box.begin(self.flow_id)
         try:
             super()._run_slice()
@@ -95,9 +95,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     # ------------------------------------------------------------------------------------- recovery
     def on_start(self) -> None:
         """Recover, or find that the flow is new, has ended or is parked."""
-        self.around.tenancy.enter(self.flow_id, self)
-        self.around.awaited.begin(self.flow_id)
-        header = self._header = self._home.store.header(self.flow_id)
+        self.context.guard.enter(self.flow_id, self)
+        self.context.awaited.begin(self.flow_id)
+        header = self._header = self._access.store.header(self.flow_id)
         if header is not None:
             self._take(header)
         is_over = self.machine is None and self._writing is None
@@ -109,7 +109,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         """Take over what exists."""
         self.version, self.status, self._wake_at = header.version, header.status, header.wake_at
         self._knows_alarm = False
-        if not is_flow(self._home.store, header):
+        if not is_flow(self._access.store, header):
             self.status = ACTOR_STATUS
         elif not header.is_sound:
             self._say_once(header)
@@ -119,8 +119,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._recover(header)
 
     def _say_once(self, header: Header) -> None:
-        if self.flow_id not in self.around.damaged:
-            self.around.damaged.add(self.flow_id)
+        if self.flow_id not in self.context.damaged:
+            self.context.damaged.add(self.flow_id)
             logger.warning(
                 "The header of flow %r is damaged (%s). It is made anew from the flow's history.",
                 self.flow_id,
@@ -129,7 +129,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _recover(self, header: Header) -> None:
         try:
-            found = self.around.recovery.recover(header, self.around.moments.now())
+            found = self.context.recovery.recover(header, self.context.moments.now())
         except UNREPLAYABLE as error:
             self._park(error)
             return
@@ -144,7 +144,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self.write(self._parking(header, ()), self.idle_or_not)
 
     def _parking(self, header: Header, records: tuple[NewRecord, ...]) -> Append:
-        return Append(self.flow_id, self.version, records, PARK, type_of(self._home.store, header))
+        return Append(self.flow_id, self.version, records, PARK, type_of(self._access.store, header))
 
     def adopt(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Go on with another machine, made from the log, and with what has come in the meantime."""
@@ -160,7 +160,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         Raises:
             FlowNotFound: it does not exist.
         """
-        header = self._header = self._header or self._home.store.header(self.flow_id)
+        header = self._header = self._header or self._access.store.header(self.flow_id)
         if header is None:
             raise FlowNotFound(self.flow_id)
         return header
@@ -181,7 +181,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         elif kind is requests.StopExecuting:
             self._stop_executing()
         elif kind is requests.AbandonSteps:
-            self.decide(messages.Interrupt(self.around.attempts.not_begun(self.flow_id)))
+            self.decide(messages.Interrupt(self.context.attempts.not_begun(self.flow_id)))
         elif kind is requests.Stop:
             self._leave(requests.Passivated(self.flow_id, self.incarnation))
         else:
@@ -208,15 +208,15 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _look(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Look at outcomes nobody has heard, at the clock and into the inbox, and decide about it all."""
-        moment = self.around.moments.now()
+        moment = self.context.moments.now()
         self._so_far = decision
-        for report in self.around.attempts.unrecorded(self.flow_id):
+        for report in self.context.attempts.unrecorded(self.flow_id):
             self._unrecorded.append(report)
             decision.merge(machine.handle(report.message, moment))
         if not self._is_draining and machine.ended is None:
             self._armed = None
             try:
-                inbox = self._home.store.inbox(self.flow_id, limit=_INBOX_PAGE)
+                inbox = self._access.store.inbox(self.flow_id, limit=_INBOX_PAGE)
             except RecordCorrupt as error:
                 self._park(error, reply)
                 return
@@ -255,7 +255,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self.report(requests.Busy(self.flow_id, self.incarnation))
             return
         if self.machine is not None:
-            self.around.awaited.rest(self.flow_id, self.machine.all_awaited())
+            self.context.awaited.rest(self.flow_id, self.machine.all_awaited())
         self._leave(requests.Passivated(self.flow_id, self.incarnation))
 
     def _stop_executing(self) -> None:
@@ -297,14 +297,14 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if self.version:
             self._compare(request)
             return
-        self.machine = self.around.recovery.new(request.flow_id, request.type)
-        self.decide(messages.Start(request.args, self.around.environment.new_seed()), request.reply)
+        self.machine = self.context.recovery.new(request.flow_id, request.type)
+        self.decide(messages.Start(request.args, self.context.environment.new_seed()), request.reply)
 
     def _compare(self, request: requests.Start) -> None:
         """Answer a start of a flow that exists: the same again is fine."""
         if self.status == ACTOR_STATUS:
             raise FlowAlreadyExists(self.flow_id, "it is not a flow, but an actor")
-        first = events.decode(self.around.home.store.read(self.flow_id, limit=1)[0].data)
+        first = events.decode(self.context.access.store.read(self.flow_id, limit=1)[0].data)
         if not isinstance(first, events.FlowStarted) or first.flow != request.type:
             other = repr(first.flow) if isinstance(first, events.FlowStarted) else "another"
             raise FlowAlreadyExists(self.flow_id, f"it is {other}, and not {request.type!r}")
@@ -316,7 +316,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _are_the_same(self, recorded: bytes, request: requests.Start) -> bool:
         """Compare values, if it is known how; bytes otherwise."""
-        definition = self.around.recovery.registry.find(request.type)
+        definition = self.context.recovery.registry.find(request.type)
         if definition is None:
             return recorded == request.args
         try:
@@ -328,7 +328,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         machine = self.machine or self.replica
         if machine is None:
             self._must_be_harmless()
-            machine = self.replica = self.around.recovery.replayed(self.header)
+            machine = self.replica = self.context.recovery.replayed(self.header)
         try:
             answer = machine.query(request.query, request.args, request.kwargs)
         except Exception as error:  # noqa: BLE001 - the query's own, and the asker's
@@ -348,7 +348,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             FlowParked: it is.
         """
         if self.status == "parked":
-            word = last_word(self.around.home.store, self.header)
+            word = last_word(self.context.access.store, self.header)
             if isinstance(word, events.Parked) and word.reason in HARMFUL:
                 raise FlowParked(self.flow_id, word.reason, word.message)
 
@@ -365,20 +365,20 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             return
         if self.status not in ("failed", "parked"):
             raise nothing_to_retry(self.flow_id, self.status)
-        made = self.around.recovery.repair(self.header, request.by, request.why, self.around.moments.now())
+        made = self.context.recovery.repair(self.header, request.by, request.why, self.context.moments.now())
         self.adopt(*made, request.reply)
 
     def _was_repaired_since(self, version: int) -> bool:
         if version >= self.version:
             return False
-        records = self.around.home.store.read(self.flow_id, after=version)
+        records = self.context.access.store.read(self.flow_id, after=version)
         return any(record.kind == _REPAIRED for record in records)
 
     # ------------------------------------------------------------------------- decide, record, act
     def decide(self, message: messages.Message, reply: Reply[None] | None = None) -> None:
         """Decide about a message, record that, and then act on it; `reply` hears when it is durable."""
         if self.machine is not None:
-            self._go_on(self.machine.handle(message, self.around.moments.now()), reply)
+            self._go_on(self.machine.handle(message, self.context.moments.now()), reply)
 
     def _go_on(self, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Record a decision, then act on it; at once when there is nothing to record."""
@@ -438,7 +438,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _act(self, decision: Decision) -> None:
         for report in self._unrecorded:
-            self.around.attempts.acknowledge(report)
+            self.context.attempts.acknowledge(report)
         self._unrecorded.clear()
         for command in decision.commands:
             self._carry_out(command)
@@ -460,13 +460,13 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         assert self.machine is not None
         match command:
             case commands.RunStep(run, attempt):
-                if self.around.heart is not None:
-                    self.around.heart.wake()
-                self.around.attempts.run(
+                if self.context.heart is not None:
+                    self.context.heart.wake()
+                self.context.attempts.run(
                     self.flow_id, run, attempt, self.machine.lend(run), self._step_reports
                 )
             case commands.Reconcile(run):
-                self.around.attempts.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
+                self.context.attempts.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
             case commands.AskTurn(step):
                 self.report(requests.RequestSlot(self.flow_id, step))
             case commands.Warn(text):
@@ -480,7 +480,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def _arm(self, alarm: Due | None) -> None:
         if alarm is not None and alarm is not self._armed:
             self._armed = alarm
-            self.around.arm(self.flow_id, alarm.instant(self.around.moments.now()))
+            self.context.arm(self.flow_id, alarm.instant(self.context.moments.now()))
 
     # -------------------------------------------------------------------------------- rest and end
     def _is_idle(self) -> bool:
@@ -496,7 +496,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if event is not self._announced:
             self._announced = event
             if isinstance(event, events.FlowCompleted):
-                self.around.attempts.forget(self.flow_id)
+                self.context.attempts.forget(self.flow_id)
             ended = requests.Ended(self.flow_id, self.incarnation, event, has_left=not is_busy)
             if is_busy:
                 self.report(ended)
@@ -515,7 +515,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             return
         parked = parked_for(error)
         self.status, self._wake_at = "parked", None
-        at = self.around.environment.clock.now()
+        at = self.context.environment.clock.now()
         record = NewRecord(at, events.kind(parked), events.encode(parked))
         # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
         records = (record,) if self.header.damage is None else ()
@@ -523,12 +523,12 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _leave(self, report: Any) -> None:
         """End now. What is still queued goes back to where it came from."""
-        self.around.tenancy.leave(self.flow_id, self)
+        self.context.guard.leave(self.flow_id, self)
         self.report(report)
         self._stop()
 
     def _end(self) -> None:
-        self.around.tenancy.leave(self.flow_id, self)
+        self.context.guard.leave(self.flow_id, self)
         super()._end()
 
     def on_stop(self) -> None:
@@ -553,7 +553,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def abandon(self) -> None:
         """Have no more of this actor, which is held by somebody's code. From another thread."""
         self.actor_stopped.set()
-        self.around.tenancy.leave(self.flow_id, self)
+        self.context.guard.leave(self.flow_id, self)
         self.actor_inbox.close(None)
         self.actor_inbox.detach()
 
@@ -592,7 +592,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self._stop()
 
     def _crash(self, error: BaseException) -> None:
-        self.around.tenancy.leave(self.flow_id, self)
+        self.context.guard.leave(self.flow_id, self)
         self.report(requests.Crashed(self.flow_id, self.incarnation, error))
         reply, self._reply = self._reply, None
         if reply is not None:
@@ -615,4 +615,4 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def report(self, message: Any) -> None:
         """Tell the supervisor."""
-        self.around.report(message)
+        self.context.report(message)

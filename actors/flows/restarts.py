@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...store import Header, Outcome
-    from ..persistence.event_sourced import Home
+    from ..persistence.event_sourced import StreamAccess
     from ..runtime.environment import Environment
     from ..runtime.futures import Reply
     from .active_flow import ActiveFlow, SupervisorRules
@@ -37,10 +37,14 @@ class Restarts:
     """Decides, for flows without an actor. `hear` gets `Restart` when it is time, or how parking went."""
 
     def __init__(
-        self, environment: Environment, home: Home, rules: SupervisorRules, hear: Callable[[object], None]
+        self,
+        environment: Environment,
+        access: StreamAccess,
+        rules: SupervisorRules,
+        hear: Callable[[object], None],
     ) -> None:
         self._environment = environment
-        self._home = home
+        self._access = access
         self._rules = rules.restart
         self._patience_s = rules.park_blocking_s
         self._hear = hear
@@ -78,7 +82,7 @@ class Restarts:
         """Record that a flow crashes whenever it is started. It has no actor, so nobody else writes."""
         parked = parked_for(error)
         try:
-            header = self._home.store.header(active.flow_id)
+            header = self._access.store.header(active.flow_id)
         except StoreError as failure:
             self.after(active, StoreUnavailable(str(failure)))
             return
@@ -93,7 +97,7 @@ class Restarts:
         # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
         active.is_mute = active.is_mute or header.damage is not None
         records = () if active.is_mute else (record,)
-        append = Append(active.flow_id, header.version, records, PARK, type_of(self._home.store, header))
+        append = Append(active.flow_id, header.version, records, PARK, type_of(self._access.store, header))
         ended = requests.Ended(active.flow_id, active.incarnation, parked, has_left=True)
 
         def done(outcome: Outcome) -> None:
@@ -102,7 +106,7 @@ class Restarts:
                 requests.NotParked(active.flow_id, active.incarnation, outcome) if is_failed else ended
             )
 
-        self._home.journal.tell(Entry(append, done))
+        self._access.journal.tell(Entry(append, done))
 
     def convict(self, active: ActiveFlow, header: Header, deaths: int) -> None:
         """Park a flow during whose code the process has died too often. Its code is not run again."""
@@ -126,7 +130,7 @@ class Restarts:
                 request.reply.resolve(None)
             self._leave(active)
 
-        self._home.journal.tell(Entry(Append(active.flow_id, header.version, (record,), PAUSE), done))
+        self._access.journal.tell(Entry(Append(active.flow_id, header.version, (record,), PAUSE), done))
 
     def blocked(self, active: ActiveFlow, blocked: requests.Blocked) -> None:
         """Park a flow whose code holds a thread. Its actor is given up, and writes nothing any more."""
@@ -145,7 +149,7 @@ class Restarts:
             storable(held.stack),
         )
         try:
-            header = self._home.store.header(active.flow_id)
+            header = self._access.store.header(active.flow_id)
         except StoreError as failure:
             _answer(actor.in_hand, unconfirmed(active.flow_id, failure))
             active.phase = Phase.BACKOFF
@@ -174,7 +178,7 @@ class Restarts:
             self._hear(requests.Ended(active.flow_id, active.incarnation, parked, has_left=True))
 
         active.phase = Phase.PARKING
-        self._home.journal.tell(Entry(append, done))
+        self._access.journal.tell(Entry(append, done))
 
     def _leave(self, active: ActiveFlow) -> None:
         """Have nobody at work for a flow, until there is something to do for it."""

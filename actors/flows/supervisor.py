@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..runtime.environment import Environment
     from ..runtime.futures import Reply
     from ..runtime.scheduler import Scheduler
-    from .actor_context import Surroundings
+    from .actor_context import ActorContext
 
 __all__ = ["Supervisor", "SupervisorRules"]
 
@@ -50,7 +50,7 @@ class Supervisor(PooledActor):
         self,
         environment: Environment,
         scheduler: Scheduler,
-        around: Callable[[Any], Surroundings],
+        context: Callable[[Any], ActorContext],
         rules: SupervisorRules,
         *,
         is_held_back: bool = False,
@@ -59,8 +59,8 @@ class Supervisor(PooledActor):
         self._environment = environment
         self._scheduler = scheduler
         self._rules = rules
-        self._around = around(self._hear)
-        self._store = self._around.home.store
+        self._context = context(self._hear)
+        self._store = self._context.access.store
         self._active: dict[str, ActiveFlow] = {}
         self._activating = 0
         self._waiting: deque[str] = deque()
@@ -72,14 +72,14 @@ class Supervisor(PooledActor):
             environment, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep())
         )
         self._watchers = Watchers(self._store)
-        self._suspects = SuspectQueue(environment, self._tell_flow, self._hear)
+        self._suspect_queue = SuspectQueue(environment, self._tell_flow, self._hear)
         self._incarnations = 0
         self._lost: set[str] = set()
         """Of these it was said; once is enough."""
         self._refusal: Exception | None = None
         self._is_draining = False
         self._finishing: Reply[None] | None = None
-        self._restarts = Restarts(environment, self._around.home, rules, self._hear)
+        self._restarts = Restarts(environment, self._context.access, rules, self._hear)
 
     def on_stop(self) -> None:
         """Tell those who wait that nobody will tell them."""
@@ -131,9 +131,9 @@ class Supervisor(PooledActor):
             case requests.NotParked():
                 self._not_parked(message)
             case requests.RequestSlot():
-                self._suspects.ask(message)
+                self._suspect_queue.ask(message)
             case requests.SlotFreed():
-                self._suspects.over(message.flow_id, message.slot)
+                self._suspect_queue.over(message.flow_id, message.slot)
             case requests.Sweep():
                 self._sweep()
             case requests.Health():
@@ -180,7 +180,7 @@ class Supervisor(PooledActor):
         if (
             not header.is_sound
             or header.state is StreamState.OPEN
-            or (header.status == "paused" and self._around.attempts.unrecorded(flow_id))
+            or (header.status == "paused" and self._context.attempts.unrecorded(flow_id))
         ):
             self._activate(flow_id)
 
@@ -262,7 +262,9 @@ class Supervisor(PooledActor):
                 logger.error("Flow %r is damaged: %s. %s", header.stream, header.damage, WHAT_TO_DO)
             self._wake(header.stream)
         if found.is_index_damaged and not message.is_again:
-            tell(self._around.home.journal, Mend(lambda: self._hear(requests.LookAtHeaders(is_again=True))))
+            tell(
+                self._context.access.journal, Mend(lambda: self._hear(requests.LookAtHeaders(is_again=True)))
+            )
         elif found.after is not None:
             self._hear(message._replace(after=found.after))
 
@@ -337,7 +339,7 @@ class Supervisor(PooledActor):
         active.begin(self._incarnations)
         try:
             active.ref = FlowActor.start_on(
-                self._scheduler, active.flow_id, active.incarnation, active.wake_flag, self._around
+                self._scheduler, active.flow_id, active.incarnation, active.wake_flag, self._context
             )
         except RuntimeError as error:  # closed, or no thread to be had
             self._hear(requests.Crashed(active.flow_id, active.incarnation, error))
@@ -414,7 +416,7 @@ class Supervisor(PooledActor):
     def _forget(self, active: ActiveFlow) -> None:
         del self._active[active.flow_id]
         self._idle.end(active.flow_id)
-        self._suspects.over(active.flow_id)
+        self._suspect_queue.over(active.flow_id)
         if active.phase is Phase.ACTIVATING:
             self._begun()
         if self._finishing is not None and not self._active:
@@ -444,7 +446,7 @@ class Supervisor(PooledActor):
         self._idle.end(active.flow_id)
         was_activating = active.phase is Phase.ACTIVATING
         active.phase = Phase.BACKOFF
-        self._suspects.over(active.flow_id)
+        self._suspect_queue.over(active.flow_id)
         self._restarts.after(active, message.error)
         self._look_after_watchers(active)
         if was_activating:
@@ -458,7 +460,7 @@ class Supervisor(PooledActor):
         self._idle.end(active.flow_id)
         was_activating = active.phase is Phase.ACTIVATING
         active.phase = Phase.PARKING
-        self._suspects.over(active.flow_id)
+        self._suspect_queue.over(active.flow_id)
         message.actor.abandon()
         self._restarts.blocked(active, message)
         if was_activating:

@@ -19,7 +19,7 @@ _TRUST_S = 10.0
 
 
 class SuspectQueue:
-    """Gives suspected steps the one slot in which they may run. `tell` brings a message to a flow, if its actor is alive."""
+    """Gives suspected steps the one slot to run in. `tell` brings a flow a message, if its actor lives."""
 
     def __init__(
         self, environment: Environment, tell: Callable[[str, object], bool], hear: Callable[[object], None]

@@ -6,8 +6,8 @@
     class Account(EventSourcedActor[Deposited]):
         events = Deposited                      # or a union of tagged structs
 
-        def __init__(self, stream_id, home):
-            super().__init__(stream_id, home)
+        def __init__(self, stream_id, access):
+            super().__init__(stream_id, access)
             self.balance = 0
 
         def apply(self, event):                 # live, after the commit, and in each recovery
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ..runtime.primitives import Clock
     from .journal import Journal
 
-__all__ = ["ACTOR_STATUS", "EventSourcedActor", "Home", "StaleWriterError"]
+__all__ = ["ACTOR_STATUS", "EventSourcedActor", "StaleWriterError", "StreamAccess"]
 
 ACTOR_STATUS = "actor"
 """The status of streams that are no flows."""
@@ -63,7 +63,7 @@ class StaleWriterError(PersistasaurusError):
     code = "stale-writer-error"
 
 
-class Home(NamedTuple):
+class StreamAccess(NamedTuple):
     """Where an event-sourced actor lives."""
 
     store: EventStore
@@ -91,12 +91,12 @@ class EventSourcedActor(PooledActor, Generic[E]):
     stream_type: ClassVar[str] = "actor"
     """What its streams are listed as."""
 
-    def __init__(self, stream_id: str, home: Home) -> None:
+    def __init__(self, stream_id: str, access: StreamAccess) -> None:
         super().__init__()
         self.stream_id = stream_id
         self.version = 0
         self._has_header = False
-        self._home = home
+        self._access = access
         self._writing: _Write | None = None
         self._stash: deque[tuple[Any, Deferred | None]] = deque()
 
@@ -142,14 +142,14 @@ class EventSourcedActor(PooledActor, Generic[E]):
         """
         assert self._writing is None, "one write at a time"
         self._writing = _Write(append, then, failed)
-        self._home.journal.tell(Entry(append, self._on_outcome))
+        self._access.journal.tell(Entry(append, self._on_outcome))
 
     def on_start(self) -> None:
         """Recover."""
-        header = self._home.store.header(self.stream_id)
+        header = self._access.store.header(self.stream_id)
         if header is not None:
             self._has_header = header.is_sound  # else it is made anew by the next event
-            for record in self._home.store.read(self.stream_id):
+            for record in self._access.store.read(self.stream_id):
                 self.apply(self._decode(record))
                 self.version = record.version
         self.on_recovered()
@@ -226,7 +226,7 @@ class EventSourcedActor(PooledActor, Generic[E]):
         except msgspec.MsgspecError as error:
             raise TypeError(f"{event!r} is none of the events of {type(self).__name__}: {error}") from error
         tag = type(event).__struct_config__.tag if isinstance(event, msgspec.Struct) else None
-        return NewRecord(self._home.clock.now(), str(tag or type(event).__name__), data)
+        return NewRecord(self._access.clock.now(), str(tag or type(event).__name__), data)
 
     def _decode(self, record: Record) -> E:
         return self._decoder().decode(record.data)

@@ -130,10 +130,10 @@ class Stage(enum.Enum):
 class ScriptedActor:
     """One incarnation of a flow, and the reference to it. It does nothing on its own."""
 
-    def __init__(self, around: Around, flow_id: str, incarnation: int, wake_flag: WakeFlag) -> None:
+    def __init__(self, context: Around, flow_id: str, incarnation: int, wake_flag: WakeFlag) -> None:
         self.flow_id, self.incarnation, self.wake_flag = flow_id, incarnation, wake_flag
-        self._around = around
-        self._store = around.store
+        self._context = context
+        self._store = context.store
         self.stage = Stage.STARTING
         self.has_looked = False
         self.mailbox: deque[Any] = deque()
@@ -158,16 +158,16 @@ class ScriptedActor:
         self.mailbox.append(message)
         if not isinstance(message, (requests.StopExecuting, requests.SlotGranted)):
             self.idle_since = None
-        self._around.told(self, message)
+        self._context.told(self, message)
 
     # --------------------------------------------------------------------------- what it may do
     def report(self, kind: Any, *more: Any) -> None:
-        self._around.report(kind(self.flow_id, self.incarnation, *more))
+        self._context.report(kind(self.flow_id, self.incarnation, *more))
 
     def look(self) -> None:
         """Recover, and look; what comes from here on is for the next look."""
         self.has_looked = True
-        self._around.looked(self.flow_id)
+        self._context.looked(self.flow_id)
 
     def recovered(self) -> None:
         self.stage = Stage.LIVE
@@ -186,7 +186,7 @@ class ScriptedActor:
         match message:
             case requests.Wake():
                 self.wake_flag.is_set = False
-                self._around.looked(self.flow_id)
+                self._context.looked(self.flow_id)
             case requests.Passivate() if busy or self.wake_flag.is_set:
                 self.idle_since = None
                 self.report(requests.Busy)
@@ -242,7 +242,7 @@ class ScriptedActor:
 
     def _hand_back(self, message: Any) -> None:
         if isinstance(message, requests.Wake) or hasattr(message, "reply"):
-            self._around.report(message)
+            self._context.report(message)
 
 
 def _status_after(message: Any, before: str | None) -> str | None:

@@ -11,10 +11,10 @@ from machines.scripted import OVER, Around, CountedReply, HeaderStore, ScriptedA
 from machines.supervisor_model import SOON, ModelSupervisor
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import RestartRules, SupervisorRules
-from persistasaurus.actors.flows.actor_context import Surroundings
+from persistasaurus.actors.flows.actor_context import ActorContext
 from persistasaurus.actors.flows.parking import PARK
 from persistasaurus.actors.flows.supervisor import Supervisor
-from persistasaurus.actors.persistence.event_sourced import Home
+from persistasaurus.actors.persistence.event_sourced import StreamAccess
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.primitives import ManualClock
@@ -67,16 +67,16 @@ class Supervised(RuleBasedStateMachine):
         environment = Environment(clock=self.clock, alarms=alarms, dispatcher=make, new_seed=lambda: 1)
         rules = SupervisorRules(IDLE_S, self.max_idle, self.max_activations, RESTART)
         self.ref = Supervisor.start_on(
-            make("control"), environment, make("flows"), self._around(environment), rules
+            make("control"), environment, make("flows"), self._context(environment), rules
         )
         self.supervisor = self.ref.actor_inbox.owner
 
-    def _around(self, environment: Environment) -> Callable[[Any], Surroundings]:
+    def _context(self, environment: Environment) -> Callable[[Any], ActorContext]:
         attempts: Any = SimpleNamespace(unrecorded=lambda flow_id: {flow_id} & self.unrecorded)
-        home: Any = Home(self.store, self.journal, self.clock)
+        access: Any = StreamAccess(self.store, self.journal, self.clock)
         nobody: Any = None
-        return lambda report: Surroundings(
-            home, nobody, attempts, environment, nobody, nobody, report, nobody, set(), nobody
+        return lambda report: ActorContext(
+            access, nobody, attempts, environment, nobody, nobody, report, nobody, set(), nobody
         )
 
     # ------------------------------------------------------------------------ what is around it
@@ -90,7 +90,7 @@ class Supervised(RuleBasedStateMachine):
             self.wrong.append(f"{values}: {error}")
 
     def _start_actor(
-        self, _scheduler: Any, flow_id: str, incarnation: int, wake_flag: Any, around: Surroundings
+        self, _scheduler: Any, flow_id: str, incarnation: int, wake_flag: Any, context: ActorContext
     ) -> ScriptedActor:
         now = self.clock.elapsed()
         self._check(self.model.began, flow_id, now)
@@ -99,7 +99,7 @@ class Supervised(RuleBasedStateMachine):
             error = RuntimeError("can't start new thread")
             self.model.crashed(flow_id, error, now)
             raise error
-        scripted = Around(self.store, around.report, self._told, self._looked)
+        scripted = Around(self.store, context.report, self._told, self._looked)
         actor = ScriptedActor(scripted, flow_id, incarnation, wake_flag)
         self.actors.append(actor)
         return actor

@@ -109,7 +109,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_UNKNOWN = -1  # 1 becomes 2": "any instant that no alarm has",
         "self._knows_alarm = True  # True becomes False": _HEADER,
         "if has_mail and not self._knows_alarm:  # And becomes Or": _HEADER,
-        "self.around.tenancy.leave(self.flow_id, self)  # the call is left out, at place 2": (
+        "self.context.guard.leave(self.flow_id, self)  # the call is left out, at place 2": (
             "who is stopped from outside, as the system closes, is followed by nobody"
         ),
         "self._knows_alarm = True  # True becomes False, at place 2": _HEADER,

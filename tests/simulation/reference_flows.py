@@ -29,7 +29,7 @@ from persistasaurus import (
 from simulation.outside import world
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.persistence.event_sourced import Home
+    from persistasaurus.actors.persistence.event_sourced import StreamAccess
 
 SOON = timedelta(seconds=1)
 
@@ -318,8 +318,8 @@ class Deposited(msgspec.Struct, tag="deposited"):
 class Account(EventSourcedActor[Deposited]):
     events = Deposited
 
-    def __init__(self, stream_id: str, home: Home) -> None:
-        super().__init__(stream_id, home)
+    def __init__(self, stream_id: str, access: StreamAccess) -> None:
+        super().__init__(stream_id, access)
         self.balance = 0
         self.keys: set[str] = set()
 

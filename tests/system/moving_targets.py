@@ -30,8 +30,8 @@ class Deposited(msgspec.Struct, tag="deposited"):
 class Account(EventSourcedActor[Deposited]):
     events = Deposited
 
-    def __init__(self, stream_id, home):
-        super().__init__(stream_id, home)
+    def __init__(self, stream_id, access):
+        super().__init__(stream_id, access)
         self.balance = 0
 
     def apply(self, event):

@@ -44,7 +44,7 @@ class Fault:
         self.error = error
         self.after = after
 
-    def around(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def context(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             self.calls += 1
             strikes = self.calls == self.at
@@ -63,7 +63,7 @@ def run(make_system: Callable[..., FlowSystem], place: str, fault: Fault) -> Non
     original = getattr(owner, name)
     system = make_system(Reference, rules=RULES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, name, fault.around(original))
+        patch.setattr(owner, name, fault.context(original))
         check(drive(system, "reference"))
     system.close()
 

@@ -33,8 +33,8 @@ class Account(EventSourcedActor[Deposited | Closed]):
     events = Deposited | Closed
     stream_type = "account"
 
-    def __init__(self, stream_id: str, home: Any, hold: Event | None = None) -> None:
-        super().__init__(stream_id, home)
+    def __init__(self, stream_id: str, access: Any, hold: Event | None = None) -> None:
+        super().__init__(stream_id, access)
         self.balance = 0
         self.recovered: int | None = None
         self.hold = hold
@@ -219,7 +219,7 @@ def test_an_actor_whose_stream_somebody_else_has_written_to_ends(
     system = make_system()
     first = system.actor(Account, "ada")
     assert first.ask(1) == 1
-    second = Account.start_on(system._working, "ada", system._home)
+    second = Account.start_on(system._working, "ada", system._access)
     assert second.ask(2) == 3
 
     with pytest.raises(module.StaleWriterError):
@@ -253,7 +253,7 @@ def test_an_actor_is_no_flow_and_a_flow_is_no_actor(make_system: Callable[..., F
     with pytest.raises(ValueError, match="has a Account, not a Untyped"):
         system.actor(Untyped, "ada")
     with pytest.raises(ValueError, match="is a 'account', not a 'actor'"):
-        system._guests._check_kind(Untyped, "ada")
+        system._user_actors._check_kind(Untyped, "ada")
     assert system.actor(Account, "ada").ask("balance") == 1
 
 

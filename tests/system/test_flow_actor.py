@@ -281,7 +281,7 @@ def test_a_paused_flow_lets_the_next_one_have_the_turn_that_it_does_not_take(sim
         simulation.crash()
     system = simulation.system
     simulation.run_until_idle()
-    turns = supervisor_of(system)._suspects
+    turns = supervisor_of(system)._suspect_queue
     first, second, third = turns._flow_id, *(asked.flow_id for asked in turns._waiting)
     assert {first, second, third} == set(names)
     assert begun[first] == 3
@@ -321,13 +321,13 @@ def test_nothing_is_kept_of_steps_that_are_recorded(simulation: Simulation) -> N
 
     assert begun == {"flow": 2}
     assert actor._unrecorded == []
-    assert actor.around.attempts.of_flow("flow") == {(2, 1): None}
+    assert actor.context.attempts.of_flow("flow") == {(2, 1): None}
 
 
 def test_nothing_is_kept_of_a_step_that_outlives_its_flow(simulation: Simulation) -> None:
     handle = simulation.system.start(Works.gives_up, flow_id="flow")
     simulation.run_until_idle()
-    attempts = supervisor_of(simulation.system)._around.attempts
+    attempts = supervisor_of(simulation.system)._context.attempts
     assert handle.status == "completed"
     simulation.advance(5)
 
@@ -481,11 +481,11 @@ def test_an_actor_has_left_its_stream_before_it_says_so(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = FlowActor.report
-    tenants: dict[str, Any] = {}
+    guarded: dict[str, Any] = {}
 
     def report(self: FlowActor, message: Any) -> None:
         if isinstance(message, requests.Passivated | requests.Ended | requests.Crashed):
-            tenants[type(message).__name__] = self.around.tenancy._tenants.get(self.flow_id)
+            guarded[type(message).__name__] = self.context.guard._actors.get(self.flow_id)
         original(self, message)
 
     monkeypatch.setattr(FlowActor, "report", report)
@@ -496,7 +496,7 @@ def test_an_actor_has_left_its_stream_before_it_says_so(
     handle.signal("n", 1)
 
     assert handle.result(1) == 1
-    assert tenants == {"Crashed": None, "Passivated": None, "Ended": None}
+    assert guarded == {"Crashed": None, "Passivated": None, "Ended": None}
 
 
 def test_the_code_of_a_flow_whose_actor_has_crashed_ends_at_once(

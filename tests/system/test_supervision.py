@@ -508,7 +508,7 @@ def test_crashes_that_are_far_apart_use_up_no_budget(
     original = FlowActor._on_wake
 
     def crash_at_each_signal(self: FlowActor) -> None:
-        if self._home.store.inbox("bad", limit=1) and not crashed:
+        if self._access.store.inbox("bad", limit=1) and not crashed:
             crashed.append(1)
             raise ZeroDivisionError("injected")
         original(self)

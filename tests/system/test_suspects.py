@@ -64,7 +64,7 @@ def suspects() -> Iterator[Suspects]:
             simulation.crash()
         simulation.boot()
         simulation.run_until_idle()
-        turns = supervisor_of(simulation.system)._suspects
+        turns = supervisor_of(simulation.system)._suspect_queue
         first, (second, _) = turns._flow_id, turns._waiting[0]
         found = Suspects(simulation, store, first, second)
         assert found.have_begun() == (1, 0)

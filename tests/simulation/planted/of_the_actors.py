@@ -91,7 +91,7 @@ def outcome_forgotten_before_it_is_recorded(patch: pytest.MonkeyPatch) -> None:
     """The registry forgets how a step went when it has told the flow's actor, whatever becomes of that."""
 
     def on_report(before: Any, self: Any, report: Any) -> None:
-        self.around.attempts.acknowledge(report)
+        self.context.attempts.acknowledge(report)
         before(self, report)
 
     wrap(patch, FlowActor, "_on_report", on_report)
@@ -280,7 +280,7 @@ def started_twice(patch: pytest.MonkeyPatch) -> None:
 
     def start(before: Any, self: Any, request: Any) -> None:
         if self.version and self.machine is not None:
-            self.machine = self.around.recovery.new(request.flow_id, request.type)
+            self.machine = self.context.recovery.new(request.flow_id, request.type)
         version, self.version = self.version, 0
         try:
             before(self, request)
