@@ -24,7 +24,7 @@ from .flows.actor_context import ActorContext
 from .flows.admission import Admission, checked_id
 from .flows.awaited import Awaited
 from .flows.client import CLOSED, EngineClient
-from .flows.clock import Moments
+from .flows.clock import JumpAwareClock
 from .flows.flow_actor import FlowActor
 from .flows.heartbeat import Heartbeat
 from .flows.listing import STATUSES, flows_of
@@ -199,7 +199,7 @@ class FlowSystem:
 
     def _run(self, recovery: Recovery, rules: SupervisorRules) -> None:
         """Start the actors, and only when all of them are there, what they do on their own."""
-        moments = Moments(self.environment.clock)
+        clock = JumpAwareClock(self.environment.clock)
         self.journal = Journal.start_on(
             self._writing, self.store, self.environment, self._on_health, self._commits.tell
         )
@@ -211,7 +211,7 @@ class FlowSystem:
             said: set[str] = set()
             own = (self._awaited, self._box, heart)
             return ActorContext(
-                access, recovery, attempts, self.environment, moments, self._arm, report, guard, said, *own
+                access, recovery, attempts, self.environment, clock, self._arm, report, guard, said, *own
             )
 
         heart = None
@@ -222,7 +222,7 @@ class FlowSystem:
             self._control, self.environment, self._working, context, rules, is_held_back=True
         )
         self._timers = Timers.start_on(
-            self._control, self.store, self.environment, moments, self._wake, rules.horizon_s
+            self._control, self.store, self.environment, clock, self._wake, rules.horizon_s
         )
         self.client = EngineClient(
             store=self.store,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..runtime.environment import Environment
     from ..steps.attempts import AttemptRegistry
     from .awaited import Awaited
-    from .clock import Moments
+    from .clock import JumpAwareClock
     from .heartbeat import Heartbeat
     from .recovery import Recovery
 
@@ -30,7 +30,7 @@ class ActorContext(NamedTuple):
     recovery: Recovery
     attempts: AttemptRegistry
     environment: Environment
-    moments: Moments
+    clock: JumpAwareClock
     arm: Callable[[str, float], None]
     report: Callable[[Any], None]
     guard: SingleActorGuard

@@ -1,4 +1,4 @@
-"""Moments: what time it is on both clocks, and by how much the calendar has jumped in this run.
+"""The jump-aware clock: what time it is on both clocks, and by how much the calendar has jumped in this run.
 
 A flow at rest remembers nothing, so a timer of it begins anew from its log when it is woken. Without
 knowing of a jump of the calendar, it would take the jump for time gone by.
@@ -15,7 +15,7 @@ from ..runtime.primitives import MICROSECONDS, Lock
 if TYPE_CHECKING:
     from ..runtime.primitives import Clock
 
-__all__ = ["Moments", "steady"]
+__all__ = ["JumpAwareClock", "wall_without_jumps"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -24,8 +24,8 @@ _JUMP = MICROSECONDS
 _LOOKS = 3
 
 
-class Moments:
-    """Tells moments, from any thread."""
+class JumpAwareClock:
+    """Reads both clocks, from any thread, and knows of the jumps of the calendar."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -63,7 +63,7 @@ class Moments:
             return wall, elapsed
 
 
-def steady(moment: Moment) -> int:
+def wall_without_jumps(moment: Moment) -> int:
     """Return what the calendar would show, had it not jumped in this run."""
     return moment.wall - sum(by for _, by in moment.jumps)
 

@@ -129,7 +129,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _recover(self, header: Header) -> None:
         try:
-            found = self.context.recovery.recover(header, self.context.moments.now())
+            found = self.context.recovery.recover(header, self.context.clock.now())
         except UNREPLAYABLE as error:
             self._park(error)
             return
@@ -208,7 +208,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _look(self, machine: FlowMachine, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Look at outcomes nobody has heard, at the clock and into the inbox, and decide about it all."""
-        moment = self.context.moments.now()
+        moment = self.context.clock.now()
         self._so_far = decision
         for report in self.context.attempts.unrecorded(self.flow_id):
             self._unrecorded.append(report)
@@ -365,7 +365,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             return
         if self.status not in ("failed", "parked"):
             raise nothing_to_retry(self.flow_id, self.status)
-        made = self.context.recovery.repair(self.header, request.by, request.why, self.context.moments.now())
+        made = self.context.recovery.repair(self.header, request.by, request.why, self.context.clock.now())
         self.adopt(*made, request.reply)
 
     def _was_repaired_since(self, version: int) -> bool:
@@ -378,7 +378,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def decide(self, message: messages.Message, reply: Reply[None] | None = None) -> None:
         """Decide about a message, record that, and then act on it; `reply` hears when it is durable."""
         if self.machine is not None:
-            self._go_on(self.machine.handle(message, self.context.moments.now()), reply)
+            self._go_on(self.machine.handle(message, self.context.clock.now()), reply)
 
     def _go_on(self, decision: Decision, reply: Reply[None] | None = None) -> None:
         """Record a decision, then act on it; at once when there is nothing to record."""
@@ -480,7 +480,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def _arm(self, alarm: Due | None) -> None:
         if alarm is not None and alarm is not self._armed:
             self._armed = alarm
-            self.context.arm(self.flow_id, alarm.instant(self.context.moments.now()))
+            self.context.arm(self.flow_id, alarm.instant(self.context.clock.now()))
 
     # -------------------------------------------------------------------------------- rest and end
     def _is_idle(self) -> bool:

@@ -18,7 +18,7 @@ from ...store import StoreError
 from ..persistence.journal import tell
 from ..runtime.actor import PooledActor
 from ..runtime.primitives import MICROSECONDS
-from .clock import steady
+from .clock import wall_without_jumps
 from .parking import advice
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ...store import EventStore, Header
     from ..runtime.environment import Environment
     from ..runtime.primitives import AlarmHandle
-    from .clock import Moments
+    from .clock import JumpAwareClock
 
 __all__ = ["AlarmFired", "Arm", "Look", "Timers"]
 
@@ -64,7 +64,7 @@ class Timers(PooledActor):
         self,
         store: EventStore,
         environment: Environment,
-        moments: Moments,
+        clock: JumpAwareClock,
         wake: Callable[[str], None],
         horizon_s: float = 30.0,
     ) -> None:
@@ -72,7 +72,7 @@ class Timers(PooledActor):
         self._horizon_s = horizon_s
         self._store = store
         self._environment = environment
-        self._moments = moments
+        self._clock = clock
         self._wake = wake
         self._heap: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
@@ -132,13 +132,13 @@ class Timers(PooledActor):
                 self._wake(flow_id)
 
     def _look(self, after: tuple[int, str] | None) -> None:
-        moment = self._moments.now()
+        moment = self._clock.now()
         if len(moment.jumps) != self._jumps:
             self._jumps = len(moment.jumps)
             # What is due by either calendar is woken once more, and says itself when it is due. What is
             # known stays: it is right for durations, which cannot be had again from the calendar.
             self._doubtful = set(self._at)
-        now = max(moment.wall, steady(moment))
+        now = max(moment.wall, wall_without_jumps(moment))
         try:
             now += self._log_ahead(now)
             page = self._store.due(now + int(self._horizon_s * MICROSECONDS), after=after, limit=_PAGE)

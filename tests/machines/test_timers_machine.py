@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from machines.passing import pass_time
 from machines.size import seeded, size
-from persistasaurus.actors.flows.clock import Moments
+from persistasaurus.actors.flows.clock import JumpAwareClock
 from persistasaurus.actors.flows.timers import Arm, Look, Timers
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
@@ -44,9 +44,9 @@ class TimersMachine(RuleBasedStateMachine):
         self.alarms = ManualAlarms(self.clock)
         self.turns = Turns(clock=self.clock)
         environment = Environment(clock=self.clock, alarms=self.alarms, dispatcher=self.turns.dispatcher)
-        self.moments = Moments(self.clock)
+        self.jump_aware = JumpAwareClock(self.clock)
         dispatcher = environment.dispatcher("control")
-        self.timers = Timers.start_on(dispatcher, self.store, environment, self.moments, self._wake)
+        self.timers = Timers.start_on(dispatcher, self.store, environment, self.jump_aware, self._wake)
         self.timers.tell(Look())
         self._settle()
 
@@ -82,7 +82,7 @@ class TimersMachine(RuleBasedStateMachine):
 
     @rule(flow_id=FLOWS, seconds=st.floats(0, 600), is_armed=st.booleans())
     def sleep(self, flow_id: str, seconds: float, is_armed: bool) -> None:
-        moment = self.moments.now()
+        moment = self.jump_aware.now()
         wake_at = moment.wall + int(seconds * MICROSECONDS)
         elapsed = moment.elapsed + seconds
         self._write(flow_id, wake_at)
@@ -111,7 +111,7 @@ class TimersMachine(RuleBasedStateMachine):
     def jump(self, seconds: float) -> None:
         self.jumps += 1
         self.clock.jump_wall(seconds)
-        self.moments.now()
+        self.jump_aware.now()
         # Whoever is armed stays so; the others are found by one calendar or the other.
         self.due = {
             name: (wall, elapsed, late if late < 1 else math.inf)

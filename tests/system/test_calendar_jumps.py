@@ -7,7 +7,7 @@ from datetime import datetime  # noqa: TC003 - flows read their annotations
 import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step, wait_for
 from persistasaurus.actors.flows.client import from_microseconds
-from persistasaurus.actors.flows.clock import Moments
+from persistasaurus.actors.flows.clock import JumpAwareClock
 from persistasaurus.actors.runtime.primitives import MICROSECONDS, ManualClock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.machine.pending import Due
@@ -38,9 +38,9 @@ class Waits(Flow):
         return await wait_for("go", int)
 
 
-def remaining(moments: Moments, due: Due) -> float:
+def remaining(jump_aware: JumpAwareClock, due: Due) -> float:
     """Tell what is left for whoever has nothing but the log, and what this process knows of jumps."""
-    moment = moments.now()
+    moment = jump_aware.now()
     due.arm(moment)
     return due.remaining(moment)
 
@@ -89,44 +89,44 @@ def test_a_date_that_a_jump_has_brought_nearer_is_kept_also_by_a_flow_at_rest(ju
 
 def test_a_sleep_is_not_early_where_the_calendar_shows_an_instant_again() -> None:
     clock = ManualClock()
-    moments = Moments(clock)
+    jump_aware = JumpAwareClock(clock)
     for _ in range(2):
         clock.advance(10)
         clock.jump_wall(-90)
-        moments.now()
+        jump_aware.now()
     clock.advance(1)
     due = minute(clock)
-    assert remaining(moments, due) == pytest.approx(60)
+    assert remaining(jump_aware, due) == pytest.approx(60)
 
     clock.advance(20)
 
-    assert remaining(moments, due) == pytest.approx(40)
+    assert remaining(jump_aware, due) == pytest.approx(40)
 
 
 @pytest.mark.parametrize("jumps", [(-90, 300), (300, -90), (300, 300), (-90, -90), (-5, -5), (300, -295)])
 def test_a_sleep_through_several_jumps_takes_its_time(jumps: tuple[int, int]) -> None:
     clock = ManualClock()
-    moments = Moments(clock)
+    jump_aware = JumpAwareClock(clock)
     due = minute(clock)
     for jump in jumps:
         clock.advance(10)
         clock.jump_wall(jump)
-        moments.now()
+        jump_aware.now()
 
-    assert 40 <= remaining(moments, due) <= 60
-    assert jumps in ((-5, -5), (300, -295)) or remaining(moments, due) == pytest.approx(40)
+    assert 40 <= remaining(jump_aware, due) <= 60
+    assert jumps in ((-5, -5), (300, -295)) or remaining(jump_aware, due) == pytest.approx(40)
 
 
 def test_of_a_date_in_its_future_a_process_waits_for_the_duration_and_counts_its_own_time() -> None:
     clock = ManualClock()
     due = minute(clock)
     clock.jump_wall(-3600)
-    moments = Moments(clock)
-    assert remaining(moments, due) == pytest.approx(60)
+    jump_aware = JumpAwareClock(clock)
+    assert remaining(jump_aware, due) == pytest.approx(60)
     clock.advance(10)
     clock.jump_wall(-90)
 
-    assert remaining(moments, due) == pytest.approx(50)
+    assert remaining(jump_aware, due) == pytest.approx(50)
 
 
 @pytest.mark.parametrize("jump", [0, -90, 90])
@@ -135,13 +135,13 @@ def test_a_duration_that_began_in_this_run_is_waited_for_however_long_the_proces
     gone: float, jump: int
 ) -> None:
     clock = ManualClock()
-    moments = Moments(clock)
+    jump_aware = JumpAwareClock(clock)
     clock.advance(3600)
     due = minute(clock)
     clock.advance(gone)
     clock.jump_wall(jump)
 
-    assert remaining(moments, due) == pytest.approx(60 - gone)
+    assert remaining(jump_aware, due) == pytest.approx(60 - gone)
 
 
 @pytest.mark.parametrize("idle_s", [0.0, 1000.0], ids=["at rest", "live"])

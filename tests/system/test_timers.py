@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step
-from persistasaurus.actors.flows.clock import Moments, steady
+from persistasaurus.actors.flows.clock import JumpAwareClock, wall_without_jumps
 from persistasaurus.actors.flows.timers import Look
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
@@ -294,18 +294,18 @@ def test_a_flow_that_sleeps_at_rest_is_not_woken_before_its_time() -> None:
 
 def test_moments_know_jumps_in_both_directions() -> None:
     clock = ManualClock()
-    moments = Moments(clock)
+    jump_aware = JumpAwareClock(clock)
     began = clock.now()
     clock.advance(5)
-    assert moments.now().jumps == ()
+    assert jump_aware.now().jumps == ()
     clock.jump_wall(0.5)
-    assert moments.now().jumps == ()
+    assert jump_aware.now().jumps == ()
     clock.jump_wall(HOUR - 0.5)
     clock.advance(1)
     clock.jump_wall(-2 * HOUR)
-    moments.now()
+    jump_aware.now()
     clock.jump_wall(HOUR)
-    moment = moments.now()
+    moment = jump_aware.now()
 
     assert sum(by for _, by in moment.jumps) == 0
-    assert steady(moment) == began + 6_000_000
+    assert wall_without_jumps(moment) == began + 6_000_000
