@@ -34,9 +34,10 @@ from .flows.timers import Arm, Look, Timers
 from .handle import FlowHandle, refuse_on_step_loop
 from .persistence.commits import Commits
 from .persistence.event_sourced import EventSourcedActor, StreamAccess
-from .persistence.journal import Entry, Journal, tell
+from .persistence.journal import Entry, Journal
 from .persistence.single_actor_guard import SingleActorGuard
 from .remote.poller import Poll, RequestPoller
+from .runtime.actor import try_tell
 from .runtime.environment import Environment
 from .runtime.futures import Reply, waiting
 from .runtime.primitives import RLock, start_thread
@@ -243,7 +244,7 @@ class FlowSystem:
             # First what other processes have left beside the store: somebody may want a flow not to begin.
             asked = SqliteRequests(path, self.environment.clock.now, patience_ms=OWNER_PATIENCE_MS)
             poller = RequestPoller.start_on(
-                self._asking, self.client, asked, lambda: tell(self.supervisor, begin)
+                self._asking, self.client, asked, lambda: try_tell(self.supervisor, begin)
             )
             poller.tell(Poll())
         self.supervisor.tell(requests.LookAtHeaders())
@@ -485,22 +486,22 @@ class FlowSystem:
 
     # -------------------------------------------------------------------------------------- the parts
     def _wake(self, flow_id: str) -> None:
-        tell(self.supervisor, requests.Wake(flow_id))
+        try_tell(self.supervisor, requests.Wake(flow_id))
 
     def _arm(self, flow_id: str, elapsed: float) -> None:
-        tell(self._timers, Arm(flow_id, elapsed))
+        try_tell(self._timers, Arm(flow_id, elapsed))
 
     def _on_health(self, state: bool | Exception) -> None:  # noqa: FBT001 - a state, not a switch
         self._is_writable = state is True
         if isinstance(state, Exception):
             self._admission.refusal = state
-        tell(self.supervisor, requests.Health(state))
+        try_tell(self.supervisor, requests.Health(state))
         if state is True:
-            tell(self._timers, Look())  # nobody has woken anybody for what was written without an answer
+            try_tell(self._timers, Look())  # nobody was woken for what was written without an answer
 
     def _on_held(self, actor: Runnable, held: Held) -> bool:
         """Have a flow seen to that holds a thread; of others nobody else could do the work."""
-        return isinstance(actor, FlowActor) and tell(
+        return isinstance(actor, FlowActor) and try_tell(
             self.supervisor, requests.Blocked(actor.flow_id, actor.incarnation, actor, held)
         )
 
@@ -526,7 +527,7 @@ class FlowSystem:
             self._wake(message.flow_id)  # the registry has kept it
         elif not (isinstance(message, requests.Wake) or hasattr(message, "reply")):
             return
-        elif not tell(self.supervisor, message):
+        elif not try_tell(self.supervisor, message):
             _refuse(recipient, message)
 
     # ----------------------------------------------------------------------------------------- closing
@@ -590,7 +591,7 @@ class FlowSystem:
 
     def _wait_for(self, request: requests.Drain | requests.Shutdown, deadline: float) -> None:
         try:
-            if tell(self.supervisor, request):
+            if try_tell(self.supervisor, request):
                 request.reply.get(timeout=self._left(deadline))
         except Timeout:
             logger.warning("The system does not stop in good order: not all flows have answered in time")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...flows.values.settings import check_count, check_seconds, check_type
-from ..persistence.journal import tell
+from ..runtime.actor import try_tell
 from . import requests
 from .actor_context import WakeFlag
 
@@ -135,7 +135,7 @@ class ActiveFlow:
 
     def tell(self, message: Any) -> bool:
         """Tell the actor; say whether it was alive."""
-        return self.ref is not None and tell(self.ref, message)
+        return self.ref is not None and try_tell(self.ref, message)
 
     def wake(self) -> None:
         """Wake the actor, unless it has not yet looked since the last time."""

@@ -10,8 +10,8 @@ import msgspec
 
 from ...flows.errors import SystemClosed
 from ...store import Deliver, Delivered, NeverDelivered, RecordCorrupt, SignalConflict
-from ..persistence.journal import Entry, tell
-from ..runtime.actor import PooledActor
+from ..persistence.journal import Entry
+from ..runtime.actor import PooledActor, try_tell
 from ..runtime.dispatcher import DispatcherClosedError
 from ..runtime.futures import Reply
 from . import requests
@@ -108,17 +108,17 @@ class EngineClient:
 
     def ask(self, request: requests.Request | requests.Watch) -> None:
         """Hand a request to the supervisor, which answers it through its reply."""
-        if not tell(self._supervisor, request):
+        if not try_tell(self._supervisor, request):
             request.reply.fail(SystemClosed(CLOSED))
 
     def withdraw(self, watch: requests.Watch) -> None:
         """Take back a request to be told of a flow's end."""
         if not watch.reply.is_done:
-            tell(self._supervisor, requests.Unwatch(watch.flow_id, watch.reply))
+            try_tell(self._supervisor, requests.Unwatch(watch.flow_id, watch.reply))
 
     def wake(self, flow_id: str) -> None:
         """Have a flow look into its inbox, and at the clock. It is started when it is not in memory."""
-        tell(self._supervisor, requests.Wake(flow_id))
+        try_tell(self._supervisor, requests.Wake(flow_id))
 
     def is_active(self, flow_id: str) -> bool:
         """Tell whether a flow has an actor now: it has none when it is passivated, or has ended."""
@@ -156,7 +156,7 @@ class EngineClient:
             if not outcome.duplicate:
                 self.wake(signal.stream)
 
-        if not tell(self._journal, Entry(signal, done)):
+        if not try_tell(self._journal, Entry(signal, done)):
             reply.fail(SystemClosed("the system is closed"))
         return reply
 

@@ -22,8 +22,7 @@ from ...flows.machine.commands import Decision
 from ...flows.values.value_diff import differing_fields
 from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState
 from ..persistence.event_sourced import ACTOR_STATUS, EventSourcedActor
-from ..persistence.journal import tell
-from ..runtime.actor import EscapedError
+from ..runtime.actor import EscapedError, try_tell
 from ..steps.attempts import StepReport
 from . import requests
 from .parking import HARMFUL, PARK, UNREPLAYABLE, is_flow, last_word, parked_for, type_of
@@ -475,7 +474,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
                 assert_never(command)
 
     def _step_reports(self, message: StepReport) -> bool:
-        return tell(self.actor_ref, message)
+        return try_tell(self.actor_ref, message)
 
     def _arm(self, alarm: Due | None) -> None:
         if alarm is not None and alarm is not self._armed:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ...flows import events
 from ...flows.errors import FlowNotFound, PersistasaurusError, StoreUnavailable, SystemClosed
 from ...store import StoreError, StreamState
-from ..persistence.journal import Mend, tell
-from ..runtime.actor import PooledActor
+from ..persistence.journal import Mend
+from ..runtime.actor import PooledActor, try_tell
 from . import requests
 from .active_flow import ActiveFlow, Phase, SupervisorRules
 from .flow_actor import FlowActor
@@ -86,7 +86,7 @@ class Supervisor(PooledActor):
         self._watchers.fail(_closing())
 
     def _hear(self, message: Any) -> None:
-        tell(self.actor_ref, message)
+        try_tell(self.actor_ref, message)
 
     def _tell_flow(self, flow_id: str, message: Any) -> bool:
         active = self._active.get(flow_id)
@@ -262,7 +262,7 @@ class Supervisor(PooledActor):
                 logger.error("Flow %r is damaged: %s. %s", header.stream, header.damage, WHAT_TO_DO)
             self._wake(header.stream)
         if found.is_index_damaged and not message.is_again:
-            tell(
+            try_tell(
                 self._context.access.journal, Mend(lambda: self._hear(requests.LookAtHeaders(is_again=True)))
             )
         elif found.after is not None:

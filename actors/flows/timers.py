@@ -15,8 +15,7 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from ...store import StoreError
-from ..persistence.journal import tell
-from ..runtime.actor import PooledActor
+from ..runtime.actor import PooledActor, try_tell
 from ..runtime.primitives import MICROSECONDS
 from .clock import wall_without_jumps
 from .parking import advice
@@ -182,7 +181,7 @@ class Timers(PooledActor):
         self._next_look = self._environment.alarms.call_at(at, self._look_again)
 
     def _look_again(self) -> None:
-        tell(self.actor_ref, Look())
+        try_tell(self.actor_ref, Look())
 
     def _set_alarm(self) -> None:
         at = self._heap[0][0] if self._heap else None
@@ -194,4 +193,4 @@ class Timers(PooledActor):
         self._alarm = self._environment.alarms.call_at(at, self._on_alarm)
 
     def _on_alarm(self) -> None:
-        tell(self.actor_ref, AlarmFired())
+        try_tell(self.actor_ref, AlarmFired())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..runtime.actor import PooledActor
+from ..runtime.actor import PooledActor, try_tell
 from ..runtime.primitives import Lock
-from .journal import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,4 +83,4 @@ class Commits:
         for listener, ref in self._listeners:
             if not listener.is_told:
                 listener.is_told = True
-                tell(ref, _Committed())
+                try_tell(ref, _Committed())

@@ -37,8 +37,8 @@ import msgspec
 from ...flows.errors import PersistasaurusError
 from ...store import Append, Appended, HeaderChange, NewRecord, RecordCorrupt, StreamState
 from ...store.contract import Outcome
-from ..runtime.actor import PooledActor
-from .journal import Entry, tell
+from ..runtime.actor import PooledActor, try_tell
+from .journal import Entry
 
 if TYPE_CHECKING:
     from pykka import ActorRef
@@ -175,7 +175,7 @@ class EventSourcedActor(PooledActor, Generic[E]):
         return reply
 
     def _on_outcome(self, outcome: Outcome) -> None:
-        tell(self.actor_ref, Committed(outcome))
+        try_tell(self.actor_ref, Committed(outcome))
 
     def _on_committed(self, outcome: Outcome) -> None:
         write, self._writing = self._writing, None

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from pykka import ActorDeadError
 
 from ...flows.errors import StoreUnavailable
 from ...store import CommitUnknown, StoreError, StoreFenced
 from ...store.contract import Outcome, Write
-from ..runtime.actor import BatchingActor
+from ..runtime.actor import BatchingActor, try_tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from ..runtime.mailbox import Batch
     from ..runtime.primitives import AlarmHandle
 
-__all__ = ["Entry", "Journal", "Mend", "Reopen", "tell"]
+__all__ = ["Entry", "Journal", "Mend", "Reopen"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -169,7 +168,7 @@ class Journal(BatchingActor):
         )
 
     def _remind(self) -> None:
-        tell(self.actor_ref, Reopen())
+        try_tell(self.actor_ref, Reopen())
 
     def _forget_reminder(self) -> None:
         reminder, self._reminder = self._reminder, None
@@ -215,12 +214,3 @@ def _answer(entries: list[Entry], outcomes: Sequence[Any]) -> None:
             entry.done(outcome)
         except BaseException:
             logger.exception("Somebody could not be told what became of a write")
-
-
-def tell(ref: Any, message: Any) -> bool:
-    """Tell an actor that may be dead; say whether it was alive."""
-    try:
-        ref.tell(message)
-    except ActorDeadError:
-        return False
-    return True

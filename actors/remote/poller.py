@@ -25,8 +25,7 @@ from ...store.requests import RequestsDamaged, StoredResponse
 from ..flows import requests
 from ..flows.admission import checked_id
 from ..flows.client import Receipt
-from ..persistence.journal import tell
-from ..runtime.actor import PooledActor
+from ..runtime.actor import PooledActor, try_tell
 from ..runtime.futures import PooledFuture, Reply
 from .protocol import (
     PauseRequest,
@@ -437,7 +436,7 @@ class RequestPoller(PooledActor):
         self._response_alarm = self._engine.environment.alarms.call_at(at, lambda: self._tell_self(Respond()))
 
     def _tell_self(self, message: Poll | Completed | Respond) -> None:
-        tell(self.actor_ref, message)
+        try_tell(self.actor_ref, message)
 
 
 def _decoded(data: bytes) -> RemoteRequest | RemoteResponse:

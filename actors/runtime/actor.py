@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from .scheduler import Scheduler
 
-__all__ = ["BatchingActor", "EscapedError", "PooledActor", "PooledRef", "StopFlag"]
+__all__ = ["BatchingActor", "EscapedError", "PooledActor", "PooledRef", "StopFlag", "try_tell"]
 
 # What Pykka's own `_handle_receive` is for; everything else goes to `on_receive` without the detour.
 _PYKKA_MESSAGES = frozenset((ProxyCall, ProxyGetAttr, ProxySetAttr, ActorStop))
@@ -102,6 +102,15 @@ class PooledRef(ActorRef[Any]):
         if self.actor_stopped.is_set():
             raise ActorDeadError(f"{self} not found")
         self.actor_inbox.put(cast("Envelope[Any]", Letter(message)))
+
+
+def try_tell(ref: Any, message: Any) -> bool:
+    """Tell an actor that may be dead; say whether it was alive."""
+    try:
+        ref.tell(message)
+    except ActorDeadError:
+        return False
+    return True
 
 
 class PooledActor(Actor):
