@@ -20,6 +20,7 @@ from persistasaurus.api.http.access import Access, OpenToAll
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.listener import TcpListener, UnixListener
 from persistasaurus.api.http.middleware.hosts import Hosts
+from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.api.http.server import CannotServe, Server, serve
 from persistasaurus.api.http.tokens import Tokens
 from routes.flows import Anything
@@ -194,6 +195,15 @@ def test_a_unix_socket_is_its_owners_alone_and_goes_with_the_server(folder: Path
         os.umask(before)
 
     assert not path.exists()
+
+
+def test_connections_of_a_unix_socket_are_counted_too(folder: Path) -> None:
+    path = folder / "socket"
+    app = protected_application(limits=ServerLimits(connections=1))
+    with Server(app, uds=path), socket.socket(socket.AF_UNIX) as held:
+        held.connect(str(path))
+
+        assert b"503 " in over_unix(path, request("GET", "/flows", "Connection: close"))
 
 
 def test_a_socket_that_a_dead_server_left_is_replaced(folder: Path) -> None:
