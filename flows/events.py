@@ -1,11 +1,11 @@
-"""What has happened to a flow: the facts that its history consists of.
+"""What has happened to a flow: the events that its history consists of.
 
 An event carries what cannot be derived, and nothing else. Its body is JSON with the fields below
 and a `type`; the names are chosen and never change. Fields are only ever appended, with defaults:
 the histories of every release must replay for ever.
 
-Facts come from outside the flow's code and make it go on; echoes are what the code did about them.
-A replay feeds the facts to the code and expects the same echoes.
+Input events come from outside the flow's code and make it go on; command events record what the code did
+about them. A replay feeds the inputs to the code and expects the same commands.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Base of all events."""
 
 
-# ------------------------------------------------------------------------------------------ facts
+# ----------------------------------------------------------------------------------- input events
 class FlowStarted(Event, tag="flow_started", frozen=True):
     """The flow exists. `seed` is where its random numbers and uuids come from."""
 
@@ -126,7 +126,7 @@ class Parked(Event, tag="parked", frozen=True):
 
 
 class Repaired(Event, tag="repaired", frozen=True):
-    """Somebody lets the flow run on. What its code did from version `since` on is void; facts stay.
+    """Somebody lets the flow run on. What its code did from version `since` on is void; inputs stay.
 
     Only the failures at the versions `retried` do not stay: their steps are tried again.
     """
@@ -137,7 +137,7 @@ class Repaired(Event, tag="repaired", frozen=True):
     retried: tuple[int, ...] = ()
 
 
-# ----------------------------------------------------------------------------------------- echoes
+# --------------------------------------------------------------------------------- command events
 class StepStarted(Event, tag="step_started", frozen=True):
     """The step is about to run for the first time. `line` is where the flow called it."""
 
@@ -187,7 +187,7 @@ class FlowFailed(Event, tag="flow_failed", frozen=True):
     step: int | None = None
 
 
-Fact: TypeAlias = (
+InputEvent: TypeAlias = (
     FlowStarted
     | StepCompleted
     | StepFailed
@@ -200,8 +200,8 @@ Fact: TypeAlias = (
     | Parked
     | Repaired
 )
-Echo: TypeAlias = StepStarted | StepScheduled | TimerSet | SignalAwaited | FlowCompleted | FlowFailed
-AnyEvent: TypeAlias = Fact | Echo
+CommandEvent: TypeAlias = StepStarted | StepScheduled | TimerSet | SignalAwaited | FlowCompleted | FlowFailed
+AnyEvent: TypeAlias = InputEvent | CommandEvent
 
 _DEPTH = DEPTH_MAX + 8
 _encoder = msgspec.json.Encoder()

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, assert_never, cast
 
 from ...flows import events
 from ...flows.errors import FlowAlreadyExists, FlowNotFound, FlowParked, PersistasaurusError, StoreUnavailable
-from ...flows.machine import commands, messages
-from ...flows.machine.commands import Decision
+from ...flows.machine import effects, messages
+from ...flows.machine.effects import Decision
 from ...flows.values.value_diff import differing_fields
 from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState
 from ..persistence.event_sourced import ACTOR_STATUS, EventSourcedActor
@@ -439,8 +439,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         for report in self._unrecorded:
             self.context.attempts.acknowledge(report)
         self._unrecorded.clear()
-        for command in decision.commands:
-            self._carry_out(command)
+        for effect in decision.effects:
+            self._carry_out(effect)
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.resolve(None)
@@ -455,23 +455,23 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._look_again()  # how long a history is, is known when it is recorded
         self.idle_or_not()
 
-    def _carry_out(self, command: commands.Command) -> None:
+    def _carry_out(self, effect: effects.AnyEffect) -> None:
         assert self.machine is not None
-        match command:
-            case commands.RunStep(run, attempt):
+        match effect:
+            case effects.RunStep(run, attempt):
                 if self.context.heart is not None:
                     self.context.heart.wake()
                 self.context.attempts.run(
                     self.flow_id, run, attempt, self.machine.lend(run), self._step_reports
                 )
-            case commands.Reconcile(run):
+            case effects.Reconcile(run):
                 self.context.attempts.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
-            case commands.AskTurn(step):
+            case effects.AskTurn(step):
                 self.report(requests.RequestSlot(self.flow_id, step))
-            case commands.Warn(text):
+            case effects.Warn(text):
                 logger.warning("%s", text)
             case _:
-                assert_never(command)
+                assert_never(effect)
 
     def _step_reports(self, message: StepReport) -> bool:
         return try_tell(self.actor_ref, message)

@@ -9,14 +9,14 @@ import msgspec
 from ...flows import events
 from ...flows.errors import NondeterminismError, PersistasaurusError
 from ...flows.machine.failure import failure_of
-from ...flows.machine.history import ECHOES
+from ...flows.machine.history import COMMAND_EVENTS
 from ...store import HeaderChange, Record, RecordCorrupt, StoreError, StoreUnusable, StreamState
 from ..persistence.event_sourced import ACTOR_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ...flows.machine.commands import Decision
+    from ...flows.machine.effects import Decision
     from ...store import EventStore, Header
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "LastWord",
     "UnknownFlowError",
     "advice",
-    "facts_of",
+    "inputs_of",
     "is_flow",
     "last_parked",
     "last_word",
@@ -89,14 +89,14 @@ def parked_for(error: BaseException) -> events.Parked:
     return events.Parked(reason, failure.message or failure.type, failure.traceback)
 
 
-def facts_of(decision: Decision) -> tuple[list[events.AnyEvent], tuple[int, ...]]:
+def inputs_of(decision: Decision) -> tuple[list[events.AnyEvent], tuple[int, ...]]:
     """Return what of a decision must not be lost, though it was not made to its end.
 
-    These are the facts that the code was told, with what it did about the earlier ones; and the entries of
-    the inbox that are facts now. What it did since the last one, it will do again.
+    These are the input events that the code was given, with what it did about the earlier ones; and the
+    entries of the inbox that are input now. What it did since the last one, it will do again.
     """
     decided = list(decision.events)
-    while decided and type(decided[-1]) in ECHOES:
+    while decided and type(decided[-1]) in COMMAND_EVENTS:
         decided.pop()
     started = {e.step: None for e in decided if isinstance(e, events.StepStarted | events.StepAttempted)}
     signals = sum(type(event) is events.SignalReceived for event in decided)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...flows import Limits, Registry
-    from ...flows.machine.commands import Decision
+    from ...flows.machine.effects import Decision
     from ...flows.machine.in_doubt import Evidence
     from ...flows.machine.messages import Moment
     from ...store import EventStore, Header

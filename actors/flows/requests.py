@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from ...flows import events
-    from ...flows.machine.commands import Decision
+    from ...flows.machine.effects import Decision
     from ..runtime.futures import Reply
     from ..runtime.stacks import Held
 

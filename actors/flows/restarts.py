@@ -14,7 +14,7 @@ from ..persistence.event_sourced import StaleWriterError
 from ..persistence.journal import Entry
 from . import requests
 from .active_flow import Phase
-from .parking import PARK, PAUSE, WHAT_TO_DO, facts_of, parked_for, type_of
+from .parking import PARK, PAUSE, WHAT_TO_DO, inputs_of, parked_for, type_of
 from .refusals import unconfirmed
 
 if TYPE_CHECKING:
@@ -155,15 +155,15 @@ class Restarts:
             active.phase = Phase.BACKOFF
             self.after(active, StoreUnavailable(str(failure)))
             return
-        facts, consumed = facts_of(actor.undecided())
+        inputs, consumed = inputs_of(actor.undecided())
         refusal = FlowParked(active.flow_id, parked.reason, parked.message)
         is_parked = header is None or header.status == "parked" or header.state is StreamState.ENDED
-        if is_parked and not facts:
+        if is_parked and not inputs:
             _answer(actor.in_hand, refusal)
             self._leave(active)
             return
         at = self._environment.clock.now()
-        records = tuple(NewRecord(at, events.kind(e), events.encode(e)) for e in [*facts, parked])
+        records = tuple(NewRecord(at, events.kind(e), events.encode(e)) for e in [*inputs, parked])
         version = 0 if header is None else header.version
         kind = actor.in_hand.type if header is None else None
         append = Append(active.flow_id, version, records, PARK, kind, consumed)

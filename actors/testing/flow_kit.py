@@ -18,7 +18,7 @@ import msgspec
 from ...flows import FlowMachine, Limits, events
 from ...flows.errors import SignalNotFound
 from ...flows.machine import messages
-from ...flows.machine.commands import AskTurn, Decision, Reconcile, RunStep, Warn
+from ...flows.machine.effects import AskTurn, Decision, Reconcile, RunStep, Warn
 from ...flows.machine.failure import failure_of
 from ...flows.machine.history import Recorded
 from ..flows.client import from_microseconds
@@ -223,11 +223,11 @@ class FlowTestKit(Generic[R]):
         stored = tuple(events.decode(events.encode(event)) for event in decision.events)
         for event in stored:
             self.history.append(Recorded(len(self.history) + 1, self._machine.at, event))
-        self.decided = Decided(stored, tuple(self._effect(command) for command in decision.commands))
+        self.decided = Decided(stored, tuple(self._effect(effect) for effect in decision.effects))
         return self.decided
 
-    def _effect(self, command: RunStep | AskTurn | Reconcile | Warn) -> Effect:
-        match command:
+    def _effect(self, effect: RunStep | AskTurn | Reconcile | Warn) -> Effect:
+        match effect:
             case RunStep(run, attempt):
                 self._running[run.number] = (run, attempt)
                 return _run(run, attempt)

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...flows import events
-from ...flows.machine.history import ECHOES
+from ...flows.machine.history import COMMAND_EVENTS
 from ...flows.summary import FlowSummary
 from . import lexicon
 from .items import Activation, Block, Item, Message, Note, Remark, Section
@@ -55,11 +55,11 @@ def scenario_of(
 def _decisions(
     past: Sequence[Happened], restarts: dict[int, Cause]
 ) -> list[tuple[Cause | None, list[Happened]]]:
-    """Cut a history into what was decided together: a fact, and what the code did about it."""
+    """Cut a history into what was decided together: an input, and what the code did about it."""
     decisions: list[tuple[Cause | None, list[Happened]]] = []
     for position, one in enumerate(past):
         cause = restarts.get(position)
-        if decisions and cause is None and type(one.event) in ECHOES:
+        if decisions and cause is None and type(one.event) in COMMAND_EVENTS:
             decisions[-1][1].append(one)
         else:
             decisions.append((cause, [one]))

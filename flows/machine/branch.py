@@ -30,18 +30,18 @@ _Resume: TypeAlias = "Callable[[Driver, Any, BaseException | None], None]"
 class RunQueue:
     """What can go on, in the order in which it became able to. Draining it is deterministic.
 
-    What facts have made ready waits in `_facts`. Each of them goes on as far as it can, with all that
+    What inputs have made ready waits in `_inputs`. Each of them goes on as far as it can, with all that
     comes of it, before the next: so it makes no difference whether the code stood still in between.
 
     What a `gather` starts, it starts before anything else goes on, depth first. That is done with a stack
     of its own, since gathers may be nested deeper than Python recurses.
     """
 
-    __slots__ = ("_driver", "_facts", "_is_draining", "_launches", "_ready", "branches")
+    __slots__ = ("_driver", "_inputs", "_is_draining", "_launches", "_ready", "branches")
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._facts: deque[tuple[_Resume, Any, Any]] = deque()
+        self._inputs: deque[tuple[_Resume, Any, Any]] = deque()
         self._ready: deque[tuple[_Resume, Any, Any]] = deque()
         self._launches: list[Launch] = []
         self._is_draining = False
@@ -50,15 +50,15 @@ class RunQueue:
 
     def add(self, resume: _Resume, value: Any = None, error: BaseException | None = None) -> None:
         """Let something go on, when its turn comes, with a value or an error."""
-        (self._ready if self._is_draining else self._facts).append((resume, value, error))
+        (self._ready if self._is_draining else self._inputs).append((resume, value, error))
 
     def drain(self) -> None:
         """Let go on whatever can, until nothing can."""
-        facts, ready, launches, driver = self._facts, self._ready, self._launches, self._driver
+        inputs, ready, launches, driver = self._inputs, self._ready, self._launches, self._driver
         self._is_draining = True
         try:
-            while facts:
-                resume, value, error = facts.popleft()
+            while inputs:
+                resume, value, error = inputs.popleft()
                 resume(driver, value, error)
                 if launches:
                     self._launch()
@@ -93,11 +93,11 @@ class RunQueue:
     @property
     def is_empty(self) -> bool:
         """Whether nobody can go on."""
-        return not self._facts
+        return not self._inputs
 
     def clear(self) -> None:
         """Forget who could go on: the flow has ended."""
-        self._facts.clear()
+        self._inputs.clear()
         self._ready.clear()
         self._launches.clear()
 

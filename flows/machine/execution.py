@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..authoring.step import Step
     from ..values.codec import Codec, PayloadLimits
     from .history import Rewound
-    from .pending import Doing, Echoes
+    from .pending import CommandSink, Doing
 
 __all__ = ["Execution", "failure_of"]
 
@@ -54,8 +54,8 @@ class Execution:
         self.has_started = False
         self.is_over = False
         """Whether the code has come to its end, be that recorded yet or not."""
-        self.echoes: Echoes
-        """Who is told what the code does: to be set before the first fact is applied."""
+        self.sink: CommandSink
+        """Who is told what the code does: to be set before the first input event is applied."""
         self.queue = RunQueue(self)
         self.mailboxes = Mailboxes(definition.signals, limits)
         self._definition = definition
@@ -71,14 +71,14 @@ class Execution:
         """Whether the code stands still: paused, parked, ended, or drained by a shutdown."""
         return self.paused or self.draining or self.parked is not None or self.ended is not None
 
-    def apply(self, fact: events.Fact, at: int, value: Any = None) -> None:
-        """Take a fact in. `value` is the decoded result of a step, where somebody has it already.
+    def apply(self, event: events.InputEvent, at: int, value: Any = None) -> None:
+        """Take an input event in. `value` is the decoded result of a step, where somebody has it already.
 
         Raises:
-            LookupError: it is a fact about something that the code has not begun.
+            LookupError: it is about something that the code has not begun.
         """
         self.at = at
-        self._APPLY[type(fact)](self, fact, value)
+        self._APPLY[type(event)](self, event, value)
 
     def run(self) -> None:
         """Let the code go on as far as it can."""
@@ -121,7 +121,7 @@ class Execution:
         closing.close()
         if not self.is_over:
             place = Location(left.ag_code.co_filename, left.ag_code.co_firstlineno)
-            self.echoes.warn(
+            self.sink.warn(
                 f"flow {self.flow_id!r}: the body has left {left.__name__}(), an async generator at {place},"
                 " before its end, and what its `finally` awaits does not happen: write `async with"
                 " contextlib.aclosing(...)` around its `async for`"
@@ -184,7 +184,7 @@ class Execution:
 
     def log(self, say: Callable[[], None]) -> None:
         """Have something said, unless a replay says it again."""
-        self.echoes.log(say)
+        self.sink.log(say)
 
     def now(self) -> datetime:
         """The time at which the flow went on."""
@@ -192,19 +192,19 @@ class Execution:
 
     def seal(self, codec: Codec, values: msgspec.Struct) -> bytes:
         """Encode the arguments of a call, and see that they come back."""
-        return self.echoes.seal(codec, values, self._payload_limits)
+        return self.sink.seal(codec, values, self._payload_limits)
 
     def begin_step(self, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
         """Begin a step, under the next number."""
         self._last_step = number = self._last_step + 1
         run = self.steps[number] = StepRun(number, step, data, waiter)
-        self.echoes.step(run)
+        self.sink.step(run)
 
     def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None:
         """Begin a sleep."""
         self._last_timer += 1
         timer = self.timers[self._last_timer] = Timer(self._last_timer, until, waiter)
-        self.echoes.timer(timer)
+        self.sink.timer(timer)
 
     def begin_wait(self, name: str, step: Step[..., Any] | None, codec: Codec | None, waiter: Waiter) -> None:
         """Begin to wait for a signal; take one that came early."""
@@ -213,7 +213,7 @@ class Execution:
             self._last_step = number = self._last_step + 1
         wait = Wait(name, number, step, codec, waiter)
         self.mailboxes.wait(wait)
-        self.echoes.wait(wait)
+        self.sink.wait(wait)
         self._meet(name)
 
     def begin_gather(
@@ -227,18 +227,18 @@ class Execution:
     def forgotten(self, request: Request[Any], location: Location) -> None:
         """Tell somebody that the flow lacks an `await`."""
         if not self.is_over:
-            self.echoes.warn(
+            self.sink.warn(
                 f"flow {self.flow_id!r}: {request!r} was dropped at {location} without being awaited, so"
                 " nothing has happened: write `await` in front of it"
             )
 
-    # --------------------------------------------------------------------------------------- facts
-    def _flow_started(self, fact: events.FlowStarted, _: Any) -> None:
+    # -------------------------------------------------------------------------------- input events
+    def _flow_started(self, event: events.FlowStarted, _: Any) -> None:
         if self.has_started:
             raise LookupError("a flow starts once")
         self.has_started = True
-        self._seed = fact.seed
-        values = self._definition.parameters.decode(bytes(fact.args))
+        self._seed = event.seed
+        values = self._definition.parameters.decode(bytes(event.args))
         # Empty: what the thread that comes by has in its context is nothing that a replay could know.
         context = Context()
         context.run(enter, self)
@@ -253,32 +253,32 @@ class Execution:
         self.instance = self._definition.new()
         return self._definition.body(self.instance, values)
 
-    def _step_completed(self, fact: events.StepCompleted, value: Any) -> None:
-        run = self._begun(fact.step)
+    def _step_completed(self, event: events.StepCompleted, value: Any) -> None:
+        run = self._begun(event.step)
         if value is None:
-            value = run.step.result.decode(fact.result)
-        del self.steps[fact.step]
+            value = run.step.result.decode(event.result)
+        del self.steps[event.step]
         run.waiter.resolve(value)
 
-    def _step_failed(self, fact: events.StepFailed, _: Any) -> None:
-        run = self._begun(fact.step)
-        if fact.retry_at is not None:
-            run.fail_once(Due(fact.retry_at, self.at))
-            self.echoes.retry(run)
+    def _step_failed(self, event: events.StepFailed, _: Any) -> None:
+        run = self._begun(event.step)
+        if event.retry_at is not None:
+            run.fail_once(Due(event.retry_at, self.at))
+            self.sink.retry(run)
             return
-        del self.steps[fact.step]
-        run.waiter.fail(StepError(fact.step, run.step.name, fact.error))
+        del self.steps[event.step]
+        run.waiter.fail(StepError(event.step, run.step.name, event.error))
 
-    def _step_attempted(self, fact: events.StepAttempted, _: Any) -> None:
-        run = self.steps[fact.step]
+    def _step_attempted(self, event: events.StepAttempted, _: Any) -> None:
+        run = self.steps[event.step]
         if run.due is None and not run.attempt:
-            raise LookupError(fact.step)
-        run.begin(fact.attempt, self.at)
+            raise LookupError(event.step)
+        run.begin(event.attempt, self.at)
 
-    def _step_interrupted(self, fact: events.StepInterrupted, _: Any) -> None:
-        run = self._begun(fact.step)
+    def _step_interrupted(self, event: events.StepInterrupted, _: Any) -> None:
+        run = self._begun(event.step)
         run.unresolved = 0
-        run.is_doubtful = fact.begun
+        run.is_doubtful = event.begun
 
     def _begun(self, step: int) -> StepRun:
         """Return the run of a step whose attempt is recorded."""
@@ -287,13 +287,13 @@ class Execution:
             raise LookupError(step)
         return run
 
-    def _timer_fired(self, fact: events.TimerFired, _: Any) -> None:
-        self.timers.pop(fact.timer).waiter.resolve(None)
+    def _timer_fired(self, event: events.TimerFired, _: Any) -> None:
+        self.timers.pop(event.timer).waiter.resolve(None)
 
-    def _signal_received(self, fact: events.SignalReceived, _: Any) -> None:
-        self.mailboxes.keep(fact.name, fact.key, bytes(fact.args))
+    def _signal_received(self, event: events.SignalReceived, _: Any) -> None:
+        self.mailboxes.keep(event.name, event.key, bytes(event.args))
         # In its turn, as everything else: when the code stands still, what came first goes on first.
-        self.queue.add(self._meet_in_turn, fact.name)
+        self.queue.add(self._meet_in_turn, event.name)
 
     def _paused(self, _: events.Paused, __: Any) -> None:
         self.paused = True
@@ -301,8 +301,8 @@ class Execution:
     def _resumed(self, _: events.Resumed, __: Any) -> None:
         self.paused = False
 
-    def _parked(self, fact: events.Parked, _: Any) -> None:
-        self.parked = fact
+    def _parked(self, event: events.Parked, _: Any) -> None:
+        self.parked = event
 
     def _repaired(self, _: events.Repaired, __: Any) -> None:
         self.parked = None
@@ -315,13 +315,13 @@ class Execution:
 
     def _meet(self, name: str) -> None:
         """Bring signals and those who wait for them together, oldest first."""
-        while (met := self.mailboxes.meet(name, self.echoes.give_up)) is not None:
+        while (met := self.mailboxes.meet(name, self.sink.give_up)) is not None:
             wait, data, value = met
             if wait.step is None:
                 wait.waiter.resolve(value)
             else:
                 run = self.steps[wait.number] = StepRun(wait.number, wait.step, data, wait.waiter)
-                self.echoes.step(run)
+                self.sink.step(run)
 
     # ----------------------------------------------------------------------------------------- end
     def _complete(self, result: Any) -> None:
@@ -341,7 +341,7 @@ class Execution:
         """Come to the end: whatever else could go on, does not, live and in each replay alike."""
         self.is_over = True
         self.queue.clear()
-        self.echoes.end(Ending(event, self.end))
+        self.sink.end(Ending(event, self.end))
 
     @property
     def has_open_attempts(self) -> bool:

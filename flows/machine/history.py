@@ -52,7 +52,7 @@ def plan_of(history: Sequence[Recorded]) -> Plan:
     """Return what of a history counts.
 
     A repair makes the failures void that it retries, and all that the code did from the version
-    `since` on, with all that came of it: the code will do it anew. Facts about what had begun
+    `since` on, with all that came of it: the code will do it anew. Input for what had begun
     before, and signals, stay: they have happened.
     """
     repairs = [(index, r.event) for index, r in enumerate(history) if type(r.event) is events.Repaired]
@@ -82,7 +82,7 @@ def _voided_by(history: Sequence[Recorded], since: int, end: int) -> set[int]:
         operation = _operation(event)
         if isinstance(event, _BEGINNINGS) and operation is not None:
             begun.add(operation)
-        if isinstance(event, _ECHOES) or operation in begun:
+        if isinstance(event, _COMMAND_EVENTS) or operation in begun:
             void.add(version)
     return void
 
@@ -109,8 +109,8 @@ def _fails(event: events.AnyEvent, step: int | None) -> bool:
 
 
 _BEGINNINGS = (events.StepStarted, events.StepScheduled, events.SignalAwaited, events.TimerSet)
-_ECHOES = (*_BEGINNINGS, events.FlowCompleted, events.FlowFailed)
-ECHOES = frozenset(_ECHOES)
+_COMMAND_EVENTS = (*_BEGINNINGS, events.FlowCompleted, events.FlowFailed)
+COMMAND_EVENTS = frozenset(_COMMAND_EVENTS)
 """The kinds of events that record what the code did."""
 
 

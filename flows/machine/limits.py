@@ -8,10 +8,10 @@ import msgspec
 
 from ..values.codec import DEFAULT_LIMITS, PayloadLimits
 from ..values.settings import check_count, check_type
-from .commands import Warn
+from .effects import Warn
 
 if TYPE_CHECKING:
-    from .commands import Command
+    from .effects import AnyEffect
 
 _WARN_SHARE = 5
 
@@ -51,14 +51,14 @@ class LengthWatch:
         self.short_bytes = limits.history_bytes // _WARN_SHARE
         """Below these there is nothing to look at."""
 
-    def look(self, version: int, size: int, commands: list[Command]) -> str | None:
+    def look(self, version: int, size: int, effects: list[AnyEffect]) -> str | None:
         """Look at the length of a history, and return why its flow is to be parked; None while it is not."""
         limits = self._limits
         if version >= limits.events or size >= limits.history_bytes:
             return f"{version:,} events, {size:,} bytes: raise Limits, then retry"
         if not self._warned:
             self._warned = True
-            commands.append(Warn(self._warning(version, size)))
+            effects.append(Warn(self._warning(version, size)))
         return None
 
     def _warning(self, version: int, size: int) -> str:

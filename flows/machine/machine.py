@@ -1,16 +1,16 @@
-"""The flow machine: what has happened goes in, events to record and commands to carry out come out.
+"""The flow machine: what has happened goes in, events to record and effects to carry out come out.
 
 The machine is pure: no I/O, no threads, no clock. Theory of operation:
 
-1. A flow's coroutine is driven by the machine, with a run queue of its own. Each *fact* (a step's
+1. A flow's coroutine is driven by the machine, with a run queue of its own. Each *input event* (a step's
    result, a timer, a signal) makes waiters ready; the queue is then drained, in order. So the order
-   of facts determines everything that the code does, however its branches interleave.
-2. What the code does then is *echoed*: a step is started, a timer is set, the flow ends. Live, the
-   echoes are recorded behind the fact, in the same commit. In a replay they are expected next in
-   the history; when something else comes, the code is not the one that wrote it.
+   of input events determines everything that the code does, however its branches interleave.
+2. What the code does then are *commands*: start a step, set a timer, end the flow. Live, each is recorded
+   as a *command event* after the input, in the same commit. In a replay those events are expected next
+   in the history; when something else comes, the code is not the one that wrote it.
 3. Recovery is a replay followed by `recovered`, which says what is owed: steps in doubt, timers that
    are due. There is no other path for a restart.
-4. While a flow is paused or parked facts are recorded, and the run queue stands still. A replay
+4. While a flow is paused or parked input is recorded, and the run queue stands still. A replay
    does the same at the same places.
 """
 
@@ -27,7 +27,7 @@ from ..errors import FlowEnded, NotInFlowError, PayloadError
 from ..values.loan import Loan
 from ..values.text import storable
 from . import messages
-from .commands import AskTurn, Decision, Reconcile, RunStep, Warn
+from .effects import AskTurn, Decision, Reconcile, RunStep, Warn
 from .execution import Execution
 from .failure import failure_of
 from .history import Recorded, plan_of
@@ -35,7 +35,7 @@ from .in_doubt import NONE, Verdict, judge, parked_for
 from .limits import DEFAULT, LengthWatch, Limits
 from .pending import Due, Phase, StepRun
 from .repair import repair_of
-from .replay_check import Expected, Recorder, instant
+from .replay_check import Recorder, ReplayChecker, instant
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -70,7 +70,7 @@ class FlowMachine:
         self._execution = Execution(flow_id, definition, limits.payload)
         self._decision = Decision()
         self._recorder = Recorder(self._execution, self._decision, _START)
-        self._expected: Expected | None = None
+        self._checker: ReplayChecker | None = None
         self._watch = LengthWatch(flow_id, limits)
         self._last_entry = 0
         self._shared: Shared = {}
@@ -138,9 +138,9 @@ class FlowMachine:
         Raises:
             NondeterminismError: the code does something else than the history says.
         """
-        self._expected = expected = Expected(self._execution, self._name)
-        self._execution.echoes = expected
-        expected.replay(history, plan_of(history))
+        self._checker = checker = ReplayChecker(self._execution, self._name)
+        self._execution.sink = checker
+        checker.replay(history, plan_of(history))
 
     @property
     def _name(self) -> str:
@@ -149,7 +149,7 @@ class FlowMachine:
     def recovered(self, moment: Moment, running: Container[tuple[int, int]] = _NOTHING) -> Decision:
         """Say what is owed, now that the history has been replayed.
 
-        What the code did behind the last fact and the history does not say is recorded now: an orderly
+        What the code did after the last input and the history does not say is recorded now: an orderly
         shutdown leaves it so, and code that was changed at its end may. `running` are attempts
         (step, attempt) that this very process is still making, so that they are not in doubt.
         """
@@ -206,9 +206,9 @@ class FlowMachine:
 
     def _catch_up(self) -> None:
         """Record what the code has done and the history does not say yet; not while it stands still."""
-        if self._expected is not None and not self._execution.is_still:
-            self._expected.hand_over(self._recorder)
-            self._expected = None
+        if self._checker is not None and not self._execution.is_still:
+            self._checker.record_rest(self._recorder)
+            self._checker = None
 
     # ---------------------------------------------------------------------------------------- live
     def handle(self, message: Message, moment: Moment) -> Decision:
@@ -285,7 +285,7 @@ class FlowMachine:
         return run is not None and run.phase is Phase.RUNNING and run.attempt == attempt
 
     def drain(self) -> None:
-        """Let the code stand still from now on. Facts are recorded; the next run goes on with them."""
+        """Let the code stand still from now on. Input is recorded; the next run goes on with them."""
         self._execution.draining = True
 
     @property
@@ -303,35 +303,35 @@ class FlowMachine:
         self._decision = recorder.decision = Decision()
         recorder.moment = moment
         self._execution.at = moment.wall
-        self._execution.echoes = recorder
+        self._execution.sink = recorder
 
     def _end(self) -> Decision:
         execution = self._execution
         watch = self._watch
         is_short = execution.version < watch.short_events and self.history_bytes < watch.short_bytes
         if not is_short and execution.parked is None and execution.ended is None:
-            reason = watch.look(execution.version, self.history_bytes, self._decision.commands)
+            reason = watch.look(execution.version, self.history_bytes, self._decision.effects)
             if reason is not None:
                 self._record(events.Parked("history_limit", reason))
         if execution.parked is not None or execution.ended is not None:
-            self._drop_commands()
+            self._drop_effects()
         return self._decision
 
-    def _drop_commands(self) -> None:
+    def _drop_effects(self) -> None:
         """Start nothing more. What was to run is recorded as begun, so it will be in doubt."""
         decision = self._decision
-        for command in decision.commands:
-            if type(command) is RunStep:
-                command.run.is_live = False
-        decision.commands = [c for c in decision.commands if type(c) is Warn]
+        for effect in decision.effects:
+            if type(effect) is RunStep:
+                effect.run.is_live = False
+        decision.effects = [e for e in decision.effects if type(e) is Warn]
 
-    def _record(self, fact: events.Fact, value: Any = None) -> None:
-        """Record a fact, and let the flow go on with it."""
+    def _record(self, event: events.InputEvent, value: Any = None) -> None:
+        """Record an input event, and let the flow go on with it."""
         execution = self._execution
-        self._decision.events.append(fact)
+        self._decision.events.append(event)
         execution.version += 1
-        execution.apply(fact, execution.at, value)
-        if self._expected is not None:
+        execution.apply(event, execution.at, value)
+        if self._checker is not None:
             self._catch_up()
         execution.run()
 
@@ -459,7 +459,7 @@ class FlowMachine:
         """Record an attempt, to be run when that is durable."""
         self._record(events.StepAttempted(run.number, run.attempt + 1))
         run.is_live = True
-        self._decision.commands.append(RunStep(run, run.attempt))
+        self._decision.effects.append(RunStep(run, run.attempt))
 
     def _go_on_with(self, run: StepRun) -> None:
         """Run a step again that was in doubt; when the flow stands still it is in doubt again later."""
@@ -481,7 +481,7 @@ class FlowMachine:
         for run, verdict in zip(doubtful, verdicts, strict=True):
             if verdict is Verdict.RECONCILE:
                 run.phase = Phase.RECONCILING
-                self._decision.commands.append(Reconcile(run))
+                self._decision.effects.append(Reconcile(run))
             else:
                 self._run_again(run)
 
@@ -490,6 +490,6 @@ class FlowMachine:
         limit, evidence = self.limits.poison_after, self.evidence
         if judge(run, limit, is_reconciled=True, evidence=evidence) is Verdict.RUN_ALONE:
             run.phase = Phase.SUSPECT
-            self._decision.commands.append(AskTurn(run.number))
+            self._decision.effects.append(AskTurn(run.number))
         else:
             self._go_on_with(run)

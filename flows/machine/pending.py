@@ -123,7 +123,7 @@ class Doing(Protocol):
         """Take over from its record what the code cannot know."""
         ...
 
-    def record(self, echoes: Echoes) -> None:
+    def record(self, sink: CommandSink) -> None:
         """Have it recorded."""
         ...
 
@@ -225,9 +225,9 @@ class StepRun:
         else:
             self.begin(1, at)
 
-    def record(self, echoes: Echoes) -> None:
+    def record(self, sink: CommandSink) -> None:
         """Have its start recorded."""
-        echoes.step(self)
+        sink.step(self)
 
     def describe(self) -> str:
         """Say it in words."""
@@ -253,9 +253,9 @@ class Timer:
         """Wait as long as is recorded."""
         self.due = Due(event.due, at, calendar=event.until)
 
-    def record(self, echoes: Echoes) -> None:
+    def record(self, sink: CommandSink) -> None:
         """Have it recorded that the timer is set."""
-        echoes.timer(self)
+        sink.timer(self)
 
     def describe(self) -> str:
         """Say it in words."""
@@ -293,9 +293,9 @@ class Wait:
     def confirm(self, event: events.SignalAwaited, at: int) -> None:
         """Take nothing over: the name is all there is."""
 
-    def record(self, echoes: Echoes) -> None:
+    def record(self, sink: CommandSink) -> None:
         """Have it recorded that the signal is awaited."""
-        echoes.wait(self)
+        sink.wait(self)
 
     def describe(self) -> str:
         """Say it in words."""
@@ -321,9 +321,9 @@ class Ending:
         del at
         self._end(event)
 
-    def record(self, echoes: Echoes) -> None:
+    def record(self, sink: CommandSink) -> None:
         """Have it recorded."""
-        echoes.end(self)
+        sink.end(self)
 
     def describe(self) -> str:
         """Say it in words."""
@@ -332,8 +332,8 @@ class Ending:
         return f"the flow's failure with {self.event.error.type}: {storable(self.event.error.message, 200)}"
 
 
-class Echoes(Protocol):
-    """What an execution tells of what its code does."""
+class CommandSink(Protocol):
+    """Where the commands go that a flow's code issues: to be recorded, or to be compared with its history."""
 
     def step(self, run: StepRun, /) -> None:
         """Take note of a step."""

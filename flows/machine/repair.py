@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .. import events
 from ..errors import NondeterminismError
 from .history import Plan, failures_to_retry, plan_of
-from .replay_check import Expected
+from .replay_check import ReplayChecker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +43,10 @@ def repair_of(
 def _first_difference(
     history: Sequence[Recorded], plan: Plan, scratch: Execution, flow: str
 ) -> NondeterminismError | None:
-    expected = Expected(scratch, flow)
-    scratch.echoes = expected
+    checker = ReplayChecker(scratch, flow)
+    scratch.sink = checker
     try:
-        expected.replay(history, plan)
+        checker.replay(history, plan)
     except NondeterminismError as error:
         return error
     finally:

@@ -12,15 +12,15 @@ import msgspec
 from .. import events
 from ..errors import PayloadError
 from ..values.location import text_of
-from .commands import RunStep, Warn
-from .history import ECHOES, Plan, divergence
+from .effects import RunStep, Warn
+from .history import COMMAND_EVENTS, Plan, divergence
 from .pending import Due, StepRun, Timer, Wait, within_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..values.codec import Codec, PayloadLimits
-    from .commands import Decision
+    from .effects import Decision
     from .execution import Execution
     from .history import Recorded, Rewound
     from .messages import Moment
@@ -36,7 +36,7 @@ def instant(at: int, wait: timedelta | int) -> int:
 
 
 class Recorder:
-    """Live: turns echoes into events of the decision that is being made."""
+    """Live: turns commands into events of the decision that is being made."""
 
     def __init__(self, execution: Execution, decision: Decision, moment: Moment) -> None:
         self._execution = execution
@@ -51,7 +51,7 @@ class Recorder:
             self._add(events.StepStarted(run.number, run.step.name, args, line))
             run.begin(1, self._execution.at)
             run.is_live = True
-            self.decision.commands.append(RunStep(run, 1))
+            self.decision.effects.append(RunStep(run, 1))
             return
         due = instant(self._execution.at, run.step.delay)
         self._add(events.StepScheduled(run.number, run.step.name, args, due, line))
@@ -89,7 +89,7 @@ class Recorder:
 
     def warn(self, text: str) -> None:
         """Have it told."""
-        self.decision.commands.append(Warn(text))
+        self.decision.effects.append(Warn(text))
 
     def give_up(self, key: str, reason: str) -> None:
         """Have a signal go to the dead letters, and have it told."""
@@ -104,16 +104,16 @@ class Recorder:
         due.arm(self.moment)
         return due
 
-    def _add(self, event: events.Echo) -> None:
+    def _add(self, event: events.CommandEvent) -> None:
         self.decision.events.append(event)
         self._execution.version += 1
 
 
-class Expected:
+class ReplayChecker:
     """Replay: holds what the code has done against what the history says next.
 
-    The history may say it later: facts that were recorded while the code stood still, for a shutdown,
-    are followed by what the code made of them when it went on. It may even not say it yet.
+    The history may say it later: input that was recorded while the code stood still, for a shutdown,
+    is followed by what the code made of them when it went on. It may even not say it yet.
     """
 
     def __init__(self, execution: Execution, flow: str) -> None:
@@ -143,7 +143,7 @@ class Expected:
         """Tell whether the code has done all that the history says that it did."""
         left = len(self._next)
         for version, _, event in islice(self._history, self._position, None):
-            if type(event) in ECHOES and version not in self._void:
+            if type(event) in COMMAND_EVENTS and version not in self._void:
                 left -= 1
                 if left < 0:
                     return False
@@ -171,7 +171,7 @@ class Expected:
         return args is not None and bytes(args) == data
 
     def replay(self, history: Sequence[Recorded], plan: Plan) -> None:
-        """Feed facts to the code, and find its echoes in the history.
+        """Feed input events to the code, and find its commands in the history.
 
         Raises:
             NondeterminismError: the code does something else.
@@ -186,7 +186,7 @@ class Expected:
             if version in void:
                 continue
             execution.version = version
-            if type(event) in ECHOES:
+            if type(event) in COMMAND_EVENTS:
                 if not following or not following[0].matches(event):
                     raise divergence(self._flow, recorded, following[0] if following else None)
                 following.popleft().confirm(event, at)
@@ -195,7 +195,7 @@ class Expected:
                 continue
             self._position = position
             try:
-                apply(event, at)  # pyright: ignore[reportArgumentType] - it is no echo
+                apply(event, at)  # pyright: ignore[reportArgumentType] - it is an input event
             except (LookupError, PayloadError) as error:
                 raise divergence(self._flow, recorded, following[0] if following else None, error) from error
             if not run_queue.is_empty:
@@ -207,7 +207,7 @@ class Expected:
         """Give what the code does from here on numbers that were never used."""
         self._execution.renumber(self._next, rewound)
 
-    def hand_over(self, recorder: Recorder) -> None:
+    def record_rest(self, recorder: Recorder) -> None:
         """Have what the code did beyond the history recorded now; a signal may be given up once more."""
         recorder.decision.given_up += self._given_up
         self._given_up.clear()

@@ -8,7 +8,9 @@ import msgspec
 from hypothesis import strategies as st
 from persistasaurus.flows import events
 
-KINDS: tuple[type[Any], ...] = tuple(kind for side in (events.Fact, events.Echo) for kind in get_args(side))
+KINDS: tuple[type[Any], ...] = tuple(
+    kind for side in (events.InputEvent, events.CommandEvent) for kind in get_args(side)
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",

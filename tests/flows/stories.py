@@ -1,11 +1,11 @@
 # ruff: noqa: BLE001 - builders, of values and errors of any type
-"""A story of one flow: its machine, its log, and a world that does what the machine commands, by hand."""
+"""A story of one flow: its machine, its log, and a world that does what the machine decides, by hand."""
 
 from datetime import timedelta
 
 import msgspec
 from persistasaurus.flows import FlowMachine, Limits, events
-from persistasaurus.flows.machine.commands import AskTurn, Reconcile, RunStep, Warn
+from persistasaurus.flows.machine.effects import AskTurn, Reconcile, RunStep, Warn
 from persistasaurus.flows.machine.execution import failure_of
 from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.flows.machine.in_doubt import Evidence
@@ -90,14 +90,14 @@ class Story:
         if decision.events:
             self.commits.append(len(self.log))
         self.rejected += decision.rejected
-        for command in decision.commands:
-            self.carry_out(command)
+        for effect in decision.effects:
+            self.carry_out(effect)
 
-    def carry_out(self, command) -> None:
-        match command:
+    def carry_out(self, effect) -> None:
+        match effect:
             case RunStep(run, attempt):
                 assert self.machine.is_running(run.number, attempt)
-                self.runs[run.number] = command
+                self.runs[run.number] = effect
             case AskTurn(step):
                 self.turns.append(step)
             case Reconcile(run):
@@ -112,14 +112,14 @@ class Story:
 
     def run(self, number=None):
         """Run a step that is to run (the only one, if not said which)."""
-        command = self.runs.pop(next(iter(self.runs)) if number is None else number)
-        run = command.run
+        effect = self.runs.pop(next(iter(self.runs)) if number is None else number)
+        run = effect.run
         self.advance(0.001)
         try:
             data, value = run.step.run(self.machine.lend(run), run.arguments(), self.limits.payload)
         except Exception as error:
-            return self.tell(StepErrored(run.number, command.attempt, failure_of(error), error))
-        return self.tell(StepSucceeded(run.number, command.attempt, data, value))
+            return self.tell(StepErrored(run.number, effect.attempt, failure_of(error), error))
+        return self.tell(StepSucceeded(run.number, effect.attempt, data, value))
 
     def signal(self, call, key="k"):
         self.entry += 1

@@ -465,7 +465,7 @@ def test_a_long_flow_holds_no_more_than_what_is_pending() -> None:
     for _ in range(500):
         command = runs.pop(next(iter(runs)))
         decision = machine.handle(StepSucceeded(command.run.number, 1, b"null", None), story.moment)
-        runs.update({c.run.number: c for c in decision.commands})
+        runs.update({c.run.number: c for c in decision.effects})
     del decision, command
     story.runs = runs
     assert number < max(runs)

@@ -286,7 +286,7 @@ def test_attempts_that_are_still_being_made_are_not_in_doubt_after_a_repair() ->
 
     decision = machine.repair(story.log, "ada", "", story.moment, running={(2, 1), (3, 1)})
 
-    assert [c.run.number for c in decision.commands] == [1, 4]
+    assert [c.run.number for c in decision.effects] == [1, 4]
 
 
 def test_a_completed_flow_cannot_be_repaired() -> None:

@@ -13,7 +13,7 @@ from persistasaurus.flows.description import describe
 from persistasaurus.flows.machine.history import Recorded, plan_of
 from persistasaurus.flows.summary import FlowSummary, StepState, summary_of
 
-KINDS = [*get_args(events.Fact), *get_args(events.Echo)]
+KINDS = [*get_args(events.InputEvent), *get_args(events.CommandEvent)]
 JSON = msgspec.Raw(b'{"n":1}')
 ERROR = events.Failure("ValueError", "no")
 STARTED = events.FlowStarted("order", JSON, 7)

@@ -33,7 +33,7 @@ from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows import Limits, events
-from persistasaurus.flows.machine.commands import Decision
+from persistasaurus.flows.machine.effects import Decision
 from persistasaurus.flows.machine.machine import FlowMachine
 from persistasaurus.flows.machine.messages import SignalArrived
 from persistasaurus.store import Deliver

@@ -17,7 +17,7 @@ from persistasaurus.actors.flows.timers import Timers
 from persistasaurus.actors.persistence.event_sourced import EventSourcedActor
 from persistasaurus.actors.steps.attempts import AttemptRegistry, StepReport
 from persistasaurus.flows import events
-from persistasaurus.flows.machine import commands
+from persistasaurus.flows.machine import effects
 from simulation.planted.planting import bug, wrap
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ def act_before_record(patch: pytest.MonkeyPatch) -> None:
     """Steps are handed to the executor before it is durable that they have begun."""
 
     def go_on(before: Any, self: Any, decision: Any, reply: Any = None) -> None:
-        for command in decision.commands:
-            self._carry_out(command)
-        decision.commands = []
+        for effect in decision.effects:
+            self._carry_out(effect)
+        decision.effects = []
         before(self, decision, reply)
 
     wrap(patch, FlowActor, "_go_on", go_on)
@@ -136,8 +136,8 @@ def commands_of_others_dropped(patch: pytest.MonkeyPatch) -> None:
     """Of the steps that are begun at the same time, only the first is run."""
 
     def act(before: Any, self: Any, decision: Any) -> None:
-        runs = [c for c in decision.commands if isinstance(c, commands.RunStep)]
-        decision.commands = [c for c in decision.commands if c not in runs[1:]]
+        runs = [c for c in decision.effects if isinstance(c, effects.RunStep)]
+        decision.effects = [c for c in decision.effects if c not in runs[1:]]
         before(self, decision)
 
     wrap(patch, FlowActor, "_act", act)
@@ -175,7 +175,7 @@ def nothing_owed_at_recovery(patch: pytest.MonkeyPatch) -> None:
     def recover(before: Any, self: Any, header: Any, moment: Any) -> Any:
         found = before(self, header, moment)
         if found is not None:
-            found[1].commands.clear()
+            found[1].effects.clear()
         return found
 
     wrap(patch, Recovery, "recover", recover)

@@ -13,7 +13,7 @@ from persistasaurus.actors.runtime import watchdog
 from persistasaurus.actors.runtime.watchdog import Watchdog
 from persistasaurus.actors.system import FlowSystem
 from persistasaurus.flows.errors import PersistasaurusError
-from persistasaurus.flows.machine.commands import Decision
+from persistasaurus.flows.machine.effects import Decision
 from persistasaurus.flows.machine.machine import FlowMachine
 from persistasaurus.store.files import black_box as blackbox
 from persistasaurus.store.files.black_box import BlackBox, Past

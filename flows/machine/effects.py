@@ -8,7 +8,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from ..events import AnyEvent
-    from .pending import StepRun  # noqa: TC004 - nothing reads the annotations of commands at run time
+    from .pending import StepRun  # noqa: TC004 - nothing reads the annotations of effects at run time
 
 
 class RunStep(msgspec.Struct, frozen=True):
@@ -36,21 +36,21 @@ class Warn(msgspec.Struct, frozen=True):
     text: str
 
 
-Command: TypeAlias = RunStep | AskTurn | Reconcile | Warn
+AnyEffect: TypeAlias = RunStep | AskTurn | Reconcile | Warn
 
 
 class Decision:
-    """What came of one message: facts and echoes to record, and commands to carry out after that.
+    """What came of one message: input and command events to record, and effects to carry out after that.
 
     `consumed` and `rejected` are ids of the inbox; `rejected` ones come with the reason. `given_up` are
     keys of signals that are in the history, and that nobody will take after all, with the reasons.
     """
 
-    __slots__ = ("commands", "consumed", "events", "given_up", "rejected")
+    __slots__ = ("consumed", "effects", "events", "given_up", "rejected")
 
     def __init__(self) -> None:
         self.events: list[AnyEvent] = []
-        self.commands: list[Command] = []
+        self.effects: list[AnyEffect] = []
         self.consumed: list[int] = []
         self.rejected: list[tuple[int, str]] = []
         self.given_up: list[tuple[str, str]] = []
@@ -63,7 +63,7 @@ class Decision:
     def merge(self, later: Decision) -> None:
         """Take in what was decided next, to be recorded together."""
         self.events += later.events
-        self.commands += later.commands
+        self.effects += later.effects
         self.consumed += later.consumed
         self.rejected += later.rejected
         self.given_up += later.given_up
