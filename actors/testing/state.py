@@ -65,7 +65,9 @@ def _execution(machine: FlowMachine) -> Any:
 
 
 def _begun(execution: Any) -> list[str]:
-    return [doing.describe() for kind in (execution.steps, execution.timers) for doing in kind.values()]
+    return [
+        operation.describe() for kind in (execution.steps, execution.timers) for operation in kind.values()
+    ]
 
 
 # ----------------------------------------------------------------------------------- local variables

@@ -1,4 +1,4 @@
-"""Branches of a flow: coroutines that the machine drives itself, and the places where they meet."""
+"""Branches of a flow: coroutines that the machine drives itself, and the gathers where they meet."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class RunQueue:
         finally:
             self._is_draining = False
 
-    def launch(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gathered) -> None:
+    def launch(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gather) -> None:
         """Start what is given to a gather, in order, as soon as the code that asks for it stands still."""
         self._launches.append(Launch(awaitables, gathered))
 
@@ -84,7 +84,7 @@ class RunQueue:
                 continue
             index, awaitable = started
             try:
-                _start(awaitable, Place(launch.gathered, index), self, driver)
+                _start(awaitable, GatherSlot(launch.gathered, index), self, driver)
             except Exception as error:  # noqa: BLE001 - the flow is told where it awaits
                 while launches and launches[-1].branch is launch.branch:
                     launches.pop()
@@ -108,14 +108,18 @@ class Branch:
     It runs in a context of its own, as a task of asyncio does: what it sets, the others do not see.
     """
 
-    __slots__ = ("_coroutine", "_ended", "_queue", "context")
+    __slots__ = ("_coroutine", "_on_end", "_queue", "context")
 
     def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], queue: RunQueue, ended: Ended | Place, context: Context
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        queue: RunQueue,
+        on_end: OnEnd | GatherSlot,
+        context: Context,
     ) -> None:
         self._coroutine = coroutine
         self._queue = queue
-        self._ended = ended
+        self._on_end = on_end
         self.context = context
         queue.branches[self] = None
 
@@ -134,10 +138,10 @@ class Branch:
             request = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
         except StopIteration as stop:
             del self._queue.branches[self]
-            self._ended.resolve(stop.value)
+            self._on_end.resolve(stop.value)
         except BaseException as raised:  # noqa: BLE001 - one flow's SystemExit must stop nobody else
             del self._queue.branches[self]
-            self._ended.fail(raised)
+            self._on_end.fail(raised)
         else:
             self._begin(driver, request)
 
@@ -247,7 +251,7 @@ def _location(code: CodeType, instruction: int) -> Location:
 _LOCATIONS = 4096
 
 
-class Ended:
+class OnEnd:
     """Where a branch's end is told."""
 
     __slots__ = ("fail", "resolve")
@@ -257,8 +261,8 @@ class Ended:
         self.fail = fail
 
 
-class Gathered:
-    """The meeting point of several branches. The waiter may be a place in another.
+class Gather:
+    """The meeting point of several branches. The waiter may be a slot of another.
 
     `outermost` is the branch that awaits it all, where gathers are given to gathers.
     """
@@ -269,13 +273,13 @@ class Gathered:
         self._results: list[Any] = [None] * count
         self._missing = count
         self._waiter = waiter
-        self.outermost: Waiter = waiter.gathered.outermost if isinstance(waiter, Place) else waiter
+        self.outermost: Waiter = waiter.gathered.outermost if isinstance(waiter, GatherSlot) else waiter
         self._return_exceptions = return_exceptions
         self._is_told = False
         if not count:
             waiter.resolve(())
 
-    def arrive(self, index: int, result: Any) -> None:
+    def complete(self, index: int, result: Any) -> None:
         """Note one branch's result; the last one resolves the gather, and so on outwards."""
         gathered = self
         while True:
@@ -284,12 +288,12 @@ class Gathered:
             if gathered._missing:
                 return
             result, waiter = tuple(gathered._results), gathered._waiter
-            if not isinstance(waiter, Place):
+            if not isinstance(waiter, GatherSlot):
                 waiter.resolve(result)
                 return
             gathered, index = waiter.gathered, waiter.index
 
-    def break_down(self, index: int, error: BaseException) -> None:
+    def fail(self, index: int, error: BaseException) -> None:
         """Note one branch's error; the first one fails the gather, and so on outwards."""
         gathered = self
         while not gathered._return_exceptions:
@@ -297,29 +301,29 @@ class Gathered:
                 return
             gathered._is_told = True
             waiter = gathered._waiter
-            if not isinstance(waiter, Place):
+            if not isinstance(waiter, GatherSlot):
                 waiter.fail(error)
                 return
             gathered, index = waiter.gathered, waiter.index
-        gathered.arrive(index, error)
+        gathered.complete(index, error)
 
 
-class Place:
-    """One branch's place in a gather."""
+class GatherSlot:
+    """One branch's slot in a gather: where its result goes."""
 
     __slots__ = ("gathered", "index")
 
-    def __init__(self, gathered: Gathered, index: int) -> None:
+    def __init__(self, gathered: Gather, index: int) -> None:
         self.gathered = gathered
         self.index = index
 
     def resolve(self, value: Any) -> None:
-        """Arrive with a value."""
-        self.gathered.arrive(self.index, value)
+        """Complete the branch with a value."""
+        self.gathered.complete(self.index, value)
 
     def fail(self, error: BaseException) -> None:
-        """Arrive with an error."""
-        self.gathered.break_down(self.index, error)
+        """Fail the branch."""
+        self.gathered.fail(self.index, error)
 
     @property
     def location(self) -> Location:
@@ -337,21 +341,21 @@ class Launch:
 
     __slots__ = ("branch", "gathered", "rest")
 
-    def __init__(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gathered) -> None:
+    def __init__(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gather) -> None:
         self.rest = iter(enumerate(awaitables))
         self.gathered = gathered
         self.branch = gathered.outermost
 
 
-def _start(awaitable: Awaitable[Any], place: Place, queue: RunQueue, driver: Driver) -> None:
+def _start(awaitable: Awaitable[Any], slot: GatherSlot, queue: RunQueue, driver: Driver) -> None:
     """Start one awaitable of a gather; whatever is no request becomes a branch."""
     if isinstance(awaitable, Request):
         awaitable.claim()
-        awaitable.begin(driver, place)
+        awaitable.begin(driver, slot)
     else:
         is_coroutine = type(awaitable) is CoroutineType
         coroutine = cast("Coroutine[Any, Any, Any]", awaitable) if is_coroutine else _awaiting(awaitable)
-        Branch(coroutine, queue, place, place.context.copy()).resume(driver, None, None)
+        Branch(coroutine, queue, slot, slot.context.copy()).resume(driver, None, None)
 
 
 async def _awaiting(awaitable: Awaitable[Any]) -> Any:

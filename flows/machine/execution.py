@@ -15,10 +15,10 @@ from ..authoring.foreign import NoLoop, advice_on
 from ..authoring.request import enter, is_in_flow
 from ..errors import PayloadError, StepError
 from ..values.location import Location, defined_at, text_of
-from .branch import Branch, Ended, Gathered, RunQueue, check_awaitables
+from .branch import Branch, Gather, OnEnd, RunQueue, check_awaitables
 from .failure import failure_of
-from .inbox import Mailboxes
-from .pending import Due, Ending, Phase, StepRun, Timer, Wait
+from .inbox import SignalQueues
+from .pending import Due, FlowEnd, StepPhase, StepRun, Timer, Wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..authoring.step import Step
     from ..values.codec import Codec, PayloadLimits
     from .history import Rewound
-    from .pending import CommandSink, Doing
+    from .pending import CommandSink, PendingOperation
 
 __all__ = ["Execution", "failure_of"]
 
@@ -57,7 +57,7 @@ class Execution:
         self.sink: CommandSink
         """Who is told what the code does: to be set before the first input event is applied."""
         self.queue = RunQueue(self)
-        self.mailboxes = Mailboxes(definition.signals, limits)
+        self.signals = SignalQueues(definition.signals, limits)
         self._definition = definition
         self._payload_limits = limits
         self._last_step = 0
@@ -150,24 +150,24 @@ class Execution:
             self.steps.clear()
             self.timers.clear()
 
-    def renumber(self, doings: Iterable[Doing], last: Rewound) -> None:
-        """Continue numbering behind the numbers that were used already, from these doings on."""
+    def renumber(self, operations: Iterable[PendingOperation], last: Rewound) -> None:
+        """Continue numbering behind the numbers that were used already, from these operations on."""
         self._last_step = max(self._last_step, last.last_step)
         self._last_timer = max(self._last_timer, last.last_timer)
-        for doing in doings:
-            if isinstance(doing, Timer):
-                del self.timers[doing.number]
+        for operation in operations:
+            if isinstance(operation, Timer):
+                del self.timers[operation.number]
                 self._last_timer += 1
-                doing.number = self._last_timer
-                self.timers[doing.number] = doing
-            elif isinstance(doing, StepRun):
-                del self.steps[doing.number]
+                operation.number = self._last_timer
+                self.timers[operation.number] = operation
+            elif isinstance(operation, StepRun):
+                del self.steps[operation.number]
                 self._last_step += 1
-                doing.number = self._last_step
-                self.steps[doing.number] = doing
-            elif isinstance(doing, Wait) and doing.number:
+                operation.number = self._last_step
+                self.steps[operation.number] = operation
+            elif isinstance(operation, Wait) and operation.number:
                 self._last_step += 1
-                doing.number = self._last_step
+                operation.number = self._last_step
 
     # ----------------------------------------------------------------- what the code asks for (Driver)
     @property
@@ -212,7 +212,7 @@ class Execution:
         if step is not None:
             self._last_step = number = self._last_step + 1
         wait = Wait(name, number, step, codec, waiter)
-        self.mailboxes.wait(wait)
+        self.signals.wait(wait)
         self.sink.wait(wait)
         self._meet(name)
 
@@ -221,7 +221,7 @@ class Execution:
     ) -> None:
         """Begin several things, in order."""
         check_awaitables(branches)
-        gathered = Gathered(len(branches), waiter, return_exceptions=return_exceptions)
+        gathered = Gather(len(branches), waiter, return_exceptions=return_exceptions)
         self.queue.launch(branches, gathered)
 
     def forgotten(self, request: Request[Any], location: Location) -> None:
@@ -247,7 +247,7 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - user code
             self._crash(error)
         else:
-            Branch(coroutine, self.queue, Ended(self._complete, self._crash), context).resolve(None)
+            Branch(coroutine, self.queue, OnEnd(self._complete, self._crash), context).resolve(None)
 
     def _begin(self, values: msgspec.Struct) -> Coroutine[Any, Any, Any]:
         self.instance = self._definition.new()
@@ -291,7 +291,7 @@ class Execution:
         self.timers.pop(event.timer).waiter.resolve(None)
 
     def _signal_received(self, event: events.SignalReceived, _: Any) -> None:
-        self.mailboxes.keep(event.name, event.key, bytes(event.args))
+        self.signals.keep(event.name, event.key, bytes(event.args))
         # In its turn, as everything else: when the code stands still, what came first goes on first.
         self.queue.add(self._meet_in_turn, event.name)
 
@@ -315,7 +315,7 @@ class Execution:
 
     def _meet(self, name: str) -> None:
         """Bring signals and those who wait for them together, oldest first."""
-        while (met := self.mailboxes.meet(name, self.sink.give_up)) is not None:
+        while (met := self.signals.meet(name, self.sink.give_up)) is not None:
             wait, data, value = met
             if wait.step is None:
                 wait.waiter.resolve(value)
@@ -341,13 +341,13 @@ class Execution:
         """Come to the end: whatever else could go on, does not, live and in each replay alike."""
         self.is_over = True
         self.queue.clear()
-        self.sink.end(Ending(event, self.end))
+        self.sink.end(FlowEnd(event, self.end))
 
     @property
     def has_open_attempts(self) -> bool:
         """Whether an attempt at a step is recorded, and not its outcome."""
         for run in self.steps.values():  # noqa: SIM110 - asked at each step: no generator
-            if run.phase is not Phase.SCHEDULED:
+            if run.phase is not StepPhase.SCHEDULED:
                 return True
         return False
 

@@ -15,7 +15,7 @@ from .pending import StepRun, describe_wait
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .pending import Doing
+    from .pending import PendingOperation
 
 
 class Recorded(NamedTuple):
@@ -122,7 +122,7 @@ def _operation(event: events.AnyEvent) -> tuple[str, int] | None:
 
 
 def divergence(
-    flow: str, recorded: Recorded, attempted: Doing | None, why: BaseException | None = None
+    flow: str, recorded: Recorded, attempted: PendingOperation | None, why: BaseException | None = None
 ) -> NondeterminismError:
     """Return the error for a history that the code does not follow, with both sides and what to do."""
     error = NondeterminismError(
@@ -151,14 +151,14 @@ def _recorded(event: events.AnyEvent) -> str:
     return f"{what} at {line}" if line else what
 
 
-def _attempted(attempted: Doing | None) -> str:
+def _attempted(attempted: PendingOperation | None) -> str:
     if attempted is None:
         return "nothing: the code waits for something else, or has ended"
     at = NOWHERE if attempted.waiter is None else attempted.waiter.location
     return attempted.describe() if at is NOWHERE else f"{attempted.describe()} at {at}"
 
 
-def _arguments(event: events.AnyEvent, attempted: Doing | None) -> str:
+def _arguments(event: events.AnyEvent, attempted: PendingOperation | None) -> str:
     """Show both sides' arguments when it is only they that differ."""
     if not isinstance(attempted, StepRun) or not isinstance(event, events.StepStarted | events.StepScheduled):
         return ""

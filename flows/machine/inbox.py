@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .pending import Wait
 
 
-class Mailboxes:
+class SignalQueues:
     """Signals that came early, and waits that were there first: by name, each in order."""
 
     def __init__(self, declared: Mapping[str, Step[..., Any]], limits: PayloadLimits) -> None:

@@ -33,7 +33,7 @@ from .failure import failure_of
 from .history import Recorded, plan_of
 from .in_doubt import NONE, Verdict, judge, parked_for
 from .limits import DEFAULT, LengthWatch, Limits
-from .pending import Due, Phase, StepRun
+from .pending import Due, StepPhase, StepRun
 from .repair import repair_of
 from .replay_check import Recorder, ReplayChecker, instant
 
@@ -50,7 +50,7 @@ __all__ = ["DEFAULT", "FlowMachine", "Limits"]
 
 _START = messages.Moment(0, 0.0)
 _wall = attrgetter("wall")
-_WAITED_FOR = (Phase.SUSPECT, Phase.RECONCILING)
+_WAITED_FOR = (StepPhase.SUSPECT, StepPhase.RECONCILING)
 _NOTHING: frozenset[tuple[int, int]] = frozenset()
 
 
@@ -187,7 +187,7 @@ class FlowMachine:
 
     def _owed(self, moment: Moment, running: Container[tuple[int, int]]) -> Decision:
         for run in self._execution.steps.values():
-            run.is_live = run.phase is Phase.RUNNING and (run.number, run.attempt) in running
+            run.is_live = run.phase is StepPhase.RUNNING and (run.number, run.attempt) in running
         self._catch_up()
         for due in self._execution.dues():
             due.arm(moment)
@@ -201,7 +201,7 @@ class FlowMachine:
         for run in list(self._execution.steps.values()):
             if self._execution.is_still:
                 return
-            if run.phase is Phase.RUNNING and not run.is_live and run.unresolved:
+            if run.phase is StepPhase.RUNNING and not run.is_live and run.unresolved:
                 self._record(events.StepInterrupted(run.number, run.is_doubtful))
 
     def _catch_up(self) -> None:
@@ -272,17 +272,17 @@ class FlowMachine:
 
     def awaited(self, name: str) -> Codec | None:
         """Return the type that it waits with for the next signal of a name. May be called from any thread."""
-        return None if self.ended is not None else self._execution.mailboxes.awaited(name)
+        return None if self.ended is not None else self._execution.signals.awaited(name)
 
     def all_awaited(self) -> dict[str, Codec]:
         """Return the types that it waits with, by the signals' names."""
-        found = {name: self.awaited(name) for name in self._execution.mailboxes.awaited_names}
+        found = {name: self.awaited(name) for name in self._execution.signals.awaited_names}
         return {name: codec for name, codec in found.items() if codec is not None}
 
     def is_running(self, step: int, attempt: int) -> bool:
         """Tell whether this attempt is still the one whose outcome counts."""
         run = self._execution.steps.get(step)
-        return run is not None and run.phase is Phase.RUNNING and run.attempt == attempt
+        return run is not None and run.phase is StepPhase.RUNNING and run.attempt == attempt
 
     def drain(self) -> None:
         """Let the code stand still from now on. Input is recorded; the next run goes on with them."""
@@ -364,7 +364,7 @@ class FlowMachine:
         if execution.parked is not None and execution.version >= self.limits.events:
             return  # it stays in the inbox, which is bounded
         self._last_entry = message.id
-        reason = execution.mailboxes.refuses(message.name, message.data)
+        reason = execution.signals.refuses(message.name, message.data)
         if reason is not None:
             self._decision.rejected.append((message.id, reason))
             return
@@ -389,12 +389,12 @@ class FlowMachine:
 
     def _turn(self, message: messages.Turn) -> None:
         run = self._execution.steps.get(message.step)
-        if run is not None and run.phase is Phase.SUSPECT:
+        if run is not None and run.phase is StepPhase.SUSPECT:
             self._go_on_with(run)
 
     def _reconciled(self, message: messages.Reconciled) -> None:
         run = self._execution.steps.get(message.step)
-        if run is None or run.phase is not Phase.RECONCILING:
+        if run is None or run.phase is not StepPhase.RECONCILING:
             return
         if message.data is None:
             self._run_again(run)
@@ -416,9 +416,9 @@ class FlowMachine:
     def _reconcile_failed(self, message: messages.ReconcileFailed) -> None:
         execution = self._execution
         run = execution.steps.get(message.step)
-        if run is None or run.phase is not Phase.RECONCILING:
+        if run is None or run.phase is not StepPhase.RECONCILING:
             return
-        run.phase = Phase.RUNNING
+        run.phase = StepPhase.RUNNING
         if execution.ended is not None or execution.parked is not None:
             return
         if run.approved:
@@ -464,7 +464,7 @@ class FlowMachine:
     def _go_on_with(self, run: StepRun) -> None:
         """Run a step again that was in doubt; when the flow stands still it is in doubt again later."""
         if self._execution.is_still:
-            run.phase = Phase.RUNNING
+            run.phase = StepPhase.RUNNING
         else:
             self._attempt(run)
 
@@ -472,7 +472,9 @@ class FlowMachine:
         """Decide about the steps whose attempts are recorded and are not running: they are in doubt."""
         if self._execution.is_still:
             return
-        doubtful = [r for r in self._execution.steps.values() if r.phase is Phase.RUNNING and not r.is_live]
+        doubtful = [
+            r for r in self._execution.steps.values() if r.phase is StepPhase.RUNNING and not r.is_live
+        ]
         verdicts = [judge(run, self.limits.poison_after, evidence=self.evidence) for run in doubtful]
         parked = parked_for(verdicts)
         if parked is not None:
@@ -480,7 +482,7 @@ class FlowMachine:
             return
         for run, verdict in zip(doubtful, verdicts, strict=True):
             if verdict is Verdict.RECONCILE:
-                run.phase = Phase.RECONCILING
+                run.phase = StepPhase.RECONCILING
                 self._decision.effects.append(Reconcile(run))
             else:
                 self._run_again(run)
@@ -489,7 +491,7 @@ class FlowMachine:
         """Run it again: alone, when it may have killed the process more than once."""
         limit, evidence = self.limits.poison_after, self.evidence
         if judge(run, limit, is_reconciled=True, evidence=evidence) is Verdict.RUN_ALONE:
-            run.phase = Phase.SUSPECT
+            run.phase = StepPhase.SUSPECT
             self._decision.effects.append(AskTurn(run.number))
         else:
             self._go_on_with(run)

@@ -94,7 +94,7 @@ def _jumped(since: int, moment: Moment) -> tuple[int, bool]:
     return jumped, began - _INEXACT <= since <= end + _INEXACT
 
 
-class Phase(enum.Enum):
+class StepPhase(enum.Enum):
     """Where a step that has begun stands."""
 
     SCHEDULED = "scheduled"
@@ -107,7 +107,7 @@ class Phase(enum.Enum):
     """Its `reconcile` function is finding out."""
 
 
-class Doing(Protocol):
+class PendingOperation(Protocol):
     """Something that the flow's code has done: live it is recorded, in a replay the history has to say it."""
 
     @property
@@ -162,7 +162,7 @@ class StepRun:
         self.step = step
         self.data = data
         self.waiter = waiter
-        self.phase = Phase.SCHEDULED
+        self.phase = StepPhase.SCHEDULED
         self.due: Due | None = None
         self.attempt = 0
         self.attempted_at = 0
@@ -178,13 +178,13 @@ class StepRun:
 
     def schedule(self, due: Due) -> None:
         """Wait for a time."""
-        self.phase = Phase.SCHEDULED
+        self.phase = StepPhase.SCHEDULED
         self.due = due
 
     def begin(self, attempt: int, at: int) -> None:
         """Note that an attempt is recorded. An approval is used up by it."""
         self.attempted_at = at
-        self.phase = Phase.RUNNING
+        self.phase = StepPhase.RUNNING
         self.due = None
         self.attempt = attempt
         self.unresolved += 1
@@ -205,7 +205,7 @@ class StepRun:
         self.unresolved = 0
         self.failures = 0
 
-    # ------------------------------------------------------------------------------------ as a Doing
+    # ------------------------------------------------------------------------------ as an operation
     def matches(self, event: events.AnyEvent) -> bool:
         """Tell whether it was started, or scheduled, under this number and name and with these arguments."""
         kind = type(event)
@@ -302,7 +302,7 @@ class Wait:
         return describe_wait(self.name, self.number)
 
 
-class Ending:
+class FlowEnd:
     """The flow's end, as its code came to it."""
 
     __slots__ = ("_end", "event", "waiter")
@@ -347,7 +347,7 @@ class CommandSink(Protocol):
         """Take note of a sleep."""
         ...
 
-    def end(self, ending: Ending, /) -> None:
+    def end(self, end: FlowEnd, /) -> None:
         """Take note of the flow's end."""
         ...
 

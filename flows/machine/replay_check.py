@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .execution import Execution
     from .history import Recorded, Rewound
     from .messages import Moment
-    from .pending import Doing, Ending
+    from .pending import FlowEnd, PendingOperation
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -70,12 +70,12 @@ class Recorder:
         self._add(events.TimerSet(timer.number, due, calendar, text_of(timer.waiter.location)))
         timer.due = self._armed(Due(due, at, calendar=calendar))
 
-    def end(self, ending: Ending) -> None:
+    def end(self, end: FlowEnd) -> None:
         """Record the flow's end."""
-        self._add(ending.event)
-        self._execution.end(ending.event)
-        if type(ending.event) is events.FlowCompleted:  # one that has failed may be let run on, and take them
-            unread = self._execution.mailboxes.unread
+        self._add(end.event)
+        self._execution.end(end.event)
+        if type(end.event) is events.FlowCompleted:  # one that has failed may be let run on, and take them
+            unread = self._execution.signals.unread
             self.decision.given_up += [(key, "unread when the flow ended (completed)") for key in unread]
 
     def retry(self, run: StepRun) -> None:
@@ -119,7 +119,7 @@ class ReplayChecker:
     def __init__(self, execution: Execution, flow: str) -> None:
         self._execution = execution
         self._flow = flow
-        self._next: deque[Doing] = deque()
+        self._next: deque[PendingOperation] = deque()
         self._given_up: list[tuple[str, str]] = []
         self._history: Sequence[Recorded] = ()
         self._position = 0
@@ -129,10 +129,10 @@ class ReplayChecker:
         self.step: Callable[[StepRun], None] = expect
         self.wait: Callable[[Wait], None] = expect
         self.timer: Callable[[Timer], None] = expect
-        self.end: Callable[[Ending], None] = expect
+        self.end: Callable[[FlowEnd], None] = expect
 
     def retry(self, run: StepRun) -> None:
-        """Expect nothing: a failure that is tried again is no doing of the code."""
+        """Expect nothing: a failure that is tried again is no command of the code."""
 
     def log(self, say: Callable[[], None]) -> None:
         """Say nothing yet. What comes after all that is recorded may never have been said."""

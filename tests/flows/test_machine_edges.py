@@ -14,7 +14,7 @@ from persistasaurus.flows.authoring.foreign import NoLoop
 from persistasaurus.flows.errors import NondeterminismError, NotDurableError, StepError
 from persistasaurus.flows.events import Failure
 from persistasaurus.flows.machine import branch
-from persistasaurus.flows.machine.branch import Branch, Ended, RunQueue
+from persistasaurus.flows.machine.branch import Branch, OnEnd, RunQueue
 from persistasaurus.flows.machine.messages import (
     Moment,
     Pause,
@@ -426,7 +426,7 @@ def test_a_flow_that_awaits_whatever_is_done_to_it_is_dropped_in_the_end(
 
     waiting = stubborn()
     waiting.send(None)
-    dropped = Branch(waiting, RunQueue(None), Ended(awaits.append, awaits.append), Context())
+    dropped = Branch(waiting, RunQueue(None), OnEnd(awaits.append, awaits.append), Context())
     dropped.close()
     assert len(awaits) == 100
 
@@ -492,7 +492,7 @@ def test_what_a_finally_raises_when_its_flow_is_dropped_is_not_raised_to_whoever
 
     waiting, ends = code(), []
     waiting.send(None)
-    Branch(waiting, RunQueue(None), Ended(ends.append, ends.append), Context()).close()
+    Branch(waiting, RunQueue(None), OnEnd(ends.append, ends.append), Context()).close()
 
     assert waiting.cr_frame is None
     assert ends == []

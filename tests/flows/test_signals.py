@@ -146,7 +146,7 @@ def test_names_that_are_waited_for_and_met_leave_nothing_behind() -> None:
     for i in range(100):
         story.send(f"n{i}", i)
 
-    boxes = story.machine._execution.mailboxes
+    boxes = story.machine._execution.signals
     assert not boxes._early
     assert not boxes._waits
 

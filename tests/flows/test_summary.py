@@ -65,7 +65,7 @@ def test_a_history_says_what_the_machine_knows(shape: int, seed: int) -> None:
     if story.status in ("running", "waiting"):  # one that is paused has not looked at its signals yet
         assert {step.number for step in summary.open_steps} == set(execution.steps)
         assert set(summary.sleeps) == set(execution.timers)
-        waits = [(wait.name, wait.number) for some in execution.mailboxes._waits.values() for wait in some]
+        waits = [(wait.name, wait.number) for some in execution.signals._waits.values() for wait in some]
         assert sorted((wait.name, wait.step) for wait in summary.waits) == sorted(waits)
 
 

@@ -61,7 +61,7 @@ def judge_history(run: Run, header: Header, history: list[Recorded]) -> set[str]
     try:
         machine.replay(history)
         stands = machine.status
-        unread = set(machine._execution.mailboxes.unread)
+        unread = set(machine._execution.signals.unread)
     except Exception as error:  # noqa: BLE001 - it is what is looked for
         stands = repr(error)
     finally:

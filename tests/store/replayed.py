@@ -147,7 +147,7 @@ def pending(machine):
     """Tell what a replayed flow is at: steps that run, steps that wait, sleeps, and waits for signals."""
     execution = machine._execution
     runs = execution.steps.values()
-    mailboxes = execution.mailboxes
+    mailboxes = execution.signals
     waits = [
         (name, wait.number or None)
         for name, waiting in mailboxes._waits.items()

@@ -13,12 +13,12 @@ from persistasaurus.flows import events
 from persistasaurus.flows.authoring.retry import Retry
 from persistasaurus.flows.authoring.step import Step, StepContext
 from persistasaurus.flows.machine import machine
-from persistasaurus.flows.machine.branch import Branch, Gathered
+from persistasaurus.flows.machine.branch import Branch, Gather
 from persistasaurus.flows.machine.execution import Execution
 from persistasaurus.flows.machine.in_doubt import Verdict
-from persistasaurus.flows.machine.inbox import Mailboxes
+from persistasaurus.flows.machine.inbox import SignalQueues
 from persistasaurus.flows.machine.machine import FlowMachine
-from persistasaurus.flows.machine.pending import Due, Phase, StepRun
+from persistasaurus.flows.machine.pending import Due, StepPhase, StepRun
 from persistasaurus.flows.values.copies import Made
 from persistasaurus.flows.values.remote_state import RemoteState
 from simulation.planted.planting import bug, wrap
@@ -116,7 +116,7 @@ def in_doubt_completed_silently(patch: pytest.MonkeyPatch) -> None:
 
     def settle(_: Any, self: Any) -> None:
         for run in list(self._execution.steps.values()):
-            if run.phase is Phase.RUNNING and not run.is_live and not self._execution.is_still:
+            if run.phase is StepPhase.RUNNING and not run.is_live and not self._execution.is_still:
                 self._record(events.StepCompleted(run.number, msgspec.Raw(b"null")))
 
     wrap(patch, FlowMachine, "_settle", settle)
@@ -231,7 +231,7 @@ def early_signal_dropped(patch: pytest.MonkeyPatch) -> None:
         if self._waits.get(name):
             before(self, name, *more)
 
-    wrap(patch, Mailboxes, "keep", keep)
+    wrap(patch, SignalQueues, "keep", keep)
 
 
 @bug
@@ -242,17 +242,17 @@ def early_signals_last_in_first_out(patch: pytest.MonkeyPatch) -> None:
         before(self, name, *more)
         self._early[name].rotate(1)
 
-    wrap(patch, Mailboxes, "keep", keep)
+    wrap(patch, SignalQueues, "keep", keep)
 
 
 @bug
 def gathered_in_order_of_completion(patch: pytest.MonkeyPatch) -> None:
     """gather() returns its results in the order in which they came."""
 
-    def arrive(before: Any, self: Any, index: int, result: Any) -> None:
+    def complete(before: Any, self: Any, index: int, result: Any) -> None:
         before(self, len(self._results) - self._missing, result)
 
-    wrap(patch, Gathered, "arrive", arrive)
+    wrap(patch, Gather, "complete", complete)
 
 
 @bug
