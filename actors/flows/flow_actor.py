@@ -243,7 +243,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _on_slot(self, step: int) -> None:
         self._suspect = step
-        self.decide(messages.Turn(step))
+        self.decide(messages.MayRunAlone(step))
         if self.machine is None or not self.machine.is_busy:
             self._suspect = None
             self.report(requests.SlotFreed(self.flow_id))
@@ -286,9 +286,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             case requests.Ask():
                 self._ask(request)
             case requests.Pause():
-                self._control(messages.Pause(request.by, request.why), request)
+                self._control(messages.PauseRequested(request.by, request.why), request)
             case requests.Resume():
-                self._control(messages.Resume(request.by, request.why), request)
+                self._control(messages.ResumeRequested(request.by, request.why), request)
             case requests.Retry():
                 self._retry(request)
 
@@ -297,7 +297,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._compare(request)
             return
         self.machine = self.context.recovery.new(request.flow_id, request.type)
-        self.decide(messages.Start(request.args, self.context.environment.new_seed()), request.reply)
+        self.decide(messages.StartRequested(request.args, self.context.environment.new_seed()), request.reply)
 
     def _compare(self, request: requests.Start) -> None:
         """Answer a start of a flow that exists: the same again is fine."""
@@ -466,7 +466,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
                 )
             case effects.Reconcile(run):
                 self.context.attempts.reconcile(self.flow_id, run, self.machine.lend(run), self._step_reports)
-            case effects.AskTurn(step):
+            case effects.RunAlone(step):
                 self.report(requests.RequestSlot(self.flow_id, step))
             case effects.Warn(text):
                 logger.warning("%s", text)

@@ -19,7 +19,7 @@ from ...flows.authoring.step import leave as leave_step
 from ...flows.errors import PayloadError, PersistasaurusError, SystemClosed
 from ...flows.events import Failure
 from ...flows.machine.failure import line_of
-from ...flows.machine.messages import Reconciled, ReconcileFailed, StepErrored, StepLost, StepSucceeded
+from ...flows.machine.messages import AttemptLost, Reconciled, ReconcileFailed, StepErrored, StepSucceeded
 from ...flows.values.ancestry import ancestry_of
 from ...flows.values.text import storable
 from ..runtime.primitives import Lock
@@ -51,7 +51,7 @@ class StepReport(NamedTuple):
 
     flow_id: str
     attempt: Attempt
-    message: StepSucceeded | StepErrored | StepLost | Reconciled | ReconcileFailed
+    message: StepSucceeded | StepErrored | AttemptLost | Reconciled | ReconcileFailed
 
 
 class _Key(NamedTuple):
@@ -225,10 +225,10 @@ def _without_value(report: StepReport) -> StepReport:
     return report._replace(message=replace(message, value=None)) if type(message) is StepSucceeded else report
 
 
-def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored | StepLost:
+def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored | AttemptLost:
     error = outcome.error
     if isinstance(error, steps_task.StepLost):
-        return StepLost(run.number, attempt)
+        return AttemptLost(run.number, attempt)
     if error is not None:
         return StepErrored(run.number, attempt, _failure(outcome), None, _is_final(run, error))
     if run.step.isolated:

@@ -18,7 +18,7 @@ import msgspec
 from ...flows import FlowMachine, Limits, events
 from ...flows.errors import SignalNotFound
 from ...flows.machine import messages
-from ...flows.machine.effects import AskTurn, Decision, Reconcile, RunStep, Warn
+from ...flows.machine.effects import Decision, Reconcile, RunAlone, RunStep, Warn
 from ...flows.machine.failure import failure_of
 from ...flows.machine.history import Recorded
 from ..flows.client import from_microseconds
@@ -89,7 +89,7 @@ class FlowTestKit(Generic[R]):
         self._running: dict[int, tuple[StepRun, int]] = {}
         self._reconciling: dict[int, StepRun] = {}
         self._machine = self._new_machine()
-        self.decided = self._tell(messages.Start(call.data, seed))
+        self.decided = self._tell(messages.StartRequested(call.data, seed))
         """What the last input has brought."""
 
     # --------------------------------------------------------------------------------- how it stands
@@ -163,15 +163,15 @@ class FlowTestKit(Generic[R]):
 
     def pause(self, *, by: str = "", why: str = "") -> Decided:
         """Have the flow start nothing more."""
-        return self._tell(messages.Pause(by, why))
+        return self._tell(messages.PauseRequested(by, why))
 
     def resume(self, *, by: str = "", why: str = "") -> Decided:
         """Have it go on."""
-        return self._tell(messages.Resume(by, why))
+        return self._tell(messages.ResumeRequested(by, why))
 
     def turn(self, step: int) -> Decided:
         """Let a step run that is suspected of killing the process."""
-        return self._tell(messages.Turn(step))
+        return self._tell(messages.MayRunAlone(step))
 
     def reconciled(self, result: Any = None, *, happened: bool) -> Decided:
         """Tell what the `reconcile` function of the one step that asks for it has found out."""
@@ -226,7 +226,7 @@ class FlowTestKit(Generic[R]):
         self.decided = Decided(stored, tuple(self._effect(effect) for effect in decision.effects))
         return self.decided
 
-    def _effect(self, effect: RunStep | AskTurn | Reconcile | Warn) -> Effect:
+    def _effect(self, effect: RunStep | RunAlone | Reconcile | Warn) -> Effect:
         match effect:
             case RunStep(run, attempt):
                 self._running[run.number] = (run, attempt)
@@ -234,7 +234,7 @@ class FlowTestKit(Generic[R]):
             case Reconcile(run):
                 self._reconciling[run.number] = run
                 return Effect("reconcile", run.number, run.step.name, run.attempt)
-            case AskTurn(step):
+            case RunAlone(step):
                 return Effect("ask_turn", step)
             case Warn(text):
                 return Effect("warn", text=text)

@@ -18,7 +18,7 @@ class RunStep(msgspec.Struct, frozen=True):
     attempt: int
 
 
-class AskTurn(msgspec.Struct, frozen=True):
+class RunAlone(msgspec.Struct, frozen=True):
     """Ask for the step's turn among those that are suspected of killing the process."""
 
     step: int
@@ -36,7 +36,7 @@ class Warn(msgspec.Struct, frozen=True):
     text: str
 
 
-AnyEffect: TypeAlias = RunStep | AskTurn | Reconcile | Warn
+AnyEffect: TypeAlias = RunStep | RunAlone | Reconcile | Warn
 
 
 class Decision:

@@ -36,7 +36,7 @@ class Evidence(NamedTuple):
 NONE = Evidence()
 
 
-class Verdict(enum.Enum):
+class InDoubtAction(enum.Enum):
     """What to do about a step in doubt, other than to park its flow."""
 
     RUN = "run"
@@ -44,15 +44,15 @@ class Verdict(enum.Enum):
     RECONCILE = "reconcile"
 
 
-def judge(
+def decide_in_doubt(
     run: StepRun, poison_after: int, *, is_reconciled: bool = False, evidence: Evidence = NONE
-) -> Verdict | events.Parked:
+) -> InDoubtAction | events.Parked:
     """Return what is to be done. A person's approval counts for more than anything that has happened.
 
     But who can find out is asked all the same: the approval may have been for another step of the flow.
     """
     if not run.is_doubtful:
-        return Verdict.RUN
+        return InDoubtAction.RUN
     # An isolated step can only kill a process of its own, so the engine's deaths are not its doing.
     deaths = 0 if run.step.isolated else run.unresolved
     limit = poison_after * (_PATIENCE if evidence.excuses(run) else 1)
@@ -64,22 +64,22 @@ def judge(
             " handle.retry() runs it again",
         )
     if not is_reconciled and run.step.reconcile is not None:
-        return Verdict.RECONCILE
+        return InDoubtAction.RECONCILE
     if run.approved:
-        return Verdict.RUN
+        return InDoubtAction.RUN
     if not is_reconciled and run.step.on_crash == "park":
         return events.Parked(
             "in_doubt",
             f"step {run.number} {run.step.name!r} was interrupted: its process died, or did not wait for it."
             " It is not known whether its effect has happened. Find out; handle.retry() runs the step again",
         )
-    return Verdict.RUN_ALONE if deaths >= _SUSPICIOUS else Verdict.RUN
+    return InDoubtAction.RUN_ALONE if deaths >= _SUSPICIOUS else InDoubtAction.RUN
 
 
-def parked_for(verdicts: Iterable[Verdict | events.Parked]) -> events.Parked | None:
+def parked_in_doubt(actions: Iterable[InDoubtAction | events.Parked]) -> events.Parked | None:
     """Return the event that parks a flow, if any of its steps has to wait for a person; it names all of them.
 
     A retry approves of all steps of a flow, so whoever retries must have been told of each.
     """
-    found = [verdict for verdict in verdicts if isinstance(verdict, events.Parked)]
+    found = [action for action in actions if isinstance(action, events.Parked)]
     return events.Parked(found[0].reason, "; ".join(parked.message for parked in found)) if found else None

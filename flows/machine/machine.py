@@ -27,11 +27,11 @@ from ..errors import FlowEnded, NotInFlowError, PayloadError
 from ..values.loan import Loan
 from ..values.text import storable
 from . import messages
-from .effects import AskTurn, Decision, Reconcile, RunStep, Warn
+from .effects import Decision, Reconcile, RunAlone, RunStep, Warn
 from .execution import Execution
 from .failure import failure_of
 from .history import Recorded, plan_of
-from .in_doubt import NONE, Verdict, judge, parked_for
+from .in_doubt import NONE, InDoubtAction, decide_in_doubt, parked_in_doubt
 from .limits import DEFAULT, LengthWatch, Limits
 from .pending import Due, StepPhase, StepRun
 from .repair import repair_of
@@ -227,25 +227,25 @@ class FlowMachine:
                 self._step_succeeded(message)
             case messages.StepErrored():
                 self._step_errored(message)
-            case messages.StepLost():
-                self._step_lost(message)
+            case messages.AttemptLost():
+                self._attempt_lost(message)
             case messages.SignalArrived():
                 self._signal_arrived(message)
             case messages.Tick():
                 self._tick(moment)
-            case messages.Start():
+            case messages.StartRequested():
                 self._start(message)
-            case messages.Turn():
-                self._turn(message)
+            case messages.MayRunAlone():
+                self._may_run_alone(message)
             case messages.Reconciled():
                 self._reconciled(message)
             case messages.ReconcileFailed():
                 self._reconcile_failed(message)
             case messages.Interrupt():
                 self._interrupt(message)
-            case messages.Pause():
+            case messages.PauseRequested():
                 self._pause(message)
-            case messages.Resume():
+            case messages.ResumeRequested():
                 self._resume(message)
             case _:
                 assert_never(message)
@@ -339,7 +339,7 @@ class FlowMachine:
         self._record(events.Parked(reason, message, trace))
 
     # -------------------------------------------------------------------------------------- messages
-    def _start(self, message: messages.Start) -> None:
+    def _start(self, message: messages.StartRequested) -> None:
         if not self._execution.has_started:
             self._record(events.FlowStarted(self.definition.name, msgspec.Raw(message.args), message.seed))
 
@@ -387,7 +387,7 @@ class FlowMachine:
             else:
                 self._record(events.TimerFired(pending.number))
 
-    def _turn(self, message: messages.Turn) -> None:
+    def _may_run_alone(self, message: messages.MayRunAlone) -> None:
         run = self._execution.steps.get(message.step)
         if run is not None and run.phase is StepPhase.SUSPECT:
             self._go_on_with(run)
@@ -406,7 +406,7 @@ class FlowMachine:
         else:
             self._record(events.StepCompleted(message.step, msgspec.Raw(message.data)), value)
 
-    def _step_lost(self, message: messages.StepLost) -> None:
+    def _attempt_lost(self, message: messages.AttemptLost) -> None:
         """Decide about an attempt as after a death of the process, of which this one is innocent."""
         if self.is_running(message.step, message.attempt):
             self._execution.steps[message.step].is_live = False
@@ -439,12 +439,12 @@ class FlowMachine:
                 begun = (run.number, run.attempt) not in message.not_begun
                 self._record(events.StepInterrupted(run.number, begun))
 
-    def _pause(self, message: messages.Pause) -> None:
+    def _pause(self, message: messages.PauseRequested) -> None:
         self._must_be_open()
         if not self._execution.paused:
             self._record(events.Paused(storable(message.by), storable(message.why)))
 
-    def _resume(self, message: messages.Resume) -> None:
+    def _resume(self, message: messages.ResumeRequested) -> None:
         self._must_be_open()
         if self._execution.paused:
             self._record(events.Resumed(storable(message.by), storable(message.why)))
@@ -475,13 +475,13 @@ class FlowMachine:
         doubtful = [
             r for r in self._execution.steps.values() if r.phase is StepPhase.RUNNING and not r.is_live
         ]
-        verdicts = [judge(run, self.limits.poison_after, evidence=self.evidence) for run in doubtful]
-        parked = parked_for(verdicts)
+        actions = [decide_in_doubt(run, self.limits.poison_after, evidence=self.evidence) for run in doubtful]
+        parked = parked_in_doubt(actions)
         if parked is not None:
             self._record(parked)
             return
-        for run, verdict in zip(doubtful, verdicts, strict=True):
-            if verdict is Verdict.RECONCILE:
+        for run, action in zip(doubtful, actions, strict=True):
+            if action is InDoubtAction.RECONCILE:
                 run.phase = StepPhase.RECONCILING
                 self._decision.effects.append(Reconcile(run))
             else:
@@ -490,8 +490,8 @@ class FlowMachine:
     def _run_again(self, run: StepRun) -> None:
         """Run it again: alone, when it may have killed the process more than once."""
         limit, evidence = self.limits.poison_after, self.evidence
-        if judge(run, limit, is_reconciled=True, evidence=evidence) is Verdict.RUN_ALONE:
+        if decide_in_doubt(run, limit, is_reconciled=True, evidence=evidence) is InDoubtAction.RUN_ALONE:
             run.phase = StepPhase.SUSPECT
-            self._decision.effects.append(AskTurn(run.number))
+            self._decision.effects.append(RunAlone(run.number))
         else:
             self._go_on_with(run)

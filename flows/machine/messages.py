@@ -24,8 +24,8 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
     """How many seconds this run of the process has lasted, at least."""
 
 
-class Start(msgspec.Struct, frozen=True):
-    """Begin a new flow. `args` are sealed already; `seed` feeds its random numbers."""
+class StartRequested(msgspec.Struct, frozen=True):
+    """A new flow is to begin. `args` are sealed already; `seed` feeds its random numbers."""
 
     args: bytes
     seed: int
@@ -53,14 +53,14 @@ class StepErrored(msgspec.Struct, frozen=True):
     is_final: bool = False
 
 
-class StepLost(msgspec.Struct, frozen=True, gc=False):
+class AttemptLost(msgspec.Struct, frozen=True, gc=False):
     """An attempt will have no outcome, though the process lives on: nobody knows how far it has come."""
 
     step: int
     attempt: int
 
 
-class Turn(msgspec.Struct, frozen=True):
+class MayRunAlone(msgspec.Struct, frozen=True):
     """A step that is suspected of killing the process may run now: no other suspect does."""
 
     step: int
@@ -102,31 +102,31 @@ class Interrupt(msgspec.Struct, frozen=True):
     not_begun: frozenset[tuple[int, int]] = frozenset()
 
 
-class Pause(msgspec.Struct, frozen=True):
-    """Start nothing more."""
+class PauseRequested(msgspec.Struct, frozen=True):
+    """Nothing more is to be started until the flow is resumed."""
 
     by: str = ""
     why: str = ""
 
 
-class Resume(msgspec.Struct, frozen=True):
-    """Go on."""
+class ResumeRequested(msgspec.Struct, frozen=True):
+    """A paused flow is to go on."""
 
     by: str = ""
     why: str = ""
 
 
 Message: TypeAlias = (
-    Start
+    StartRequested
     | StepSucceeded
     | StepErrored
-    | StepLost
-    | Turn
+    | AttemptLost
+    | MayRunAlone
     | Reconciled
     | ReconcileFailed
     | SignalArrived
     | Tick
     | Interrupt
-    | Pause
-    | Resume
+    | PauseRequested
+    | ResumeRequested
 )

@@ -11,7 +11,7 @@ from msgspec import Raw
 from persistasaurus.api.diagrams import LEVELS, draw
 from persistasaurus.flows import Flow, Retry, events, flow, gather, sleep, sleep_until, step
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
-from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, PauseRequested, ResumeRequested
 from stories import Story
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -245,8 +245,8 @@ def test_sleeps_say_how_long_and_dates_do_not() -> None:
 
 def test_a_pause_is_drawn_with_who_and_why_only_when_asked_for() -> None:
     story = Story(HelloWorldFlow.say_hello).start()
-    story.tell(Pause("ada", "lunch"))
-    story.tell(Resume("ada", "coffee"))
+    story.tell(PauseRequested("ada", "lunch"))
+    story.tell(ResumeRequested("ada", "coffee"))
 
     in_order(
         drawn(story, level="api"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from persistasaurus.flows import Flow, Retry, flow, gather, random, signal, sleep, step, wait_for
 from persistasaurus.flows.errors import FlowEnded, StepError
-from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, PauseRequested, ResumeRequested
 from stories import Story
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def _happen(story: Any, rng: Random) -> Any:
 
 def _toggle(story: Any) -> None:
     try:
-        story.tell(Resume("ada", "now") if story.status == "paused" else Pause("ada", "later"))
+        story.tell(
+            ResumeRequested("ada", "now") if story.status == "paused" else PauseRequested("ada", "later")
+        )
     except FlowEnded:
         return

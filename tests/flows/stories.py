@@ -5,20 +5,20 @@ from datetime import timedelta
 
 import msgspec
 from persistasaurus.flows import FlowMachine, Limits, events
-from persistasaurus.flows.machine.effects import AskTurn, Reconcile, RunStep, Warn
+from persistasaurus.flows.machine.effects import Reconcile, RunAlone, RunStep, Warn
 from persistasaurus.flows.machine.execution import failure_of
 from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.flows.machine.in_doubt import Evidence
 from persistasaurus.flows.machine.messages import (
+    MayRunAlone,
     Moment,
     Reconciled,
     ReconcileFailed,
     SignalArrived,
-    Start,
+    StartRequested,
     StepErrored,
     StepSucceeded,
     Tick,
-    Turn,
 )
 
 SECOND = 1_000_000
@@ -74,7 +74,7 @@ class Story:
 
     # ------------------------------------------------------------------------------ what happens
     def start(self):
-        self.tell(Start(self.call.data, 42))
+        self.tell(StartRequested(self.call.data, 42))
         return self
 
     def tell(self, message):
@@ -98,7 +98,7 @@ class Story:
             case RunStep(run, attempt):
                 assert self.machine.is_running(run.number, attempt)
                 self.runs[run.number] = effect
-            case AskTurn(step):
+            case RunAlone(step):
                 self.turns.append(step)
             case Reconcile(run):
                 self.reconciles[run.number] = run
@@ -152,7 +152,7 @@ class Story:
 
     def turn(self, number) -> None:
         self.turns.remove(number)
-        self.tell(Turn(number))
+        self.tell(MayRunAlone(number))
 
     def reconcile(self, number) -> None:
         run = self.reconciles.pop(number)

@@ -6,7 +6,14 @@ import pytest
 from persistasaurus.flows import Done, Flow, Limits, Retry, events, flow, gather, step
 from persistasaurus.flows.errors import FlowEnded
 from persistasaurus.flows.machine.in_doubt import NONE, Evidence
-from persistasaurus.flows.machine.messages import Interrupt, Pause, Reconciled, Resume, StepSucceeded, Turn
+from persistasaurus.flows.machine.messages import (
+    Interrupt,
+    MayRunAlone,
+    PauseRequested,
+    Reconciled,
+    ResumeRequested,
+    StepSucceeded,
+)
 from stories import SECOND, Story
 
 FOUND: dict[str, object] = {}
@@ -159,7 +166,7 @@ def test_an_orderly_shutdown_does_not_count_as_a_death() -> None:
 
 def test_a_step_in_doubt_that_has_not_run_is_not_interrupted() -> None:
     story = Story(Doubtful.go).start()
-    story.tell(Pause())
+    story.tell(PauseRequested())
     story = story.restart()
 
     assert story.tell(Interrupt()) == []
@@ -167,11 +174,11 @@ def test_a_step_in_doubt_that_has_not_run_is_not_interrupted() -> None:
 
 def test_a_turn_that_comes_during_a_pause_is_asked_for_again() -> None:
     story = crashed(Doubtful.go).restart()
-    story.tell(Pause())
-    story.tell(Turn(1))
+    story.tell(PauseRequested())
+    story.tell(MayRunAlone(1))
     assert not story.runs
     story.turns.clear()
-    story.tell(Resume())
+    story.tell(ResumeRequested())
 
     assert story.turns == [1]
 
@@ -244,10 +251,10 @@ def test_whoever_approves_has_been_told_of_each_step_that_waits_for_it() -> None
 def test_what_is_reconciled_during_a_pause_waits_for_its_end() -> None:
     FOUND["a"] = None
     story = Story(Doubtful.reconciled).start().restart()
-    story.tell(Pause())
+    story.tell(PauseRequested())
     story.reconcile(1)
     assert not story.runs
-    story.tell(Resume())
+    story.tell(ResumeRequested())
 
     assert list(story.reconciles) == [1]
 
@@ -278,7 +285,7 @@ def test_poison_after_is_a_limit(deaths) -> None:
 def test_an_ended_flow_refuses_to_pause_and_to_go_on() -> None:
     story = Story(Doubtful.go).start().finish()
 
-    for message in (Pause(), Resume()):
+    for message in (PauseRequested(), ResumeRequested()):
         with pytest.raises(FlowEnded):
             story.tell(message)
     assert story.tell(StepSucceeded(1, 1, b'"x"', "x")) == []
@@ -354,7 +361,7 @@ def test_a_process_that_was_told_to_end_was_not_killed_by_its_steps() -> None:
 
 def test_a_paused_flow_takes_no_note_of_how_the_process_has_ended() -> None:
     story = Story(Doubtful.go).start()
-    story.tell(Pause())
+    story.tell(PauseRequested())
     story = died(story, Evidence(is_blameless=True))
     assert "step_interrupted" not in story.kinds
 

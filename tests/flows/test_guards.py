@@ -14,7 +14,12 @@ from typing import Never
 import pytest
 from persistasaurus.flows import Flow, flow, gather, now, query, sleep, step, wait_for
 from persistasaurus.flows.errors import FlowStateError, NotInFlowError, PayloadError, StepError
-from persistasaurus.flows.machine.messages import Pause, Resume, Start, StepSucceeded
+from persistasaurus.flows.machine.messages import (
+    PauseRequested,
+    ResumeRequested,
+    StartRequested,
+    StepSucceeded,
+)
 from stories import Story
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="nothing")
@@ -432,7 +437,7 @@ def test_a_failed_step_is_raised_at_the_await_and_can_be_caught() -> None:
 def test_an_init_that_takes_a_second_start_begins_one_flow() -> None:
     story = body(lambda self: wait_for("never"))
 
-    assert story.tell(Start(story.call.data, 1)) == []
+    assert story.tell(StartRequested(story.call.data, 1)) == []
 
 
 def test_a_long_flow_holds_no_more_than_what_is_pending() -> None:
@@ -540,10 +545,10 @@ def test_branches_that_are_left_when_the_flow_ends_do_nothing_more_live_or_repla
 
     story = Story(Leaves.go).start()
     story.run(1)
-    story.tell(Pause())
+    story.tell(PauseRequested())
     story.run(3)
     story.run(2)
-    story.tell(Resume())
+    story.tell(ResumeRequested())
 
     assert story.kinds[-2:] == ["resumed", "flow_completed"]
     assert not story.runs

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from persistasaurus.flows import Flow, Retry, flow, gather, now, random, signal, sleep, step, uuid4, wait_for
 from persistasaurus.flows.errors import StepError
-from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, PauseRequested, ResumeRequested
 from stories import Story
 
 FAILURES = Counter()
@@ -104,7 +104,7 @@ def happen(story, rng, *, pauses=False, restarts=False):
         if doing is not None:
             doing()
         if pauses and story.machine.ended is None and (doing is None or rng.random() < 0.4):
-            story.tell(Resume() if paused else Pause())
+            story.tell(ResumeRequested() if paused else PauseRequested())
             paused = not paused
     raise AssertionError("no end")
 
@@ -162,12 +162,12 @@ def test_a_shutdown_may_leave_several_facts_that_the_code_has_not_seen(shape, se
     story.send("news", 1)
     story.tell(Interrupt())
     if rng.random() < 0.5 and story.machine.ended is None:
-        story.tell(Pause())
+        story.tell(PauseRequested())
 
     resumed = story.restart()
     if resumed.status == "paused":
         assert not resumed.runs
-        resumed.tell(Resume())
+        resumed.tell(ResumeRequested())
     resumed.signal(Mixed.approve("a"))
     resumed.signal(Mixed.approve("b"))
     resumed.send("news", 2)
@@ -190,10 +190,10 @@ def test_a_pause_changes_nothing_but_time() -> None:
         story.run(2)
 
     do(plain)
-    paused.tell(Pause())
+    paused.tell(PauseRequested())
     do(paused)
     assert "step_started" not in paused.kinds[-5:]
-    paused.tell(Resume())
+    paused.tell(ResumeRequested())
 
     def begun(story):
         return [

@@ -16,13 +16,13 @@ from persistasaurus.flows.events import Failure
 from persistasaurus.flows.machine import branch
 from persistasaurus.flows.machine.branch import Branch, OnEnd, RunQueue
 from persistasaurus.flows.machine.messages import (
+    AttemptLost,
+    MayRunAlone,
     Moment,
-    Pause,
+    PauseRequested,
     Reconciled,
     ReconcileFailed,
-    Resume,
-    StepLost,
-    Turn,
+    ResumeRequested,
 )
 from persistasaurus.flows.machine.pending import Due
 from persistasaurus.flows.values.codec import Codec
@@ -257,7 +257,7 @@ def test_what_the_code_asks_for_behind_its_history_has_to_come_back_equal_as_wel
 
 def test_nothing_falls_due_while_the_flow_is_paused() -> None:
     story = Story(Edges.late).start()
-    story.tell(Pause())
+    story.tell(PauseRequested())
     story.advance(2)
 
     assert story.machine.alarm is None
@@ -307,12 +307,12 @@ def test_messages_about_what_is_not_under_way_decide_nothing() -> None:
     story = Story(Edges.work_once).start()
     failure = Failure("OSError", "no net")
 
-    assert story.tell(Turn(1)) == []
-    assert story.tell(Turn(9)) == []
+    assert story.tell(MayRunAlone(1)) == []
+    assert story.tell(MayRunAlone(9)) == []
     assert story.tell(Reconciled(1, None)) == []
     assert story.tell(ReconcileFailed(9, failure)) == []
-    assert story.tell(StepLost(9, 1)) == []
-    assert story.tell(StepLost(1, 2)) == []
+    assert story.tell(AttemptLost(9, 1)) == []
+    assert story.tell(AttemptLost(1, 2)) == []
 
 
 def test_the_second_step_that_nobody_could_find_out_about_does_not_park_the_flow_again() -> None:
@@ -326,9 +326,9 @@ def test_the_second_step_that_nobody_could_find_out_about_does_not_park_the_flow
 def test_to_pause_or_to_resume_twice_is_to_do_it_once() -> None:
     story = Story(Edges.work_once).start()
 
-    assert story.tell(Resume()) == []
-    assert story.tell(Pause()) == ["paused"]
-    assert story.tell(Pause()) == []
+    assert story.tell(ResumeRequested()) == []
+    assert story.tell(PauseRequested()) == ["paused"]
+    assert story.tell(PauseRequested()) == []
 
 
 def test_a_flow_runs_where_nobody_has_imported_asyncio(monkeypatch) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 from persistasaurus.flows import Flow, events, flow, gather, signal, wait_for
 from persistasaurus.flows.machine.history import Recorded
-from persistasaurus.flows.machine.messages import Pause, Resume, SignalArrived
+from persistasaurus.flows.machine.messages import PauseRequested, ResumeRequested, SignalArrived
 from persistasaurus.flows.summary import summary_of
 from stories import Story, same_at_every_prefix
 
@@ -115,10 +115,10 @@ def test_a_declared_signal_is_checked_before_anybody_waits() -> None:
 
 def test_signals_of_a_pause_are_consumed_after_it() -> None:
     story = Story(Shop.approved).start()
-    story.tell(Pause())
+    story.tell(PauseRequested())
     assert story.signal(Shop.approve("a")) == ["signal_received"]
     assert story.signal(Shop.approve("b")) == ["signal_received"]
-    assert story.tell(Resume()) == ["resumed", "step_started", "step_started"]
+    assert story.tell(ResumeRequested()) == ["resumed", "step_started", "step_started"]
     story.finish()
 
     assert story.result == ["a", "b"]

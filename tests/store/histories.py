@@ -8,7 +8,7 @@ from datetime import timedelta
 from flows.stories import Story
 from persistasaurus.flows import Flow, Retry, events, flow, gather, signal, sleep, step, wait_for
 from persistasaurus.flows.errors import StepError
-from persistasaurus.flows.machine.messages import Interrupt, Pause, Resume
+from persistasaurus.flows.machine.messages import Interrupt, PauseRequested, ResumeRequested
 
 LETTERS = "ssdrtppzwc"
 
@@ -155,12 +155,12 @@ def confirm(story, rng):
 
 
 def pause(story, rng):
-    story.tell(Pause("ada", "lunch"))
+    story.tell(PauseRequested("ada", "lunch"))
     return story
 
 
 def resume(story, rng):
-    story.tell(Resume("ada", "back"))
+    story.tell(ResumeRequested("ada", "back"))
     return story
 
 

@@ -9,7 +9,7 @@ import msgspec
 from persistasaurus.flows import FlowMachine, events
 from persistasaurus.flows.errors import NondeterminismError
 from persistasaurus.flows.machine.history import plan_of
-from persistasaurus.flows.machine.pending import Phase
+from persistasaurus.flows.machine.pending import StepPhase
 from store.histories import Anything, Chance
 
 BEGINNINGS = (events.SignalAwaited, events.StepScheduled, events.StepStarted)
@@ -154,8 +154,8 @@ def pending(machine):
         for wait in list(waiting)[len(mailboxes._early.get(name, ())) :]
     ]
     return (
-        {run.number for run in runs if run.phase is Phase.RUNNING},
-        {run.number for run in runs if run.phase is Phase.SCHEDULED},
+        {run.number for run in runs if run.phase is StepPhase.RUNNING},
+        {run.number for run in runs if run.phase is StepPhase.SCHEDULED},
         set(execution.timers),
         sorted(waits, key=str),
     )

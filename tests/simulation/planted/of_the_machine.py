@@ -15,7 +15,7 @@ from persistasaurus.flows.authoring.step import Step, StepContext
 from persistasaurus.flows.machine import machine
 from persistasaurus.flows.machine.branch import Branch, Gather
 from persistasaurus.flows.machine.execution import Execution
-from persistasaurus.flows.machine.in_doubt import Verdict
+from persistasaurus.flows.machine.in_doubt import InDoubtAction
 from persistasaurus.flows.machine.inbox import SignalQueues
 from persistasaurus.flows.machine.machine import FlowMachine
 from persistasaurus.flows.machine.pending import Due, StepPhase, StepRun
@@ -132,16 +132,16 @@ def in_doubt_forgotten(patch: pytest.MonkeyPatch) -> None:
 def reconcile_not_asked(patch: pytest.MonkeyPatch) -> None:
     """A step in doubt is run again at once, though it has a function that finds out."""
 
-    def judge(before: Any, run: Any, poison_after: int, **how: Any) -> Any:
-        return Verdict.RUN if run.step.reconcile else before(run, poison_after, **how)
+    def decide_in_doubt(before: Any, run: Any, poison_after: int, **how: Any) -> Any:
+        return InDoubtAction.RUN if run.step.reconcile else before(run, poison_after, **how)
 
-    wrap(patch, machine, "judge", judge)
+    wrap(patch, machine, "decide_in_doubt", decide_in_doubt)
 
 
 @bug
 def doubt_ignored(patch: pytest.MonkeyPatch) -> None:
     """A step that must not run twice is run again after a crash, and nobody is asked."""
-    patch.setattr(machine, "judge", lambda *_, **__: Verdict.RUN)
+    patch.setattr(machine, "decide_in_doubt", lambda *_, **__: InDoubtAction.RUN)
 
 
 @bug
