@@ -115,7 +115,7 @@ class SqliteRequests:
         """Its names in the folder are durable."""
         self._seen: int | None = None
         self._last = 0
-        self._pid = os.getpid()
+        self._is_forked = False
         dies_after_fork(self)
 
     # Sending
@@ -124,17 +124,18 @@ class SqliteRequests:
         """Leave a request; see `RequestStore`. Only the store's user may."""
         if len(data) > _SIZE_MAX:
             raise RecordTooLarge(f"{len(data):,} bytes are more than the limit of {_SIZE_MAX:,}")
-        for is_last in (False, True):
-            with self._telling():
-                self._check_user()
-                connection = self._opened(create=True)
-                assert connection is not None
-                self._insert(connection, request_id, data)
-                if self._files == _files(self.path):
-                    return
-            # Somebody has removed or replaced the file meanwhile, and may have taken the request with it.
-            if is_last:
+        with self._telling():
+            self._check_user()
+            # Somebody may remove or replace the file meanwhile, and the request with it.
+            if not self._is_added(request_id, data) and not self._is_added(request_id, data):
                 raise StoreHalted(f"{self.path} is removed again and again: the request may not be on record")
+
+    def _is_added(self, request_id: str, data: bytes) -> bool:
+        """Add a request, and tell whether the file that it is in is still there."""
+        connection = self._opened(create=True)
+        assert connection is not None
+        self._insert(connection, request_id, data)
+        return self._files == _files(self.path)
 
     def _insert(self, connection: apsw.Connection, request_id: str, data: bytes) -> None:
         with self._written(connection):
@@ -308,7 +309,7 @@ class SqliteRequests:
     def die_after_fork(self) -> None:
         """Keep away from what is the parent's."""
         bury(self._connection)
-        self._connection = None
+        self._connection, self._is_forked = None, True
 
     # The file
 
@@ -319,7 +320,7 @@ class SqliteRequests:
 
     def _opened(self, *, create: bool) -> apsw.Connection | None:
         """Return the connection to the file that is there now; None: there is none."""
-        if self._pid != os.getpid():
+        if self._is_forked:
             raise StoreHalted("this process was forked from the one that the requests were opened in")
         if self._connection is not None:
             if self._files == _files(self.path) and (self._is_set_up or not create):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import select
@@ -247,6 +248,19 @@ def test_a_forked_child_leaves_the_requests_to_its_parent(sender: SqliteRequests
     assert ids_in(sender) == ["a", "c"]
     for descriptor in (read, write):
         os.close(descriptor)
+
+
+def test_what_a_forked_child_has_inherited_is_neither_used_nor_closed(sender: SqliteRequests) -> None:
+    sender.add("a", b"x")
+    inherited = sender._connection
+    sender.die_after_fork()
+    with pytest.raises(StoreHalted, match="this process was forked"):
+        sender.arrived()
+    sender.close()
+
+    assert inherited is not None
+    assert inherited.pragma("user_version") == 1
+    inherited.close()
 
 
 # Durability
@@ -557,15 +571,51 @@ def test_it_is_not_known_whether_a_request_is_there_when_its_commit_fails_and_to
     assert ids_in(opened()) == ["a", "b"]
 
 
-def test_what_cannot_be_read_now_is_read_later(
+def test_a_file_that_cannot_be_set_up_now_is_set_up_later(
     opened: Callable[..., SqliteRequests], recorder: Recorder
+) -> None:
+    sender = opened(vfs=recorder.vfs_name)
+    recorder.fail("db", "write", write_error)
+    with pytest.raises(StoreHalted, match=r"cannot be used \(yet\)"):
+        sender.add("a", b"x")
+    sender.add("a", b"x")
+    assert ids_in(opened()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(apsw.IOError, StoreHalted), (apsw.CantOpenError, StoreUnusable)]
+)
+def test_what_cannot_be_opened_now_is_opened_later(
+    opened: Callable[..., SqliteRequests],
+    recorder: Recorder,
+    error: type[Exception],
+    kind: type[StoreError],
 ) -> None:
     sender, owner = opened(), opened(vfs=recorder.vfs_name)
     sender.add("a", b"x")
-    recorder.fail("db", "open", lambda: apsw.IOError("injected"))
-    with pytest.raises(StoreError, match="injected"):
+    recorder.fail("db", "open", lambda: error("injected"))
+    with pytest.raises(kind, match="injected"):
         owner.arrived()
     assert ids_in(owner) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "text"),
+    [(errno.ENOSPC, StoreFull, "the disk is full"), (errno.EACCES, StoreUnusable, "Permission denied")],
+)
+def test_a_file_that_cannot_be_created_leaves_nothing_behind(
+    sender: SqliteRequests, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], text: str
+) -> None:
+    def fail(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("persistasaurus.store.sqlite.requests.os.open", fail)
+        with pytest.raises(kind, match=text):
+            sender.add("a", b"x")
+    assert not list(sender.path.parent.glob("*-requests*"))
+    sender.add("a", b"x")
+    assert ids_in(sender) == ["a"]
 
 
 def test_requests_for_a_store_that_is_not_there_are_refused(tmp_path: Path, clock: Clock) -> None:

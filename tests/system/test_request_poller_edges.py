@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from persistasaurus import StoreUnavailable
 from persistasaurus.actors.flows.client import EngineClient
+from persistasaurus.actors.remote.client import RemoteClient
 from persistasaurus.actors.remote.poller import RequestPoller
 from persistasaurus.actors.remote.protocol import PauseRequest
 from persistasaurus.actors.runtime.primitives import SystemClock
@@ -268,6 +269,24 @@ def test_what_is_wrong_with_the_requests_is_told_once_for_as_long_as_it_lasts(
     leave(path, word("hears", 2))
 
     assert handle.result(1) == [1, 2]
+
+
+def test_a_request_for_a_flow_that_cannot_be_looked_up_now_is_done_a_little_later(
+    simulation: Simulation, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be another flow of the same id."""
+    handle = simulation.system.start(Hears.main, 1, flow_id="hears")
+    simulation.advance(1)
+    store: Any = simulation.system.store
+    error = failing_once(StoreHalted("no disk, injected"), store.header)
+    with RemoteClient(path) as client:
+        client.pause("hears")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "header", error)
+        simulation.advance(LOOK_S)
+    assert caplog.text.count("stays on record for now: no disk, injected") == 1
+    simulation.advance(PATIENCE_S + LOOK_S)
+    assert handle.status == "paused"
 
 
 def test_a_request_that_is_gone_when_its_turn_comes_is_passed_over(
