@@ -316,19 +316,19 @@ class FlowHandle(Generic[R]):
             FlowNotFound: there is no such flow.
             FlowEnded: the flow has ended.
         """
-        self._request(requests.Pause(self.id, by, why, Reply())).get()
+        self._request(requests.PauseFlow(self.id, by, why, Reply())).get()
 
     async def pause_async(self, *, by: str = "", why: str = "") -> None:
         """Pause, and await that it is durable; raises as `pause` does."""
-        await self._request(requests.Pause(self.id, by, why, Reply()))
+        await self._request(requests.PauseFlow(self.id, by, why, Reply()))
 
     def resume(self, *, by: str = "", why: str = "") -> None:
         """Have a paused flow go on, with all that has happened meanwhile; raises as `pause` does."""
-        self._request(requests.Resume(self.id, by, why, Reply())).get()
+        self._request(requests.ResumeFlow(self.id, by, why, Reply())).get()
 
     async def resume_async(self, *, by: str = "", why: str = "") -> None:
         """Resume, and await that it is durable; raises as `pause` does."""
-        await self._request(requests.Resume(self.id, by, why, Reply()))
+        await self._request(requests.ResumeFlow(self.id, by, why, Reply()))
 
     def retry(self, *, by: str = "", why: str = "") -> None:
         """Let a failed or parked flow run on from where it failed. Completed steps are not run again.
@@ -338,11 +338,11 @@ class FlowHandle(Generic[R]):
             NondeterminismError: the code is not the one that wrote the history; nothing was changed.
             PersistasaurusError: the flow has neither failed nor is it parked.
         """
-        self._request(requests.Retry(self.id, by, why, Reply())).get()
+        self._request(requests.RetryFlow(self.id, by, why, Reply())).get()
 
     async def retry_async(self, *, by: str = "", why: str = "") -> None:
         """Retry, and await that it is durable; raises as `retry` does."""
-        await self._request(requests.Retry(self.id, by, why, Reply()))
+        await self._request(requests.RetryFlow(self.id, by, why, Reply()))
 
     def _request(self, request: Any) -> Reply[Any]:
         self._engine.check_open()

@@ -30,7 +30,7 @@ from .flows.heartbeat import Heartbeat
 from .flows.listing import STATUSES, flows_of
 from .flows.recovery import Recovery
 from .flows.supervisor import Supervisor, SupervisorRules
-from .flows.timers import Arm, Look, Timers
+from .flows.timers import Arm, LoadDue, Timers
 from .handle import FlowHandle, refuse_on_step_loop
 from .persistence.commits import Commits
 from .persistence.event_sourced import EventSourcedActor, StreamAccess
@@ -249,7 +249,7 @@ class FlowSystem:
             poller.tell(Poll())
         self.supervisor.tell(requests.LookAtHeaders())
         self.supervisor.tell(requests.ResumeRecoverable())
-        self._timers.tell(Look())
+        self._timers.tell(LoadDue())
 
     def _black_box(self, registry: Registry) -> BlackBox:
         """Open the black box of a store that is a file; without one, if that cannot be."""
@@ -373,7 +373,7 @@ class FlowSystem:
 
     def _start(
         self, flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any], flow_id: str | None
-    ) -> requests.Start:
+    ) -> requests.StartFlow:
         self.client.check_open()
         return self._begin(self._admission.flow_call(flow, args, kwargs), flow_id)
 
@@ -398,13 +398,13 @@ class FlowSystem:
         await start.reply
         return FlowHandle(self.client, start.flow_id, start.type)
 
-    def _start_json(self, flow: str, args: bytes, flow_id: str | None) -> requests.Start:
+    def _start_json(self, flow: str, args: bytes, flow_id: str | None) -> requests.StartFlow:
         self.client.check_open()
         return self._begin(self._admission.flow_json(flow, args), flow_id)
 
-    def _begin(self, call: FlowCall[Any], flow_id: str | None) -> requests.Start:
+    def _begin(self, call: FlowCall[Any], flow_id: str | None) -> requests.StartFlow:
         chosen = self.environment.new_id() if flow_id is None else checked_id(flow_id, "flow id")
-        start = requests.Start(chosen, call.definition.name, call.data, Reply())
+        start = requests.StartFlow(chosen, call.definition.name, call.data, Reply())
         self.client.ask(start)
         return start
 
@@ -495,9 +495,9 @@ class FlowSystem:
         self._is_writable = state is True
         if isinstance(state, Exception):
             self._admission.refusal = state
-        try_tell(self.supervisor, requests.Health(state))
+        try_tell(self.supervisor, requests.StoreHealth(state))
         if state is True:
-            try_tell(self._timers, Look())  # nobody was woken for what was written without an answer
+            try_tell(self._timers, LoadDue())  # nobody was woken for what was written without an answer
 
     def _on_held(self, actor: Runnable, held: Held) -> bool:
         """Have a flow seen to that holds a thread; of others nobody else could do the work."""

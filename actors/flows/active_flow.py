@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from .flow_actor import FlowActor
 
-__all__ = ["ActiveFlow", "Phase", "RestartRules", "SupervisorRules"]
+__all__ = ["ActiveFlow", "ActorPhase", "RestartRules", "SupervisorRules"]
 
 _EXPONENT = 64
 
 
-class Phase(enum.Enum):
+class ActorPhase(enum.Enum):
     """Where a flow's actor stands."""
 
     QUEUED = "queued"
@@ -109,7 +109,7 @@ class ActiveFlow:
     def __init__(self, flow_id: str) -> None:
         self.flow_id = flow_id
         self.incarnation = 0
-        self.phase = Phase.QUEUED
+        self.phase = ActorPhase.QUEUED
         self.ref: ActorRef[FlowActor] | None = None
         self.wake_flag = WakeFlag()
         self.must_wake = False
@@ -124,12 +124,12 @@ class ActiveFlow:
     @property
     def is_broken(self) -> bool:
         """Whether it gets no actor for a while. What it has come to is on record already."""
-        return self.phase is Phase.BROKEN
+        return self.phase is ActorPhase.BROKEN
 
     def begin(self, incarnation: int) -> None:
         """Note that an actor is about to be started. Its reports may come before its reference."""
         self.incarnation = incarnation
-        self.phase = Phase.ACTIVATING
+        self.phase = ActorPhase.ACTIVATING
         self.ref = None
         self.wake_flag = WakeFlag()
 
@@ -148,7 +148,7 @@ class ActiveFlow:
         """Tell the actor what was held for it."""
         while self.held and self.tell(self.held[0]):
             self.held.popleft()
-        if self.must_wake and self.phase is Phase.LIVE:
+        if self.must_wake and self.phase is ActorPhase.LIVE:
             self.wake()
 
     def refuse(self, why: Exception) -> None:

@@ -281,25 +281,25 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _dispatch(self, request: requests.Request) -> None:
         match request:
-            case requests.Start():
+            case requests.StartFlow():
                 self._start(request)
             case requests.Ask():
                 self._ask(request)
-            case requests.Pause():
+            case requests.PauseFlow():
                 self._control(messages.PauseRequested(request.by, request.why), request)
-            case requests.Resume():
+            case requests.ResumeFlow():
                 self._control(messages.ResumeRequested(request.by, request.why), request)
-            case requests.Retry():
+            case requests.RetryFlow():
                 self._retry(request)
 
-    def _start(self, request: requests.Start) -> None:
+    def _start(self, request: requests.StartFlow) -> None:
         if self.version:
             self._compare(request)
             return
         self.machine = self.context.recovery.new(request.flow_id, request.type)
         self.decide(messages.StartRequested(request.args, self.context.environment.new_seed()), request.reply)
 
-    def _compare(self, request: requests.Start) -> None:
+    def _compare(self, request: requests.StartFlow) -> None:
         """Answer a start of a flow that exists: the same again is fine."""
         if self.status == ACTOR_STATUS:
             raise FlowAlreadyExists(self.flow_id, "it is not a flow, but an actor")
@@ -313,7 +313,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         request.reply.resolve(None)
         self.idle_or_not()
 
-    def _are_the_same(self, recorded: bytes, request: requests.Start) -> bool:
+    def _are_the_same(self, recorded: bytes, request: requests.StartFlow) -> bool:
         """Compare values, if it is known how; bytes otherwise."""
         definition = self.context.recovery.registry.find(request.type)
         if definition is None:
@@ -351,12 +351,12 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             if isinstance(word, events.Parked) and word.reason in HARMFUL:
                 raise FlowParked(self.flow_id, word.reason, word.message)
 
-    def _control(self, message: messages.Message, request: requests.Pause | requests.Resume) -> None:
+    def _control(self, message: messages.Message, request: requests.PauseFlow | requests.ResumeFlow) -> None:
         _ = self.header
         check_control(self.flow_id, self.status)
         self.decide(message, request.reply)
 
-    def _retry(self, request: requests.Retry) -> None:
+    def _retry(self, request: requests.RetryFlow) -> None:
         """Run on from the log, with the fatal failure made void."""
         if request.seen is not None and self._was_repaired_since(request.seen):
             request.reply.resolve(None)

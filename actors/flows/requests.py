@@ -17,7 +17,7 @@ class Wake(NamedTuple):
     flow_id: str
 
 
-class Start(NamedTuple):
+class StartFlow(NamedTuple):
     """Start a flow, or find that it exists. Answered with None once it is durable."""
 
     flow_id: str
@@ -36,7 +36,7 @@ class Ask(NamedTuple):
     reply: Reply[Any]
 
 
-class Pause(NamedTuple):
+class PauseFlow(NamedTuple):
     """Start nothing more."""
 
     flow_id: str
@@ -45,7 +45,7 @@ class Pause(NamedTuple):
     reply: Reply[None]
 
 
-class Resume(NamedTuple):
+class ResumeFlow(NamedTuple):
     """Go on."""
 
     flow_id: str
@@ -54,7 +54,7 @@ class Resume(NamedTuple):
     reply: Reply[None]
 
 
-class Retry(NamedTuple):
+class RetryFlow(NamedTuple):
     """Let a failed or parked flow run on.
 
     `seen`: at which version it was seen so. If it was repaired since, there is nothing to do.
@@ -81,7 +81,7 @@ class Unwatch(NamedTuple):
     reply: Reply[Any]
 
 
-Request: TypeAlias = Start | Ask | Pause | Resume | Retry
+Request: TypeAlias = StartFlow | Ask | PauseFlow | ResumeFlow | RetryFlow
 
 
 class Passivate(NamedTuple):
@@ -253,7 +253,7 @@ class Sweep(NamedTuple):
     """See who has been idle for long."""
 
 
-class Health(NamedTuple):
+class StoreHealth(NamedTuple):
     """The store takes writes (again), or does not; or never will, for this reason."""
 
     state: bool | Exception

@@ -13,7 +13,7 @@ from ...store import Append, NewRecord, RecordCorrupt, StoreError, StreamState
 from ..persistence.event_sourced import StaleWriterError
 from ..persistence.journal import Entry
 from . import requests
-from .active_flow import Phase
+from .active_flow import ActorPhase
 from .parking import PARK, PAUSE, WHAT_TO_DO, inputs_of, parked_for, type_of
 from .refusals import unconfirmed
 
@@ -92,7 +92,7 @@ class Restarts:
         self._record_parked(active, header, parked)
 
     def _record_parked(self, active: ActiveFlow, header: Header, parked: events.Parked) -> None:
-        active.phase = Phase.PARKING
+        active.phase = ActorPhase.PARKING
         record = NewRecord(self._environment.clock.now(), events.kind(parked), events.encode(parked))
         # Behind a record that cannot be read nothing goes: then the header alone says that it is parked.
         active.is_mute = active.is_mute or header.damage is not None
@@ -117,9 +117,9 @@ class Restarts:
         )
         self._record_parked(active, header, parked)
 
-    def pause(self, active: ActiveFlow, header: Header, request: requests.Pause) -> None:
+    def pause(self, active: ActiveFlow, header: Header, request: requests.PauseFlow) -> None:
         """Pause a flow that nobody is at work for, without running its code."""
-        active.phase = Phase.PARKING
+        active.phase = ActorPhase.PARKING
         paused = events.Paused(storable(request.by), storable(request.why))
         record = NewRecord(self._environment.clock.now(), events.kind(paused), events.encode(paused))
 
@@ -152,7 +152,7 @@ class Restarts:
             header = self._access.store.header(active.flow_id)
         except StoreError as failure:
             _answer(actor.in_hand, unconfirmed(active.flow_id, failure))
-            active.phase = Phase.BACKOFF
+            active.phase = ActorPhase.BACKOFF
             self.after(active, StoreUnavailable(str(failure)))
             return
         inputs, consumed = inputs_of(actor.undecided())
@@ -174,10 +174,10 @@ class Restarts:
                 self._hear(requests.NotParked(active.flow_id, active.incarnation, outcome))
                 return
             # A flow that is parked has been started all the same.
-            _answer(actor.in_hand, None if isinstance(actor.in_hand, requests.Start) else refusal)
+            _answer(actor.in_hand, None if isinstance(actor.in_hand, requests.StartFlow) else refusal)
             self._hear(requests.Ended(active.flow_id, active.incarnation, parked, has_left=True))
 
-        active.phase = Phase.PARKING
+        active.phase = ActorPhase.PARKING
         self._access.journal.tell(Entry(append, done))
 
     def _leave(self, active: ActiveFlow) -> None:
@@ -193,7 +193,7 @@ class Restarts:
             active.is_mute = True
             self._park(active, error)
         else:  # it will crash again, and be parked then
-            active.phase = Phase.BACKOFF
+            active.phase = ActorPhase.BACKOFF
             self.after(active, StoreUnavailable("that it crashes could not be recorded"))
 
     def _give_up(self, active: ActiveFlow, error: BaseException) -> None:
@@ -203,7 +203,7 @@ class Restarts:
             logger.error(
                 "Flow %r cannot run, and not even be parked: %s. %s", active.flow_id, error, WHAT_TO_DO
             )
-        active.phase = Phase.BROKEN
+        active.phase = ActorPhase.BROKEN
         active.refuse(broken(active))
         self._later(active, self._rules.period_s)
 

@@ -17,7 +17,7 @@ from ...store import StoreError, StreamState
 from ..persistence.journal import Mend
 from ..runtime.actor import PooledActor, try_tell
 from . import requests
-from .active_flow import ActiveFlow, Phase, SupervisorRules
+from .active_flow import ActiveFlow, ActorPhase, SupervisorRules
 from .flow_actor import FlowActor
 from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
 from .passivation import IdleFlows
@@ -110,7 +110,13 @@ class Supervisor(PooledActor):
                 self._idled(message)
             case requests.Recovered():
                 self._recovered(message)
-            case requests.Start() | requests.Ask() | requests.Pause() | requests.Resume() | requests.Retry():
+            case (
+                requests.StartFlow()
+                | requests.Ask()
+                | requests.PauseFlow()
+                | requests.ResumeFlow()
+                | requests.RetryFlow()
+            ):
                 self._forward(message)
             case requests.Ended():
                 self._ended(message)
@@ -136,7 +142,7 @@ class Supervisor(PooledActor):
                 self._suspect_queue.over(message.flow_id, message.slot)
             case requests.Sweep():
                 self._sweep()
-            case requests.Health():
+            case requests.StoreHealth():
                 self._health(message.state)
             case requests.Drain():
                 self._drain(message.reply)
@@ -158,7 +164,7 @@ class Supervisor(PooledActor):
         active = self._active.get(flow_id)
         if active is None:
             self._wake_passivated(flow_id)
-        elif active.phase is Phase.LIVE:
+        elif active.phase is ActorPhase.LIVE:
             self._idle.end(flow_id)
             active.wake()
         else:
@@ -197,21 +203,21 @@ class Supervisor(PooledActor):
             request.reply.fail(self._refusal)
             return
         active = self._active.get(request.flow_id)
-        is_at_rest = active is None or active.phase is Phase.QUEUED
-        if self._is_held_back and is_at_rest and isinstance(request, requests.Pause):
+        is_at_rest = active is None or active.phase is ActorPhase.QUEUED
+        if self._is_held_back and is_at_rest and isinstance(request, requests.PauseFlow):
             self._pause_at_rest(request)
             return
         if active is None:
-            if not isinstance(request, requests.Start) and not self._exists(request):
+            if not isinstance(request, requests.StartFlow) and not self._exists(request):
                 return
             active = self._activate(request.flow_id)
         self._idle.end(request.flow_id)
-        if active.phase in (Phase.LIVE, Phase.ACTIVATING) and active.tell(request):
+        if active.phase in (ActorPhase.LIVE, ActorPhase.ACTIVATING) and active.tell(request):
             return
         active.held.append(request)
         if active.is_broken:
             active.refuse(broken(active))
-        elif active.phase is Phase.BACKOFF and not self._restarts.is_store_up:
+        elif active.phase is ActorPhase.BACKOFF and not self._restarts.is_store_up:
             active.refuse(halted())
 
     def _exists(self, request: requests.Request) -> bool:
@@ -269,7 +275,7 @@ class Supervisor(PooledActor):
             self._hear(message._replace(after=found.after))
 
     # ------------------------------------------------------------------------------------- beginning
-    def _pause_at_rest(self, request: requests.Pause) -> None:
+    def _pause_at_rest(self, request: requests.PauseFlow) -> None:
         """Pause a flow before anything has begun, so that its code does not run first."""
         try:
             header = self._store.header(request.flow_id)
@@ -315,7 +321,7 @@ class Supervisor(PooledActor):
             if active is None and self._header_of_open(flow_id) is not None:
                 self._activate(flow_id)
                 return
-            if active is not None and active.phase is Phase.QUEUED:
+            if active is not None and active.phase is ActorPhase.QUEUED:
                 self._begin(active)
                 return
         self._is_held_back = False
@@ -331,7 +337,7 @@ class Supervisor(PooledActor):
         """Start a flow's actor, when fewer than the allowed number are recovering."""
         is_held_back = self._is_held_back and active.flow_id != self._alone
         if is_held_back or self._activating >= self._rules.max_activations:
-            active.phase = Phase.QUEUED
+            active.phase = ActorPhase.QUEUED
             self._waiting.append(active.flow_id)
             return
         self._activating += 1
@@ -356,14 +362,14 @@ class Supervisor(PooledActor):
     def _begin_waiting(self) -> None:
         while self._waiting and self._activating < self._rules.max_activations:
             active = self._active.get(self._waiting.popleft())
-            if active is not None and active.phase is Phase.QUEUED:
+            if active is not None and active.phase is ActorPhase.QUEUED:
                 self._begin(active)
 
     def _recovered(self, message: requests.Recovered) -> None:
         active = self._current(message)
-        if active is None or active.phase is not Phase.ACTIVATING:
+        if active is None or active.phase is not ActorPhase.ACTIVATING:
             return
-        active.phase = Phase.LIVE
+        active.phase = ActorPhase.LIVE
         active.note_recovery()
         self._begun()
         active.is_over = message.is_over
@@ -383,7 +389,7 @@ class Supervisor(PooledActor):
     # ---------------------------------------------------------------------------------------- resting
     def _idled(self, message: requests.Idle) -> None:
         active = self._current(message)
-        if active is None or active.phase is not Phase.LIVE or active.wake_flag.is_set:
+        if active is None or active.phase is not ActorPhase.LIVE or active.wake_flag.is_set:
             return
         longest = self._idle.begin(message.flow_id)
         if longest is not None:
@@ -396,13 +402,13 @@ class Supervisor(PooledActor):
     def _passivate(self, flow_id: str) -> None:
         self._idle.end(flow_id)
         active = self._active.get(flow_id)
-        if active is not None and active.phase is Phase.LIVE and active.tell(requests.Passivate()):
-            active.phase = Phase.PASSIVATING
+        if active is not None and active.phase is ActorPhase.LIVE and active.tell(requests.Passivate()):
+            active.phase = ActorPhase.PASSIVATING
 
     def _busy(self, message: requests.Busy) -> None:
         active = self._current(message)
-        if active is not None and active.phase is Phase.PASSIVATING:
-            active.phase = Phase.LIVE
+        if active is not None and active.phase is ActorPhase.PASSIVATING:
+            active.phase = ActorPhase.LIVE
             active.hand_over()
 
     def _gone(self, active: ActiveFlow) -> None:
@@ -417,7 +423,7 @@ class Supervisor(PooledActor):
         del self._active[active.flow_id]
         self._idle.end(active.flow_id)
         self._suspect_queue.over(active.flow_id)
-        if active.phase is Phase.ACTIVATING:
+        if active.phase is ActorPhase.ACTIVATING:
             self._begun()
         if self._finishing is not None and not self._active:
             self._finishing.resolve(None)
@@ -438,14 +444,14 @@ class Supervisor(PooledActor):
     # ------------------------------------------------------------------------------------- restarting
     def _crashed(self, message: requests.Crashed) -> None:
         active = self._current(message)
-        if active is None or active.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+        if active is None or active.phase in (ActorPhase.BACKOFF, ActorPhase.PARKING, ActorPhase.BROKEN):
             return
         if self._refusal is not None:
             self._abandon(active, self._refusal)
             return
         self._idle.end(active.flow_id)
-        was_activating = active.phase is Phase.ACTIVATING
-        active.phase = Phase.BACKOFF
+        was_activating = active.phase is ActorPhase.ACTIVATING
+        active.phase = ActorPhase.BACKOFF
         self._suspect_queue.over(active.flow_id)
         self._restarts.after(active, message.error)
         self._look_after_watchers(active)
@@ -455,11 +461,11 @@ class Supervisor(PooledActor):
     def _blocked(self, message: requests.Blocked) -> None:
         """Give up an actor that somebody's code holds. What was meant for it is for the next one."""
         active = self._current(message)
-        if active is None or active.phase in (Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+        if active is None or active.phase in (ActorPhase.BACKOFF, ActorPhase.PARKING, ActorPhase.BROKEN):
             return
         self._idle.end(active.flow_id)
-        was_activating = active.phase is Phase.ACTIVATING
-        active.phase = Phase.PARKING
+        was_activating = active.phase is ActorPhase.ACTIVATING
+        active.phase = ActorPhase.PARKING
         self._suspect_queue.over(active.flow_id)
         message.actor.abandon()
         self._restarts.blocked(active, message)
@@ -470,13 +476,13 @@ class Supervisor(PooledActor):
         active = self._current(message)
         if active is not None and active.is_broken:
             self._forget(active)
-        elif active is not None and active.phase is Phase.BACKOFF and self._refusal is None:
+        elif active is not None and active.phase is ActorPhase.BACKOFF and self._refusal is None:
             active.must_wake = True
             self._begin(active)
 
     def _not_parked(self, message: requests.NotParked) -> None:
         active = self._current(message)
-        if active is not None and active.phase is Phase.PARKING:
+        if active is not None and active.phase is ActorPhase.PARKING:
             self._restarts.not_parked(active, message.error)
             self._look_after_watchers(active)
 
@@ -496,7 +502,7 @@ class Supervisor(PooledActor):
             logger.critical("Nothing runs any more: %s", state)
             self._refusal = state
             self._watchers.fail(state)
-        for active in [active for active in self._active.values() if active.phase is Phase.BACKOFF]:
+        for active in [active for active in self._active.values() if active.phase is ActorPhase.BACKOFF]:
             if isinstance(state, Exception):
                 self._abandon(active, state)
             elif state:
@@ -517,7 +523,7 @@ class Supervisor(PooledActor):
     def _finish(self, reply: Reply[None]) -> None:
         self._finishing = reply
         for active in list(self._active.values()):
-            if active.phase in (Phase.QUEUED, Phase.BACKOFF, Phase.PARKING, Phase.BROKEN):
+            if active.phase in (ActorPhase.QUEUED, ActorPhase.BACKOFF, ActorPhase.PARKING, ActorPhase.BROKEN):
                 self._forget(active)
             else:
                 _dismiss(active)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..runtime.primitives import AlarmHandle
     from .clock import JumpAwareClock
 
-__all__ = ["AlarmFired", "Arm", "Look", "Timers"]
+__all__ = ["AlarmFired", "Arm", "LoadDue", "Timers"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -47,7 +47,7 @@ class AlarmFired(NamedTuple):
     """The alarm has gone off."""
 
 
-class Look(NamedTuple):
+class LoadDue(NamedTuple):
     """Look into the store, from behind a place in its order."""
 
     after: tuple[int, str] | None = None
@@ -56,7 +56,7 @@ class Look(NamedTuple):
 class Timers(PooledActor):
     """Wakes flows when their time has come. Waking too early or twice does no harm.
 
-    The first `Look` has it begin.
+    The first `LoadDue` has it begin.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Timers(PooledActor):
             if alarm is not None:
                 alarm.cancel()
 
-    def on_receive(self, message: Arm | AlarmFired | Look) -> None:
+    def on_receive(self, message: Arm | AlarmFired | LoadDue) -> None:
         """Take a message."""
         match message:
             case Arm(flow_id, elapsed):
@@ -97,7 +97,7 @@ class Timers(PooledActor):
             case AlarmFired():
                 self._alarm_at = None
                 self._fire()
-            case Look(after):
+            case LoadDue(after):
                 self._look(after)
             case _:
                 assert_never(message)
@@ -153,7 +153,7 @@ class Timers(PooledActor):
         for header in page:
             self._take(header, now, moment)
         if len(page) == _PAGE and page[-1].wake_at is not None:
-            self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))
+            self.actor_ref.tell(LoadDue((page[-1].wake_at, page[-1].stream)))
         else:
             self._look_later()
 
@@ -181,7 +181,7 @@ class Timers(PooledActor):
         self._next_look = self._environment.alarms.call_at(at, self._look_again)
 
     def _look_again(self) -> None:
-        try_tell(self.actor_ref, Look())
+        try_tell(self.actor_ref, LoadDue())
 
     def _set_alarm(self) -> None:
         at = self._heap[0][0] if self._heap else None

@@ -24,7 +24,7 @@ class _Committed(NamedTuple):
     """There is something new."""
 
 
-class Listener(PooledActor):
+class CommitListener(PooledActor):
     """One of those who listen. It is told while it hears, and hears once for all that has come meanwhile."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -59,11 +59,11 @@ class Commits:
         self.count = 0
         self._scheduler = scheduler
         self._lock = Lock()
-        self._listeners: tuple[tuple[Listener, ActorRef[Listener]], ...] = ()
+        self._listeners: tuple[tuple[CommitListener, ActorRef[CommitListener]], ...] = ()
 
     def add(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after commits, until what is returned is called."""
-        listener = Listener(callback)  # the same callback may listen twice, and end once
+        listener = CommitListener(callback)  # the same callback may listen twice, and end once
         ref = listener.actor_ref
         listener.actor_inbox.attach(listener, self._scheduler)
 

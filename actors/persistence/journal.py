@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ...store import EventStore
     from ..runtime.environment import Environment
-    from ..runtime.mailbox import Batch
+    from ..runtime.mailbox import MessageBatch
     from ..runtime.primitives import AlarmHandle
 
 __all__ = ["Entry", "Journal", "Mend", "Reopen"]
@@ -81,7 +81,7 @@ class Journal(BatchingActor):
         self._patience_s = _PATIENCE_S[0]
         self._reminder: AlarmHandle | None = None
 
-    def on_receive(self, message: Batch) -> None:
+    def on_receive(self, message: MessageBatch) -> None:
         """Commit a batch."""
         entries = [e.message for e in message.envelopes if type(e.message) is Entry]
         for other in (e.message for e in message.envelopes if type(e.message) is not Entry):

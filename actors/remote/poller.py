@@ -332,11 +332,11 @@ class RequestPoller(PooledActor):
             case SignalRequest():
                 return self._send(request)
             case PauseRequest():
-                self._engine.ask(requests.Pause(flow_id, by, request.why, reply))
+                self._engine.ask(requests.PauseFlow(flow_id, by, request.why, reply))
             case ResumeRequest():
-                self._engine.ask(requests.Resume(flow_id, by, request.why, reply))
+                self._engine.ask(requests.ResumeFlow(flow_id, by, request.why, reply))
             case RetryRequest():
-                self._engine.ask(requests.Retry(flow_id, by, request.why, reply, request.version))
+                self._engine.ask(requests.RetryFlow(flow_id, by, request.why, reply, request.version))
             case _:
                 assert_never(request)
         return reply

@@ -6,7 +6,7 @@
     ref = Greeter.start_on(dispatcher, "args", of="init")     # the engine's: not in ActorRegistry
     ref = Greeter.start()                                     # Pykka's: registered, default threads
 
-`BatchingActor` gets all that is queued as one `Batch`. A handler answers later by returning
+`BatchingActor` gets all that is queued as one `MessageBatch`. A handler answers later by returning
 `self.defer()`. All the rest is as in Pykka, whose own receive loop runs here, with these differences:
 
 - A `BaseException` (`SystemExit`, say) that leaves a handler or hook is that actor's failure like
@@ -251,7 +251,7 @@ class PooledActor(Actor):
 
 
 class BatchingActor(PooledActor):
-    """An actor whose `on_receive` gets everything that is queued as one `Batch`.
+    """An actor whose `on_receive` gets everything that is queued as one `MessageBatch`.
 
     It completes each envelope's `reply_to` itself, at once or later; what its handler returns is
     ignored. A handler that raises fails the actor, and with it all asks not yet answered.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
-__all__ = ["Deferred", "PooledFuture", "Reply", "Waiter", "waiting"]
+__all__ = ["Deferred", "PooledFuture", "Reply", "WaitStrategy", "waiting"]
 
 T = TypeVar("T")
 logger = logging.getLogger("persistasaurus")
@@ -42,7 +42,7 @@ logger = logging.getLogger("persistasaurus")
 _clock = SystemClock()
 
 
-class Waiter(Protocol):
+class WaitStrategy(Protocol):
     """What a thread does while it waits for a future."""
 
     def wait(self, wake: Lock, timeout: float) -> bool:
@@ -57,7 +57,7 @@ class Waiter(Protocol):
 class _Waiting(ThreadLocal):
     """How the calling thread waits: workers set it, everybody else blocks."""
 
-    by: Waiter | None = None
+    by: WaitStrategy | None = None
     is_on_step_loop: bool = False
     """Whether the thread runs the loop of `async def` steps, which must not block."""
     post: Post | None = None

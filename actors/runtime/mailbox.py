@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .posts import Runnable
     from .scheduler import Scheduler
 
-__all__ = ["ActorStop", "Batch", "BatchMailbox", "Letter", "Mailbox", "MailboxFullError", "Park"]
+__all__ = ["ActorStop", "BatchMailbox", "Letter", "Mailbox", "MailboxFullError", "MessageBatch", "Park"]
 
 
 class MailboxFullError(Exception):
@@ -55,7 +55,7 @@ class Letter(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class MessageBatch:
     """All that was queued, in order, as one message. The handler completes each `reply_to` itself."""
 
     envelopes: tuple[Envelope[Any], ...]
@@ -231,7 +231,7 @@ class Mailbox:
 
 
 class BatchMailbox(Mailbox):
-    """A mailbox that hands over everything queued, up to `max_batch`, as one `Batch`.
+    """A mailbox that hands over everything queued, up to `max_batch`, as one `MessageBatch`.
 
     A stop is delivered alone, after all that was sent before it. An ask that its handler has not
     answered when the actor dies fails with `ActorDeadError`, caused by what killed the actor.
@@ -281,7 +281,7 @@ class BatchMailbox(Mailbox):
         envelopes = [first, *self._take(self._max_batch - 1)]
         self._owed += [e.reply_to for e in envelopes if isinstance(e.reply_to, PooledFuture)]
         # Pykka's loop asks for no more than these two attributes.
-        return cast("Envelope[Any]", Letter(Batch(tuple(envelopes))))
+        return cast("Envelope[Any]", Letter(MessageBatch(tuple(envelopes))))
 
     def _take(self, limit: int) -> list[Envelope[Any]]:
         taken: list[Envelope[Any]] = []

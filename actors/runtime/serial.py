@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
-    from .futures import Waiter
+    from .futures import WaitStrategy
     from .posts import Inbox, Runnable
     from .primitives import Lock, ManualClock
     from .scheduler import DeadLetterCallback
@@ -63,7 +63,7 @@ class Turns:
         self._runnable: list[Runnable] = []
         self._watchdog: Watchdog | None = None
         self._at_work = 0
-        self._outer: list[Waiter | None] = []
+        self._outer: list[WaitStrategy | None] = []
 
     def __enter__(self) -> Self:
         """From here on, whoever waits for a future on this thread runs actors meanwhile."""

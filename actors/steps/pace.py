@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..runtime.primitives import Clock
 
-__all__ = ["PATIENCE_S", "Pace"]
+__all__ = ["PATIENCE_S", "StartRate"]
 
 # The time without a start of a step after which those that run are taken to block.
 PATIENCE_S = 0.001
@@ -22,7 +22,7 @@ _LATE = 4
 _SHORT_S = 0.0002
 
 
-class Pace:
+class StartRate:
     """Counts the starts of steps, and judges. Takes no lock: a start missed in the count is no harm."""
 
     __slots__ = ("_clock", "_patience_s", "_since", "_started", "_started_at", "_started_before", "_used")

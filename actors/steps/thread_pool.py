@@ -30,7 +30,7 @@ import msgspec
 from ...flows.errors import SystemClosed
 from ..runtime.futures import waiting
 from ..runtime.primitives import Event, Lock, is_current_thread
-from .pace import Pace
+from .pace import StartRate
 from .runs import set_flag
 from .shortage import SHORTAGES, Shortage
 from .task import NotBegun, StepCrashed, StepOutcome
@@ -226,7 +226,7 @@ class ThreadPool:
         self._shortage = Shortage("start a thread for steps")
         self._spawned = 0
         self._stalled = 0
-        self._pace = Pace(environment.clock, rules.patience_s)
+        self._pace = StartRate(environment.clock, rules.patience_s)
         self._is_looking = False
         self._is_watching = False
         self._is_closed = False

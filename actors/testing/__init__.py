@@ -15,14 +15,14 @@ from .doubles import DoubleCall, StepDouble
 from .flow_kit import Decided, Effect, FlowTestKit
 from .handle import SimulatedHandle
 from .simulation import Simulation
-from .world import Ending, Stuck, VirtualClock, World
+from .world import EndState, Stuck, VirtualClock, World
 
 __all__ = [
     "ActorTestKit",
     "Decided",
     "DoubleCall",
     "Effect",
-    "Ending",
+    "EndState",
     "FlowTestKit",
     "Ran",
     "SimulatedHandle",

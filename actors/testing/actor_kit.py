@@ -115,9 +115,9 @@ class ActorTestKit(Generic[A]):
         return cast("A", actor)
 
 
-class _Nothing:
+class _NoReply:
     def __repr__(self) -> str:
         return "nothing"
 
 
-_NOTHING = _Nothing()
+_NOTHING = _NoReply()

@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from ...store.contract import Restore
     from .crash_points import CrashPoint
     from .mortal import Death
-    from .world import Ending
+    from .world import EndState
 
 __all__ = ["HistoryFile", "crash_everywhere", "world_of"]
 
 REPLAY_INI = "persistasaurus_always_replay"
 
 
-class Run:
+class FlowTestRun:
     """One run of a test, and what has come of it."""
 
     def __init__(self, deaths: tuple[Death, ...] = ()) -> None:
         self.deaths = deaths
         self.log = CommitLog()
-        self.endings: dict[str, Ending] | None = None
+        self.endings: dict[str, EndState] | None = None
         self.commits = 0
 
 
-_RUN = pytest.StashKey[Run]()
+_RUN = pytest.StashKey[FlowTestRun]()
 
 
 def world_of(request: pytest.FixtureRequest) -> Generator[World]:
@@ -72,7 +72,7 @@ def crash_everywhere(item: pytest.Item, nextitem: pytest.Item | None) -> None:
 
 
 def _everywhere(item: pytest.Item) -> list[pytest.TestReport]:
-    whole = Run()
+    whole = FlowTestRun()
     reports = _reports_of(item, whole)
     if not _passed(reports):
         return reports
@@ -81,7 +81,7 @@ def _everywhere(item: pytest.Item) -> list[pytest.TestReport]:
     seconds = 0.0
     points = whole.log.points()
     for point in _chosen(item, points):
-        again = Run((point.death,))
+        again = FlowTestRun((point.death,))
         attempt = _reports_of(item, again)
         seconds += sum(report.duration for report in attempt)
         problem = "" if not _passed(attempt) else _difference(whole, again)
@@ -102,7 +102,7 @@ def _chosen(item: pytest.Item, points: list[CrashPoint]) -> list[CrashPoint]:
     return [points[number - 1]]
 
 
-def _reports_of(item: pytest.Item, run: Run) -> list[pytest.TestReport]:
+def _reports_of(item: pytest.Item, run: FlowTestRun) -> list[pytest.TestReport]:
     """Run a test with fresh fixtures of its own; those that it shares with others stay."""
     from _pytest.runner import runtestprotocol  # noqa: PLC0415 - there is no public name for it
 
@@ -148,7 +148,7 @@ def _passed(reports: list[pytest.TestReport]) -> bool:
     return all(report.passed for report in reports)
 
 
-def _difference(whole: Run, again: Run) -> str:
+def _difference(whole: FlowTestRun, again: FlowTestRun) -> str:
     """Say how a run has ended otherwise than the one without a crash."""
     if again.commits < again.deaths[0].commit:
         return (
@@ -165,7 +165,7 @@ def _difference(whole: Run, again: Run) -> str:
     return "\n".join(lines)
 
 
-def _ended(ending: Ending | None) -> str:
+def _ended(ending: EndState | None) -> str:
     return "it does not exist" if ending is None else f"{ending.status} {ending.outcome}".rstrip()
 
 

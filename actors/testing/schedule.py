@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from ..runtime.primitives import AlarmService, ManualClock
 
-__all__ = ["Crashed", "Pace", "Schedule"]
+__all__ = ["Pace", "ProcessDied", "Schedule"]
 
 
-class Crashed(BaseException):
+class ProcessDied(BaseException):
     """The simulated process has died under whoever waited for it.
 
     No `Exception`: code under test must not take it for an error of its own.
@@ -75,10 +75,10 @@ class Schedule(Turns):
         """Let one of them have a turn; False: there is nobody.
 
         Raises:
-            Crashed: the process has died, before the turn or in it.
+            ProcessDied: the process has died, before the turn or in it.
         """
         if self.is_dead:
-            raise Crashed
+            raise ProcessDied
         if self._pace.late and self._rng.random() < _HURRY:
             self._pass_a_little()
         if self.before_turn is not None and self._runnable:
@@ -95,10 +95,10 @@ class Schedule(Turns):
         """Do nothing, in a process that lives.
 
         Raises:
-            Crashed: it has died.
+            ProcessDied: it has died.
         """
         if self.is_dead:
-            raise Crashed
+            raise ProcessDied
 
     def _pass_a_little(self) -> None:
         """Go on to the next alarm, while others still have something to do."""

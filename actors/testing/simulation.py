@@ -21,7 +21,7 @@ from ..runtime.environment import Environment
 from ..runtime.primitives import ManualClock
 from ..system import FlowSystem
 from .mortal import Death, MortalStore
-from .schedule import PROMPT, Crashed, Schedule
+from .schedule import PROMPT, ProcessDied, Schedule
 from .steps import SimulatedExecutor, perform
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Simulation:
         """Start a process. Its system recovers what the one before has left.
 
         Raises:
-            Crashed: it has died of it.
+            ProcessDied: it has died of it.
         """
         assert not self._is_up, "the process before is still there: crash it, stop it, or bury it"
         self._alarms = alarms = ManualAlarms(self.clock)
@@ -130,7 +130,7 @@ class Simulation:
     def kill(self) -> None:
         """Have the process die here and now, also from within its own turn: nothing of it acts any more.
 
-        Whoever runs its turns gets `Crashed`, and buries it.
+        Whoever runs its turns gets `ProcessDied`, and buries it.
         """
         if self._is_up:
             self.schedule.die()
@@ -152,7 +152,7 @@ class Simulation:
         if self._system is not None:
             try:
                 self._system.close()
-            except Crashed:
+            except ProcessDied:
                 self.bury()
             else:
                 self._forget()
@@ -204,7 +204,7 @@ class Simulation:
         while True:
             try:
                 return call(self.system)
-            except Crashed:
+            except ProcessDied:
                 self.bury()
 
     def run_until_idle(self) -> None:

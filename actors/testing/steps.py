@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...flows.errors import SystemClosed
 from ..steps.task import RunningStep, StepOutcome, StepTimeout
 from ..steps.worker import find, remote_error
-from .schedule import Crashed
+from .schedule import ProcessDied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
@@ -113,7 +113,7 @@ class SimulatedExecutor:
                     took = loop.time()
                     loop.close()
             return StepOutcome(value=value), took
-        except Crashed:
+        except ProcessDied:
             raise
         except BaseException as error:  # noqa: BLE001 - as in the real one: a step's SystemExit is its error
             return StepOutcome(error=_told(task, error)), took

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .mortal import Death
     from .schedule import Pace
 
-__all__ = ["Ending", "Stuck", "VirtualClock", "World"]
+__all__ = ["EndState", "Stuck", "VirtualClock", "World"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,7 +58,7 @@ class Stuck(AssertionError):
     """Somebody waits for what will never happen by itself; the message says for what, and where."""
 
 
-class Ending(NamedTuple):
+class EndState(NamedTuple):
     """How a flow stands in the end: `outcome` is its result, as JSON, or the error that it ended with."""
 
     status: str
@@ -320,10 +320,10 @@ class World:
         self.settle()
 
     # ------------------------------------------------------------------------------- what goes on
-    def endings(self) -> dict[str, Ending]:
+    def endings(self) -> dict[str, EndState]:
         """Tell how each flow stands, once everybody has done what can be done now."""
         headers = self.call(lambda: [h for h in self.system.flows(limit=100_000) if h.status != ACTOR_STATUS])
-        return {h.stream: Ending(h.status, self._outcome(h.stream, h.status)) for h in headers}
+        return {h.stream: EndState(h.status, self._outcome(h.stream, h.status)) for h in headers}
 
     def _outcome(self, flow_id: str, status: str) -> str:
         if status not in _ENDED:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 import pytest
 from persistasaurus.actors.runtime.actor import BatchingActor
-from persistasaurus.actors.runtime.mailbox import Batch
+from persistasaurus.actors.runtime.mailbox import MessageBatch
 from pykka import ActorDeadError, Timeout
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Ledger(BatchingActor):
         self.events = events if events is not None else []
 
     def on_receive(self, message: Any) -> None:
-        assert isinstance(message, Batch)
+        assert isinstance(message, MessageBatch)
         self.events.append([e.message for e in message.envelopes if not callable(e.message)])
         for envelope in message.envelopes:
             if callable(envelope.message):

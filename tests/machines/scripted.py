@@ -194,7 +194,7 @@ class ScriptedActor:
                 self.leave()
             case requests.Ask():
                 message.reply.resolve("the answer")
-            case requests.Start() | requests.Pause() | requests.Resume() | requests.Retry():
+            case requests.StartFlow() | requests.PauseFlow() | requests.ResumeFlow() | requests.RetryFlow():
                 self.writing = message
 
     def written(self) -> None:
@@ -248,14 +248,14 @@ class ScriptedActor:
 def _status_after(message: Any, before: str | None) -> str | None:
     """Return the status that a request leads to; None: it is refused."""
     match message, before:
-        case requests.Start(), None:
+        case requests.StartFlow(), None:
             return "running"
-        case requests.Start(), _:
+        case requests.StartFlow(), _:
             return before
-        case requests.Pause(), "running" | "paused":
+        case requests.PauseFlow(), "running" | "paused":
             return "paused"
-        case requests.Resume(), "running" | "paused":
+        case requests.ResumeFlow(), "running" | "paused":
             return "running"
-        case requests.Retry(), "failed" | "parked":
+        case requests.RetryFlow(), "failed" | "parked":
             return "running"
     return None

@@ -44,11 +44,11 @@ LATE: dict[Any, tuple[Any, ...]] = {
     requests.Ended: (WORDS["completed"], True),
 }
 ASKED = {
-    "start": lambda flow_id, reply: requests.Start(flow_id, "kind", b"{}", reply),
+    "start": lambda flow_id, reply: requests.StartFlow(flow_id, "kind", b"{}", reply),
     "ask": lambda flow_id, reply: requests.Ask(flow_id, None, (), {}, reply),
-    "pause": lambda flow_id, reply: requests.Pause(flow_id, "ada", "", reply),
-    "resume": lambda flow_id, reply: requests.Resume(flow_id, "ada", "", reply),
-    "retry": lambda flow_id, reply: requests.Retry(flow_id, "ada", "", reply),
+    "pause": lambda flow_id, reply: requests.PauseFlow(flow_id, "ada", "", reply),
+    "resume": lambda flow_id, reply: requests.ResumeFlow(flow_id, "ada", "", reply),
+    "retry": lambda flow_id, reply: requests.RetryFlow(flow_id, "ada", "", reply),
 }
 
 
@@ -275,7 +275,7 @@ class SupervisorMachine(Supervised):
             self.ref.tell(requests.ResumeRecoverable())
         elif not self.model.refuses:
             self.model.store_is(up=what == "store up", now=self.clock.elapsed())
-            self.ref.tell(requests.Health(what == "store up"))
+            self.ref.tell(requests.StoreHealth(what == "store up"))
 
     @contextmanager
     def _in(self, trouble: str) -> Generator[None]:
@@ -305,7 +305,7 @@ class SupervisorMachine(Supervised):
         if is_fenced and not self.model.refuses:
             self._refuses()
             self.model.fenced()
-            self.ref.tell(requests.Health(StoreUnavailable("another process owns the store now")))
+            self.ref.tell(requests.StoreHealth(StoreUnavailable("another process owns the store now")))
         elif self.is_drained is None:
             self._refuses()
             self.is_drained = Reply()

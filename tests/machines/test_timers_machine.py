@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from machines.passing import pass_time
 from machines.size import seeded, size
 from persistasaurus.actors.flows.clock import JumpAwareClock
-from persistasaurus.actors.flows.timers import Arm, Look, Timers
+from persistasaurus.actors.flows.timers import Arm, LoadDue, Timers
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.primitives import MICROSECONDS, ManualClock
@@ -47,7 +47,7 @@ class TimersMachine(RuleBasedStateMachine):
         self.jump_aware = JumpAwareClock(self.clock)
         dispatcher = environment.dispatcher("control")
         self.timers = Timers.start_on(dispatcher, self.store, environment, self.jump_aware, self._wake)
-        self.timers.tell(Look())
+        self.timers.tell(LoadDue())
         self._settle()
 
     def _settle(self) -> None:

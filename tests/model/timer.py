@@ -46,7 +46,7 @@ class Timer:
             "a flow looks at the clock itself", FlowMachine._tick, "timer.due.has_come(moment)"
         ),
         "arm again": Guard("who was woken too early is armed again", FlowActor._look, "self._armed = None"),
-        "boot": Guard("a start looks for what is due", FlowSystem._run, "self._timers.tell(Look())"),
+        "boot": Guard("a start looks for what is due", FlowSystem._run, "self._timers.tell(LoadDue())"),
         "one transaction": Guard(
             "the header says it with the record",
             FlowActor._go_on,

@@ -22,7 +22,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.actors.flows.active_flow": {
         "_EXPONENT = 64  # 64 becomes 65": "the longest wait is reached long before",
-        "if self.must_wake and self.phase is Phase.LIVE:  # And becomes Or": (
+        "if self.must_wake and self.phase is ActorPhase.LIVE:  # And becomes Or": (
             "an actor that is woken nothing finds nothing, and one that begins looks by itself"
         ),
         "while self._crashes[0] < now - rules.period_s:  # Lt becomes LtE": "an equal bound of a period",
@@ -90,8 +90,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "if wait <= 0:  # 0 becomes 1": "woken a second too early, a flow says itself when it is due",
         "self._doubtful.discard(flow_id)  # the call is left out, at place 2": _DOUBT,
         "self._doubtful.discard(flow_id)  # the call is left out, at place 3": _DOUBT,
-        "self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2": _TWICE,
-        "self.actor_ref.tell(Look((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2, at place 2": _TWICE,
+        "self.actor_ref.tell(LoadDue((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2": _TWICE,
+        "self.actor_ref.tell(LoadDue((page[-1].wake_at, page[-1].stream)))  # 1 becomes 2, at place 2": _TWICE,
         "if elapsed > self._environment.clock.elapsed() + self._horizon_s and not self._is_shaken:  # Gt becomes GtE": (
             "an equal bound: what is not kept is found by the next look, before its time"
         ),

@@ -152,7 +152,7 @@ class Pause(Order):
         self._on = on
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
-        kind = requests.Pause if self._on else requests.Resume
+        kind = requests.PauseFlow if self._on else requests.ResumeFlow
         return FlowHandle(system.client, self._flow_id, "")._request(
             kind(self._flow_id, "client", "", Reply())
         )
@@ -230,7 +230,7 @@ class Tend(Order):
             header = system.store.header(flow_id)
             if header is not None and header.status in ("failed", "parked"):
                 world().mended.add(flow_id)
-                retry = requests.Retry(flow_id, "tender", "", Reply(), header.version)
+                retry = requests.RetryFlow(flow_id, "tender", "", Reply(), header.version)
                 return FlowHandle(system.client, flow_id, "")._request(retry)
             if header is None or header.status != "completed":
                 return Wait(3.0).ask(run, system)

@@ -20,7 +20,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import apsw
-from persistasaurus.actors.testing.schedule import Crashed
+from persistasaurus.actors.testing.schedule import ProcessDied
 from persistasaurus.store import SqliteStore, StoreError
 
 if TYPE_CHECKING:
@@ -201,9 +201,9 @@ class Disk(apsw.VFS):
         except StoreError as error:
             if self._is_on:
                 raise AssertionError(f"the store does not open behind the power loss: {error!r}") from error
-            raise Crashed from error
+            raise ProcessDied from error
         if not self._is_on:
-            raise Crashed
+            raise ProcessDied
         run.ledger.compare(store)
         return run.failing(store)
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from persistasaurus.actors.runtime.serial import DeadlockError
-from persistasaurus.actors.testing.schedule import PROMPT, Crashed
+from persistasaurus.actors.testing.schedule import PROMPT, ProcessDied
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import Durability, SqliteStore
 from simulation.clients import Client, Post, Script, Tend
@@ -180,7 +180,7 @@ class Run:
             self.turns += 1
             if not simulation.schedule.run_one():
                 self._pass_time()
-        except Crashed:
+        except ProcessDied:
             simulation.bury()
         except DeadlockError as error:
             self.found.append(f"{error}: {self.stand()}")

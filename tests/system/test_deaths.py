@@ -302,7 +302,7 @@ def test_what_is_at_rest_is_paused_without_anybody_at_work(held_back: FlowSystem
     assert kinds(held_back.flow("paused")).count("paused") == 1
     with pytest.raises(FlowEnded):
         held_back.flow("ended").pause()
-    nobody = requests.Pause("nobody", "", "", Reply())
+    nobody = requests.PauseFlow("nobody", "", "", Reply())
     held_back.client.ask(nobody)
     with pytest.raises(FlowNotFound):
         nobody.reply.get(timeout=DEAD_MAN_S)

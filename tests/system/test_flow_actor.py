@@ -28,7 +28,7 @@ from persistasaurus import (
     wait_for,
 )
 from persistasaurus.actors.flows import requests
-from persistasaurus.actors.flows.active_flow import Phase
+from persistasaurus.actors.flows.active_flow import ActorPhase
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
@@ -435,7 +435,7 @@ def test_a_signal_for_a_flow_that_can_not_go_to_rest_as_it_was_told_to_is_heard_
     simulation.advance(1)
     supervisor = supervisor_of(simulation.system)
     supervisor._passivate("flow")
-    assert supervisor._active["flow"].phase is Phase.PASSIVATING
+    assert supervisor._active["flow"].phase is ActorPhase.PASSIVATING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
     supervisor.on_receive(requests.Wake("flow"))
     simulation.run_until_idle()
@@ -454,7 +454,7 @@ def test_a_signal_that_comes_when_an_actor_has_looked_and_not_said_that_it_has_r
     system.client.wake("flow")
     while not live_flows(system) or actor_of(simulation, "flow").machine is None:
         assert simulation.schedule.run_one()
-    assert supervisor._active["flow"].phase is Phase.ACTIVATING
+    assert supervisor._active["flow"].phase is ActorPhase.ACTIVATING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])
     supervisor.on_receive(requests.Wake("flow"))
     simulation.run_until_idle()
@@ -469,7 +469,7 @@ def test_a_request_that_comes_while_a_flow_records_its_end_is_answered(simulatio
     handle.signal("n", 1)
     while actor._writing is None:
         simulation.schedule.run_one()
-    pause = requests.Pause("flow", "", "", Reply())
+    pause = requests.PauseFlow("flow", "", "", Reply())
     actor.actor_ref.tell(pause)
     simulation.run_until_idle()
 
@@ -595,12 +595,12 @@ def test_a_flow_whose_turn_to_recover_comes_while_the_system_closes_begins_nothi
         while len(live_flows(system)) < 3:
             assert simulation.schedule.run_one()
         supervisor = supervisor_of(system)
-        queued = [name for name, active in supervisor._active.items() if active.phase is Phase.QUEUED]
+        queued = [name for name, active in supervisor._active.items() if active.phase is ActorPhase.QUEUED]
         assert queued
         supervisor.on_receive(requests.Drain(Reply()))
         simulation.advance(20)
 
-        assert all(supervisor._active[name].phase is Phase.LIVE for name in queued)
+        assert all(supervisor._active[name].phase is ActorPhase.LIVE for name in queued)
         for name in ("a", "b", "c"):
             handle = system.flow(name)
             assert completions(handle) == {1: 1}
@@ -625,7 +625,7 @@ def test_a_request_behind_a_start_that_is_lost_hears_that_there_is_no_such_flow(
 
     store.fail = losing
     start = system._start(Works.waits, (), {}, "lost")
-    pause = requests.Pause("lost", "", "", Reply())
+    pause = requests.PauseFlow("lost", "", "", Reply())
     system.client.ask(pause)
     simulation.advance(1)
 
@@ -644,7 +644,7 @@ def test_whoever_waits_for_a_record_when_the_actor_is_stopped_hears_that_it_may_
     handle: FlowHandle[Any] = simulation.system.start(Works.waits, flow_id="flow")
     simulation.run_until_idle()
     actor = actor_of(simulation, "flow")
-    pause = handle._request(requests.Pause("flow", "", "", Reply()))
+    pause = handle._request(requests.PauseFlow("flow", "", "", Reply()))
     while actor._writing is None:
         simulation.schedule.run_one()
 

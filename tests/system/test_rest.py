@@ -12,7 +12,7 @@ import pytest
 from persistasaurus import Flow, FlowParked, SupervisorRules, flow, query, step, wait_for
 from persistasaurus.actors.flows import flow_actor as module
 from persistasaurus.actors.flows import requests
-from persistasaurus.actors.flows.active_flow import Phase, RestartRules
+from persistasaurus.actors.flows.active_flow import ActorPhase, RestartRules
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
 from persistasaurus.flows.machine.machine import FlowMachine
@@ -120,7 +120,7 @@ def hold_the_only_worker(make_system: Callable[..., FlowSystem], gate: Any) -> t
     gate.wait()
     supervisor._idle._idle_s = 0
     system.supervisor.tell(requests.Sweep())
-    wait_until(lambda: supervisor._active[resting.id].phase is Phase.PASSIVATING)
+    wait_until(lambda: supervisor._active[resting.id].phase is ActorPhase.PASSIVATING)
     return system, resting, asker
 
 

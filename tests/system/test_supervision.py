@@ -22,7 +22,7 @@ from persistasaurus import (
 )
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows import supervisor as module
-from persistasaurus.actors.flows.active_flow import Phase, RestartRules
+from persistasaurus.actors.flows.active_flow import ActorPhase, RestartRules
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
@@ -129,7 +129,7 @@ def parked_by_crashes(
 
 def pause(handle: FlowHandle[Any]) -> Reply[None]:
     """Ask for a pause, and do not wait for the answer."""
-    return handle._request(requests.Pause(handle.id, "", "", Reply()))
+    return handle._request(requests.PauseFlow(handle.id, "", "", Reply()))
 
 
 def active(system: FlowSystem, flow_id: str) -> Any:
@@ -194,13 +194,13 @@ STALE = [
 
 
 @pytest.mark.parametrize("report", STALE, ids=lambda report: type(report).__name__)
-@pytest.mark.parametrize("phase", [Phase.ACTIVATING, Phase.LIVE])
+@pytest.mark.parametrize("phase", [ActorPhase.ACTIVATING, ActorPhase.LIVE])
 def test_a_report_of_an_earlier_actor_of_a_flow_changes_nothing(
-    simulation: Simulation, report: Any, phase: Phase, caplog: pytest.LogCaptureFixture
+    simulation: Simulation, report: Any, phase: ActorPhase, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = simulation.system
     handle = system.start(Counts.main, flow_id="flow")
-    if phase is Phase.ACTIVATING:
+    if phase is ActorPhase.ACTIVATING:
         rest(simulation)
         handle._request(requests.Ask("flow", Counts.so_far().query, (), {}, Reply()))
         while not live_flows(system):
@@ -273,7 +273,7 @@ def test_a_flow_that_can_not_be_looked_up_when_it_is_to_wake_is_woken_later(
 def test_nobody_is_woken_for_what_is_no_flow(simulation: Simulation) -> None:
     system = simulation.system
     assert system.actor(Notes, "notes").ask("a") is None
-    pauses = [requests.Pause(name, "", "", Reply()) for name in ("nobody", "notes")]
+    pauses = [requests.PauseFlow(name, "", "", Reply()) for name in ("nobody", "notes")]
     for pause in pauses:
         system.client.wake(pause.flow_id)
         system.client.ask(pause)
@@ -307,7 +307,7 @@ def test_what_waits_for_a_crashed_flow_is_refused_when_the_store_is_halted_and_t
     crashes = crashing(monkeypatch, "bad")
     held = pause(bad)
     simulation.run_until_idle()
-    assert active(simulation.system, "bad").phase is Phase.BACKOFF
+    assert active(simulation.system, "bad").phase is ActorPhase.BACKOFF
     assert not held.is_done
 
     def full(_: int, store: FaultyStore) -> None:
@@ -335,7 +335,7 @@ def test_what_waits_for_a_flow_that_the_halted_store_has_crashed_is_refused(simu
     handle = simulation.system.start(Counts.main, flow_id="bad")
     simulation.run_until_idle()
     supervisor, live = supervisor_of(simulation.system), active(simulation.system, "bad")
-    supervisor.on_receive(requests.Health(False))
+    supervisor.on_receive(requests.StoreHealth(False))
     live.ref.actor_inbox.owner._stop()  # it has crashed, and its last word is on the way
     held = pause(handle)
     simulation.run_until_idle()
@@ -362,7 +362,7 @@ def test_what_waits_for_a_crashed_flow_hears_at_once_that_another_process_owns_t
     store.fail = fenced
     with pytest.raises(StoreUnavailable, match="another process owns the store"):
         other.signal("n", 1)
-    on_their_way = [requests.Watch("other", Reply()), requests.Pause("other", "", "", Reply())]
+    on_their_way = [requests.Watch("other", Reply()), requests.PauseFlow("other", "", "", Reply())]
     for request in on_their_way:
         system.client.ask(request)
     simulation.run_until_idle()
@@ -541,7 +541,7 @@ def test_a_flow_that_has_crashed_and_not_said_so_yet_is_not_sent_to_rest(
     supervisor.on_receive(requests.Idle("bad", live.incarnation))
     supervisor.on_receive(requests.Sweep())
 
-    assert live.phase is Phase.LIVE
+    assert live.phase is ActorPhase.LIVE
     assert len(crashes) == 1
     crashes[:] = [-1]
     assert handle.query(Counts.so_far) == 0
@@ -650,9 +650,9 @@ def test_one_that_is_going_to_rest_is_not_taken_for_the_one_that_has_been_idle_l
     for name in "bc":
         supervisor.on_receive(requests.Idle(name, active(system, name).incarnation))
     assert [active(system, name).phase for name in "abc"] == [
-        Phase.PASSIVATING,
-        Phase.PASSIVATING,
-        Phase.LIVE,
+        ActorPhase.PASSIVATING,
+        ActorPhase.PASSIVATING,
+        ActorPhase.LIVE,
     ]
     simulation.run_until_idle()
     assert live_flows(system) == {"c"}
@@ -670,7 +670,7 @@ def test_flows_recover_one_by_one_where_no_more_may_recover_at_once(
     most = 0
     while simulation.schedule.run_one():
         active_flows = supervisor_of(system)._active.values()
-        most = max(most, sum(active.phase is Phase.ACTIVATING for active in active_flows))
+        most = max(most, sum(active.phase is ActorPhase.ACTIVATING for active in active_flows))
 
     assert most == 1
     assert live_flows(system) == names
@@ -760,7 +760,7 @@ def test_flows_that_wait_for_their_turn_to_recover_are_forgotten_when_the_system
     while len(live_flows(system)) < 5:
         simulation.schedule.run_one()
     active_flows = dict(supervisor_of(system)._active)
-    assert sum(c.phase is Phase.QUEUED for c in active_flows.values()) >= 3
+    assert sum(c.phase is ActorPhase.QUEUED for c in active_flows.values()) >= 3
     finish = requests.Shutdown(Reply())
     system.supervisor.tell(requests.Drain(Reply()))
     system.supervisor.tell(finish)
@@ -923,12 +923,12 @@ def test_a_suspect_that_somebody_waits_for_already_begins_by_itself(simulation: 
     for name in ("other", "suspect"):
         simulation.system.client.wake(name)
     simulation.run_until_idle()
-    assert {active(simulation.system, name).phase for name in ("other", "suspect")} == {Phase.QUEUED}
+    assert {active(simulation.system, name).phase for name in ("other", "suspect")} == {ActorPhase.QUEUED}
 
     simulation.system.supervisor.tell(requests.Begin(("suspect",), ()))
     begun: list[set[str]] = []
     while simulation.schedule.run_one():
-        live = {n for n in ("other", "suspect") if active(simulation.system, n).phase is Phase.LIVE}
+        live = {n for n in ("other", "suspect") if active(simulation.system, n).phase is ActorPhase.LIVE}
         begun.append(live)
 
     assert next(filter(None, begun)) == {"suspect"}

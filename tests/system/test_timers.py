@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from persistasaurus import Flow, SupervisorRules, flow, sleep, sleep_until, step
 from persistasaurus.actors.flows.clock import JumpAwareClock, wall_without_jumps
-from persistasaurus.actors.flows.timers import Look
+from persistasaurus.actors.flows.timers import LoadDue
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.primitives import ManualClock
@@ -270,7 +270,7 @@ def test_whoever_has_it_look_at_once_does_not_have_it_look_more_often_from_then_
         simulation.run_until_idle()
         store.due = lambda *args, **options: looks.append(1) or store.inner.due(*args, **options)
         for _ in range(5):
-            system._timers.tell(Look())
+            system._timers.tell(LoadDue())
         simulation.advance(1)
         assert len(looks) == 5
         simulation.advance(60)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from persistasaurus import Flow, FlowFailed, Retry, SystemClosed, flow, gather, sleep, step, wait_for
 from persistasaurus.actors.testing.mortal import Death
-from persistasaurus.actors.testing.schedule import Crashed, Pace
+from persistasaurus.actors.testing.schedule import Pace, ProcessDied
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows import events
 from persistasaurus.store import StoreFenced
@@ -138,7 +138,7 @@ def test_a_process_may_be_killed_before_any_turn_and_its_clients_ask_again() -> 
 
 def test_whoever_waits_for_a_process_that_dies_hears_of_it() -> None:
     with Simulation([Works], deaths=[Death(2, is_durable=True)]) as simulation:
-        with pytest.raises(Crashed):
+        with pytest.raises(ProcessDied):
             simulation.system.start(Works.main, 1, flow_id="works").result()
         simulation.bury()
         assert simulation.insist(lambda system: system.flow("works").result()) == 2

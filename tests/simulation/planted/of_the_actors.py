@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from persistasaurus.actors.flows import requests
-from persistasaurus.actors.flows.active_flow import ActiveFlow, Phase
+from persistasaurus.actors.flows.active_flow import ActiveFlow, ActorPhase
 from persistasaurus.actors.flows.admission import Admission
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
@@ -235,7 +235,7 @@ def double_start(patch: pytest.MonkeyPatch) -> None:
 
     def wake(before: Any, self: Any, flow_id: str) -> None:
         active = self._active.get(flow_id)
-        if active is not None and active.phase is Phase.LIVE:
+        if active is not None and active.phase is ActorPhase.LIVE:
             self._wake_passivated(flow_id)
         else:
             before(self, flow_id)
