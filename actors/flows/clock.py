@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from ...flows.machine.messages import Moment
+from ...flows.machine.messages import Timestamp
 from ..runtime.primitives import MICROSECONDS, Lock
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ class JumpAwareClock:
         wall, self._began = self._read()
         self._apart = _apart(wall, self._began)
 
-    def now(self) -> Moment:
+    def now(self) -> Timestamp:
         """Tell what time it is."""
         wall, elapsed = self._read()
         if abs(_apart(wall, elapsed) - self._apart) >= _JUMP:
             wall, elapsed = self._look_closely()
-        return Moment(wall, elapsed, self._jumps, elapsed - self._began)
+        return Timestamp(wall, elapsed, self._jumps, elapsed - self._began)
 
     def _read(self) -> tuple[int, float]:
         return self._clock.now(), self._clock.elapsed()
@@ -63,7 +63,7 @@ class JumpAwareClock:
             return wall, elapsed
 
 
-def wall_without_jumps(moment: Moment) -> int:
+def wall_without_jumps(moment: Timestamp) -> int:
     """Return what the calendar would show, had it not jumped in this run."""
     return moment.wall - sum(by for _, by in moment.jumps)
 

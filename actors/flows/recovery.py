@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...flows import Limits, Registry
     from ...flows.machine.effects import Decision
     from ...flows.machine.in_doubt import Evidence
-    from ...flows.machine.messages import Moment
+    from ...flows.machine.messages import Timestamp
     from ...store import EventStore, Header
     from ..steps.attempts import AttemptRegistry
 
@@ -36,7 +36,7 @@ class Recovery(NamedTuple):
     attempts: AttemptRegistry
     evidence: Evidence = NONE
 
-    def recover(self, header: Header, moment: Moment) -> tuple[FlowMachine, Decision] | None:
+    def recover(self, header: Header, moment: Timestamp) -> tuple[FlowMachine, Decision] | None:
         """Return a flow's machine with what is owed now; None: it is parked, and stays so.
 
         Raises:
@@ -56,7 +56,7 @@ class Recovery(NamedTuple):
 
         return self._made(header, size, decide)
 
-    def repair(self, header: Header, by: str, why: str, moment: Moment) -> tuple[FlowMachine, Decision]:
+    def repair(self, header: Header, by: str, why: str, moment: Timestamp) -> tuple[FlowMachine, Decision]:
         """Return the machine of a failed or parked flow that shall run on; raises as `recover`."""
         history, size = self._history(header.stream)
         running = self.attempts.of_flow(header.stream)

@@ -23,7 +23,7 @@ from .parking import advice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...flows.machine.messages import Moment
+    from ...flows.machine.messages import Timestamp
     from ...store import EventStore, Header
     from ..runtime.environment import Environment
     from ..runtime.primitives import AlarmHandle
@@ -163,7 +163,7 @@ class Timers(PooledActor):
             self._ahead = max((self._store.newest_at() or 0) - now, 0)
         return self._ahead
 
-    def _take(self, header: Header, now: int, moment: Moment) -> None:
+    def _take(self, header: Header, now: int, moment: Timestamp) -> None:
         flow_id, wait = header.stream, ((header.wake_at or 0) - now) / MICROSECONDS
         known = self._at.get(flow_id)
         is_certain = known is not None and flow_id not in self._doubtful

@@ -207,8 +207,8 @@ class FlowTestKit(Generic[R]):
         self._running, self._reconciling = {}, {}
         self._machine = self._new_machine()
 
-    def _moment(self) -> messages.Moment:
-        return messages.Moment(self._clock.now(), self._clock.elapsed())
+    def _moment(self) -> messages.Timestamp:
+        return messages.Timestamp(self._clock.now(), self._clock.elapsed())
 
     def _arrive(self, name: str, data: bytes) -> Decided:
         if not self.definition.takes_signal(name):

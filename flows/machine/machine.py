@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from ..authoring.query import Query
     from ..values.codec import Codec
     from ..values.copies import Shared
-    from .messages import Message, Moment
+    from .messages import Message, Timestamp
 
 __all__ = ["DEFAULT", "FlowMachine", "Limits"]
 
-_START = messages.Moment(0, 0.0)
+_START = messages.Timestamp(0, 0.0)
 _wall = attrgetter("wall")
 _WAITED_FOR = (StepPhase.SUSPECT, StepPhase.RECONCILING)
 _NOTHING: frozenset[tuple[int, int]] = frozenset()
@@ -146,7 +146,7 @@ class FlowMachine:
     def _name(self) -> str:
         return f"flow {self.flow_id!r} ({self.definition.name})"
 
-    def recovered(self, moment: Moment, running: Container[tuple[int, int]] = _NOTHING) -> Decision:
+    def recovered(self, moment: Timestamp, running: Container[tuple[int, int]] = _NOTHING) -> Decision:
         """Say what is owed, now that the history has been replayed.
 
         What the code did after the last input and the history does not say is recorded now: an orderly
@@ -161,7 +161,7 @@ class FlowMachine:
         history: Sequence[Recorded],
         by: str,
         why: str,
-        moment: Moment,
+        moment: Timestamp,
         running: Container[tuple[int, int]] = _NOTHING,
     ) -> Decision:
         """Let a flow that has failed or is parked run on, from its history; on a new machine only.
@@ -185,7 +185,7 @@ class FlowMachine:
     def _scratch(self) -> Execution:
         return Execution(self.flow_id, self.definition, self.limits.payload)
 
-    def _owed(self, moment: Moment, running: Container[tuple[int, int]]) -> Decision:
+    def _owed(self, moment: Timestamp, running: Container[tuple[int, int]]) -> Decision:
         for run in self._execution.steps.values():
             run.is_live = run.phase is StepPhase.RUNNING and (run.number, run.attempt) in running
         self._catch_up()
@@ -211,7 +211,7 @@ class FlowMachine:
             self._checker = None
 
     # ---------------------------------------------------------------------------------------- live
-    def handle(self, message: Message, moment: Moment) -> Decision:
+    def handle(self, message: Message, moment: Timestamp) -> Decision:
         """Decide what a message makes of the flow. Messages that come too late decide nothing.
 
         Raises:
@@ -221,7 +221,7 @@ class FlowMachine:
         self._dispatch(message, moment)
         return self._end()
 
-    def _dispatch(self, message: Message, moment: Moment) -> None:  # noqa: C901, PLR0912 - one line a message
+    def _dispatch(self, message: Message, moment: Timestamp) -> None:  # noqa: C901, PLR0912 - one line a message
         match message:
             case messages.StepSucceeded():
                 self._step_succeeded(message)
@@ -298,7 +298,7 @@ class FlowMachine:
         self._execution.close()
 
     # ----------------------------------------------------------------------------------- decisions
-    def _begin(self, moment: Moment) -> None:
+    def _begin(self, moment: Timestamp) -> None:
         recorder = self._recorder
         self._decision = recorder.decision = Decision()
         recorder.moment = moment
@@ -371,7 +371,7 @@ class FlowMachine:
         self._decision.consumed.append(message.id)
         self._record(events.SignalReceived(message.name, message.key, msgspec.Raw(message.data)))
 
-    def _tick(self, moment: Moment) -> None:
+    def _tick(self, moment: Timestamp) -> None:
         """Do what is due, in the order in which it became so."""
         execution = self._execution
         if execution.is_still:

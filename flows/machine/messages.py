@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..events import Failure  # noqa: TC004 - nothing reads the annotations of messages at run time
 
 
-class Moment(msgspec.Struct, frozen=True, gc=False):
+class Timestamp(msgspec.Struct, frozen=True, gc=False):
     """An instant, on two clocks: the calendar (microseconds, UTC), and one that only goes forward.
 
     `elapsed` counts seconds from any point, and no further back than this run of the process.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..authoring.request import Waiter
     from ..authoring.step import Step
     from ..values.codec import Codec, PayloadLimits
-    from .messages import Moment
+    from .messages import Timestamp
 
 AnyEnd: TypeAlias = events.FlowCompleted | events.FlowFailed
 
@@ -51,7 +51,7 @@ class Due:
         self._calendar = calendar
         self._elapsed: float | None = None
 
-    def arm(self, moment: Moment) -> None:
+    def arm(self, moment: Timestamp) -> None:
         """Begin to wait, in this run, for what remains: never for more than the whole duration.
 
         Where the calendar has jumped since the duration began, in this run, that is no time gone by.
@@ -65,22 +65,22 @@ class Due:
                 whole = max(whole - moment.uptime, 0.0)
             self._elapsed = moment.elapsed + min(left, whole)
 
-    def has_come(self, moment: Moment) -> bool:
+    def has_come(self, moment: Timestamp) -> bool:
         """Tell whether it is time."""
         return self.remaining(moment) <= 0
 
-    def remaining(self, moment: Moment) -> float:
+    def remaining(self, moment: Timestamp) -> float:
         """Return the seconds that are left."""
         if self._elapsed is None:
             return (self.wall - moment.wall) * _MICROSECOND
         return self._elapsed - moment.elapsed
 
-    def instant(self, moment: Moment) -> float:
+    def instant(self, moment: Timestamp) -> float:
         """Return when it comes, on the clock that cannot jump."""
         return moment.elapsed + self.remaining(moment) if self._elapsed is None else self._elapsed
 
 
-def _jumped(since: int, moment: Moment) -> tuple[int, bool]:
+def _jumped(since: int, moment: Timestamp) -> tuple[int, bool]:
     """Return by how much the calendar has jumped from an instant on, and whether that was in this run.
 
     What it has shown more than once was for the last time: to wait too long is better than too short.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .effects import Decision
     from .execution import Execution
     from .history import Recorded, Rewound
-    from .messages import Moment
+    from .messages import Timestamp
     from .pending import FlowEnd, PendingOperation
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,7 +38,7 @@ def instant(at: int, wait: timedelta | int) -> int:
 class Recorder:
     """Live: turns commands into events of the decision that is being made."""
 
-    def __init__(self, execution: Execution, decision: Decision, moment: Moment) -> None:
+    def __init__(self, execution: Execution, decision: Decision, moment: Timestamp) -> None:
         self._execution = execution
         self.decision = decision
         self.moment = moment

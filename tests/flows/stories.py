@@ -11,7 +11,6 @@ from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.flows.machine.in_doubt import Evidence
 from persistasaurus.flows.machine.messages import (
     MayRunAlone,
-    Moment,
     Reconciled,
     ReconcileFailed,
     SignalArrived,
@@ -19,6 +18,7 @@ from persistasaurus.flows.machine.messages import (
     StepErrored,
     StepSucceeded,
     Tick,
+    Timestamp,
 )
 
 SECOND = 1_000_000
@@ -51,7 +51,7 @@ class Story:
 
     @property
     def moment(self):
-        return Moment(self.wall, self.elapsed)
+        return Timestamp(self.wall, self.elapsed)
 
     @property
     def status(self):

@@ -18,11 +18,11 @@ from persistasaurus.flows.machine.branch import Branch, OnEnd, RunQueue
 from persistasaurus.flows.machine.messages import (
     AttemptLost,
     MayRunAlone,
-    Moment,
     PauseRequested,
     Reconciled,
     ReconcileFailed,
     ResumeRequested,
+    Timestamp,
 )
 from persistasaurus.flows.machine.pending import Due
 from persistasaurus.flows.values.codec import Codec
@@ -500,8 +500,8 @@ def test_what_a_finally_raises_when_its_flow_is_dropped_is_not_raised_to_whoever
 
 def test_what_nobody_waits_for_in_this_run_comes_by_the_calendar() -> None:
     due = Due(EPOCH + 10 * SECOND, EPOCH)
-    moment = Moment(EPOCH, 100.0)
+    moment = Timestamp(EPOCH, 100.0)
 
     assert due.instant(moment) == 110.0
     due.arm(moment)
-    assert due.instant(Moment(EPOCH + 5 * SECOND, 103.0)) == 110.0
+    assert due.instant(Timestamp(EPOCH + 5 * SECOND, 103.0)) == 110.0

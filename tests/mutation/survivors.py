@@ -39,7 +39,7 @@ _FLOWS: dict[str, dict[str, str]] = {
         "late = [r.version for r in final if r.version > ended.version]  # Gt becomes GtE": _OTHER,
     },
     "persistasaurus.flows.machine.machine": {
-        "_START = messages.Moment(0, 0.0)  # 0 becomes 1": "the moment of a machine that has decided nothing yet",
+        "_START = messages.Timestamp(0, 0.0)  # 0 becomes 1": "the moment of a machine that has decided nothing yet",
         "if execution.parked is not None and execution.version >= self.limits.events:  # GtE becomes Gt": (
             "one event more of those that a history may have"
         ),
