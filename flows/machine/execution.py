@@ -18,7 +18,7 @@ from ..values.location import Location, defined_at, text_of
 from .branch import Branch, Gather, OnEnd, RunQueue, check_awaitables
 from .failure import failure_of
 from .inbox import SignalQueues
-from .pending import Due, FlowEnd, StepPhase, StepRun, Timer, Wait
+from .pending import Due, FlowEnding, StepPhase, StepRun, Timer, Wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -341,7 +341,7 @@ class Execution:
         """Come to the end: whatever else could go on, does not, live and in each replay alike."""
         self.is_over = True
         self.queue.clear()
-        self.sink.end(FlowEnd(event, self.end))
+        self.sink.end(FlowEnding(event, self.end))
 
     @property
     def has_open_attempts(self) -> bool:

@@ -302,7 +302,7 @@ class Wait:
         return describe_wait(self.name, self.number)
 
 
-class FlowEnd:
+class FlowEnding:
     """The flow's end, as its code came to it."""
 
     __slots__ = ("_end", "event", "waiter")
@@ -347,7 +347,7 @@ class CommandSink(Protocol):
         """Take note of a sleep."""
         ...
 
-    def end(self, end: FlowEnd, /) -> None:
+    def end(self, end: FlowEnding, /) -> None:
         """Take note of the flow's end."""
         ...
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .execution import Execution
     from .history import Recorded, Rewound
     from .messages import Timestamp
-    from .pending import FlowEnd, PendingOperation
+    from .pending import FlowEnding, PendingOperation
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -70,7 +70,7 @@ class Recorder:
         self._add(events.TimerSet(timer.number, due, calendar, text_of(timer.waiter.location)))
         timer.due = self._armed(Due(due, at, calendar=calendar))
 
-    def end(self, end: FlowEnd) -> None:
+    def end(self, end: FlowEnding) -> None:
         """Record the flow's end."""
         self._add(end.event)
         self._execution.end(end.event)
@@ -129,7 +129,7 @@ class ReplayChecker:
         self.step: Callable[[StepRun], None] = expect
         self.wait: Callable[[Wait], None] = expect
         self.timer: Callable[[Timer], None] = expect
-        self.end: Callable[[FlowEnd], None] = expect
+        self.end: Callable[[FlowEnding], None] = expect
 
     def retry(self, run: StepRun) -> None:
         """Expect nothing: a failure that is tried again is no command of the code."""

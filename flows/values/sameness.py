@@ -77,13 +77,13 @@ class Pair(NamedTuple):
     rebuilt: Any
 
 
-class _Nothing:
+class _Absent:
     def __repr__(self) -> str:
         return "nothing"
 
 
-_NOTHING = _Nothing()
-_VALUES = (BaseException, msgspec.Struct, _Nothing)
+_ABSENT = _Absent()
+_VALUES = (BaseException, msgspec.Struct, _Absent)
 _bases_for_users: list[type[Any]] = []
 
 
@@ -145,7 +145,7 @@ class Comparison:
         keys = {key: None for key in live if key in rebuilt or _is_plain(key)}
         keys |= {key: None for key in rebuilt if key not in live and _is_plain(key)}
         known = [
-            Pair(f"{path}[{short(key)}]", live.get(key, _NOTHING), rebuilt.get(key, _NOTHING)) for key in keys
+            Pair(f"{path}[{short(key)}]", live.get(key, _ABSENT), rebuilt.get(key, _ABSENT)) for key in keys
         ]
         others = [[item for item in side.items() if item[0] not in keys] for side in (live, rebuilt)]
         return known + self._matched(f"{path} (an item)", *others)
@@ -155,7 +155,7 @@ class Comparison:
         plain = [[member for member in side if _is_plain(member)] for side in others]
         others = [[member for member in side if not _is_plain(member)] for side in others]
         path = f"{path} (a member)"
-        first = [Pair(path, *pair) for pair in zip_longest(*plain, fillvalue=_NOTHING)][:1]
+        first = [Pair(path, *pair) for pair in zip_longest(*plain, fillvalue=_ABSENT)][:1]
         return first + self._matched(path, *others)
 
     def _matched(self, path: str, live: list[Any], rebuilt: list[Any]) -> list[Pair]:
@@ -170,7 +170,7 @@ class Comparison:
                 alone.append(one)
             else:
                 del left[place]
-        return [Pair(path, *pair) for pair in zip_longest(alone, left, fillvalue=_NOTHING)]
+        return [Pair(path, *pair) for pair in zip_longest(alone, left, fillvalue=_ABSENT)]
 
     def _would_match(self, live: Any, rebuilt: Any) -> bool:
         trial = Comparison(self._seen.new_child())
@@ -190,7 +190,7 @@ def attributes(path: str, live: Any, rebuilt: Any, only: frozenset[str] | None =
 
 def by_name(live: dict[str, Any], rebuilt: dict[str, Any]) -> list[Pair]:
     """Pair what is kept under the same name."""
-    return [Pair(name, live.get(name, _NOTHING), rebuilt.get(name, _NOTHING)) for name in {**live, **rebuilt}]
+    return [Pair(name, live.get(name, _ABSENT), rebuilt.get(name, _ABSENT)) for name in {**live, **rebuilt}]
 
 
 def _kept(value: Any) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def _by_place(path: str, live: Any, rebuilt: Any) -> list[Pair]:
     names: tuple[str, ...] = getattr(live, "_fields", ())
     return [
         Pair(f"{path}.{names[place]}" if place < len(names) else f"{path}[{place}]", *pair)
-        for place, pair in enumerate(zip_longest(live, rebuilt, fillvalue=_NOTHING))
+        for place, pair in enumerate(zip_longest(live, rebuilt, fillvalue=_ABSENT))
     ]
 
 

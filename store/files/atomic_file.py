@@ -23,7 +23,7 @@ _BESIDE: Final = (*_LOGS, "-shm", ".lock", *_REQUESTS)
 _SECRETS: Final = (".token", ".keys")
 
 
-class Draft:
+class AtomicFile:
     """A new file beside its final name, `.NAME.partial`, which its maker alone can read.
 
     While it is worked on, the final name is owned as an open store owns its own: nobody opens a store
@@ -39,7 +39,7 @@ class Draft:
         self._overwrite = overwrite
 
     @contextmanager
-    def made(self, now: int) -> Generator[Draft]:
+    def create(self, now: int) -> Generator[AtomicFile]:
         """Make the file; at the end of the block it takes its name, or nothing is left of it.
 
         Args:

@@ -60,7 +60,7 @@ class MemoryLocation:
         """Memory has no size that would matter."""
 
 
-class Situation(NamedTuple):
+class FileState(NamedTuple):
     """How the files of a store lie. When this is the same, so are the files."""
 
     identity: tuple[int, int]
@@ -117,7 +117,7 @@ class FileLocation:
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
 
-    def situation(self) -> Situation:
+    def file_state(self) -> FileState:
         """Look how the files lie, without opening any.
 
         Raises:
@@ -132,7 +132,7 @@ class FileLocation:
         else:
             at_rest = log.st_size == 0 and _status(self.index_path) is None
         state = (found.st_mtime_ns, found.st_size) if at_rest else None
-        return Situation(identity, None if log is None else log.st_ino, state)
+        return FileState(identity, None if log is None else log.st_ino, state)
 
     def check_kind(self) -> os.stat_result:
         """Refuse what cannot be a store, before SQLite looks at it.

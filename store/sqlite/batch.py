@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import apsw
 
     from ..contract import HeaderChange, NewRecord, Outcome, Restore, StoreLimits, Write
-    from .names import WordWriter
+    from .names import NameTableWriter
     from .statements import Row
     from .streams import StreamCache
 
@@ -75,7 +75,7 @@ _instant: Final = struct.Struct(">q").pack
 MALFORMED: Final = (AttributeError, OverflowError, TypeError, ValueError, struct.error)
 
 
-class Numbers:
+class Counters:
     """The numbers given out last; none is ever given out again."""
 
     __slots__ = ("inbox", "position", "stream")
@@ -91,31 +91,31 @@ class Numbers:
         return self.position, self.stream, self.inbox
 
 
-class Memory:
+class WriterCache:
     """What the writer remembers of the file. While a batch is planned it is ahead of it."""
 
     __slots__ = ("numbers", "streams", "words")
 
-    def __init__(self, numbers: Numbers, streams: StreamCache, words: WordWriter) -> None:
+    def __init__(self, numbers: Counters, streams: StreamCache, words: NameTableWriter) -> None:
         self.numbers = numbers
         self.streams = streams
         self.words = words
 
 
-class Batch:
+class WriteBatch:
     """Writes that share one transaction."""
 
     def __init__(
         self,
         connection: apsw.Connection,
-        memory: Memory,
+        cache: WriterCache,
         limits: StoreLimits,
         now: Callable[[], int],
     ) -> None:
         self._connection = connection
-        self._streams = memory.streams
-        self._words = memory.words
-        self._numbers = memory.numbers
+        self._streams = cache.streams
+        self._words = cache.words
+        self._numbers = cache.numbers
         self._limits = limits
         self._now = now
         self._created: dict[int, Stream] = {}
@@ -246,8 +246,8 @@ class Batch:
         dead = self._dead_rows(write, {**given_up, **reasons})
         self._extend(stream, write.records)
         self._dead += dead
-        self._settle(stream, reasons)
-        self._turn(stream, change)
+        self._mark_consumed(stream, reasons)
+        self._update_header(stream, change)
 
     def _given_up(self, stream: Stream, write: Append) -> dict[int, str]:
         """Return the ids of signals that are given up, with the reasons; not of those that were before."""
@@ -272,12 +272,12 @@ class Batch:
         at = write.records[-1].at if write.records else self._now()
         return [(key, at, reason, dead_letter_seal(key, at, reason)) for key, reason in rejected]
 
-    def _settle(self, stream: Stream, reasons: dict[int, str | None]) -> None:
+    def _mark_consumed(self, stream: Stream, reasons: dict[int, str | None]) -> None:
         self._settled += [(stream.version, key) for key in reasons]
         for key in reasons:
             del stream.waiting[key]
 
-    def _turn(self, stream: Stream, change: HeaderChange | None) -> None:
+    def _update_header(self, stream: Stream, change: HeaderChange | None) -> None:
         before = stream.wake_at
         if change is not None:
             stream.status, stream.state, stream.alarm = change.status, change.state, change.wake_at
@@ -397,7 +397,7 @@ class Batch:
         self._settled += [(s.settled, key) for key, s in past if s.settled is not None]
         self._dead += dead
         stream.waiting = {key: s.at for key, s in past if s.settled is None}
-        self._turn(stream, write.header)
+        self._update_header(stream, write.header)
         return Appended(stream.version)
 
 

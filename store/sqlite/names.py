@@ -36,14 +36,14 @@ FROM record NOT INDEXED GROUP BY kind
 """
 
 
-class Word(NamedTuple):
+class NameEntry(NamedTuple):
     """A word's number, and how checksums see it."""
 
     id: int
     framed: bytes
 
 
-class WordWriter(dict[str, Word]):
+class NameTableWriter(dict[str, NameEntry]):
     """The writer's words; looking up a new one writes it, within the transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -53,18 +53,18 @@ class WordWriter(dict[str, Word]):
         self._connection = connection
         for key, stored in rows(connection, _WORDS):
             word, seen = _decoded(stored)
-            self[word] = Word(key, seen)
+            self[word] = NameEntry(key, seen)
             self.names[key] = word
 
-    def __missing__(self, word: str) -> Word:
+    def __missing__(self, word: str) -> NameEntry:
         seen = framed(word)
         key = value(self._connection, "INSERT INTO word (word) VALUES (?) RETURNING id", (word,))
-        entry = self[word] = Word(key, seen)
+        entry = self[word] = NameEntry(key, seen)
         self.names[key] = word
         return entry
 
 
-class WordReader:
+class NameTableReader:
     """The readers' words; only ever what was committed."""
 
     def __init__(self) -> None:

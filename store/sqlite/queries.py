@@ -39,7 +39,7 @@ from .streams import state_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .names import WordReader
+    from .names import NameTableReader
     from .statements import Row
 
 # Text is read as bytes: a damaged name must not keep anybody from reading what is beside it.
@@ -121,7 +121,7 @@ _UNKNOWN: Final = "?"
 class Queries:
     """Questions to a connection that the caller lends."""
 
-    def __init__(self, words: WordReader) -> None:
+    def __init__(self, words: NameTableReader) -> None:
         self._words = words
         self.has_met_damage = False
         """Whether a history could not be read by the index of records."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ..files.location import Situation
+    from ..files.location import FileState
 
 T = TypeVar("T")
 
@@ -48,13 +48,13 @@ class StoreReader(Reading):
     `StoreHalted` is raised when the file is gone or is another one, after `close`, and in a forked child.
     """
 
-    def __init__(self, location: FileLocation, situation: Situation, vfs: str | None) -> None:
+    def __init__(self, location: FileLocation, file_state: FileState, vfs: str | None) -> None:
         super().__init__()
         self._location = location
         self._vfs = vfs
         self._lock = Lock()
-        self._sight = _Sight(location, situation, vfs)
-        self._watch: tuple[_Sight, apsw.Connection] | None = None
+        self._files = _OpenFiles(location, file_state, vfs)
+        self._watch: tuple[_OpenFiles, apsw.Connection] | None = None
         self._seen: object = None
         self._data_version = 0
         self._answers: WeakSet[Rows] = WeakSet()
@@ -77,7 +77,7 @@ class StoreReader(Reading):
         try:
             location = FileLocation.resolve(path)
             location.check_kind()
-            reader = cls(location, location.situation(), vfs)
+            reader = cls(location, location.file_state(), vfs)
         except FileNotFoundError as error:
             raise StoreUnusable(f"there is no store at {given!r}") from error
         except OSError as error:
@@ -152,11 +152,11 @@ class StoreReader(Reading):
         Raises:
             StoreHalted: the store cannot be read.
         """
-        sight = self._looked()
+        files = self._looked()
         with in_sqlite, self._lock:
             self._check_alive()
             try:
-                seen = (sight, self._commits_seen(sight))
+                seen = (files, self._commits_seen(files))
             except apsw.Error as error:
                 self._drop_watch()
                 raise read_failure(error) from error
@@ -165,13 +165,13 @@ class StoreReader(Reading):
                 self._data_version += 1
             return self._data_version
 
-    def _commits_seen(self, sight: _Sight) -> int:
-        if sight.situation.at_rest is not None:
+    def _commits_seen(self, files: _OpenFiles) -> int:
+        if files.file_state.at_rest is not None:
             return 0
         # Always the same connection: the numbers of two have nothing to do with each other.
-        if self._watch is None or self._watch[0] is not sight:
+        if self._watch is None or self._watch[0] is not files:
             self._drop_watch()
-            self._watch = (sight, sight.connect())
+            self._watch = (files, files.connect())
         return self._watch[1].pragma("data_version")
 
     def _drop_watch(self) -> None:
@@ -209,17 +209,19 @@ class StoreReader(Reading):
             StoreUnusable: the store is damaged, or was brought to a newer schema meanwhile.
         """
         with in_sqlite:
-            sight = self._looked()
+            files = self._looked()
             try:
-                return self._answered(sight, None, statement, values)
+                return self._answered(files, None, statement, values)
             except StoreUnusable as error:
                 if not isinstance(error.__cause__, apsw.CorruptError):
                     raise
-            return self._answered(sight, self._left(sight), statement, values)
+            return self._answered(files, self._left(files), statement, values)
 
-    def _answered(self, sight: _Sight, left: Leftovers | None, statement: str, values: Sequence[Any]) -> Rows:
-        connection = sight.connect() if left is None else left.connection
-        answer = Rows(connection, lambda: self._confirm(sight))
+    def _answered(
+        self, files: _OpenFiles, left: Leftovers | None, statement: str, values: Sequence[Any]
+    ) -> Rows:
+        connection = files.connect() if left is None else left.connection
+        answer = Rows(connection, lambda: self._confirm(files))
         with self._answers_lock:
             self._answers.add(answer)
         if left is not None:
@@ -233,8 +235,8 @@ class StoreReader(Reading):
         answer.ask(statement, values)
         return answer
 
-    def _left(self, sight: _Sight) -> Leftovers:
-        connection = sight.connect()
+    def _left(self, files: _OpenFiles) -> Leftovers:
+        connection = files.connect()
         try:
             run(connection, "BEGIN")
             return Leftovers(connection, schema.ladder())
@@ -252,44 +254,44 @@ class StoreReader(Reading):
 
     def _lent(self, question: Callable[[apsw.Connection], T]) -> T:
         for _ in range(_TRIES):
-            sight = self._looked()
+            files = self._looked()
             try:
-                with sight.connections.connection() as connection:
+                with files.connections.connection() as connection:
                     answer = question(connection)
             except (apsw.Error, StoreError):
-                if self._lies_as(sight):
+                if self._lies_as(files):
                     raise
             else:
-                if sight.situation.at_rest is None or self._lies_as(sight):
+                if files.file_state.at_rest is None or self._lies_as(files):
                     return answer
             # Somebody has opened the file meanwhile: what was read may be half old and half new.
         raise StoreHalted(f"{self.path} is opened and closed so often that it cannot be read")
 
-    def _confirm(self, sight: _Sight) -> None:
-        if sight.situation.at_rest is not None and not self._lies_as(sight):
+    def _confirm(self, files: _OpenFiles) -> None:
+        if files.file_state.at_rest is not None and not self._lies_as(files):
             raise StoreHalted(f"{self.path} was opened by somebody while it was read: ask again")
 
-    def _lies_as(self, sight: _Sight) -> bool:
-        return self._situation() == sight.situation
+    def _lies_as(self, files: _OpenFiles) -> bool:
+        return self._file_state() == files.file_state
 
-    def _looked(self) -> _Sight:
+    def _looked(self) -> _OpenFiles:
         """Look how the files lie now, and connect anew when that has changed."""
         self._check_alive()
-        sight, situation = self._sight, self._situation()
-        if situation == sight.situation:
-            return sight
-        if situation.identity != sight.situation.identity:
+        files, file_state = self._files, self._file_state()
+        if file_state == files.file_state:
+            return files
+        if file_state.identity != files.file_state.identity:
             raise StoreHalted(f"{self.path} was replaced by another file: open it again")
         with self._lock:
             self._check_alive()
-            if self._sight is sight:
-                sight.connections.close()
-                self._sight = _Sight(self._location, situation, self._vfs)
-            return self._sight
+            if self._files is files:
+                files.connections.close()
+                self._files = _OpenFiles(self._location, file_state, self._vfs)
+            return self._files
 
-    def _situation(self) -> Situation:
+    def _file_state(self) -> FileState:
         try:
-            return self._location.situation()
+            return self._location.file_state()
         except OSError as error:
             raise StoreHalted(f"{self.path} cannot be found any more: {error.strerror}") from error
 
@@ -306,7 +308,7 @@ class StoreReader(Reading):
         self._dead = "the reader is closed"
         self.interrupt()
         with in_sqlite, self._lock:
-            self._sight.connections.close()
+            self._files.connections.close()
             self._drop_watch()
         close_what_is_done_with()
 
@@ -315,7 +317,7 @@ class StoreReader(Reading):
         if self._dead is None:
             self._dead = "the process was forked: the reader belongs to the parent, a child opens its own"
             self._answers_lock = Lock()  # whoever had it is not there any more
-            bury(self._sight, self._watch, [*self._answers])
+            bury(self._files, self._watch, [*self._answers])
             self.interrupt()
 
     def __enter__(self) -> Self:
@@ -330,18 +332,18 @@ class StoreReader(Reading):
         self.close()
 
 
-class _Sight:
+class _OpenFiles:
     """The files as they lay at some time, and connections to them."""
 
-    def __init__(self, location: FileLocation, situation: Situation, vfs: str | None) -> None:
-        self.situation = situation
+    def __init__(self, location: FileLocation, file_state: FileState, vfs: str | None) -> None:
+        self.file_state = file_state
         self.connections = ReaderPool(self.connect)
         self._location = location
         self._vfs = vfs
 
     def connect(self) -> apsw.Connection:
         """Connect for queries alone."""
-        if self.situation.at_rest is None:
+        if self.file_state.at_rest is None:
             return connect_reader(self._location, self._vfs)
         return connect_to_file_at_rest(self._location, self._vfs)
 

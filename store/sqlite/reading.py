@@ -10,7 +10,7 @@ import apsw
 from ..contract import EventReader
 from .dead_letters import dead_letters
 from .failures import read_failure
-from .names import WordReader
+from .names import NameTableReader
 from .queries import Queries
 from .verify import Verification
 
@@ -40,7 +40,7 @@ class Reading(EventReader):
 
     def _forget_words(self) -> None:
         """Read anew what the words of the file are, since it may be another file."""
-        self._words = WordReader()
+        self._words = NameTableReader()
         self._queries = Queries(self._words)
 
     @abstractmethod

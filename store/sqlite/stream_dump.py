@@ -12,7 +12,7 @@ import msgspec
 from ..contract import HeaderChange, InboxEntry, PastSignal, Restore, StreamState
 from ..errors import RecordCorrupt, StreamNotFound
 from .checksum import dead_letter_seal, header_seal, signal_seal
-from .names import WordReader
+from .names import NameTableReader
 from .statements import check_order, rows, text, value
 from .stream_scan import StreamScan
 
@@ -45,7 +45,7 @@ _COUNT: Final = "SELECT count(*) FROM record"
 _COUNT_OF: Final = "SELECT ifnull(max(version), 0) FROM record WHERE stream = ?"
 
 
-class Outline(msgspec.Struct, frozen=True):
+class StreamHeaderRow(msgspec.Struct, frozen=True):
     """A stream without its records. `header` has the alarm that the stream asked for.
 
     `version` is the one that it must have; that its records lead there is seen when they are read.
@@ -65,7 +65,7 @@ class StreamDump:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._scan = StreamScan(lambda question: question(connection), WordReader(), _give_up)
+        self._scan = StreamScan(lambda question: question(connection), NameTableReader(), _give_up)
 
     def keys(self, streams: Sequence[str] | None) -> list[int] | Iterator[int]:
         """Tell the numbers of streams, in the order of their creation; None: of all.
@@ -95,7 +95,7 @@ class StreamDump:
             return value(self._connection, _COUNT)
         return sum(value(self._connection, _COUNT_OF, (key,)) for key in self.keys(streams))
 
-    def outline(self, key: int) -> Outline:
+    def header_row(self, key: int) -> StreamHeaderRow:
         """Read a stream without its records."""
         with self._damage_of(key):
             found = rows(self._connection, _STREAM, (key,))
@@ -107,7 +107,7 @@ class StreamDump:
             raise RecordCorrupt(name, None, "its header does not match its checksum")
         signals = tuple(self._signal(name, key, row) for row in stored)
         header = HeaderChange(words[1], StreamState(state), alarm)
-        return Outline(key, name, words[0], header, max(last, version), link, signals)
+        return StreamHeaderRow(key, name, words[0], header, max(last, version), link, signals)
 
     @contextmanager
     def _damage_of(self, key: int) -> Generator[None]:
@@ -131,11 +131,11 @@ class StreamDump:
             raise RecordCorrupt(stream, None, f"when signal {number} was settled is damaged")
         return PastSignal(entry.name, entry.key, data, at, settled, dead)
 
-    def records(self, outline: Outline) -> Iterator[NewRecord]:
+    def records(self, header_row: StreamHeaderRow) -> Iterator[NewRecord]:
         """Read the records of a stream; it may be longer than what should be in memory at once."""
-        stored = chain.from_iterable(self._scan.stored(outline.key, outline.key))
-        with self._damage_of(outline.key):
-            yield from self._scan.records(outline.stream, outline.version, stored)
+        stored = chain.from_iterable(self._scan.stored(header_row.key, header_row.key))
+        with self._damage_of(header_row.key):
+            yield from self._scan.records(header_row.stream, header_row.version, stored)
 
     def whole(self, stream: str) -> Restore:
         """Read all of one stream.
@@ -143,9 +143,9 @@ class StreamDump:
         Raises:
             StreamNotFound: there is no such stream.
         """
-        outline = self.outline(self._key(stream))
-        records = tuple(self.records(outline))
-        return Restore(outline.stream, outline.type, outline.header, records, outline.signals)
+        header_row = self.header_row(self._key(stream))
+        records = tuple(self.records(header_row))
+        return Restore(header_row.stream, header_row.type, header_row.header, records, header_row.signals)
 
 
 def _give_up(stream: str, version: int | None, reason: str) -> NoReturn:

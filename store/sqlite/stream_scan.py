@@ -17,7 +17,7 @@ from .statements import check_order, rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .names import WordReader
+    from .names import NameTableReader
     from .statements import Row
 
 T = TypeVar("T")
@@ -41,7 +41,9 @@ class Lender(Protocol):
 class StreamScan:
     """Reads streams. `find` is told of findings: the stream, the version or None, and what is wrong."""
 
-    def __init__(self, ask: Lender, words: WordReader, find: Callable[[str, int | None, str], None]) -> None:
+    def __init__(
+        self, ask: Lender, words: NameTableReader, find: Callable[[str, int | None, str], None]
+    ) -> None:
         self._ask = ask
         self._words = words
         self._find = find

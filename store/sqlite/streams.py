@@ -12,7 +12,7 @@ from .salvage import by_either_index, key_by_table
 from .statements import rows, text, value
 
 if TYPE_CHECKING:
-    from .names import WordWriter
+    from .names import NameTableWriter
     from .statements import Row
 
 SIGNALS_LOOKED_AT: Final = 1_000
@@ -104,7 +104,9 @@ class StreamCache:
     `makes_do`: take a stream of which something cannot be read for what is left of it.
     """
 
-    def __init__(self, connection: apsw.Connection, words: WordWriter, size: int, *, makes_do: bool) -> None:
+    def __init__(
+        self, connection: apsw.Connection, words: NameTableWriter, size: int, *, makes_do: bool
+    ) -> None:
         self._connection = connection
         self._words = words
         self._generation_size = size // 2

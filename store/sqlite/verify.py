@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..progress import Progress
-    from .names import WordReader
+    from .names import NameTableReader
     from .statements import Row
     from .stream_scan import Lender
 
@@ -83,7 +83,7 @@ WHERE d.id > ? ORDER BY d.id LIMIT ?
 class Verification:
     """One pass over a store; it may go on being written meanwhile."""
 
-    def __init__(self, ask: Lender, words: WordReader, on_progress: Progress | None = None) -> None:
+    def __init__(self, ask: Lender, words: NameTableReader, on_progress: Progress | None = None) -> None:
         self._ask = ask
         self._scan = StreamScan(ask, words, self._find)
         self._on_progress = resting(on_progress or unwatched)

@@ -10,9 +10,9 @@ import apsw
 from ..contract import Deliver
 from ..errors import RecordCorrupt, StoreError, StoreFenced, StoreHalted
 from . import schema
-from .batch import MALFORMED, Batch, Memory, Numbers
+from .batch import MALFORMED, Counters, WriteBatch, WriterCache
 from .indexes import damaged_indexes, make_anew
-from .names import WordWriter
+from .names import NameTableWriter
 from .salvage import given_out
 from .statements import roll_back, rows, run, value
 from .streams import StreamCache
@@ -78,15 +78,15 @@ class Writer:
         row = advanced[0]
         self.epoch: int = row[0]
         self._numbers: tuple[int, int, int] = row[1:]
-        self._memory = self._fresh_memory()
+        self._cache = self._fresh_cache()
         self.is_mended = False
         """Whether the indexes were compared with their tables, and made anew where they had to be."""
         self._commits_of_others = value(connection, _COMMITS_OF_OTHERS)
 
-    def _fresh_memory(self, *, makes_do: bool = False) -> Memory:
-        words = WordWriter(self.connection)
+    def _fresh_cache(self, *, makes_do: bool = False) -> WriterCache:
+        words = NameTableWriter(self.connection)
         streams = StreamCache(self.connection, words, _CACHED_STREAMS, makes_do=makes_do)
-        return Memory(Numbers(*self._numbers), streams, words)
+        return WriterCache(Counters(*self._numbers), streams, words)
 
     def _note_log(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self.log_pages = pages
@@ -132,12 +132,12 @@ class Writer:
         # A number is never given out again, even if what had it is gone.
         position, stream, inbox = map(max, self._numbers, rows(self.connection, _HIGHEST)[0])
         self._numbers = (position, stream, inbox)
-        self._memory = self._fresh_memory()
+        self._cache = self._fresh_cache()
         self._commits_of_others = value(self.connection, _COMMITS_OF_OTHERS)
         self._on_stranger()
 
-    def _batch(self) -> Batch:
-        return Batch(self.connection, self._memory, self._limits, self._now)
+    def _batch(self) -> WriteBatch:
+        return WriteBatch(self.connection, self._cache, self._limits, self._now)
 
     def _prepared_around(self, writes: Sequence[Write], error: Exception) -> list[Outcome]:
         """Write what can be written, now that one of the writes needs a page that is damaged.
@@ -151,11 +151,11 @@ class Writer:
             raise error
         refused: dict[int, Outcome] = {}
         while True:
-            self._memory = self._fresh_memory(makes_do=True)
+            self._cache = self._fresh_cache(makes_do=True)
             outcomes = self._tried(writes, refused)
             if outcomes is not None:
                 # From here on streams are looked up as strictly as before.
-                self._memory.streams.makes_do = False
+                self._cache.streams.makes_do = False
                 return outcomes
             roll_back(self.connection)
 
@@ -166,7 +166,7 @@ class Writer:
         try:
             for number, write in enumerate(writes):
                 if number not in refused:
-                    _look_up(self._memory, write.stream)
+                    _look_up(self._cache, write.stream)
             self._begin()
             for number, write in enumerate(writes):
                 if number in refused:
@@ -207,15 +207,15 @@ class Writer:
                 roll_back(self.connection)  # the table is damaged, too
             else:
                 made.append(index.name)
-        self._memory = self._fresh_memory()
+        self._cache = self._fresh_cache()
         self._on_mended(made)
         return made
 
     def commit(self) -> None:
         """End the transaction."""
         run(self.connection, "COMMIT")
-        self._numbers = self._memory.numbers.given_out
-        self._memory.streams.age()
+        self._numbers = self._cache.numbers.given_out
+        self._cache.streams.age()
 
     def keep_numbers(self) -> None:
         """Write down which numbers were given out; the next open would otherwise look for the highest."""
@@ -226,6 +226,6 @@ def _records_of(write: Write) -> Sequence[NewRecord]:
     return () if isinstance(write, Deliver) else write.records
 
 
-def _look_up(memory: Memory, stream: str) -> None:
+def _look_up(cache: WriterCache, stream: str) -> None:
     with contextlib.suppress(StoreError, *MALFORMED):  # said again when it is written
-        memory.streams.find(stream)
+        cache.streams.find(stream)

@@ -18,13 +18,13 @@ import msgspec
 
 from ..contract import Corruption, Unreadable
 from ..errors import NotWritten, RecordCorrupt, StoreError, StoreUnusable
-from ..files.atomic_file import Draft
+from ..files.atomic_file import AtomicFile
 from ..files.forking import in_sqlite, resting
 from ..files.location import FileLocation
 from ..progress import unwatched
 from ..sqlite import schema
 from ..sqlite.connection import connect_writer
-from ..sqlite.names import WordReader
+from ..sqlite.names import NameTableReader
 from ..sqlite.queries import Queries
 from ..sqlite.statements import rows, value
 from .snapshot import looked_at, snapshot, time_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..progress import Progress
-    from .snapshot import Look
+    from .snapshot import ReadOnlyStore
 
 _PAGES: Final = 1024
 """Pages that are copied in one step, between which the work can be interrupted."""
@@ -88,8 +88,8 @@ def backup(
         StoreUnusable: the source is missing, no store, too new or damaged.
     """
     with looked_at(source_path, vfs) as source:
-        draft = Draft(target_path, source.path, overwrite=overwrite)
-        with draft.made(time_of(source)), _connected(draft.path, vfs) as copy:
+        draft = AtomicFile(target_path, source.path, overwrite=overwrite)
+        with draft.create(time_of(source)), _connected(draft.path, vfs) as copy:
             size = _copied(source, copy, draft, resting(on_progress))
             findings = _findings(copy)
     return BackedUp(size, findings)
@@ -113,7 +113,7 @@ def _go_on() -> bool:
     return False
 
 
-def _copied(source: Look, copy: apsw.Connection, draft: Draft, on_progress: Progress) -> int:
+def _copied(source: ReadOnlyStore, copy: apsw.Connection, draft: AtomicFile, on_progress: Progress) -> int:
     """Copy all pages, and return how many bytes they are."""
     try:
         with snapshot(source) as original:
@@ -159,7 +159,7 @@ def _findings(copy: apsw.Connection) -> tuple[Corruption, ...]:
 
 
 def _damaged_records(copy: apsw.Connection) -> tuple[Corruption, ...]:
-    queries = Queries(WordReader())
+    queries = Queries(NameTableReader())
     newest: int = value(copy, _NEWEST)
     for after in range(max(newest - _CHECKED_RECORDS, 0), newest, _CHECKED_AT_ONCE):
         for found in queries.scan_all(copy, after, _CHECKED_AT_ONCE):

@@ -15,7 +15,7 @@ import apsw
 import msgspec
 
 from ..errors import NotWritten, RecordCorrupt
-from ..files.atomic_file import Draft
+from ..files.atomic_file import AtomicFile
 from ..files.forking import resting
 from ..files.temporary import closed
 from ..progress import unwatched
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from ..contract import PastSignal
     from ..progress import Progress
-    from ..sqlite.stream_dump import Outline
-    from .snapshot import Look
+    from ..sqlite.stream_dump import StreamHeaderRow
+    from .snapshot import ReadOnlyStore
 
 _CHUNK: Final = 1 << 20
 _REPORTED: Final = 1000
@@ -109,8 +109,8 @@ def export_file(  # noqa: PLR0913 - all but two have a default
         StreamNotFound, RecordCorrupt, StoreUnusable: as for `export`; nothing is left of it.
     """
     with looked_at(store_path, vfs) as look:
-        draft = Draft(target_path, look.path, overwrite=overwrite)
-        with draft.made(time_of(look)), closed(draft.path.open("wb", _CHUNK)) as file:
+        draft = AtomicFile(target_path, look.path, overwrite=overwrite)
+        with draft.create(time_of(look)), closed(draft.path.open("wb", _CHUNK)) as file:
             return _exported(look, file, (flows, skip_damaged), resting(on_progress))
 
 
@@ -120,7 +120,7 @@ def _temporary_file() -> IO[bytes]:
 
 
 def _exported(
-    look: Look, file: IO[bytes], what: tuple[Sequence[str] | None, bool], report: Progress
+    look: ReadOnlyStore, file: IO[bytes], what: tuple[Sequence[str] | None, bool], report: Progress
 ) -> Exported:
     flows, skip_damaged = what
     try:
@@ -139,7 +139,7 @@ class _Writer:
 
     def __init__(self, file: IO[bytes], dump: StreamDump, progress: tuple[Progress, int]) -> None:
         self._file = file
-        self._holdings = dump
+        self._dump = dump
         self._report, self._total = progress
         self._hash = hashlib.sha256()
         self._counts = Counts(0, 0, 0)
@@ -151,7 +151,7 @@ class _Writer:
         """Write a flow, whole or not at all."""
         begin, before = self._file.tell(), self._hash.copy()
         try:
-            self._flow(self._holdings.outline(key))
+            self._flow(self._dump.header_row(key))
         except RecordCorrupt as damage:
             if not skip_damaged:
                 raise
@@ -159,17 +159,17 @@ class _Writer:
             self._hash = before
             self._skipped.append(damage)
 
-    def _flow(self, outline: Outline) -> None:
-        self._put(transcript.encode(_flow_line(outline)))
-        for version, record in enumerate(self._holdings.records(outline), 1):
+    def _flow(self, header_row: StreamHeaderRow) -> None:
+        self._put(transcript.encode(_flow_line(header_row)))
+        for version, record in enumerate(self._dump.records(header_row), 1):
             line = RecordLine(version=version, at=record.at, kind=record.kind, **form(record.data))
             self._put(transcript.encode(line))
             self._advance()
-        for signal in outline.signals:
+        for signal in header_row.signals:
             self._put(transcript.encode(_signal_line(signal)))
         counts = self._counts
-        signals = counts.signals + len(outline.signals)
-        self._counts = Counts(counts.flows + 1, counts.records + outline.version, signals)
+        signals = counts.signals + len(header_row.signals)
+        self._counts = Counts(counts.flows + 1, counts.records + header_row.version, signals)
 
     def _put(self, line: bytes) -> None:
         line += b"\n"
@@ -197,16 +197,16 @@ class _Writer:
         return Exported(counts.flows, counts.records, counts.signals, tuple(self._skipped))
 
 
-def _flow_line(outline: Outline) -> FlowLine:
-    header = outline.header
+def _flow_line(header_row: StreamHeaderRow) -> FlowLine:
+    header = header_row.header
     return FlowLine(
-        flow=outline.stream,
-        type=outline.type,
+        flow=header_row.stream,
+        type=header_row.type,
         status=header.status,
         state=header.state.name.lower(),  # pyright: ignore[reportArgumentType] - the names are these
-        records=outline.version,
-        signals=len(outline.signals),
-        chain=outline.chain.hex(),
+        records=header_row.version,
+        signals=len(header_row.signals),
+        chain=header_row.chain.hex(),
         wake_at=header.wake_at,
     )
 

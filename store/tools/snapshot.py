@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from ..files.location import Situation
+    from ..files.location import FileState
 
 
-class Look(NamedTuple):
+class ReadOnlyStore(NamedTuple):
     """A connection to a store that is only read. `at_rest`: how the files lay, if nothing is locked."""
 
     path: Path
     connection: apsw.Connection
-    at_rest: Situation | None
+    at_rest: FileState | None
 
 
 @contextmanager
-def looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]:
+def looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[ReadOnlyStore]:
     """Connect to a store in order to read it; who takes long over that must `rest` (see `forking`).
 
     Raises:
@@ -43,7 +43,7 @@ def looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]:
 
 
 @contextmanager
-def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]:
+def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[ReadOnlyStore]:
     check_sqlite_version()
     given = os.fspath(path)
     try:
@@ -62,25 +62,25 @@ def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[Look]
         look.connection.close()
 
 
-def _look(location: FileLocation, vfs: str | None) -> Look:
+def _look(location: FileLocation, vfs: str | None) -> ReadOnlyStore:
     connection = connect_reader(location, vfs)
     try:
         connection.pragma("schema_version")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
         connection.close()
         # Where nothing can be created, a file is read without locks if nobody has it open.
-        situation = location.situation()
-        if situation.at_rest is None:
+        file_state = location.file_state()
+        if file_state.at_rest is None:
             raise StoreUnusable(f"{location.path} cannot be read by this user: {error}") from error
-        return Look(location.path, connect_to_file_at_rest(location, vfs), situation)
+        return ReadOnlyStore(location.path, connect_to_file_at_rest(location, vfs), file_state)
     except apsw.Error as error:
         connection.close()
         raise read_failure(error) from error
-    return Look(location.path, connection, None)
+    return ReadOnlyStore(location.path, connection, None)
 
 
 @contextmanager
-def snapshot(look: Look) -> Generator[apsw.Connection]:
+def snapshot(look: ReadOnlyStore) -> Generator[apsw.Connection]:
     """Hold what all queries of the block see.
 
     The engine's log cannot begin anew meanwhile, so nobody may be waited for in the block.
@@ -93,10 +93,10 @@ def snapshot(look: Look) -> Generator[apsw.Connection]:
         yield connection
     finally:
         roll_back(connection)
-    if look.at_rest is not None and FileLocation(look.path).situation() != look.at_rest:
+    if look.at_rest is not None and FileLocation(look.path).file_state() != look.at_rest:
         raise StoreHalted(f"{look.path} was opened by somebody while it was read: try again")
 
 
-def time_of(look: Look) -> int:
+def time_of(look: ReadOnlyStore) -> int:
     """Tell the time, in microseconds; for people to read, nothing is decided by it."""
     return value(look.connection, "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)")

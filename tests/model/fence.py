@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from model.explorer import Guard
 from persistasaurus.store.files.file_locks import FileLocks
 from persistasaurus.store.files.ownership import Ownership
-from persistasaurus.store.sqlite.batch import Batch
+from persistasaurus.store.sqlite.batch import WriteBatch
 from persistasaurus.store.sqlite.store import SqliteStore
 from persistasaurus.store.sqlite.writer import Writer
 
@@ -63,7 +63,9 @@ class Fence:
         "locks": Guard("only who has the locks opens", Ownership.acquire, "_lock(path, descriptor)"),
         "file lock": Guard("there is one owner of a file, whatever it is called", FileLocks.own, "_OWNER"),
         "epoch": Guard("each transaction looks at the epoch", Writer._check_epoch, "found == self.epoch"),
-        "version": Guard("an append names its version", Batch._append, "stream.version != write.expected"),
+        "version": Guard(
+            "an append names its version", WriteBatch._append, "stream.version != write.expected"
+        ),
         "barrier": Guard("opening syncs before it answers", Writer.__init__, "_ADVANCE_EPOCH"),
         "no return": Guard(
             "who was overtaken never returns", SqliteStore._reopen, "epoch_at_most=self._epoch"

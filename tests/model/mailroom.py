@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard
 from persistasaurus.actors.remote.poller import RequestPoller
-from persistasaurus.store.sqlite.batch import Batch
+from persistasaurus.store.sqlite.batch import WriteBatch
 from persistasaurus.store.sqlite.requests import SqliteRequests
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Mailroom:
         "commit first": Guard(
             "a response waits for the commit", RequestPoller._conclude, "future.get(timeout=0)"
         ),
-        "key": Guard("a signal that comes back is none", Batch._deliver, "self._first_delivery(stream"),
+        "key": Guard("a signal that comes back is none", WriteBatch._deliver, "self._first_delivery(stream"),
         "remove last": Guard(
             "a request is let go of when its response is written",
             RequestPoller._respond,

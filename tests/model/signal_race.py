@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from model.explorer import Guard
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.persistence.journal import Journal
-from persistasaurus.store.sqlite.batch import Batch
+from persistasaurus.store.sqlite.batch import WriteBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,33 +40,39 @@ class State(NamedTuple):
 
 class SignalRace:
     guards: ClassVar[dict[str, Guard]] = {
-        "same key": Guard("the same signal again is none", Batch._deliver, "self._first_delivery(stream"),
+        "same key": Guard(
+            "the same signal again is none", WriteBatch._deliver, "self._first_delivery(stream"
+        ),
         "first of all": Guard(
             "duplicates are looked for before all else",
-            Batch._deliver,
+            WriteBatch._deliver,
             "if first is not None:\n            return first\n        if stream.damage",
         ),
         "one transaction": Guard(
             "a signal is settled with the record of it",
-            Batch._decide,
-            "self._extend(stream, write.records)\n        self._dead += dead\n        self._settle(",
+            WriteBatch._decide,
+            "self._extend(stream, write.records)\n        self._dead += dead\n        self._mark_consumed(",
         ),
-        "dead letters": Guard("the end takes what is left", Batch._decide, "reasons.update((key, ended)"),
+        "dead letters": Guard(
+            "the end takes what is left", WriteBatch._decide, "reasons.update((key, ended)"
+        ),
         "kept at a failure": Guard(
-            "only an end for good takes what is left", Batch._decide, "if change.state == StreamState.ENDED:"
+            "only an end for good takes what is left",
+            WriteBatch._decide,
+            "if change.state == StreamState.ENDED:",
         ),
         "look again": Guard(
             "a flow that is let run on looks for what it has kept",
             FlowActor.adopt,
             "self._look(machine, decision, reply)",
         ),
-        "no more": Guard("an ended flow takes nothing", Batch._check_room, "raise StreamEnded"),
+        "no more": Guard("an ended flow takes nothing", WriteBatch._check_room, "raise StreamEnded"),
         "durable first": Guard(
             "an answer comes after the commit",
             Journal._commit,
             "else:\n            self._patience_s = _PATIENCE_S[0]\n            _answer(entries, outcomes)",
         ),
-        "due": Guard("a signal makes its flow due", Batch._deliver, "stream.wake_at = write.at"),
+        "due": Guard("a signal makes its flow due", WriteBatch._deliver, "stream.wake_at = write.at"),
     }
 
     def __init__(self, without: str = "") -> None:

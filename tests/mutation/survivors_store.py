@@ -158,7 +158,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "persistasaurus.store.sqlite.writer": {
         "run(self.connection, _KEEP_NUMBERS, (*self._numbers, self.epoch))  # the call is left out": _ELSEWHERE,
-        "self._memory.streams.age()  # the call is left out": _ELSEWHERE,
+        "self._cache.streams.age()  # the call is left out": _ELSEWHERE,
         "self.log_pages = 0  # 0 becomes 1": _PAGES,
     },
     "persistasaurus.store.sqlite.verify": {

@@ -90,7 +90,7 @@ def test_what_a_child_inherits_of_a_reader_is_kept_and_never_touched(store, path
     with pytest.raises(QueryInterrupted):
         list(answer)
     reader.close()
-    assert graves == [reader._sight, (reader._sight, connection), [answer]]
+    assert graves == [reader._files, (reader._files, connection), [answer]]
     assert connection.pragma("user_version") == len(schema.ladder())
 
 

@@ -167,7 +167,7 @@ def test_a_connection_that_is_lent_as_the_store_is_closed_is_not_kept(store):
 
 
 def test_streams_that_were_forgotten_are_looked_up_again(store, monkeypatch):
-    store._writer._memory.streams._generation_size = 10
+    store._writer._cache.streams._generation_size = 10
     names = [f"flow-{n}" for n in range(100)]
     for name in names:
         accept(store, create(name))
@@ -175,6 +175,6 @@ def test_streams_that_were_forgotten_are_looked_up_again(store, monkeypatch):
         for name in reversed(names):
             accept(store, append(version, record(), stream=name))
 
-    assert len(store._writer._memory.streams._young) <= 11
+    assert len(store._writer._cache.streams._young) <= 11
     assert all(h.version == 4 for h in store.headers())
     assert store.verify() == []

@@ -221,7 +221,7 @@ def test_a_file_that_is_opened_again_and_again_while_it_is_read_is_told(at_rest,
 
 
 def test_two_threads_that_see_at_once_that_the_file_was_opened_connect_anew_once(at_rest, path, monkeypatch):
-    look = at_rest._situation
+    look = at_rest._file_state
     touch(path)
 
     def slowly():
@@ -229,19 +229,19 @@ def test_two_threads_that_see_at_once_that_the_file_was_opened_connect_anew_once
         other = Thread(target=at_rest.headers)
         other.start()
         other.join(timeout=30)
-        sights.append(at_rest._sight)
+        opened.append(at_rest._files)
         return look()
 
-    sights = [at_rest._sight]
-    monkeypatch.setattr(at_rest, "_situation", slowly)
+    opened = [at_rest._files]
+    monkeypatch.setattr(at_rest, "_file_state", slowly)
 
     assert len(at_rest.headers()) == 3
-    assert at_rest._sight is sights[1]
-    assert sights[0] is not sights[1]
+    assert at_rest._files is opened[1]
+    assert opened[0] is not opened[1]
 
 
 def test_a_reader_that_is_closed_while_it_looks_connects_no_more(at_rest, path, monkeypatch):
-    look = at_rest._situation
+    look = at_rest._file_state
     touch(path)
 
     def closing():
@@ -249,7 +249,7 @@ def test_a_reader_that_is_closed_while_it_looks_connects_no_more(at_rest, path, 
         at_rest.close()
         return look()
 
-    monkeypatch.setattr(at_rest, "_situation", closing)
+    monkeypatch.setattr(at_rest, "_file_state", closing)
 
     with pytest.raises(StoreHalted, match="closed"):
         at_rest.headers()
@@ -273,7 +273,7 @@ def test_a_reader_that_is_closed_while_it_looks_for_commits_watches_no_more(stor
 
 def test_connections_to_a_file_that_was_opened_meanwhile_are_closed(at_rest, path):
     at_rest.headers()
-    (connection,) = at_rest._sight.connections._free
+    (connection,) = at_rest._files.connections._free
     touch(path)
 
     at_rest.headers()

@@ -175,8 +175,8 @@ def test_a_statement_sees_the_store_as_it_was_when_its_schema_was_looked_at(read
 
 
 def test_nothing_stays_open_of_a_statement_that_is_not_put(store, path, monkeypatch):
-    made, real = [], module._Sight.connect
-    monkeypatch.setattr(module._Sight, "connect", lambda sight: made.append(real(sight)) or made[-1])
+    made, real = [], module._OpenFiles.connect
+    monkeypatch.setattr(module._OpenFiles, "connect", lambda files: made.append(real(files)) or made[-1])
     store.close()
     with StoreReader.open(path) as reader:
         tamper(path, INTRUDER)

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from ....actors.runtime.primitives import SystemClock
-from ....store.files.atomic_file import Draft
+from ....store.files.atomic_file import AtomicFile
 from ...diagrams import LEVELS, draw
 from ...diagrams import svg as render
 from ..options import command, flow_argument, force_option, header_of, json_option, open_reader, store_option
@@ -79,7 +79,7 @@ def _write(path: Path, mermaid: str, store: Path, *, overwrite: bool) -> None:
         picture = render(mermaid)
     except ImportError as error:
         raise MissingExtra("--svg", "mmdr", "diagram") from error
-    draft = Draft(path, store.resolve(), overwrite=overwrite)
-    with draft.made(SystemClock().now()):
+    draft = AtomicFile(path, store.resolve(), overwrite=overwrite)
+    with draft.create(SystemClock().now()):
         draft.path.write_text(picture, encoding="utf-8")
     tell(f"Written to {path}.")

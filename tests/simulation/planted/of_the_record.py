@@ -10,7 +10,7 @@ from persistasaurus.actors.persistence.journal import Entry, Journal
 from persistasaurus.store import Append, Appended, Delivered, SqliteStore, StreamState
 from persistasaurus.store.sqlite import resolve
 from persistasaurus.store.sqlite import store as sqlite
-from persistasaurus.store.sqlite.batch import Batch
+from persistasaurus.store.sqlite.batch import WriteBatch
 from persistasaurus.store.sqlite.streams import Stream
 from persistasaurus.store.sqlite.writer import Writer
 from simulation.planted.planting import bug, wrap
@@ -132,7 +132,7 @@ def dedup_after_status(patch: pytest.MonkeyPatch) -> None:
         self._check_room(stream, write)
         return before(self, stream, write)
 
-    wrap(patch, Batch, "_first_delivery", first)
+    wrap(patch, WriteBatch, "_first_delivery", first)
 
 
 @bug
@@ -143,7 +143,7 @@ def duplicate_told_as_new(patch: pytest.MonkeyPatch) -> None:
         found = before(self, stream, write)
         return None if found is None else Delivered(found.id, write.at, duplicate=True)
 
-    wrap(patch, Batch, "_first_delivery", first)
+    wrap(patch, WriteBatch, "_first_delivery", first)
 
 
 @bug
@@ -186,7 +186,7 @@ def half_of_a_commit(patch: pytest.MonkeyPatch) -> None:
     def extend(before: Any, self: Any, stream: Any, records: Any) -> None:
         before(self, stream, records[:1])
 
-    wrap(patch, Batch, "_extend", extend)
+    wrap(patch, WriteBatch, "_extend", extend)
 
 
 @bug
@@ -204,13 +204,13 @@ def header_status_not_updated(patch: pytest.MonkeyPatch) -> None:
             change = msgspec.structs.replace(change, status=stream.status, state=stream.state)
         before(self, stream, change)
 
-    wrap(patch, Batch, "_turn", turn)
+    wrap(patch, WriteBatch, "_update_header", turn)
 
 
 @bug
 def dead_letters_thrown_away(patch: pytest.MonkeyPatch) -> None:
     """Signals that nobody can take are dropped, instead of being kept for a person to look at."""
-    patch.setattr(Batch, "_dead_rows", lambda *_: [])
+    patch.setattr(WriteBatch, "_dead_rows", lambda *_: [])
 
 
 @bug
@@ -221,7 +221,7 @@ def signal_settled_in_memory_only(patch: pytest.MonkeyPatch) -> None:
         for key in reasons:
             del stream.waiting[key]
 
-    wrap(patch, Batch, "_settle", settle)
+    wrap(patch, WriteBatch, "_mark_consumed", settle)
 
 
 @bug
@@ -247,10 +247,10 @@ def signals_dropped_at_failure(patch: pytest.MonkeyPatch) -> None:
             write = msgspec.structs.replace(write, header=ended)
         before(self, stream, write)
 
-    wrap(patch, Batch, "_decide", decide)
+    wrap(patch, WriteBatch, "_decide", decide)
 
 
 @bug
 def given_up_and_not_written(patch: pytest.MonkeyPatch) -> None:
     """Signals of the history that nobody will take are given up, and nothing says so."""
-    patch.setattr(Batch, "_given_up", lambda *_: {})
+    patch.setattr(WriteBatch, "_given_up", lambda *_: {})
