@@ -46,9 +46,9 @@ class FlowEvent(NamedTuple):
 class FlowHandle(Generic[R]):
     """A flow, as seen from outside. Every method may be called from any thread, also while it runs.
 
-    The `..._async` forms never block the event loop, and a handle can itself be awaited for the
-    flow's result. All raise `SystemClosed` when the system is, and `StoreUnavailable` when the store
-    could not confirm; the same request again, with the same ids, is then safe.
+    The `..._async` forms never block the event loop, and awaiting a handle returns the flow's result.
+    All raise `SystemClosed` if the system is closed, and `StoreUnavailable` if the store could not
+    confirm; you can then safely repeat the request with the same ids.
     """
 
     def __init__(self, engine: EngineClient, flow_id: str, flow_type: str) -> None:
@@ -72,7 +72,7 @@ class FlowHandle(Generic[R]):
         return self.header().status
 
     def header(self) -> Header:
-        """Return what the store says of the flow without reading its history.
+        """Return the flow's header in the store, without reading its history.
 
         Raises:
             FlowNotFound: there is no such flow.
@@ -90,17 +90,17 @@ class FlowHandle(Generic[R]):
 
     # ---------------------------------------------------------------------------------------- result
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the flow's result; `timeout` in seconds, None: for as long as it takes.
+        """Wait for the flow's result, up to `timeout` s; None waits without limit.
 
-        When the flow has ended it answers, however short the timeout is: 0 asks whether it has.
+        If the flow has ended, this returns however short the timeout is; use 0 to check without waiting.
 
         Raises:
             FlowFailed: the flow has ended with an error.
             FlowParked: the flow needs a person.
             FlowNotFound: there is no such flow.
-            DeadlockError: it would wait for ever: the caller is a step of this flow, or an `async def` step,
-                which may not block the loop that it runs on, but can await the handle.
-            TimeoutError: it has not ended in time; it goes on.
+            DeadlockError: the wait would never end: the caller is a step of this flow, or an `async def`
+                step, which must not block its loop; await the handle instead.
+            TimeoutError: the flow has not ended in time; it continues.
         """
         check_timeout("result", timeout)
         if timeout is None or timeout > 0:
@@ -119,7 +119,7 @@ class FlowHandle(Generic[R]):
         return self._decode(over.get())
 
     async def result_async(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the same as result's
-        """Await the flow's result; raises as `result` does, but for blocking."""
+        """Await the flow's result; raises like `result`, except `DeadlockError` for blocking a loop."""
         check_timeout("result_async", timeout)
         over = self._over_by_now(timeout)
         if over is None:
@@ -191,10 +191,10 @@ class FlowHandle(Generic[R]):
     def signal(
         self, signal: Any, /, *args: Any, signal_id: str | None = None, timeout: float | None = None
     ) -> Receipt:
-        """Send the flow a signal. When this returns, it is durable; the flow takes it when it awaits it.
+        """Send a signal. It is durable when this returns; the flow takes it when it awaits it.
 
-        The same `signal_id` again is the same signal: it is recorded once, and answered the same, also
-        after the flow has ended. Without one, each call is another signal.
+        A signal with the same `signal_id` is recorded once and gets the same answer, even after the flow has
+        ended. Without an id, each call sends another signal.
 
         Raises:
             FlowNotFound: there is no such flow; nothing was written.
@@ -202,7 +202,7 @@ class FlowHandle(Generic[R]):
             SignalRejected: the payload does not fit, or the id was used with another; nothing was written.
             SignalNotFound: the flow can never wait for a signal of this name; nothing was written.
             Overloaded: too many signals wait for the flow; nothing was written.
-            TimeoutError: there was no answer in time; the same again, with the same id, is safe.
+            TimeoutError: there was no answer in time; you can safely repeat it with the same id.
         """
         check_timeout("signal", timeout)
         return _get(self._send(signal, args, signal_id), timeout, "the signal was not confirmed")
@@ -222,16 +222,16 @@ class FlowHandle(Generic[R]):
         self, signal: str, payload: Any = None, /, *, signal_id: str | None = None
     ) -> Receipt: ...
     async def signal_async(self, signal: Any, /, *args: Any, signal_id: str | None = None) -> Receipt:
-        """Send a signal, and await that it is durable; raises as `signal` does."""
+        """Send a signal, and wait until it is durable; raises like `signal`."""
         return await self._send(signal, args, signal_id)
 
     def signal_json(
         self, name: str, payload: bytes = b"{}", *, signal_id: str | None = None, timeout: float | None = None
     ) -> Receipt:
-        """Send a signal whose payload is JSON; answers and raises as `signal` does.
+        """Send a signal whose payload is JSON; returns and raises like `signal`.
 
         A declared signal takes an object of its parameters by name, or the bare value when it has one.
-        Unknown, missing and doubled fields are refused. One that is awaited by name takes any JSON.
+        Unknown, missing and repeated fields are refused. A signal awaited by name takes any JSON.
         """
         check_timeout("signal_json", timeout)
         reply = self._send_json(name, payload, signal_id)
@@ -240,7 +240,7 @@ class FlowHandle(Generic[R]):
     async def signal_json_async(
         self, name: str, payload: bytes = b"{}", *, signal_id: str | None = None
     ) -> Receipt:
-        """Send a signal whose payload is JSON, and await that it is durable; raises as `signal` does."""
+        """Send a signal whose payload is JSON, and wait until it is durable; raises like `signal`."""
         return await self._send_json(name, payload, signal_id)
 
     def _send(self, signal: Any, args: tuple[Any, ...], signal_id: str | None) -> Reply[Receipt]:
@@ -262,11 +262,11 @@ class FlowHandle(Generic[R]):
     @overload
     def query(self, query: QueryCall[T], /) -> T: ...
     def query(self, query: Any, /, *args: Any) -> Any:
-        """Ask the flow, also one at rest or ended, from its state between two steps. Nothing is recorded.
+        """Query the flow's state between two steps, also when it is passivated or has ended. Records nothing.
 
         Raises:
             FlowNotFound: there is no such flow.
-            Exception: whatever the query raises.
+            Exception: any exception that the query raises.
         """
         return self._ask(query, args).get()
 
@@ -275,23 +275,23 @@ class FlowHandle(Generic[R]):
     @overload
     async def query_async(self, query: QueryCall[T], /) -> T: ...
     async def query_async(self, query: Any, /, *args: Any) -> Any:
-        """Ask the flow, and await the answer; raises as `query` does."""
+        """Query the flow, and await the answer; raises like `query`."""
         return await self._ask(query, args)
 
     def query_json(self, name: str, args: bytes = b"{}") -> bytes:
-        """Ask the flow by a query's name, with a JSON object of its parameters; the answer is JSON.
+        """Query the flow by the query's name, with a JSON object of its parameters; returns JSON.
 
         Raises:
-            QueryNotFound: the flow answers no query of this name.
+            QueryNotFound: the flow has no query of this name.
             FlowNotRegistered: this process does not have the flow's code.
             PayloadError: the arguments do not fit, or the answer has no JSON form.
             FlowNotFound: there is no such flow.
-            Exception: whatever the query raises.
+            Exception: any exception that the query raises.
         """
         return self._ask_json(name, args).get()
 
     async def query_json_async(self, name: str, args: bytes = b"{}") -> bytes:
-        """Ask the flow by a query's name, and await the answer; raises as `query_json` does."""
+        """Query the flow by the query's name, and await the answer; raises like `query_json`."""
         return await self._ask_json(name, args)
 
     def _ask_json(self, name: str, args: bytes) -> Reply[bytes]:
@@ -310,7 +310,7 @@ class FlowHandle(Generic[R]):
 
     # ---------------------------------------------------------------------------------------- control
     def pause(self, *, by: str = "", why: str = "") -> None:
-        """Have the flow start nothing more until resumed. Steps that run go on, and are recorded.
+        """Pause the flow: it starts no more steps until resumed. Running steps finish and are recorded.
 
         Raises:
             FlowNotFound: there is no such flow.
@@ -319,19 +319,19 @@ class FlowHandle(Generic[R]):
         self._request(requests.PauseFlow(self.id, by, why, Reply())).get()
 
     async def pause_async(self, *, by: str = "", why: str = "") -> None:
-        """Pause, and await that it is durable; raises as `pause` does."""
+        """Pause, and wait until that is durable; raises like `pause`."""
         await self._request(requests.PauseFlow(self.id, by, why, Reply()))
 
     def resume(self, *, by: str = "", why: str = "") -> None:
-        """Have a paused flow go on, with all that has happened meanwhile; raises as `pause` does."""
+        """Resume a paused flow; it takes up everything that has happened meanwhile. Raises like `pause`."""
         self._request(requests.ResumeFlow(self.id, by, why, Reply())).get()
 
     async def resume_async(self, *, by: str = "", why: str = "") -> None:
-        """Resume, and await that it is durable; raises as `pause` does."""
+        """Resume, and wait until that is durable; raises like `pause`."""
         await self._request(requests.ResumeFlow(self.id, by, why, Reply()))
 
     def retry(self, *, by: str = "", why: str = "") -> None:
-        """Let a failed or parked flow run on from where it failed. Completed steps are not run again.
+        """Continue a failed or parked flow from where it stopped. Completed steps are not repeated.
 
         Raises:
             FlowNotFound: there is no such flow.
@@ -341,7 +341,7 @@ class FlowHandle(Generic[R]):
         self._request(requests.RetryFlow(self.id, by, why, Reply())).get()
 
     async def retry_async(self, *, by: str = "", why: str = "") -> None:
-        """Retry, and await that it is durable; raises as `retry` does."""
+        """Retry, and wait until that is durable; raises like `retry`."""
         await self._request(requests.RetryFlow(self.id, by, why, Reply()))
 
     def _request(self, request: Any) -> Reply[Any]:
@@ -355,7 +355,7 @@ class FlowHandle(Generic[R]):
 
         Raises:
             FlowNotFound: there is no such flow.
-            StoreUnavailable: it cannot be read; `verify` tells more.
+            StoreUnavailable: it cannot be read; `verify` reports more.
         """
         self.header()
         try:

@@ -8,7 +8,7 @@ __all__ = ["SystemStatistics"]
 
 
 class SystemStatistics(msgspec.Struct, frozen=True):
-    """A system in figures, as of the moment; none of them costs a look into the store."""
+    """Current counters of a system; reading them does not touch the store."""
 
     live_flows: int
     """Flows with an actor: at work, or idle for a few seconds. All others cost nothing."""

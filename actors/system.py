@@ -86,19 +86,19 @@ class FlowSystem:
     process, each on its own file.
 
     Args:
-        path: the file, created when it is not there; ":memory:" for a store that dies with the process.
+        path: the file, created if it does not exist; ":memory:" for a store that ends with the process.
         flows: flow classes, and module-level flows, that may be started and recovered.
-        durability: what an acknowledged write is worth when the power fails.
+        durability: whether acknowledged writes survive a loss of power.
         limits: bounds of one flow.
-        rules: how flows are put to rest, and restarted after a crash.
+        rules: when flows are passivated, and how they are restarted after a crash.
         workers: threads that drive flows; more than two only help flows whose bodies compute.
-        step_threads: so many `def` steps may run at once, those not counted that wait for other flows.
-        step_processes: so many isolated steps may run at once; None: as many as processors.
+        step_threads: how many `def` steps may run at once, not counting those that wait for other flows.
+        step_processes: how many isolated steps may run at once; None: as many as there are processors.
         environment: clock, threads and chance; for tests.
-        store: an open store to use instead of `path`; it is closed with the system, also when that
-            cannot start.
+        store: an open store to use instead of `path`; the system closes it, even if the system fails to
+            start.
         executor: what runs steps; for tests.
-        blackbox: where is noted what goes on; for tests.
+        blackbox: where the engine notes what it runs; for tests.
 
     Raises:
         FlowDefinitionError: a flow's definition cannot work; nothing was opened.
@@ -259,7 +259,7 @@ class FlowSystem:
         try:
             return BlackBox(blackbox_of(path), registry.fingerprint())
         except OSError as error:
-            logger.warning("Nobody will know what ran when this process dies: %s", error)
+            logger.warning("What runs when this process dies cannot be noted: %s", error)
             return BlackBox()
 
     def _beginning(self, poison_after: int) -> requests.Begin:
@@ -306,7 +306,7 @@ class FlowSystem:
             PayloadError: an argument cannot be stored; nothing was written.
             TypeError: the arguments do not fit the flow.
             Overloaded: too much is queued; nothing was written.
-            StoreUnavailable: the store could not confirm; the same again, with the same id, is safe.
+            StoreUnavailable: the store could not confirm; you can safely repeat it with the same id.
         """
         start = self._start(flow, args, kwargs, flow_id)
         start.reply.get()
@@ -329,7 +329,7 @@ class FlowSystem:
     async def start_async(
         self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any
     ) -> FlowHandle[Any]:
-        """Start a flow, and await that it is durable; raises as `start` does."""
+        """Start a flow, and wait until it is durable; raises like `start`."""
         start = self._start(flow, args, kwargs, flow_id)
         await start.reply
         return FlowHandle(self.client, start.flow_id, start.type)
@@ -347,10 +347,10 @@ class FlowSystem:
     @overload
     def run(self, flow: Callable[P, FlowCall[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     def run(self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any) -> Any:
-        """Start a flow and wait for its result; raises as `start` and `FlowHandle.result` do.
+        """Start a flow and wait for its result; raises like `start` and `FlowHandle.result`.
 
-        In a `def` step, other steps run meanwhile, also those that it waits for. In an `async def` step,
-        await `run_async`.
+        A `def` step may call this: other steps, including those it waits for, run meanwhile. In an `async
+        def` step, await `run_async`.
         """
         refuse_on_step_loop("await run_async()")
         return self.start(flow, *args, flow_id=flow_id, **kwargs).result()
@@ -368,7 +368,7 @@ class FlowSystem:
     @overload
     async def run_async(self, flow: Callable[P, FlowCall[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def run_async(self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any) -> Any:
-        """Start a flow and await its result; raises as `start` and `FlowHandle.result` do."""
+        """Start a flow and await its result; raises like `start` and `FlowHandle.result`."""
         return await (await self.start_async(flow, *args, flow_id=flow_id, **kwargs))
 
     def _start(
@@ -378,9 +378,9 @@ class FlowSystem:
         return self._begin(self._admission.flow_call(flow, args, kwargs), flow_id)
 
     def start_json(self, flow: str, args: bytes = b"{}", *, flow_id: str | None = None) -> FlowHandle[Any]:
-        """Start a flow by its name, with a JSON object of its parameters; answers and raises as `start` does.
+        """Start a flow by name, with a JSON object of its parameters; returns and raises like `start`.
 
-        Unknown, missing and doubled fields are refused. What a nested type does not know, it decides itself.
+        Unknown, missing and repeated fields are refused; each nested type decides on unknown fields itself.
 
         Raises:
             FlowNotRegistered: no flow of this name is registered here.
@@ -393,7 +393,7 @@ class FlowSystem:
     async def start_json_async(
         self, flow: str, args: bytes = b"{}", *, flow_id: str | None = None
     ) -> FlowHandle[Any]:
-        """Start a flow by its name, and await that it is durable; raises as `start_json` does."""
+        """Start a flow by name, and wait until it is durable; raises like `start_json`."""
         start = self._start_json(flow, args, flow_id)
         await start.reply
         return FlowHandle(self.client, start.flow_id, start.type)
@@ -414,7 +414,7 @@ class FlowSystem:
 
         Raises:
             FlowNotFound: there is no such flow.
-            TypeError: it is no id.
+            TypeError: it is not an id.
         """
         if not isinstance(flow_id, str):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
             raise TypeError(f"flow({flow_id!r}): give the id of a flow, which is text")
@@ -429,11 +429,11 @@ class FlowSystem:
         after: str | None = None,
         limit: int = 100,
     ) -> list[Header]:
-        """List flows in the order in which they were started; `after` is the last id of the page before.
+        """List flows in the order in which they were started; `after` is the last id of the previous page.
 
         Raises:
             FlowNotFound: there is no flow `after`.
-            ValueError: no flow ever has this status.
+            ValueError: there is no such status.
         """
         if status is not None and status not in STATUSES:
             raise ValueError(f"flows(status={status!r}): give one of {', '.join(map(repr, STATUSES))}")
@@ -442,10 +442,10 @@ class FlowSystem:
 
     # ------------------------------------------------------------------------------------ other actors
     def actor(self, kind: type[A], stream_id: str, *args: Any) -> ActorRef[A]:
-        """Return the live actor of a stream, started and recovered when there is none.
+        """Return the live actor of a stream; start and recover it if needed.
 
-        For event-sourced actors of your own. There is one at a time for each stream id; one that
-        has ended is started anew by the next call.
+        For event-sourced actors of your own. Each stream id has at most one live actor; the next call
+        restarts one that has ended.
 
         Raises:
             ValueError: the stream belongs to something else.
@@ -455,17 +455,17 @@ class FlowSystem:
 
     # --------------------------------------------------------------------------------------- listening
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back after durable commits, until what is returned is called.
+        """Call `callback` after durable commits; call the returned function to stop that.
 
-        It says that there may be something new, not what: `store.read_all` reads on from a position. The
-        callback runs on a thread of its own, once for all commits that have come while it ran. What it
-        raises is logged.
+        The call means that there may be new events: read on from a position with `store.read_all`. The
+        callback runs on a thread of its own, once for all commits that came while it ran. Its exceptions
+        are logged.
         """
         self._admission.check_open()
         return self._commits.add(callback)
 
     def statistics(self) -> SystemStatistics:
-        """Tell how the system is, without a look into the store; also when it is closed.
+        """Return counters of the system without reading the store; also works after `close`.
 
         Raises:
             SystemClosed: the system belongs to the process that this one was forked from.
@@ -532,13 +532,13 @@ class FlowSystem:
 
     # ----------------------------------------------------------------------------------------- closing
     def close(self, timeout: float = 10.0) -> None:
-        """Stop in good order, within about `timeout` seconds. From any thread; idempotent.
+        """Stop cleanly, within about `timeout` seconds. From any thread; idempotent.
 
-        Takes no more work, waits for running steps and records how they ended; what is not through
-        by then is recorded as interrupted, and goes on at the next start. Who comes second waits until
-        the first is through; but a handler of signals that interrupts the first returns at once. A step, a
-        query or a listener, for which closing would have to wait, only has it begin. In a forked child
-        this does nothing: the system is its parent's.
+        The system accepts no more work, waits for running steps and records their results. Steps that do
+        not end in time are recorded as interrupted, and continue at the next start. A second call waits for
+        the first; but a signal handler that interrupts the first returns at once. A step, a query or a
+        listener only starts the shutdown, which would otherwise wait for it. In a forked child this does
+        nothing: the system belongs to the parent.
 
         Raises:
             NotInFlowError: the caller is a flow's body.
@@ -594,13 +594,13 @@ class FlowSystem:
             if try_tell(self.supervisor, request):
                 request.reply.get(timeout=self._left(deadline))
         except Timeout:
-            logger.warning("The system does not stop in good order: not all flows have answered in time")
+            logger.warning("The system did not stop cleanly: not all flows answered in time")
 
     def _left(self, deadline: float) -> float:
         return max(1.0, deadline - self.environment.clock.elapsed())
 
     async def close_async(self, timeout: float = 10.0) -> None:  # noqa: ASYNC109 - the same as close's
-        """Stop in good order, as `close` does, without blocking the event loop."""
+        """Stop cleanly like `close`, without blocking the event loop."""
         if is_in_flow() or is_in_step() or not self._admission.is_of_this_process:
             self.close(timeout)
             return

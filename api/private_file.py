@@ -102,11 +102,13 @@ def _check_file(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is not a file")
     if found.st_uid != os.geteuid():
-        raise PermissionError("it belongs to another user: who made it can know it. Remove it, or own it")
+        raise PermissionError(
+            "it belongs to another user, who may know its content. Remove it, or change its owner"
+        )
     if found.st_mode & _OTHERS:
         mode = stat.S_IMODE(found.st_mode)
         raise PermissionError(
-            f"others may open it (mode {mode:04o}): its content may be known. Make it anew, and chmod 600"
+            f"others can read it (mode {mode:04o}), and may know its content. Create it again, with chmod 600"
         )
 
 
@@ -114,5 +116,5 @@ def _check_folder(folder: Path) -> None:
     mode = folder.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise PermissionError(
-            f"everybody may replace files in its folder (mode {stat.S_IMODE(mode):04o}): chmod o-w it first"
+            f"all users may replace files in its folder (mode {stat.S_IMODE(mode):04o}): chmod o-w it first"
         )

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class PersistasaurusError(Exception):
     """Base of everything that the engine raises on purpose.
 
-    `code` names the kind of error for good, whatever becomes of its class: `persistasaurus error CODE` and
-    docs/errors.md say what it means and what to do. It is "other" where the message says all that there is.
+    `code` identifies the kind of error and stays the same even if its class is renamed: `persistasaurus error
+    CODE` and docs/errors.md explain it. It is "other" where the message is all there is to say.
     """
 
     code: ClassVar[str] = "other"
@@ -52,7 +52,7 @@ class FlowDefinitionError(PersistasaurusError, TypeError):
 
 
 class FlowNotRegistered(FlowDefinitionError):
-    """No flow of this name is registered in this system; `known` are those that are."""
+    """No flow of this name is registered in this system; `known` lists those that are."""
 
     code = "flow-not-registered"
 
@@ -88,7 +88,7 @@ class FlowStateError(PersistasaurusError, AttributeError):
 
 
 class PayloadError(PersistasaurusError, ValueError):
-    """A value does not come back equal from the store; `path` says which one, `what` where it stood."""
+    """A value cannot be stored, or would not come back equal; `path` locates it within `what`."""
 
     code = "payload-error"
 
@@ -120,10 +120,10 @@ class StepError(PersistasaurusError):
         self._failure = failure
 
     def is_a(self, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-        """Tell whether the step raised an exception of a class, or of a subclass: `isinstance`, as recorded.
+        """Return whether the step raised an exception of this class or a subclass: `isinstance`, as recorded.
 
-        Classes are told apart by module and name, and those of the script that is run by name alone. One that
-        has been moved or renamed since is another.
+        Classes are compared by module and name; those of the script itself by name alone. A class that was
+        moved or renamed since counts as a different one.
 
         Raises:
             TypeError: it is not an exception class, or a tuple of them.
@@ -132,7 +132,7 @@ class StepError(PersistasaurusError):
 
 
 class NondeterminismError(PersistasaurusError):
-    """The flow's code does something else than its history says.
+    """The flow's code does something other than its history says.
 
     `version` is that of the first event that does not fit, and `attempted_at` the place in the source
     (file and line) of what the code did, where they are known.
@@ -155,7 +155,7 @@ class FlowNotFound(PersistasaurusError, LookupError):
 
 
 class QueryNotFound(PersistasaurusError, LookupError):
-    """The flow answers no query of this name; `known` are those that it does."""
+    """The flow has no query of this name; `known` lists those that it has."""
 
     code = "query-not-found"
 
@@ -172,12 +172,12 @@ class FlowAlreadyExists(PersistasaurusError):
     code = "flow-already-exists"
 
     def __init__(self, flow_id: str, difference: str) -> None:
-        super().__init__(f"flow {flow_id!r} exists already: {difference}")
+        super().__init__(f"flow {flow_id!r} already exists: {difference}")
         self.flow_id = flow_id
 
 
 class FlowEnded(PersistasaurusError):
-    """The flow has ended, as `status` says, and takes nothing any more."""
+    """The flow has ended with this `status`, and accepts no more signals or commands."""
 
     code = "flow-ended"
 
@@ -203,7 +203,7 @@ class FlowFailed(PersistasaurusError):
         self._failure = failure
 
     def is_a(self, kind: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-        """Tell whether the error was of a class, or of a subclass of it; as `StepError.is_a` does."""
+        """Return whether the error was of this class or a subclass, like `StepError.is_a`."""
         return is_recorded_as(self._failure, kind)
 
 
@@ -212,13 +212,13 @@ def _hint(failure: Failure) -> str:
     if failure.type != StepError.__name__:
         return ""
     return (
-        "\n  A flow catches it with `except StepError as error`, and tells kinds apart with"
+        "\n  A flow catches it with `except StepError as error`, and distinguishes kinds with"
         " `error.is_a(ConnectionError)`; the step's own exception is not raised in the flow."
     )
 
 
 class FlowParked(PersistasaurusError):
-    """The flow does not go on until a person has looked at it. `reason` is one of `events.ParkReason`."""
+    """The flow is parked and needs a person. `reason` is one of `events.ParkReason`."""
 
     code = "flow-parked"
 
@@ -236,7 +236,7 @@ class SignalRejected(PersistasaurusError, ValueError):
 
 
 class SignalNotFound(SignalRejected, LookupError):
-    """The flow never waits for a signal of this name; `known` are those that it does. Nothing was written."""
+    """The flow never waits for a signal of this name; `known` lists its signals. Nothing was written."""
 
     code = "signal-not-found"
 
@@ -254,32 +254,32 @@ class SignalNotFound(SignalRejected, LookupError):
 
 
 class Overloaded(PersistasaurusError):
-    """A bounded queue is full; nothing was written. Sending the same again later is safe."""
+    """A bounded queue is full; nothing was written. You can safely repeat the request later."""
 
     code = "overloaded"
 
 
 class DeadlockError(PersistasaurusError, RuntimeError):
-    """To wait here would be to wait for ever, since what is waited for needs the one who waits."""
+    """Waiting here would never end: what the caller waits for needs the caller."""
 
     code = "deadlock-error"
 
 
 class StoreUnavailable(PersistasaurusError):
-    """The store could not confirm the write. Sending the same again, with the same id, is safe."""
+    """The store could not confirm the write. You can safely repeat the request with the same id."""
 
     code = "store-unavailable"
 
 
 class SystemClosed(PersistasaurusError):
-    """The system is closed, or closing, and takes no more work."""
+    """The system is closed, or closing, and accepts no more work."""
 
     code = "system-closed"
 
 
 class NotDurableWarning(UserWarning):
-    """A flow's body calls something that a replay would do again, or that answers it differently.
+    """A flow's body calls something that a replay would repeat, or that returns another value in a replay.
 
-    To silence it: `warnings.filterwarnings("ignore", category=NotDurableWarning)`, with `module=` for some
+    Silence it with `warnings.filterwarnings("ignore", category=NotDurableWarning)`, with `module=` for some
     modules only.
     """

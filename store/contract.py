@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Durability(enum.Enum):
-    """What an acknowledged commit is worth when the power fails."""
+    """Whether acknowledged commits survive a loss of power."""
 
     FULL = "full"
     """It is there. One fdatasync a commit; group commit makes it nearly free."""

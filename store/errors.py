@@ -58,7 +58,7 @@ class StreamNotFound(StoreError):
 
 
 class StreamEnded(StoreError):
-    """The stream has ended, or has failed, and takes no more signals; nothing was written."""
+    """The stream has ended, or has failed, and accepts no more signals; nothing was written."""
 
     code = "stream-ended"
 

@@ -51,7 +51,7 @@ def checked_id(given: str, what: str) -> str:
         ValueError: it cannot.
     """
     if not isinstance(given, str) or not given or not given.isprintable() or len(given) > _ID_LENGTH:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{given!r} is no {what}: 1 to {_ID_LENGTH} printable characters")
+        raise ValueError(f"{given!r} is not a valid {what}: 1 to {_ID_LENGTH} printable characters")
     return given
 
 

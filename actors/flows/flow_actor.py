@@ -121,7 +121,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if self.flow_id not in self.context.damaged:
             self.context.damaged.add(self.flow_id)
             logger.warning(
-                "The header of flow %r is damaged (%s). It is made anew from the flow's history.",
+                "The header of flow %r is damaged (%s). It is rebuilt from the flow's history.",
                 self.flow_id,
                 header.damage,
             )

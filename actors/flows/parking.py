@@ -56,7 +56,7 @@ HARMFUL = frozenset(("blocking", "lethal"))
 
 
 WHAT_TO_DO = (
-    "`persistasaurus verify` says what is damaged; a backup may have it whole. Every other flow goes on."
+    "`persistasaurus verify` says what is damaged; a backup may have it intact. Every other flow continues."
 )
 """What is said about damage, after what it is."""
 

@@ -228,4 +228,6 @@ def broken(active: ActiveFlow) -> StoreUnavailable:
 
 def halted() -> StoreUnavailable:
     """Return what is told to whoever asks a flow that has to wait for the store."""
-    return StoreUnavailable("the store is halted: nothing was written; the same again, later, is safe")
+    return StoreUnavailable(
+        "the store is halted: nothing was written; you can safely repeat this request later"
+    )

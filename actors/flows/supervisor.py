@@ -499,7 +499,7 @@ class Supervisor(PooledActor):
     def _health(self, state: bool | Exception) -> None:  # noqa: FBT001 - a state, not a switch
         self._restarts.is_store_up = state is True
         if isinstance(state, Exception):
-            logger.critical("Nothing runs any more: %s", state)
+            logger.critical("Nothing runs any longer: %s", state)
             self._refusal = state
             self._watchers.fail(state)
         for active in [active for active in self._active.values() if active.phase is ActorPhase.BACKOFF]:

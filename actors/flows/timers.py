@@ -143,7 +143,7 @@ class Timers(PooledActor):
             page = self._store.due(now + int(self._horizon_s * MICROSECONDS), after=after, limit=_PAGE)
         except StoreError as error:
             if not self._is_blind:
-                logger.warning("What is due could not be looked up: %s%s", error, advice(error))
+                logger.warning("Could not look up which flows are due: %s%s", error, advice(error))
             self._is_blind, page = True, []
         except Exception:
             logger.exception("Timers could not look into the store, and will look again")

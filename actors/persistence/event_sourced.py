@@ -78,12 +78,12 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class EventSourcedActor(PooledActor, Generic[E]):
-    """An actor whose state is what its events have made of it.
+    """An actor whose state is derived from its recorded events.
 
     It recovers in `on_start`, before any message. An exception in `on_command` changes nothing, since
-    state only changes in `apply`; as everywhere in Pykka it goes to the asker, and ends the actor when
-    the message was told. When a commit fails the actor ends, as nobody can tell what it should know;
-    the next one recovers from what is on disk.
+    state only changes in `apply`; as in Pykka, it goes to the caller of `ask`, and stops the actor after
+    a `tell`. When a commit fails the actor stops, since its state is uncertain; the next instance recovers
+    from disk.
     """
 
     events: ClassVar[Any]
@@ -110,12 +110,12 @@ class EventSourcedActor(PooledActor, Generic[E]):
         raise NotImplementedError
 
     def on_recovered(self) -> None:
-        """Do what the events say is owed, now that all of them have been applied."""
+        """Act on pending work, after all events have been applied."""
 
     def persist(self, *events: E, then: Callable[[], Any] | None = None) -> Deferred:
         """Record events, all or none; when they are durable apply them and reply with what `then` returns.
 
-        To be called once for a message, as its last act. Whoever asked hears `StoreUnavailable` when the
+        Call this once per message, as its last action. The caller of `ask` gets `StoreUnavailable` if the
         store could not confirm.
 
         Raises:

@@ -34,7 +34,7 @@ __all__ = ["Entry", "Journal", "Mend", "Reopen"]
 logger = logging.getLogger("persistasaurus")
 
 _PATIENCE_S = (0.05, 30.0)
-_SAFE = "The same again, with the same id, is safe"
+_SAFE = "You can safely repeat it with the same id"
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -213,4 +213,4 @@ def _answer(entries: list[Entry], outcomes: Sequence[Any]) -> None:
         try:
             entry.done(outcome)
         except BaseException:
-            logger.exception("Somebody could not be told what became of a write")
+            logger.exception("A caller could not be notified of the outcome of a write")

@@ -207,7 +207,7 @@ class RemoteClient:
         try:
             data = encode(request)
         except UnicodeEncodeError as error:
-            raise ValueError(f"{error.object!a} is no text that can be stored") from error
+            raise ValueError(f"{error.object!a} is not text that can be stored") from error
         request_id = new_id()
         try:
             self._requests.add(request_id, data)

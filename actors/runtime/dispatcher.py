@@ -224,7 +224,7 @@ class Dispatcher:
             if not self._is_short:
                 self._is_short = True
                 left = len(self._threads) - self._blocked
-                logger.warning("%s goes on with %d threads for now", self.name, left, exc_info=True)
+                logger.warning("%s continues with %d threads for now", self.name, left, exc_info=True)
             return False
         self._is_short = False
         return True

@@ -165,7 +165,7 @@ class PooledFuture(Future[T]):
         Runs in the thread that completes the future, or in the caller's. What it raises is logged.
         """
         if self._hook_gate is not None:
-            raise TypeError("A future with a get hook is computed by whoever gets it: it never calls back")
+            raise TypeError("A future with a get hook is computed by its reader: it never calls back")
         self._callbacks.append(callback)
         if self._outcome is not None:
             self._call_back()

@@ -200,7 +200,7 @@ class Mailbox:
 
     def _check_room(self, envelope: Envelope[Any], capacity: int) -> None:
         if self._queue.qsize() >= capacity and not isinstance(envelope.message, ActorStop):
-            raise MailboxFullError(f"{self._name()} has {capacity} messages waiting, and takes no more")
+            raise MailboxFullError(f"{self._name()} has {capacity} messages waiting, and accepts no more")
 
     def _refuse_queued(self, cause: BaseException | None) -> None:
         while True:

@@ -146,7 +146,7 @@ class Turns:
         while not wake.acquire(blocking=False):
             if not self.run_one() and not self._pass_time(deadline):
                 if timeout < 0:
-                    raise DeadlockError("Nobody can run, no alarm is set, and somebody waits")
+                    raise DeadlockError("No actor can run and no alarm is set, but a caller waits")
                 return False
         return True
 

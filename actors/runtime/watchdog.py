@@ -183,8 +183,8 @@ def _is_held(post: Post) -> bool:
 
 def _report(work: Runnable, held: Held, seconds: float) -> None:
     logger.warning(
-        "%s has held a thread of the engine for %.1f s, at %s in %s(). All others go on without that thread."
-        " Code that takes time, or waits, belongs into a step.\n%s",
+        "%s has held a thread of the engine for %.1f s, at %s in %s(). All others continue without it."
+        " Move code that takes time, or waits, into a step.\n%s",
         work.described(),
         seconds,
         held.line,

@@ -296,8 +296,8 @@ class Loop:
             if self._waiting:
                 self._start()
         logger.warning(
-            "A blocked loop of async steps is given up, and a new one takes its place. Threads lost that way:"
-            " %d. Steps that had begun on it, so that nobody knows how far they came: %d",
+            "A blocked loop of async steps was abandoned and replaced by a new one. Threads lost that way:"
+            " %d. Steps that had begun on it, whose effect is unknown: %d",
             of_all,
             len(lost),
         )

@@ -240,7 +240,7 @@ _KILLED = "killed by SIGKILL"
 
 def _told(code: int | None) -> str:
     if code is None:
-        return "nobody knows how"
+        return "its exit status is unknown"
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -129,7 +129,7 @@ class Worker:
             runner.kill(run)
             return "its process was killed"
         self.pool.abandon(self, run)
-        return "its thread goes on, and its late result is discarded"
+        return "its thread continues, and its late result is discarded"
 
     def wait(self, wake: Lock, timeout: float) -> bool:
         """Wait, for a step that runs here, until `wake` can be taken; other steps may run meanwhile."""

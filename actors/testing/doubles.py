@@ -126,7 +126,7 @@ class StepDouble(Generic[R]):
             self.step.result.seal(None)
         except PayloadError:
             raise TypeError(
-                f"the double of step {self.step.name!r} was not told what to return, and None is no such"
+                f"the double of step {self.step.name!r} was not given a result, and None is not a valid"
                 " result: flows.double(...).returns(...)"
             ) from None
 
@@ -151,4 +151,4 @@ def step_of(target: Any) -> Step[..., Any]:
         return cast("SignalType[..., Any]", target).step
     if isinstance(target, Step):
         return cast("Step[..., Any]", target)
-    raise TypeError(f"{target!r} is no step: name one as on its class, SignupFlow.send_welcome_email")
+    raise TypeError(f"{target!r} is not a step: name one as on its class, SignupFlow.send_welcome_email")

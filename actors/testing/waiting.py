@@ -17,7 +17,7 @@ def waits_in_words(summary: FlowSummary) -> list[str]:
     """Say what a flow waits for, a line each: whoever has paused it, signals, sleeps, and steps."""
     told: list[str] = []
     if summary.paused is not None:
-        told.append(f"somebody to resume it: it was paused{_by(summary.paused[0])}")
+        told.append(f"a resume: it was paused{_by(summary.paused[0])}")
     told += [f"signal {wait.name!r}, awaited{_at(wait.line)}" for wait in summary.waits]
     for sleep in summary.sleeps.values():
         until = f"{from_microseconds(sleep.due):%Y-%m-%d %H:%M:%S} UTC"

@@ -43,10 +43,10 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 _MICROSECONDS = 1_000_000
-_DIFFERS = "always_replay: the flow's code has not done the same again when it was replayed at once:"
+_DIFFERS = "always_replay: the flow's code did something else when it was replayed at once:"
 _KEEPS_OTHER = "always_replay: what the flow's code keeps is not the same when it is rebuilt from its log:"
 _CAUSES = (
-    "Time, randomness and global state belong into steps, or come from now(), random() and uuid4(). What the"
+    "Use steps for time, randomness and global state, or now(), random() and uuid4(). What the"
     " body of a flow changes outside of itself is changed by each replay."
 )
 _CHANGED = "What a step or a query changes in the flow is not repeated by any."
@@ -340,7 +340,7 @@ class World:
         return summary_of(recorded(self.simulation.insist(lambda system: system.store.read(flow_id))))
 
     def _why_stuck(self, flow_id: str) -> str:
-        waits = waits_in_words(self._summary(flow_id)) or ["nothing that its history tells of"]
+        waits = waits_in_words(self._summary(flow_id)) or ["nothing that its history shows"]
         lines = "\n".join(f"  - {wait}" for wait in waits)
         return (
             f"flow {flow_id!r} has not ended, and time alone will not end it. It waits for\n{lines}\n"

@@ -82,7 +82,7 @@ def _imported_file(path: Path) -> ModuleType:
     if module.__file__ is None or Path(module.__file__).resolve() != resolved:
         there = f"from {module.__file__}" if module.__file__ else "into Python itself"
         raise ModuleUnusable(
-            f"{path} cannot be imported: a module {resolved.stem!r} is there already, {there}: rename it"
+            f"{path} cannot be imported: a module {resolved.stem!r} already exists, {there}: rename yours"
         )
     return module
 
@@ -133,10 +133,7 @@ def _chosen(module: ModuleType, name: str) -> FlowSource:
     if found is missing:
         raise ModuleUnusable(f"module {module.__name__!r} has no {name!r}; {_offer(module)}")
     if not _is_flow(found):
-        raise ModuleUnusable(
-            f"{module.__name__}:{name} is no flow: neither made by @flow nor a class with a method that is;"
-            f" {_offer(module)}"
-        )
+        raise ModuleUnusable(f"{module.__name__}:{name} is not a flow; {_offer(module)}")
     return cast("FlowSource", found)
 
 

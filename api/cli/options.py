@@ -98,15 +98,15 @@ def force_option(function: F) -> F:
         "--overwrite",
         "overwrite",
         is_flag=True,
-        help="Replace a file that has this name already.",
+        help="Replace an existing file.",
     )(function)
 
 
 def json_option(function: F) -> F:
     """Let a command tell programs what it tells people."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document a line; instants in UTC.")(
-        function
-    )
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document a line, with times in UTC."
+    )(function)
 
 
 def flow_argument(function: F) -> F:
@@ -117,13 +117,13 @@ def flow_argument(function: F) -> F:
 def by_option(function: F) -> F:
     """Have a command say who wants it."""
     return click.option(
-        "--by", default=login_name, show_default="the login name", help="Who it is; goes on record."
+        "--by", default=login_name, show_default="the login name", help="Who asks; recorded."
     )(function)
 
 
 def why_option(function: F) -> F:
     """Have a command say why it is wanted."""
-    return click.option("--why", default="", help="Why; goes on record.")(function)
+    return click.option("--why", default="", help="The reason; recorded.")(function)
 
 
 def login_name() -> str:

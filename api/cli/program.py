@@ -28,27 +28,27 @@ class LazyCommand(NamedTuple):
 COMMANDS = {
     "run": LazyCommand("run", "Run the flows of a module until Ctrl-C."),
     "serve": LazyCommand("serve", "Run the flows of a module, and serve them over HTTP."),
-    "list": LazyCommand("list", "List flows, oldest first unless said otherwise."),
-    "show": LazyCommand("show", "Show how a flow stands, with its steps."),
-    "explain": LazyCommand("explain", "Say why a flow is not running, and what to do."),
-    "events": LazyCommand("events", "Show what is on record of a flow."),
-    "follow": LazyCommand("follow", "Show what happens, as it happens."),
+    "list": LazyCommand("list", "List flows, oldest first by default."),
+    "show": LazyCommand("show", "Show the status of a flow, and its steps."),
+    "explain": LazyCommand("explain", "Explain why a flow is not running, and what to do."),
+    "events": LazyCommand("events", "Show the recorded events of a flow."),
+    "follow": LazyCommand("follow", "Show events as they happen."),
     "diagram": LazyCommand("diagram", "Draw a flow's execution as a sequence diagram."),
-    "signal": LazyCommand("requests", "Send a flow a signal."),
-    "pause": LazyCommand("requests", "Have a flow start nothing more until it is resumed."),
-    "resume": LazyCommand("requests", "Have a paused flow go on."),
-    "retry": LazyCommand("requests", "Let a failed or parked flow run on from where it failed."),
-    "verify": LazyCommand("verify", "Check every byte of a store that matters."),
-    "check": LazyCommand("check", "Look whether open flows can go on with the code as it is."),
-    "backup": LazyCommand("backup", "Copy a store, also while an engine writes to it."),
+    "signal": LazyCommand("requests", "Send a signal to a flow."),
+    "pause": LazyCommand("requests", "Pause a flow: it starts no more steps until it is resumed."),
+    "resume": LazyCommand("requests", "Resume a paused flow."),
+    "retry": LazyCommand("requests", "Continue a failed or parked flow from where it stopped."),
+    "verify": LazyCommand("verify", "Check a whole store for damage."),
+    "check": LazyCommand("check", "Check that unfinished flows can continue with the current code."),
+    "backup": LazyCommand("backup", "Copy a store, even while an engine writes to it."),
     "export": LazyCommand("transfer", "Write a store's flows as JSON lines."),
     "import": LazyCommand("transfer", "Read flows from JSON lines into a store."),
-    "dead-letters": LazyCommand("dead_letters", "List what was acknowledged and cannot be delivered."),
-    "sql": LazyCommand("sql", "Ask a store in SQL; nothing can be written."),
-    "doctor": LazyCommand("doctor", "Look whether everything is in order, and say what to do."),
+    "dead-letters": LazyCommand("dead_letters", "List acknowledged signals that cannot be delivered."),
+    "sql": LazyCommand("sql", "Query a store in SQL, read-only."),
+    "doctor": LazyCommand("doctor", "Check the installation and the store."),
     "error": LazyCommand("error", "Explain the code of an error, and what to do about it."),
-    "completion": LazyCommand("completion", "Print what makes a shell complete this command."),
-    "demo": LazyCommand("demo", "See a flow survive."),
+    "completion": LazyCommand("completion", "Print a shell completion script."),
+    "demo": LazyCommand("demo", "Watch a flow survive kills."),
 }
 
 
@@ -80,6 +80,6 @@ class LazyGroup(RichGroup):
 def persistasaurus() -> None:
     """Durable flows for Python, in your process, in one SQLite file.
 
-    Most commands look at a store, or leave a request for the engine that has it open: neither disturbs
-    the other. `--store FILE` says which store, or PERSISTASAURUS_STORE does.
+    Most commands read a store, or leave a request for the engine that has it open; they do not disturb
+    it. Choose the store with `--store FILE`, or with PERSISTASAURUS_STORE.
     """

@@ -181,7 +181,9 @@ class _Comparison:
         )
 
     def _unfinished(self, places: set[Position]) -> str:
-        return f"The run ends, or has come no further yet, and the diagram goes on:\n{self._expected(places)}"
+        return (
+            f"The run ends, or has come no further yet, and the diagram continues:\n{self._expected(places)}"
+        )
 
     def _left(self, stop: _Stop) -> str:
         move = self._moves[stop.at]
@@ -189,7 +191,7 @@ class _Comparison:
         before = [self._said(m) for m in self._moves[max(stop.at - _CONTEXT, 0) : stop.at]]
         after = "".join(f"\n    after {said}" for said in reversed(before))
         if self._paths.ahead(stop.places).may_end:
-            return f"The diagram is at its end, and the run goes on; {recorded}{after}"
+            return f"The diagram ends, and the run continues; {recorded}{after}"
         return f"The diagram expects:\n{self._expected(stop.places)}\n{recorded}{after}"
 
     def _expected(self, places: set[Position]) -> str:

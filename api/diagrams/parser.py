@@ -159,7 +159,7 @@ class _Parser:
             return  # what somebody does by himself leaves no event
         said = _text(text)
         if not said:
-            raise self._error("a message without text could be any: say `...` for that")
+            raise self._error("a message needs a text; write `...` for any message")
         if said == lexicon.RECOVER[0].text:
             self._tells_of_restarts = True
         self._elements.append(ExpectedMessage(self._number, source, target, arrow == "-->>", said))
@@ -194,7 +194,7 @@ class _Parser:
 
     def _part(self, keyword: str) -> None:
         if not self._open or self._open[-1].kind != _PARTS[keyword]:
-            raise self._error(f"`{keyword}` belongs into `{_PARTS[keyword]}`, and there is none here")
+            raise self._error(f"`{keyword}` is only allowed inside `{_PARTS[keyword]}`")
         self._open[-1].branches.append(tuple(self._elements))
         self._elements = []
 

@@ -211,7 +211,7 @@ def _config(app: Protected, connections: Connections) -> uvicorn.Config:
 def _listen(app: Protected, host: str, port: int, uds: str | os.PathLike[str] | None) -> ServerSocket:
     found = metadata.version("h11")
     if tuple(map(int, found.split(".")[:2])) < _OLDEST_H11:
-        raise CannotServe(f"h11 {found} can be told two requests for one: install 0.16 or later")
+        raise CannotServe(f"h11 {found} can take two requests for one: install 0.16 or later")
     listener = TcpListener(host, port) if uds is None else UnixListener(uds)
     try:
         if not listener.is_local:
@@ -227,8 +227,8 @@ def _check_exposure(app: Protected, host: str) -> None:
     access = app.rules.access
     where = f"{host} can be reached from other machines"
     if isinstance(access, OpenToAll):
-        raise CannotServe(f"{where}: without authentication, only loopback or a unix socket is served")
+        raise CannotServe(f"{where}: without authentication, only loopback or a unix socket can be served")
     if isinstance(access, Tokens) and not access.chosen:
-        raise CannotServe(f"{where}: name the tokens that are valid there in a file, and set it")
+        raise CannotServe(f"{where}: list the accepted tokens in a file and pass it with `--tokens`")
     if app.rules.hosts.are_local:
-        raise CannotServe(f"{where}: allow the host names by which clients call it")
+        raise CannotServe(f"{where}: pass the host names that clients use with `--allow-host`")

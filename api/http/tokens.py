@@ -167,9 +167,9 @@ def _digest(token: str, name: str) -> bytes:
 def _distinct(known: Iterable[tuple[bytes, Access]]) -> list[tuple[bytes, Access]]:
     found = list(known)
     if not found:
-        raise TokensUnusable("there must be a token, or nobody could do anything")
+        raise TokensUnusable("there must be at least one token")
     if len({digest for digest, _ in found}) < len(found):
-        raise TokensUnusable("two names have the same token: nobody could tell who asks")
+        raise TokensUnusable("two names have the same token, so callers could not be distinguished")
     return found
 
 

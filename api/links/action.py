@@ -61,7 +61,9 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
             PayloadError: likewise.
         """
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is no name of an action: 1 to 60 of a-z, 0-9, - and _")
+            raise ValueError(
+                f"{self.name!r} is not a valid name of an action: use 1 to 60 of a-z, 0-9, - and _"
+            )
         if not self.title.strip() or not self.button.strip():
             raise ValueError(f"action {self.name!r} needs a title, and words on its button")
         if len(checked_id(self.signal_name, "name of a signal")) > _SIGNAL_MAX:

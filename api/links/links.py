@@ -154,7 +154,9 @@ def link_signal_id(signal: str, wait: int = 1) -> str:
 def _checked_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{url!r} is not where people reach this application: say https://example.org/path")
+        raise ValueError(
+            f"{url!r} is not an address at which people reach this application: give https://example.org/path"
+        )
     if parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError(
             f"{url!r} cannot be put into a mail as it is: leave out what is not part of an address"

@@ -35,7 +35,7 @@ class Wording(msgspec.Struct, frozen=True, kw_only=True):
         "It may have been used already, it may have expired, or part of it may have been lost on the way."
         " If you have just used it, all is well: there is nothing more for you to do."
     )
-    refused_hint: str = "Otherwise, please ask whoever sent it for a new one."
+    refused_hint: str = "Otherwise, please ask the sender for a new one."
     later: str = "Not just now"
     later_why: str = "We could not record your answer at this moment. Your link stays as it is."
     later_hint: str = "Please wait a minute, then reload this page."

@@ -54,7 +54,7 @@ class Claim(msgspec.Struct, frozen=True):
         parts = (_encode(self.flow_id), wait, self.action, str(self.expires_at), new_id(), _encode(self.says))
         token = sign(keys, _LINK, parts)
         if len(token) > LENGTH_MAX:
-            raise ValueError(f"the link would be {len(token)} characters long; {LENGTH_MAX} are allowed")
+            raise ValueError(f"the link would be {len(token)} characters long; the limit is {LENGTH_MAX}")
         return token
 
     @classmethod

@@ -50,10 +50,10 @@ class FlowContext(msgspec.Struct, frozen=True):
 
     @property
     def logger(self) -> logging.Logger:
-        """The logger `persistasaurus.flow`, silent while a replay repeats what the body has done already.
+        """The logger `persistasaurus.flow`, silent while a replay repeats what the body has already done.
 
-        Its records have the attributes `flow_id` and `flow_type`. A line may be missing, or be there twice,
-        after a crash: logging is no part of the history.
+        Its records have the attributes `flow_id` and `flow_type`. After a crash a line may be missing or
+        repeated: logging is not part of the history.
         """
         return _logger
 

@@ -24,7 +24,7 @@ def check_name(name: str, kind: str) -> None:
     """
     if not isinstance(name, str) or not name or not name.isprintable() or len(name) > _NAME_LENGTH:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise FlowDefinitionError(
-            f"{name!r} is no name for a {kind}: 1 to {_NAME_LENGTH} printable characters"
+            f"{name!r} is not a valid name for a {kind}: 1 to {_NAME_LENGTH} printable characters"
         )
 
 

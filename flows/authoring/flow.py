@@ -42,12 +42,12 @@ class Flow:
     """Base of flow classes. An instance is one flow while it runs; its `__init__` takes no arguments.
 
     What the flow's body keeps in `self` is rebuilt by each replay. Steps and queries see a copy of it, and
-    may not change it: neither by an assignment nor in place. What has no value of its own (a lock, a client
-    of something outside) they share with the flow.
+    must not change it, neither by assignment nor in place. They share objects that are not values (a lock,
+    a client of an external service) with the flow.
 
-    When a flow is put to rest, or its process ends, its body is dropped where it waits: `finally` blocks run
-    then, and can await nothing any more. Clean-up that must happen belongs into steps that are awaited in an
-    `except` block.
+    When a flow is passivated, or its process ends, its body is dropped where it waits: `finally` blocks run
+    then, but cannot await anything. Put clean-up that must happen into steps, awaited in an `except`
+    block.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -205,7 +205,7 @@ class FlowDefinition(Generic[P, R_co]):
             if other is not step:
                 raise FlowDefinitionError(
                     f"flow {self.name!r} has two steps named {step.name!r}, at {defined_at(other.function)}"
-                    f" and at {defined_at(step.function)}: give one of them another, with name=..."
+                    f" and at {defined_at(step.function)}: rename one of them with name=..."
                 )
 
     def _check_parts(self) -> None:
@@ -406,7 +406,7 @@ class Registry:
         if other is not definition:
             raise FlowDefinitionError(
                 f"two flows are named {definition.name!r}, at {defined_at(other.function)} and at"
-                f" {defined_at(definition.function)}; give one of them another: @flow(name=...)"
+                f" {defined_at(definition.function)}; rename one of them: @flow(name=...)"
             )
 
     def fingerprint(self) -> bytes:
@@ -462,7 +462,7 @@ def definitions_of(entry: type[Flow] | FlowDefinition[..., Any]) -> list[FlowDef
         found = [part for part in parts if isinstance(part, FlowDefinition)]
     if not found:
         raise FlowDefinitionError(
-            f"{entry!r} is not a flow: it is neither made by @flow nor a class with a method that is."
+            f"{entry!r} is not a flow: it is neither decorated with @flow nor a class with a method that is."
             f" {not_a_flow(entry)}"
         )
     return found

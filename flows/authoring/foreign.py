@@ -18,7 +18,7 @@ _GET_AWAITABLE = dis.opmap["GET_AWAITABLE"]
 
 _SLEEP = "Await persistasaurus.sleep() instead"
 _GATHER = "Await persistasaurus.gather() instead"
-_STEP = "I/O belongs into a step, which may be `async def`, and is awaited here"
+_STEP = "do I/O in a step, which may be `async def`, and await that here"
 _LIMIT = (
     "A step has a limit of its own, which is durable: @step(timeout=timedelta(seconds=5)); to wait for a"
     " time, await persistasaurus.sleep()"
@@ -103,7 +103,7 @@ def not_durable(request: object) -> NotDurableError:
         )
     return NotDurableError(
         f"a flow awaited {_shown(request)}, which is not durable. Await steps, signals, sleep(), gather()"
-        " or wait_for() of persistasaurus instead; whatever does I/O belongs into a step, which may be"
+        " or wait_for() of persistasaurus instead; do all I/O in a step, which may be"
         " `async def`"
     )
 

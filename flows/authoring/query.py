@@ -151,7 +151,7 @@ def query(
     It runs on one of the threads that drive flows, so it must not block.
 
     Raises:
-        FlowDefinitionError: it is no plain method.
+        FlowDefinitionError: it is not a plain method.
     """
     made: Any = Query(function)
     return made

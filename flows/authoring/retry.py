@@ -40,12 +40,12 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Written):
     """A step's retry policy: exponential backoff with jitter, counted in failed attempts.
 
     `max_attempts` includes the first one. Waits start at `initial`, grow by `factor` and end at
-    `maximum`; each is shortened by a share of up to `jitter` that is derived from the flow and the
-    attempt, so that a replay and a test see the same. Only errors that are instances of `on`
+    `maximum`; each is shortened by a fraction of up to `jitter`, derived from the flow and the attempt, so
+    that replays and tests see the same waits. Only errors that are instances of `on`
     and not of `give_up_on` are retried. The waits are durable: they survive restarts.
 
     Raises:
-        FlowDefinitionError: an option makes no sense; the message says what to write instead.
+        FlowDefinitionError: an option is invalid; the message says what to write instead.
     """
 
     max_attempts: int = 3
@@ -62,21 +62,21 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Written):
         if type(attempts) is not int or attempts < 1:
             raise FlowDefinitionError(
                 f"Retry(max_attempts={attempts!r}): a whole number, of at least 1, since the first attempt"
-                " counts; to try again and again, give a large one"
+                " counts; to retry without end, give a large one"
             )
         for option in ("initial", "maximum"):
             duration_of("Retry", option, getattr(self, option))
         if self.maximum < self.initial:
             raise FlowDefinitionError(
-                f"Retry(initial={self.initial!r}, maximum={self.maximum!r}): a wait cannot begin above its"
+                f"Retry(initial={self.initial!r}, maximum={self.maximum!r}): the first wait cannot exceed the"
                 " maximum; raise `maximum` too"
             )
         if not _is_number(self.factor) or self.factor < 1:
             raise FlowDefinitionError(
-                f"Retry(factor={self.factor!r}): a finite number of 1 or more; 1 makes all waits alike"
+                f"Retry(factor={self.factor!r}): a finite number of 1 or more; 1 makes all waits equal"
             )
         if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
-            raise FlowDefinitionError(f"Retry(jitter={self.jitter!r}): a share between 0 and 1")
+            raise FlowDefinitionError(f"Retry(jitter={self.jitter!r}): give a fraction between 0 and 1")
         for option in ("on", "give_up_on"):
             force_setattr(self, option, _classes(option, getattr(self, option)))
         if not self.on:
@@ -117,7 +117,7 @@ def duration_of(what: str, option: str, value: Any) -> timedelta:
     if isinstance(value, timedelta):
         if value >= timedelta():
             return value
-        raise FlowDefinitionError(f"{what}: {option}={value!r} is less than nothing: give 0 or more")
+        raise FlowDefinitionError(f"{what}: {option}={value!r} is negative: give 0 or more")
     instead = "give a timedelta of 0 or more"
     if isinstance(value, (int, float)) and _is_number(value) and value >= 0:
         instead = f"write {option}=timedelta(seconds={value!r})"

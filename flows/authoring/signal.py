@@ -213,10 +213,10 @@ def signal(function: Any = None, /, **options: Any) -> Any:
     """Make a method a signal: the flow awaits it without arguments, and it runs as a step with the payload.
 
     Signals are durable before they are acknowledged, kept in order when they come early, and
-    consumed once. The payload is checked against the annotations where it is sent.
+    consumed once. The sender's call checks the payload against the annotations.
 
     Raises:
-        FlowDefinitionError: an option makes no sense.
+        FlowDefinitionError: an option is invalid.
     """
     if function is not None:
         return Signal[..., Any](function)

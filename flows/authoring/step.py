@@ -53,16 +53,16 @@ _LONGEST = timedelta(days=36_525)
 
 
 class Done(msgspec.Struct, frozen=True):
-    """What a step's `reconcile` function returns when the effect has happened: the step's result."""
+    """The step's result: a `reconcile` function returns it when the effect has happened."""
 
     result: Any = None
 
 
 class StepContext(msgspec.Struct, frozen=True):
-    """Where a running step belongs.
+    """The flow and step that are running.
 
     `idempotency_key` is the same for every attempt at this step of this flow, and for no other:
-    hand it to services that can tell a repeated request by a key.
+    pass it to services that recognise repeated requests by a key.
     """
 
     flow_id: str
@@ -190,8 +190,8 @@ class Step(Generic[P, R_co]):
             and not timedelta() < duration_of(what, "timeout", self.timeout) <= _LONGEST
         ):
             raise FlowDefinitionError(
-                f"{what}: timeout={self.timeout!r} is no time to work in: more than 0, up to 100 years;"
-                " leave it out for a step that may take as long as it does"
+                f"{what}: timeout={self.timeout!r} is not a usable timeout: give more than 0 and at most 100"
+                " years; leave it out for a step without a time limit"
             )
         if self.reconcile is not None:
             check_reconcile(what, tuple(inspect.signature(self.function).parameters.values()), self.reconcile)
@@ -417,7 +417,7 @@ def step(
     reconcile: Callable[..., Done | None] | None = None,
 ) -> StepDecorator: ...
 def step(function: Any = None, /, **options: Any) -> Any:
-    """Make a function or method a step: the unit of work that is recorded, and not run again.
+    """Make a function or method a step: a unit of work that is recorded and not repeated.
 
     A step runs at least once and is recorded once. `def` steps run on threads, `async def` steps on
     one asyncio loop; neither may change the flow's state.
@@ -430,13 +430,13 @@ def step(function: Any = None, /, **options: Any) -> Any:
             `retry`, a `Retry` policy (default: none, the first failure is final);
             `timeout` of one attempt (a thread cannot be killed: its late result is discarded);
             `isolated=True`, to run in a process that can be killed;
-            `on_crash`, what to do when the process died during the step, or did not wait for it: `"retry"` it
+            `on_crash`, what to do if the process died during the step, or did not wait for it: `"retry"` it
             (at least once) or `"park"` the flow (at most once);
             `reconcile`, a function of the same arguments that finds out instead, and returns
             `Done(result)` if the effect has happened and None if the step is to run again.
 
     Raises:
-        FlowDefinitionError: an option makes no sense.
+        FlowDefinitionError: an option is invalid.
     """
     if function is not None:
         return Step[..., Any](function)

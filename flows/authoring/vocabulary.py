@@ -60,13 +60,13 @@ class Gathering(Request[Any]):
 
 
 def sleep(duration: timedelta | float) -> Sleep:
-    """Sleep for a duration (a `timedelta`, or seconds). After a restart only the remainder is waited for.
+    """Sleep for a duration (a `timedelta`, or seconds). After a restart only the remainder is left.
 
-    Never early, also when the clock jumps. Costs no thread. Less than nothing is nothing, and what would go
-    on after the year 9999 ends with it.
+    Never early, even when the clock jumps. Costs no thread. A negative duration counts as zero, and no sleep
+    lasts beyond the year 9999.
 
     Raises:
-        ValueError: the duration is no number (NaN).
+        ValueError: the duration is not a number (NaN).
     """
     return Sleep(max(duration if isinstance(duration, timedelta) else _seconds(duration), timedelta()))
 
@@ -81,11 +81,11 @@ def _seconds(seconds: float) -> timedelta:
 
 
 def sleep_until(instant: datetime) -> Sleep:
-    """Sleep until a date on the calendar, as the system's clock tells it: until the end of 9999 at most.
+    """Sleep until an instant of the system's clock: until the end of 9999 at most.
 
     Raises:
-        TypeError: it is no instant.
-        ValueError: the instant has no time zone, so it could mean several.
+        TypeError: it is not a datetime.
+        ValueError: the instant has no time zone, so it is ambiguous.
     """
     if not isinstance(instant, datetime):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
         raise TypeError(
@@ -97,7 +97,7 @@ def sleep_until(instant: datetime) -> Sleep:
 
 
 def now() -> datetime:
-    """Return the time, in UTC, at which the flow went on: the same in each replay.
+    """Return the time, in UTC, at which the flow last continued: the same in each replay.
 
     It stands still until the flow awaits again.
 
@@ -145,8 +145,8 @@ def gather(*awaitables: Awaitable[Any], return_exceptions: bool = False) -> Awai
     """Await several steps, waits or coroutines at once; results come in the order of the arguments.
 
     Branches may interleave in any way, and replay exactly. As with asyncio, the first error is
-    raised at once and the other branches go on, their results unheard; with `return_exceptions`
-    errors are returned in place of results.
+    raised at once, while the other branches continue and their results are ignored; with
+    `return_exceptions`, errors are returned in place of results.
     """
     return Gathering(awaitables, return_exceptions=return_exceptions)
 
@@ -158,9 +158,9 @@ def wait_for(name: str) -> Awaitable[Any]: ...
 def wait_for(name: str, of: Any = Any) -> Awaitable[Any]:
     """Wait for a signal by name and return its payload, decoded as the type `of`.
 
-    Signals that came early were kept, in order. A payload of another type is refused where it is sent, if
-    the flow waits, or the type is written out in its code. One that came before anybody could tell goes to
-    the dead letters with the reason, and the wait goes on.
+    Signals that came early are kept, in order. The sender's call refuses a payload of another type if the
+    flow waits already, or names the type in its code. An earlier one becomes a dead letter with the reason
+    when it is read, and the flow keeps waiting.
 
     Raises:
         FlowDefinitionError: the name, or the type, cannot be stored.

@@ -376,7 +376,7 @@ def check_awaitables(awaitables: Sequence[Any]) -> None:
         key = id(cast("object", awaitable))
         if key in seen or _was_awaited(cast("Awaitable[Any]", awaitable)):
             raise AlreadyAwaitedError(
-                f"gather() was given {awaitable!r}, which was awaited before, or is there twice. It does its"
+                f"gather() was given {awaitable!r}, which was awaited before, or is given twice. It does its"
                 " work once: make a call for each place"
             )
         seen.add(key)

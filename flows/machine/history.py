@@ -131,9 +131,9 @@ def divergence(
         f"  attempted: {_attempted(attempted)}\n"
         f"{_arguments(recorded.event, attempted)}"
         f"{_reason(why)}"
-        "Nothing in the history was changed. The flow goes on when the code that it was started with is"
-        " back: let old flows take the old path, or open the store with the old version; then"
-        " handle.retry(), or restart. Time, randomness and global state belong into steps, or come from"
+        "The history is unchanged. The flow will continue once the original code is restored: keep the old"
+        " code path for running flows, or deploy the previous version; then call"
+        " handle.retry() or restart. Use steps for time, randomness and global state, or"
         " now(), random() and uuid4()."
     )
     error.version = recorded.version

@@ -49,7 +49,7 @@ _OBJECTS = (inspect.StructType, inspect.DataclassType)
 _INSTEAD: tuple[tuple[Any, str], ...] = (
     (PurePath, "annotate str, and make a path of it where it is used"),
     (complex, "annotate tuple[float, float]"),
-    (BaseException, "annotate str, and say in it what went wrong"),
+    (BaseException, "annotate str, and describe in it what went wrong"),
     (collections.abc.Coroutine, "make the function `async def`, and annotate what it returns when awaited"),
     (collections.abc.Awaitable, "make the function `async def`, and annotate what it returns when awaited"),
     (collections.abc.Generator, "annotate list, and return all of it"),
@@ -104,7 +104,7 @@ def _hints(function: Callable[..., Any], what: str) -> tuple[str, dict[str, Any]
     except NameError as error:
         raise FlowDefinitionError(f"{at}: {_unknown(function, error)}") from error
     except Exception as error:
-        raise FlowDefinitionError(f"{at}: its annotations make no sense: {plain(error)}") from error
+        raise FlowDefinitionError(f"{at}: its annotations cannot be resolved: {plain(error)}") from error
 
 
 def _unknown(function: Callable[..., Any], error: NameError) -> str:
@@ -160,7 +160,7 @@ def _of_union(annotation: Any) -> str | None:
             instead = (
                 "make its members of msgspec.Struct, each with tag=True; of lists and sets, annotate one"
             )
-        return f"{shown} cannot be stored, as its members cannot be told apart in JSON: {instead}"
+        return f"{shown} cannot be stored, as its members cannot be distinguished in JSON: {instead}"
     return None
 
 
@@ -202,7 +202,9 @@ def _reason(info: inspect.Type) -> str | None:
     if isinstance(info, inspect.DictType) and not _is_key(info.key_type):
         return "the keys of a stored dict are text or numbers: annotate a list of pairs"
     if isinstance(info, _WITH_FIELDS) and not _compares(info.cls):
-        return f"{info.cls.__name__} has no __eq__, so nobody can see that it comes back equal: drop eq=False"
+        return (
+            f"{info.cls.__name__} has no __eq__, so equality after decoding cannot be checked: drop eq=False"
+        )
     return None
 
 

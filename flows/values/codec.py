@@ -63,7 +63,7 @@ def check(data: bytes, what: str, limits: PayloadLimits = DEFAULT_LIMITS) -> Non
     """
     size = len(data)
     if size > limits.size:
-        raise PayloadError(what, "$", f"{size:,} bytes are more than the limit of {limits.size:,}")
+        raise PayloadError(what, "$", f"{size:,} bytes exceed the limit of {limits.size:,}")
     if not data.isascii():
         try:
             data.decode()

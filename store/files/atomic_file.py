@@ -99,9 +99,9 @@ class AtomicFile:
         except FileNotFoundError:
             return
         if not stat.S_ISREG(found.st_mode):
-            raise NotWritten(f"{self.target} is there, and is no ordinary file: it was left as it is")
+            raise NotWritten(f"{self.target} exists, and is not a regular file: it was left unchanged")
         if not self._overwrite:
-            raise NotWritten(f"{self.target} exists already: it was left as it is")
+            raise NotWritten(f"{self.target} already exists: it was left unchanged")
 
     def _check_logs(self) -> None:
         for log in (_beside(self.target, suffix) for suffix in _LOGS):

@@ -96,14 +96,14 @@ class FileLocks:
             return
         if identity in _owned:
             raise StoreOwned(
-                f"{self._name} is open in this process already, by another name: a mount leads there as well"
+                f"{self._name} is already open in this process by another name, such as that of a mount"
             )
         self._release_file()
         self._file = os.open(self._name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         if not _locked(self._file, fcntl.F_WRLCK, _OWNER):
             self._release_file()
             raise StoreOwned(
-                f"{self._name} is in use by another process, whose lock is not the one beside it: it came by"
+                f"{self._name} is in use by another process, whose lock is not the one beside it: it used"
                 " another name (a mount), or its lock was deleted"
             )
         self._identity = identity_of(self._file)
@@ -123,7 +123,7 @@ class FileLocks:
             self._index = os.open(index, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         for descriptor, what in ((self._file, _SHARED), (self._index, _INDEX_IN_USE)):
             if descriptor is not None and not _locked(descriptor, fcntl.F_RDLCK, what):
-                raise StoreHalted(f"another program has locked {self._name} for itself alone")
+                raise StoreHalted(f"another program holds an exclusive lock on {self._name}")
         return None if self._index is None else os.pread(self._index, _INDEX_HEAD, 0)
 
     def sizes(self) -> tuple[int, int]:

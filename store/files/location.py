@@ -147,13 +147,13 @@ class FileLocation:
         if 0 < found.st_size < _SMALLEST_DATABASE and _status(self._beside("-journal")) is None:
             # SQLite would take it for an empty one, and write over it. With a journal it is one of ours that
             # was about to be created, and SQLite makes it empty again.
-            raise StoreUnusable(f"{self.path} is no SQLite database")
+            raise StoreUnusable(f"{self.path} is not an SQLite database")
         if found.st_size == 0:
             self._refuse_log_alone()
         if found.st_nlink != 1:
             raise StoreUnusable(
-                f"{self.path} has {found.st_nlink} names (hard links): its log would lie beside one of them,"
-                " and nobody who comes by the other would see it. Remove the other name"
+                f"{self.path} has {found.st_nlink} names (hard links): its log would be beside one only,"
+                " and a process that opens the other would not see it. Remove the other name"
             )
         if _mount_of(self.path) != _mount_of(self.path.parent):
             raise StoreUnusable(
@@ -192,7 +192,7 @@ class FileLocation:
         """
         found = self.check_kind()
         if found.st_mode & stat.S_IWOTH:
-            raise StoreUnusable(f"{self.path} can be written by everybody: take that right away first")
+            raise StoreUnusable(f"{self.path} can be written by all users: chmod o-w it first")
         self._identity = (found.st_dev, found.st_ino)
         self._size = found.st_size
 

@@ -152,7 +152,7 @@ def _usage(descriptor: int) -> str:
     if ours is None:
         return f"is in use by {introduction(descriptor) or 'another process'}"
     return (
-        f"is open in this process already (process {os.getpid()}, since {ours.since}): use the FlowSystem"
+        f"is already open in this process (process {os.getpid()}, since {ours.since}): use the FlowSystem"
         " that has it, or close() that one first. In a notebook, the cell that opened it ran before"
     )
 

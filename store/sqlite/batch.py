@@ -214,7 +214,9 @@ class WriteBatch:
         key, version, chain, position = stream.id, stream.version, stream.chain, self._numbers.position
         if chain is None:
             if records:
-                raise RecordCorrupt(stream.name, version, "it cannot be read, so nothing can go behind it")
+                raise RecordCorrupt(
+                    stream.name, version, "it cannot be read, so nothing can be appended after it"
+                )
             return
         added: list[Row] = []
         for record in records:
@@ -410,7 +412,7 @@ def _check_past(write: Restore, limit: int) -> None:
         if len(signal.data) > limit:
             raise RecordTooLarge(f"signal {signal.key!r}: {_sizes(signal.data, limit)}")
         if settled is None and (signal.dead is not None or write.header.state == StreamState.ENDED):
-            raise ValueError(f"signal {signal.key!r} of stream {write.stream!r} cannot wait any more")
+            raise ValueError(f"signal {signal.key!r} of stream {write.stream!r} can no longer wait")
         if settled is not None and not 1 <= settled <= len(write.records):
             raise ValueError(f"signal {signal.key!r} was settled at a version that {write.stream!r} lacks")
         _instant(signal.at)
@@ -437,4 +439,4 @@ def _readable(data: bytes) -> str | bytes:
 
 
 def _sizes(data: bytes, limit: int) -> str:
-    return f"{len(data)} bytes, where {limit} are allowed"
+    return f"{len(data)} bytes, more than the limit of {limit}"

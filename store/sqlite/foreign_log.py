@@ -50,6 +50,6 @@ def check_log(connection: apsw.Connection, location: FileLocation, locks: FileLo
     if own is not None and seen is not None and own[0] != seen and _NAME.fullmatch(seen):
         raise StoreUnusable(
             f"the log {log.name} beside {location} belongs to another store, whose commits would take the"
-            " place of this one's: put its own log back. If there is none any more, move this one away; what"
+            " place of this one's: put its own log back. If that is lost, move this one away; what"
             " was in the lost one alone is missing then"
         )

@@ -75,8 +75,8 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
         return
     copy = _kept(path, log.salts)
     logger.error(
-        "The log of the store %s is damaged behind its page %d: %d later commits in it were acknowledged, and"
-        " cannot be read; flows go on from before them. The log is kept as %s. See whether the disk is sound;"
+        "The log of the store %s is damaged after its page %d: %d later commits in it were acknowledged, and"
+        " cannot be read; flows continue from before them. The log is kept as %s. Check the disk;"
         " a backup or a replica may have what is missing.",
         location,
         end,

@@ -99,14 +99,14 @@ class StoreReader(Reading):
         except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
             raise StoreUnusable(
                 f"{given!r} has a log beside it that this user cannot read: read the store as its owner, or"
-                " have the engine that uses it stopped in good order"
+                " stop the engine that uses it cleanly"
             ) from error
         except apsw.NotADBError as error:
-            raise StoreUnusable(f"{given!r} is no SQLite database") from error
+            raise StoreUnusable(f"{given!r} is not an SQLite database") from error
         except apsw.Error as error:
             raise read_failure(error) from error
         if version == 0:
-            raise StoreUnusable(f"{given!r} is empty: it is no store yet")
+            raise StoreUnusable(f"{given!r} is empty: it is not a store yet")
 
     @property
     def path(self) -> Path:
@@ -269,7 +269,7 @@ class StoreReader(Reading):
 
     def _confirm(self, files: _OpenFiles) -> None:
         if files.file_state.at_rest is not None and not self._lies_as(files):
-            raise StoreHalted(f"{self.path} was opened by somebody while it was read: ask again")
+            raise StoreHalted(f"{self.path} was opened by another process while it was read: try again")
 
     def _lies_as(self, files: _OpenFiles) -> bool:
         return self._file_state() == files.file_state
@@ -293,7 +293,7 @@ class StoreReader(Reading):
         try:
             return self._location.file_state()
         except OSError as error:
-            raise StoreHalted(f"{self.path} cannot be found any more: {error.strerror}") from error
+            raise StoreHalted(f"{self.path} cannot be found any longer: {error.strerror}") from error
 
     # The end
 

@@ -123,7 +123,7 @@ class SqliteRequests:
     def add(self, request_id: str, data: bytes) -> None:
         """Leave a request; see `RequestStore`. Only the store's user may."""
         if len(data) > _SIZE_MAX:
-            raise RecordTooLarge(f"{len(data):,} bytes are more than the limit of {_SIZE_MAX:,}")
+            raise RecordTooLarge(f"{len(data):,} bytes exceed the limit of {_SIZE_MAX:,}")
         with self._telling():
             self._check_user()
             # Somebody may remove or replace the file meanwhile, and the request with it.
@@ -154,9 +154,7 @@ class SqliteRequests:
     def _check_user(self) -> None:
         owner = self._store.stat().st_uid
         if owner != os.geteuid():
-            raise StoreUnusable(
-                f"{self._store} belongs to another user ({owner}): be that user to write to it"
-            )
+            raise StoreUnusable(f"{self._store} belongs to another user ({owner}): write as that user to it")
 
     def take_response(self, request_id: str) -> bytes | None:
         """Return the response to a request, and forget both; see `RequestStore`."""

@@ -56,7 +56,7 @@ def check(connection: apsw.Connection, steps: Sequence[str]) -> int:
         application = connection.pragma("application_id")
         found = _objects(connection)
     except apsw.NotADBError as error:
-        raise StoreUnusable("the file is no SQLite database") from error
+        raise StoreUnusable("the file is not an SQLite database") from error
     except apsw.Error as error:
         raise StoreUnusable(f"the file cannot be read: {error}") from error
     if application == 0 and version == 0 and not found:
@@ -139,7 +139,7 @@ def _compare(found: _Objects, steps: Sequence[str], version: int) -> None:
             )
         if name.lower() in to_come:
             raise StoreUnusable(
-                f"the store has a {kind} {name!r} of somebody else's, and needs that name itself: rename it"
+                f"the store has a {kind} {name!r} of another program, and needs that name itself: rename it"
             )
 
 

@@ -106,7 +106,7 @@ class SqliteStore(Reading, EventStore):
         Args:
             path: The file; its log and its lock lie beside it.
             now: The clock, in microseconds since the epoch, UTC.
-            durability: What an acknowledged commit is worth when the power fails.
+            durability: Whether acknowledged commits survive a loss of power.
             limits: What is refused.
             vfs: The name of a registered SQLite VFS, for tests and simulations.
 
@@ -219,7 +219,7 @@ class SqliteStore(Reading, EventStore):
         # What cannot be read by its index from now on is damaged itself.
         self._queries.doubts_index = False
         for index in made:
-            logger.warning("The index %s of the store was damaged: it was made anew from its table.", index)
+            logger.warning("The index %s of the store was damaged: it was rebuilt from its table.", index)
 
     def _check_size(self) -> None:
         """Find out why the file has shrunk, if it has: another program may rewrite it, but not cut it.
@@ -357,7 +357,7 @@ class SqliteStore(Reading, EventStore):
             location.check()
         except StoreHalted as found:
             if location.has_strange_log():
-                logger.critical("%s, and another program goes on in a new one: commits may be lost", found)
+                logger.critical("%s, and another program writes to a new one: commits may be lost", found)
                 return
             roll_back(writer.connection)
             try:

@@ -74,7 +74,7 @@ class StreamScan:
         expected, before = 0, first_link(name)
         for _, number, at, kind, chain, data in stored:
             if not isinstance(number, int):
-                raise apsw.CorruptError("the index of records tells what is no number")
+                raise apsw.CorruptError("the index of records holds something that is not a number")
             expected += 1
             word, framed = self.word(kind)
             if number != expected:

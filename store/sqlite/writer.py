@@ -74,7 +74,7 @@ class Writer:
         # predecessor wrote and did not sync, which we could otherwise answer from and then lose.
         advanced = rows(connection, _ADVANCE_EPOCH, (epoch_at_most, epoch_before, *given_out(connection)))
         if not advanced:
-            raise StoreFenced("another owner has opened the store in the meantime: this process must stop")
+            raise StoreFenced("another process has taken over the store: this process must stop")
         row = advanced[0]
         self.epoch: int = row[0]
         self._numbers: tuple[int, int, int] = row[1:]

@@ -78,7 +78,7 @@ def backup(
     Args:
         source_path: The store, whoever has it open.
         target_path: Where the copy goes; it takes this name when it is complete, checked and synced.
-        overwrite: Replace a file that has this name already.
+        overwrite: Replace an existing file.
         on_progress: Is told how many bytes are copied, and the total.
         vfs: The name of a registered SQLite VFS, for tests and simulations.
 

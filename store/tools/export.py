@@ -99,7 +99,7 @@ def export_file(  # noqa: PLR0913 - all but two have a default
         target_path: Where the text goes; it takes this name when it is complete and synced.
         flows: The flows to write; None: all.
         skip_damaged: Leave flows out that are not as they were written, and tell of them.
-        overwrite: Replace a file that has this name already.
+        overwrite: Replace an existing file.
         on_progress: Is told how many records were read, and the total.
         vfs: The name of a registered SQLite VFS, for tests and simulations.
 
@@ -227,6 +227,4 @@ def _told() -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise NotWritten(
-            f"the export could not be written, and nothing is left of it: {error.strerror}"
-        ) from error
+        raise NotWritten(f"the export could not be written, and was removed: {error.strerror}") from error

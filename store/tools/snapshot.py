@@ -56,7 +56,7 @@ def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[ReadO
         raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
     try:
         if schema.check(look.connection, schema.ladder()) == 0:
-            raise StoreUnusable(f"{given!r} is empty: it is no store yet")
+            raise StoreUnusable(f"{given!r} is empty: it is not a store yet")
         yield look
     finally:
         look.connection.close()
@@ -94,7 +94,7 @@ def snapshot(look: ReadOnlyStore) -> Generator[apsw.Connection]:
     finally:
         roll_back(connection)
     if look.at_rest is not None and FileLocation(look.path).file_state() != look.at_rest:
-        raise StoreHalted(f"{look.path} was opened by somebody while it was read: try again")
+        raise StoreHalted(f"{look.path} was opened by another process while it was read: try again")
 
 
 def time_of(look: ReadOnlyStore) -> int:

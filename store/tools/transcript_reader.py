@@ -118,7 +118,7 @@ class TranscriptReader:
     def _flow(self, announced: FlowLine, names: _Names) -> Restore:
         begin, name = self.line, announced.flow
         if not names.add(name):
-            self._refuse(f"flow {name!r} is there twice")
+            self._refuse(f"flow {name!r} occurs twice")
         if announced.records < 1:
             self._refuse(f"flow {name!r} has no records")
         records: list[NewRecord] = []
@@ -146,9 +146,9 @@ class TranscriptReader:
         for number in range(1, announced.signals + 1):
             line = self._line(SignalLine, f"signal {number}")
             if line.key in found:
-                self._refuse(f"signal {line.key!r} is there twice")
+                self._refuse(f"signal {line.key!r} occurs twice")
             if line.settled is None and (line.dead is not None or announced.state == "ended"):
-                self._refuse(f"signal {line.key!r} cannot wait any more")
+                self._refuse(f"signal {line.key!r} can no longer wait")
             if line.settled is not None and not 1 <= line.settled <= announced.records:
                 self._refuse(f"signal {line.key!r} is settled by a record that is not there")
             data = self._payload(line)
@@ -161,7 +161,7 @@ class TranscriptReader:
         except ValueError as error:
             self._refuse(str(error))
         if len(data) > self._limits.data:
-            self._refuse(f"the payload has {len(data)} bytes, where {self._limits.data} are allowed")
+            self._refuse(f"the payload has {len(data)} bytes, more than the limit of {self._limits.data}")
         return data
 
     def _last(self, last: LastLine) -> None:
@@ -183,7 +183,7 @@ class TranscriptReader:
         self.bytes += len(raw)
         if not raw.endswith(b"\n"):
             if len(raw) == self._longest:
-                self._refuse(f"it is longer than the {self._longest} bytes that are allowed")
+                self._refuse(f"it exceeds the limit of {self._longest} bytes")
             self._refuse("the file ends here: it was cut off, or is still being written")
         return raw
 

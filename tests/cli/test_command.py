@@ -76,7 +76,7 @@ def test_a_file_that_is_no_store_is_exit_code_3_and_stays_as_it_is(tmp_path: Pat
     told = CliRunner().invoke(persistasaurus, ["demo", "crash", "--store", str(path)])
 
     assert told.exit_code == 3
-    assert "no SQLite database" in told.output
+    assert "not an SQLite database" in told.output
     assert path.read_text() == "Dear Ada"
 
 

@@ -93,7 +93,7 @@ def test_a_sleep_is_told_with_its_end() -> None:
     found = only(case(STARTED, events.TimerSet(1, BEGAN + 200 * SECOND, line="order.py:9")))
 
     assert (found.kind, found.line) == ("sleeping", "order.py:9")
-    assert "goes on at" in found.text
+    assert "continues at" in found.text
 
 
 def test_a_wait_is_told_with_the_command_that_ends_it() -> None:

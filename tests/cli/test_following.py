@@ -106,4 +106,4 @@ def test_who_was_further_than_the_newest_event_is_told_so(ask: Ask, words: list[
 
     assert told.exit_code == 1
     assert told.stdout == ""
-    assert told.stderr.startswith("persistasaurus: nothing has the number 1000: the newest event has ")
+    assert told.stderr.startswith("persistasaurus: there is no event 1000: the newest is ")

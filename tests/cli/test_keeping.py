@@ -132,7 +132,7 @@ def test_a_file_that_is_there_stays_unless_said_otherwise(ask: Ask, tmp_path: Pa
     told = ask("backup", letter)
 
     assert told.exit_code == 1
-    assert "exists already" in told.stderr
+    assert "already exists" in told.stderr
     assert letter.read_text() == "Dear Ada"
     assert ask("backup", letter, "--overwrite").exit_code == 0
     assert len(flows_in(letter)) == 8
@@ -182,7 +182,7 @@ def test_no_command_writes_over_a_file_unless_it_is_forced_to(
     letter.write_text("Dear Ada")
     asked = [word.format(letter) for word in words]
 
-    assert "exists already" in ask(*asked).stderr
+    assert "already exists" in ask(*asked).stderr
     assert letter.read_text() == "Dear Ada"
     assert ask(*asked, "--force").exit_code == 0
     assert letter.read_bytes() != b"Dear Ada"

@@ -120,7 +120,7 @@ def test_a_failed_flow_runs_on(served: Path) -> None:
         (("resume", "sum-1"), "has ended"),
         (("signal", "sum-1", "x"), "has ended"),
         (("signal", "nobody", "x"), "there is no flow 'nobody'"),
-        (("signal", "order-1", "\x1b"), "is no name of a signal"),
+        (("signal", "order-1", "\x1b"), "is not a valid name of a signal"),
     ],
     ids=" ".join,
 )

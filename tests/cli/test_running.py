@@ -119,9 +119,9 @@ def test_a_module_that_cannot_be_used_is_told_with_its_own_lines(
         ("os.nowhere", "there is no module 'os.nowhere'|cannot be imported"),
         ("nowhere.py", "there is no file nowhere.py"),
         ("./some-name.py", "its name must be that of a module"),
-        ("./signal.py", "a module 'signal' is there already"),
+        ("./signal.py", "a module 'signal' already exists"),
         ("no module", "names no module"),
-        ("json:dumps", "json:dumps is no flow"),
+        ("json:dumps", "json:dumps is not a flow"),
         ("json:nowhere", "has no 'nowhere'"),
         ("", "names no module"),
     ],
@@ -193,7 +193,7 @@ def test_ctrl_c_waits_for_running_steps_and_a_second_one_does_not(begin: Begin, 
     engine = begin("run", SHOP, "--store", store)
     engine.until("working")
     engine.interrupt()
-    engine.until("Once more, and it stops at once")
+    engine.until("Repeat it to stop at once")
     engine.interrupt()
 
     assert engine.end() == 130

@@ -190,7 +190,7 @@ def test_a_run_has_to_come_to_the_end_of_the_diagram_unless_part_of_it_will_do()
     found = mismatch(spec("a\nb"), run("a"))
 
     assert found is not None
-    assert found.startswith("The run ends, or has come no further yet, and the diagram goes on:\n")
+    assert found.startswith("The run ends, or has come no further yet, and the diagram continues:\n")
     assert ">    6 | F->>Step: b" in found
     assert mismatch(spec("a\nb"), run("a"), partial=True) is None
     assert mismatch(spec("a\nb"), run("c"), partial=True) is not None
@@ -225,9 +225,7 @@ def test_a_run_that_goes_on_behind_the_end_says_so() -> None:
     found = mismatch(spec("a"), run("a", "b"))
 
     assert found is not None
-    assert found.startswith(
-        "The diagram is at its end, and the run goes on; recorded, with event 4:\n    F->>Step"
-    )
+    assert found.startswith("The diagram ends, and the run continues; recorded, with event 4:\n    F->>Step")
 
 
 @pytest.mark.parametrize(

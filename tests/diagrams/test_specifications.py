@@ -154,7 +154,7 @@ def test_a_sign_up_follows_its_diagram_up_to_the_wait_and_no_further(signups: Si
 
     confirm(handle)
     handle.result(DEAD_MAN_S)
-    with pytest.raises(AssertionError, match=r"The diagram is at its end, and the run goes on"):
+    with pytest.raises(AssertionError, match=r"The diagram ends, and the run continues"):
         assert_matches_diagram(handle, SIGNUP)
 
 
@@ -166,7 +166,7 @@ def test_a_sign_up_that_has_not_come_to_the_wait_follows_part_of_its_diagram(
 
     assert_matches_diagram(handle, SIGNUP, partial=True)
     with pytest.raises(
-        AssertionError, match=r"goes on:\n[\s\S]*> +\d+ \| +Note over SignupFlow: wait before"
+        AssertionError, match=r"continues:\n[\s\S]*> +\d+ \| +Note over SignupFlow: wait before"
     ):
         assert_matches_diagram(handle, SIGNUP)
 

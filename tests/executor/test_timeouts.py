@@ -36,7 +36,7 @@ def test_a_step_that_runs_too_long_is_reported_as_timed_out(
     assert isinstance(error, StepTimeout)
     assert isinstance(error, TimeoutError)
     assert str(error) == (
-        "step 'charge' ran longer than 5 s; its thread goes on, and its late result is discarded"
+        "step 'charge' ran longer than 5 s; its thread continues, and its late result is discarded"
     )
 
 

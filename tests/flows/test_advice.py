@@ -211,14 +211,20 @@ class Box(msgspec.Struct):
 @pytest.mark.parametrize(
     ("union", "said"),
     [
-        (Cat | Dog, "Cat | Dog cannot be stored, as its members cannot be told apart in JSON: make a model"),
-        (list[Cat | int], "Cat | int cannot be stored, as its members cannot be told apart"),
-        (list[Pair | Box] | None, "Pair | Box cannot be stored, as its members cannot be told apart"),
+        (
+            Cat | Dog,
+            "Cat | Dog cannot be stored, as its members cannot be distinguished in JSON: make a model",
+        ),
+        (list[Cat | int], "Cat | int cannot be stored, as its members cannot be distinguished"),
+        (list[Pair | Box] | None, "Pair | Box cannot be stored, as its members cannot be distinguished"),
         (
             Pair | Box,
-            "apart in JSON: make its members of msgspec.Struct",
+            "distinguished in JSON: make its members of msgspec.Struct",
         ),
-        (dict[str, list[int] | set[int]], "list | set cannot be stored, as its members cannot be told apart"),
+        (
+            dict[str, list[int] | set[int]],
+            "list | set cannot be stored, as its members cannot be distinguished",
+        ),
     ],
 )
 def test_members_of_a_union_that_cannot_be_told_apart_are_told_in_our_own_words(

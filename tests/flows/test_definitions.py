@@ -101,8 +101,8 @@ def test_a_step_is_a_function_that_returns() -> None:
     refused(lambda: step(agenerator), "generator")
     refused(lambda: step(functools.partial(print)), "write a `def`")
     refused(lambda: step(isolated=True)(coroutine), "isolated")
-    refused(lambda: step(name="")(lambda: 0), "no name")
-    refused(lambda: step(name="a\nb")(lambda: 0), "no name")
+    refused(lambda: step(name="")(lambda: 0), "not a valid name")
+    refused(lambda: step(name="a\nb")(lambda: 0), "not a valid name")
     refused(lambda: step(delay=-timedelta(1))(lambda: 0), "delay")
     refused(lambda: step(timeout=5)(lambda: 0), "timeout")
     refused(lambda: step(on_crash="explode")(lambda: 0), "on_crash")
@@ -138,7 +138,7 @@ def test_parameters_need_names_and_known_types() -> None:
     refused(lambda: Registry((Star,)), "take a list or a dict")
     refused(lambda: Registry((Keywords,)), "take a list or a dict")
     refused(lambda: Registry((Unknown,)), "NeverHeardOf")
-    refused(lambda: Registry((Nonsense,)), "make no sense")
+    refused(lambda: Registry((Nonsense,)), "cannot be resolved")
     refused(lambda: Registry((Ambiguous,)), "cannot be stored")
 
 
@@ -370,7 +370,7 @@ def test_a_step_within_a_static_or_class_method_is_refused(wrapper) -> None:
 
 @pytest.mark.parametrize("name", ["", "a\nb", "\ud800", "x" * 201])
 def test_a_name_that_cannot_be_shown_cannot_be_waited_for(name) -> None:
-    refused(lambda: wait_for(name), "no name for a signal")
+    refused(lambda: wait_for(name), "not a valid name for a signal")
 
 
 @pytest.mark.parametrize(

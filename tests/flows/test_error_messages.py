@@ -126,7 +126,7 @@ async def executor(self):
     await asyncio.get_running_loop().run_in_executor(None, print)
 
 
-LIMIT, GATHER, TURNS, IO = "@step(timeout=", "persistasaurus.gather()", "need no lock", "belongs into a step"
+LIMIT, GATHER, TURNS, IO = "@step(timeout=", "persistasaurus.gather()", "need no lock", "in a step"
 
 
 @pytest.mark.filterwarnings("ignore:coroutine.*never awaited:RuntimeWarning")

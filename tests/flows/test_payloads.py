@@ -156,7 +156,7 @@ def test_brackets_within_text_do_not_count() -> None:
 def test_limits_are_kept_to_the_byte() -> None:
     limits = PayloadLimits(size=100, depth=3)
     check(b"x" * 100, "it", limits)
-    with pytest.raises(PayloadError, match="101 bytes are more than the limit of 100"):
+    with pytest.raises(PayloadError, match="101 bytes exceed the limit of 100"):
         check(b"x" * 101, "it", limits)
     check(b"[[[1]]]", "it", limits)
     with pytest.raises(PayloadError, match="3 levels"):

@@ -306,7 +306,7 @@ def test_who_was_further_than_the_newest_event_is_told_so(
     for answer in (client.get(path, headers=lost), client.get(f"{path}?after={newest + 1000}")):
         assert answer.status_code == 409
         assert answer.json()["type"] == "urn:persistasaurus:problem:beyond-the-end"
-        assert f"the newest event has {newest}" in answer.json()["detail"]
+        assert f"the newest is {newest}" in answer.json()["detail"]
     here = client.get(f"{path}?after={newest}&seconds=0")
     assert here.status_code == (204 if state == "completed" and path != "/follow" else 200)
     assert client.get(f"{path}?after=0&seconds=0").status_code == 200

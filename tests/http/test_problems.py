@@ -130,7 +130,7 @@ def test_where_no_body_is_taken_none_is_ignored(client: Client, system: FlowSyst
     [
         ("staus=failed", "staus"),
         ("status=lost", "at $.status"),
-        ("limit=5&limit=6", "'limit' is there twice"),
+        ("limit=5&limit=6", "'limit' occurs twice"),
         ("limit=ten", "at $.limit"),
         ("limit=0", "at $.limit"),
         ("limit=501", "at $.limit"),

@@ -71,12 +71,12 @@ OPEN = ["0.0.0.0", "::"]
         (LOCAL, "chosen", None, None),
         (LOCAL, "own", None, None),
         (LOCAL, "none", None, None),
-        (OPEN, "made", None, "name the tokens"),
-        (OPEN, "made", NAMED, "name the tokens"),
+        (OPEN, "made", None, "list the accepted tokens"),
+        (OPEN, "made", NAMED, "list the accepted tokens"),
         (OPEN, "none", None, "without authentication"),
         (OPEN, "none", NAMED, "without authentication"),
-        (OPEN, "chosen", None, "allow the host names"),
-        (OPEN, "own", None, "allow the host names"),
+        (OPEN, "chosen", None, "pass the host names"),
+        (OPEN, "own", None, "pass the host names"),
         (OPEN, "chosen", NAMED, None),
         (OPEN, "own", NAMED, None),
     ],
@@ -114,7 +114,7 @@ def test_a_name_that_leads_elsewhere_is_not_loopback(monkeypatch: pytest.MonkeyP
 def test_a_parser_that_is_known_to_be_fooled_is_not_served_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda _name: "0.14.0")
 
-    with pytest.raises(CannotServe, match=r"h11 0\.14\.0 can be told two requests for one"):
+    with pytest.raises(CannotServe, match=r"h11 0\.14\.0 can take two requests for one"):
         serve(protected_application(), port=0)
 
 

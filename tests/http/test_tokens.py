@@ -124,7 +124,7 @@ def test_a_weak_token_or_one_that_nobody_could_send_is_refused(token: str) -> No
 
 
 def test_no_tokens_at_all_are_refused() -> None:
-    with pytest.raises(TokensUnusable, match="must be a token"):
+    with pytest.raises(TokensUnusable, match="must be at least one token"):
         Tokens.of({})
 
 
@@ -207,7 +207,7 @@ def test_a_file_that_others_may_open_is_not_believed(store: Path, mode: int) -> 
     Tokens.beside(store)
     token_path(store).chmod(mode)
 
-    with pytest.raises(TokensUnusable, match=f"others may open it .mode {mode:04o}"):
+    with pytest.raises(TokensUnusable, match=f"others can read it .mode {mode:04o}"):
         Tokens.beside(store)
 
 
@@ -254,7 +254,7 @@ def test_what_is_not_a_file_is_refused_and_does_not_block(store: Path, kind: str
 
 def test_a_folder_where_everybody_may_replace_files_is_refused(store: Path) -> None:
     store.parent.chmod(0o777)
-    with pytest.raises(TokensUnusable, match="everybody may replace files"):
+    with pytest.raises(TokensUnusable, match="all users may replace files"):
         Tokens.beside(store)
     assert list(store.parent.iterdir()) == []
 
@@ -311,7 +311,7 @@ def test_named_tokens_are_read_from_a_file(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("", "tokens"),
-        ("[tokens]", "must be a token"),
+        ("[tokens]", "must be at least one token"),
         ("tokens = ", "not TOML"),
         (f'[tokens.a]\nscopes = ["read"]\ntoken = "{TOKEN}', "not TOML"),
         (f'[tokens.a]\nscopes = ["root"]\ntoken = "{TOKEN}"', "root"),
@@ -342,7 +342,7 @@ def test_a_file_of_tokens_that_others_may_read_is_not_believed(tmp_path: Path) -
     create_once(tmp_path / "tokens.toml", f'[tokens.a]\nscopes = ["read"]\ntoken = "{TOKEN}"')
     (tmp_path / "tokens.toml").chmod(0o644)
 
-    with pytest.raises(TokensUnusable, match="others may open it"):
+    with pytest.raises(TokensUnusable, match="others can read it"):
         Tokens.read(tmp_path / "tokens.toml")
 
 

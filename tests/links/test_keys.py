@@ -133,9 +133,9 @@ def test_keys_that_others_may_know_are_not_used(path: Path, mode: int) -> None:
     keys = KeyFile(path)
     path.chmod(mode)
 
-    with pytest.raises(KeysUnusable, match="others may open it"):
+    with pytest.raises(KeysUnusable, match="others can read it"):
         KeyFile(path)
-    with pytest.raises(KeysUnusable, match="others may open it"):
+    with pytest.raises(KeysUnusable, match="others can read it"):
         _ = keys.keys
 
 

@@ -26,8 +26,8 @@ def test_a_link_is_made_in_a_step_for_the_flow_that_the_step_belongs_to(post: Po
     ("given", "message"),
     [
         ({"action": "delete"}, "there is no action 'delete'; there are approve, confirm, reject"),
-        ({"flow_id": ""}, "no flow id"),
-        ({"flow_id": "x\n"}, "no flow id"),
+        ({"flow_id": ""}, "not a valid flow id"),
+        ({"flow_id": "x\n"}, "not a valid flow id"),
         ({"wait": 0}, "counted from 1"),
         ({"wait": 10**7}, "counted from 1"),
         ({"expires_in": timedelta()}, "expires within 366 days"),
@@ -72,7 +72,7 @@ def test_the_longest_link_that_can_be_made_can_be_used(post: Post) -> None:
     ],
 )
 def test_a_place_that_nobody_can_reach_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"say https://|leave out"):
+    with pytest.raises(ValueError, match=r"give https://|leave out"):
         Links(KeyRing.fresh(), url, ACTIONS)
 
 
@@ -85,12 +85,12 @@ def test_links_lead_to_where_the_application_is_mounted() -> None:
 @pytest.mark.parametrize(
     ("action", "error", "message"),
     [
-        ({"name": "Confirm"}, ValueError, "no name of an action"),
-        ({"name": "a.b"}, ValueError, "no name of an action"),
+        ({"name": "Confirm"}, ValueError, "not a valid name of an action"),
+        ({"name": "a.b"}, ValueError, "not a valid name of an action"),
         ({"title": " "}, ValueError, "needs a title"),
         ({"button": ""}, ValueError, "needs a title, and words"),
         ({"signal": "x" * 181}, ValueError, "180 letters at most"),
-        ({"signal": ""}, ValueError, "no name of a signal"),
+        ({"signal": ""}, ValueError, "not a valid name of a signal"),
         ({"signal": DecisionFlow.decide}, TypeError, "Missing required argument 'at'"),
         ({"send": lambda at: at}, TypeError, "let `send` return confirm_email_address"),
         ({"send": lambda at: DecisionFlow.decide(True, at)}, ValueError, "not for 'decide'"),

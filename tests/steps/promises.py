@@ -78,7 +78,7 @@ PROMISES = (
             "returns_no_generator": "PayloadError",
             "is_held_to_the_limits": [
                 "PayloadError",
-                " be stored: 2,000,002 bytes are more than the limit of 1,048,576",
+                " be stored: 2,000,002 bytes exceed the limit of 1,048,576",
             ],
         },
     ),

@@ -74,7 +74,7 @@ def test_a_systems_limits_hold_for_the_results_of_all_steps(make: Any, kind: str
     with make(limits=SMALL, flows=[Promised]) if make is FlowSystem else make(limits=SMALL) as system:
         told = system.run(Promised.go, "is_held_to_the_limits", kind, "")
 
-    assert told == ["PayloadError", " be stored: 2,000,002 bytes are more than the limit of 10,000"]
+    assert told == ["PayloadError", " be stored: 2,000,002 bytes exceed the limit of 10,000"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

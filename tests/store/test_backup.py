@@ -73,7 +73,7 @@ def test_a_file_that_somebody_makes_while_the_place_is_being_locked_is_left_as_i
         return real(lock, now)
 
     monkeypatch.setattr(Ownership, "acquire", acquire)
-    with pytest.raises(NotWritten, match="exists already"):
+    with pytest.raises(NotWritten, match="already exists"):
         backup(path, target)
 
     assert target.read_bytes() == b"mine"
@@ -346,7 +346,7 @@ def test_an_open_store_is_not_overwritten(filled, path, target, open_store):
     other = open_store(target)
     accept(other, create(BOB))
 
-    with pytest.raises(StoreOwned, match=r"copy\.db is open in this process already"):
+    with pytest.raises(StoreOwned, match=r"copy\.db is already open in this process"):
         backup(path, target, overwrite=True)
 
     assert [h.stream for h in other.headers()] == [BOB]
@@ -549,7 +549,7 @@ def test_such_a_copy_is_thrown_away_when_somebody_opens_the_store_meanwhile(path
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
-    with pytest.raises(StoreHalted, match="was opened by somebody"):
+    with pytest.raises(StoreHalted, match="was opened by another process"):
         backup(path, target, on_progress=lambda *_: os.utime(path))
 
     assert listing(target.parent) == {}

@@ -18,7 +18,7 @@ from store.damage import edit
 
 COMMITS = 6
 FRAME = 24 + 4096
-DAMAGED = "is damaged behind its page"
+DAMAGED = "is damaged after its page"
 
 
 def opened(path, **settings):

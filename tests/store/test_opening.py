@@ -91,9 +91,9 @@ def test_an_unclean_store_of_a_newer_schema_is_refused_and_not_touched(closed, o
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"not a database at all, just some text\n" * 50, "no SQLite database"),
-        (b"x", "no SQLite database"),
-        (b"SQLite format 3\x00" + b"\xff" * 4080, "no SQLite database|cannot be read"),
+        (b"not a database at all, just some text\n" * 50, "not an SQLite database"),
+        (b"x", "not an SQLite database"),
+        (b"SQLite format 3\x00" + b"\xff" * 4080, "not an SQLite database|cannot be read"),
     ],
 )
 def test_a_file_that_is_no_database_is_refused_and_not_touched(path, open_store, content, reason):
@@ -196,7 +196,7 @@ def test_a_name_that_a_migration_needs_and_others_have_taken_is_told(
     tamper(closed, statement)
     before = contents(closed)
 
-    with pytest.raises(StoreUnusable, match=r"(?i)'novelty' of somebody else's.*rename it"):
+    with pytest.raises(StoreUnusable, match=r"(?i)'novelty' of another program.*rename it"):
         open_store()
 
     assert contents(closed) == before

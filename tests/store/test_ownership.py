@@ -40,7 +40,7 @@ def test_what_an_earlier_owner_has_said_of_himself_is_gone(path, open_store):
 
 def test_a_second_store_in_the_same_process_is_refused_and_told_what_to_do(store, open_store):
     with pytest.raises(
-        StoreOwned, match=rf"in this process already \(process {os.getpid()}, since 2025.*close"
+        StoreOwned, match=rf"already open in this process \(process {os.getpid()}, since 2025.*close"
     ):
         open_store()
 
@@ -307,7 +307,7 @@ def test_a_file_that_everybody_can_write_is_refused(store, path, open_store):
     store.close()
     path.chmod(0o666)
 
-    with pytest.raises(StoreUnusable, match="everybody"):
+    with pytest.raises(StoreUnusable, match="by all users"):
         open_store()
 
 

@@ -306,8 +306,8 @@ def test_what_is_no_store_is_refused_and_left_alone(path, open_reader, tmp_path)
         open_reader(tmp_path)
     for content, reason in (
         (b"", "is empty"),
-        (b"x", "no SQLite database"),
-        (b"text " * 1000, "no SQLite database"),
+        (b"x", "not an SQLite database"),
+        (b"text " * 1000, "not an SQLite database"),
     ):
         path.write_bytes(content)
         with pytest.raises(StoreUnusable, match=reason):
@@ -323,7 +323,7 @@ def test_what_is_refused_is_not_kept_open(path, open_reader, open_files):
         open_reader()
 
     assert open_files(path.parent) == []
-    assert "no SQLite database" in str(refused.value)
+    assert "not an SQLite database" in str(refused.value)
 
 
 def test_a_path_that_leads_nowhere_is_refused(path, open_reader):

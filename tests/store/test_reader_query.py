@@ -354,7 +354,7 @@ def test_a_file_that_is_opened_while_it_is_queried_is_told(store, path, reader, 
     other = sqlite3.connect(path)
     other.execute("SELECT * FROM word").fetchall()
 
-    with pytest.raises(StoreHalted, match="ask again"):
+    with pytest.raises(StoreHalted, match="try again"):
         list(answer)
     other.close()
 
@@ -371,7 +371,7 @@ def test_a_file_that_is_opened_before_a_short_answer_is_complete_is_told(store, 
     real = module.let_query
     monkeypatch.setattr(module, "let_query", let_query)
 
-    with pytest.raises(StoreHalted, match="ask again"):
+    with pytest.raises(StoreHalted, match="try again"):
         reader.query("SELECT count(*) FROM record")
     monkeypatch.undo()
     assert list(reader.query("SELECT count(*) FROM record")) == [(20,)]

@@ -702,7 +702,7 @@ def test_requests_of_another_user_are_not_used(
     with pytest.raises(StoreUnusable, match=r"belongs to another user \(12345\): be that user, or remove it"):
         opened().arrived()
     os.chown(path, 12345, -1)
-    with pytest.raises(StoreUnusable, match=r"belongs to another user .*: be that user to write to it"):
+    with pytest.raises(StoreUnusable, match=r"belongs to another user .*: write as that user to it"):
         sender.add("b", b"x")
 
 

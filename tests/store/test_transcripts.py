@@ -203,7 +203,7 @@ RUBBISH = {
     "another chain": (2, {"chain": "0" * 16}, "line 2: flow 'flow-0' does not have the records"),
     "no chain": (2, {"chain": "x"}, "line 2: a flow"),
     "an unknown state": (2, {"state": "odd"}, "line 2: a flow"),
-    "a waiting signal of an ended flow": (2, {"state": "ended"}, "line 7: signal 'k2' cannot wait"),
+    "a waiting signal of an ended flow": (2, {"state": "ended"}, "line 7: signal 'k2' can no longer wait"),
     "NUL in a name": (2, {"flow": "a\0b"}, "line 2: a flow"),
     "a line break in a name": (2, {"flow": "a\nb"}, "line 2: a flow"),
     "no name": (2, {"flow": ""}, "line 2: a flow"),
@@ -220,10 +220,10 @@ RUBBISH = {
     "no base64": (4, {"base64": "%%%"}, "line 4: "),
     "depth": (3, {"data": DEEP}, "line 3: it is nested too deeply"),
     "half a character": (5, {"text": "\ud800"}, "line 5: "),
-    "a signal twice": (7, {"key": "k1"}, "line 7: signal 'k1' is there twice"),
+    "a signal twice": (7, {"key": "k1"}, "line 7: signal 'k1' occurs twice"),
     "settled by nothing": (6, {"settled": 4}, "line 6: signal 'k1' is settled by a record that is not there"),
-    "dead and waiting": (6, {"settled": ...}, "line 6: signal 'k1' cannot wait any more"),
-    "a flow twice": (8, {"flow": "flow-0"}, "line 8: flow 'flow-0' is there twice"),
+    "dead and waiting": (6, {"settled": ...}, "line 6: signal 'k1' can no longer wait"),
+    "a flow twice": (8, {"flow": "flow-0"}, "line 8: flow 'flow-0' occurs twice"),
 }
 
 
@@ -282,9 +282,9 @@ def test_only_what_is_nested_more_deeply_than_allowed_is_too_deep(text, level):
 
 def test_payloads_and_lines_beyond_the_limits_are_refused(sample):
     assert read(sample, StoreLimits(data=9)) == SAMPLE
-    with pytest.raises(NotAnExport, match=r"line 3: the payload has 9 bytes, where 8 are allowed"):
+    with pytest.raises(NotAnExport, match=r"line 3: the payload has 9 bytes, more than the limit of 8"):
         read(sample, StoreLimits(data=8))
-    with pytest.raises(NotAnExport, match=r"line 2: it is longer than"):
+    with pytest.raises(NotAnExport, match=r"line 2: it exceeds"):
         read(sample.splitlines(keepends=True)[0] + b"x" * 100_000, StoreLimits(data=1))
 
 

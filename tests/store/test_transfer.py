@@ -261,7 +261,7 @@ def test_an_export_never_overwrites_what_it_should_not(filled, path, text):
 
 def test_an_export_overwrites_nothing_that_it_was_not_told_to(filled, path, text):
     text.write_text("mine")
-    with pytest.raises(NotWritten, match="exists already"):
+    with pytest.raises(NotWritten, match="already exists"):
         export_file(path, text)
 
     assert text.read_text() == "mine"
@@ -372,9 +372,9 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_left(store, path, text, leng
     accept(store, create(ADA, record(b"x" * length)))
     pieces = []
 
-    with room_for(20), pytest.raises(NotWritten, match="nothing is left of it: File too large"):
+    with room_for(20), pytest.raises(NotWritten, match="and was removed: File too large"):
         export_file(path, text)
-    with room_for(20), pytest.raises(NotWritten, match="nothing is left of it: File too large"):
+    with room_for(20), pytest.raises(NotWritten, match="and was removed: File too large"):
         export(path, pieces.append)
 
     assert (text.exists(), pieces) == (False, [])
@@ -387,7 +387,7 @@ def test_a_disk_that_is_full_when_a_damaged_flow_is_taken_back_is_told(store, pa
     tamper(path, "UPDATE record SET data = '7'")
     open_store()
 
-    with room_for(20), pytest.raises(NotWritten, match="nothing is left of it: File too large"):
+    with room_for(20), pytest.raises(NotWritten, match="and was removed: File too large"):
         export_file(path, text, skip_damaged=True)
 
     assert not text.exists()
@@ -525,7 +525,7 @@ def test_a_flow_that_the_store_refuses_ends_the_import(open_store):
 def test_an_open_store_is_not_imported_into(filled, path, text):
     export_file(path, text)
 
-    with pytest.raises(StoreOwned, match="open in this process already"):
+    with pytest.raises(StoreOwned, match="already open in this process"):
         import_(text, path, now=lambda: 0)
 
 

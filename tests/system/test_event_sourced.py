@@ -246,7 +246,7 @@ def test_an_actor_is_no_flow_and_a_flow_is_no_actor(make_system: Callable[..., F
     for refused in (lambda: handle.signal("n", 1), lambda: handle.result(1), handle.pause):
         with pytest.raises(FlowNotFound):
             refused()
-    with pytest.raises(Exception, match="exists already"):
+    with pytest.raises(Exception, match="already exists"):
         system.start(Quick.main, flow_id="ada")
     with pytest.raises(ValueError, match="is a flow"):
         system.actor(Account, "quick")

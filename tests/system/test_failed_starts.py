@@ -204,7 +204,7 @@ def test_a_store_that_was_handed_over_is_closed_when_the_system_cannot_start(
 
 def test_a_store_that_this_process_has_open_is_told_apart_from_that_of_another(tmp_path: Path) -> None:
     with FlowSystem(tmp_path / "flows.db", flows=[Adds]) as system:
-        with pytest.raises(StoreOwned, match=r"open in this process already.*close\(\)"):
+        with pytest.raises(StoreOwned, match=r"already open in this process.*close\(\)"):
             FlowSystem(tmp_path / "flows.db", flows=[Adds])
         assert system.run(Adds.main) == 3
 

@@ -144,7 +144,7 @@ REFUSED = [
     (b'{"item": "a"} {}', r"at \$"),
     (b'\xef\xbb\xbf{"item": "a"}', r"at \$"),
     ('{"item": "a"}'.encode("utf-16"), r"at \$"),
-    (b'{"item": "' + b"x" * (1 << 20) + b'"}', "bytes are more than the limit"),
+    (b'{"item": "' + b"x" * (1 << 20) + b'"}', "bytes exceed the limit"),
     (b'{"item": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested more than 64 levels"),
 ]
 
@@ -213,7 +213,7 @@ def test_names_that_nobody_knows_are_refused(system: FlowSystem) -> None:
             call()
     with pytest.raises(ValueError, match="is no flow id"):
         system.start_json("listens", flow_id="a\nb")
-    with pytest.raises(ValueError, match="is no name of a signal"):
+    with pytest.raises(ValueError, match="is not a valid name of a signal"):
         system.start_json("listens").signal_json("")
 
 

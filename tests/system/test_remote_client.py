@@ -287,7 +287,7 @@ def test_what_can_not_come_true_is_refused_where_it_is_posted(client: RemoteClie
     refused(lambda: client.retry("hears"), PersistasaurusError, "there is nothing to retry")
     refused(lambda: client.signal("hears", ""), ValueError, "name of a signal")
     refused(lambda: client.signal("hears", "word", signal_id="x" * 300), ValueError, "signal id")
-    refused(lambda: client.pause("hears", by="\udcff"), ValueError, "no text that can be stored")
+    refused(lambda: client.pause("hears", by="\udcff"), ValueError, "not text that can be stored")
     assert not requests_of(path).path.exists()
 
 

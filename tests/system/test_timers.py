@@ -245,7 +245,7 @@ def test_that_what_is_due_cannot_be_looked_up_is_said_once_until_it_can(
 
         assert not fails
         assert handle.status == "completed"
-        assert caplog.text.count("What is due could not be looked up") == 1
+        assert caplog.text.count("Could not look up which flows are due") == 1
     store.inner.close()
 
 

@@ -77,9 +77,9 @@ def test_a_double_that_does_not_keep_the_steps_promise_is_refused(flows: World) 
     with pytest.raises(PayloadError):
         flows.double(OrderFlow.weigh).returns("heavy")  # type: ignore[arg-type]
     flows.double(OrderFlow.charge)
-    with pytest.raises(FlowFailed, match="was not told what to return"):
+    with pytest.raises(FlowFailed, match="was not given a result"):
         flows.run(OrderFlow.fulfil, "x")
-    with pytest.raises(TypeError, match="is no step"):
+    with pytest.raises(TypeError, match="is not a step"):
         flows.double(OrderFlow.fulfil)  # type: ignore[call-overload]
 
 

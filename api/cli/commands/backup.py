@@ -34,10 +34,10 @@ class BackupDocument(msgspec.Struct, frozen=True):
 @json_option
 @telling_errors
 def backup(*, target: Path, overwrite: bool, store: Path, as_json: bool) -> int:
-    """Copy a store as it is now into the file TARGET, also while an engine writes to it.
+    """Copy a store to the file TARGET; an engine may be writing to the store meanwhile.
 
-    TARGET takes its name when it is complete, checked and synced; Ctrl-C before that leaves nothing of it.
-    Open a copy only where the original does not go on as well, or what is owed is done twice.
+    TARGET appears only when it is complete, checked and synced; Ctrl-C before that leaves no file.
+    Never run the original and a copy: both would execute the pending steps.
     """
     check_exists(store)
     with progress("Copying") as told:

@@ -46,17 +46,15 @@ class CheckedFlow(msgspec.Struct, frozen=True):
 
 @command("check", example="persistasaurus check orders.db --flows order.py")
 @click.argument("path", required=False, type=STORE, metavar="[STORE]")
-@click.option(
-    "--flows", required=True, multiple=True, metavar="MODULE[:NAME]", help="The code; may be repeated."
-)
+@click.option("--flows", required=True, multiple=True, metavar="MODULE[:NAME]", help="The code; repeatable.")
 @store_option
 @json_option
 @telling_errors
 def check(*, path: Path | None, flows: tuple[str, ...], store: Path, as_json: bool) -> int:
-    """Replay each flow that has not ended with the code as it is: is it compatible, and where not?
+    """Replay every unfinished flow with the current code, and report which ones are incompatible.
 
-    Nothing is written, no step is run, and an engine may use the store meanwhile. The exit code is 1 when a
-    flow could not go on with this code: it would be parked.
+    This writes nothing and runs no steps; an engine may use the store meanwhile. The exit code is 1 when
+    this code would park a flow.
     """
     registry = Registry(tuple(flows_of(flows)))
     screen = Screen()
@@ -114,7 +112,7 @@ def _verdict(reader: StoreReader, header: Header, registry: Registry) -> Compati
     try:
         history = recorded(reader.read(header.stream))
     except (RecordCorrupt, msgspec.MsgspecError) as error:
-        todo = "`persistasaurus verify` tells more"
+        todo = "`persistasaurus verify` reports more"
         return Diverges(header.stream, 0, f"its history cannot be read: {error}", todo=todo)
     return check_history(definition, header.stream, history)
 

@@ -19,13 +19,13 @@ _PROGRAM, _VARIABLE = "persistasaurus", "_PERSISTASAURUS_COMPLETE"
 @click.pass_context
 @telling_errors
 def completion(ctx: click.Context, shell: str) -> int:
-    """Print what makes a shell complete this command, flows and types of the store included.
+    """Print a shell completion script; it also completes flows and types from the store.
 
     In ~/.bashrc or ~/.zshrc: eval "$(persistasaurus completion bash)", or zsh. In fish's config.fish:
     persistasaurus completion fish | source.
     """
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.UsageError(f"click knows no completion for {shell}")
+        raise click.UsageError(f"click has no completion for {shell}")
     click.echo(kind(ctx.find_root().command, {}, _PROGRAM, _VARIABLE).source())
     return DONE

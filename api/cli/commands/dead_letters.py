@@ -49,19 +49,17 @@ class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True):
     type=click.IntRange(1, 100_000),
     default=50,
     show_default=True,
-    help="At most so many.",
+    help="The maximum number to show.",
 )
-@click.option(
-    "--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only those behind this id."
-)
+@click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only those after this id.")
 @store_option
 @json_option
 @telling_errors
 def dead_letters(*, limit: int, after: int, store: Path, as_json: bool) -> int:
-    """List what was acknowledged and cannot be delivered, oldest first.
+    """List acknowledged signals and requests that cannot be delivered, oldest first.
 
-    Signals that a flow did not read before it ended, or that do not fit what it waits for; and at the end,
-    without an id, requests that were left for an engine which then had to refuse them.
+    These are signals that a flow did not read before it ended, or that do not match what it waits for, and
+    (last, without an id) requests from other processes that the engine had to refuse.
     """
     with open_reader(store) as reader:
         found = reader.dead_letters(after=after, limit=limit)

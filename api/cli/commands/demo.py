@@ -20,14 +20,14 @@ __all__ = ["demo"]
 
 @click.group(cls=RichGroup, epilog=CODES)
 def demo() -> None:
-    """See a flow survive."""
+    """Watch a flow survive kills."""
 
 
 @demo.command(cls=RichCommand, epilog=CODES)
-@click.option("--store", type=STORE, help="The file to keep flows in; without it, one in a temporary folder.")
+@click.option("--store", type=STORE, help="The store's file; by default one in a temporary folder.")
 @telling_errors
 def crash(store: Path | None) -> int:
-    """Run a sign-up in a process that is killed again and again, and see it come to its end."""
+    """Run a sign-up in a process that is killed again and again, until it completes."""
     from ..demo.crash import run  # noqa: PLC0415 - it loads what no other command needs
 
     with StorePath(store) as path:

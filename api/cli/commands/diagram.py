@@ -37,13 +37,15 @@ class Drawn(msgspec.Struct, frozen=True):
 @command("diagram", example="persistasaurus diagram order-1 > order.mmd")
 @flow_argument
 @click.option(
-    "--level", type=click.Choice(LEVELS), default="actors", show_default=True, help="How much of it."
+    "--level", type=click.Choice(LEVELS), default="actors", show_default=True, help="The level of detail."
 )
-@click.option("--text/--mermaid", "as_text", default=None, help="For eyes, or in Mermaid's language.")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture to this file.")
+@click.option("--text/--mermaid", "as_text", default=None, help="Print text, or Mermaid.")
+@click.option(
+    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG image to this file."
+)
 @force_option
-@click.option("--values", is_flag=True, help="With arguments, results and messages of errors.")
-@click.option("--times", is_flag=True, help="With the time of each event.")
+@click.option("--values", is_flag=True, help="Show arguments, results and error messages.")
+@click.option("--times", is_flag=True, help="Show the time of each event.")
 @store_option
 @json_option
 @telling_errors
@@ -59,7 +61,7 @@ def diagram(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """Draw a flow's execution as a sequence diagram: as text on a terminal, for Mermaid in a pipe."""
+    """Draw a flow's execution as a sequence diagram: as text on a terminal, as Mermaid in a pipe."""
     with open_reader(store) as reader:
         header_of(reader, flow)
         drawn = draw(flow_events(reader, flow), level=level, values=values, times=times)

@@ -23,10 +23,10 @@ _STYLES = {"ok": "green", "warn": "yellow", "bad": "bold red"}
 @json_option
 @telling_errors
 def doctor(*, store: Path, as_json: bool) -> int:
-    """Look whether everything is in order, and say what to do where it is not.
+    """Check the installation and the store, and suggest what to do about each problem.
 
-    Versions, the store and its permissions, its disk and how fast that syncs, its engine, and what waits.
-    The exit code is 1 when something is bad.
+    It checks versions, permissions, the disk and its sync time, the engine, and pending work.
+    The exit code is 1 when a check is bad.
     """
     screen = Screen()
     code = DONE

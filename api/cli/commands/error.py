@@ -35,8 +35,8 @@ def complete_codes(_: click.Context, __: click.Parameter, incomplete: str) -> li
 def error(*, code: str | None) -> int:
     """Explain the code of an error, and what to do about it; without CODE, list all codes.
 
-    Codes are in brackets after the messages of this command, at the end of `type` in an answer over HTTP, and
-    in Python `error.code`. The name of an exception's class is understood, too.
+    A code is in brackets after a message of this command, at the end of `type` in an HTTP response, and in
+    `error.code` in Python. You can also give the name of an exception class.
     """
     known = sections()
     if code is None:
@@ -45,6 +45,8 @@ def error(*, code: str | None) -> int:
     names = {found[1]: of for of, text in known.items() if (found := _NAME.match(text))}
     chosen = names.get(code, code)
     if chosen not in known:
-        raise click.BadParameter(f"{code!r} is no code of an error; `persistasaurus error` lists them.")
+        raise click.BadParameter(
+            f"{code!r} is not the code of an error; `persistasaurus error` lists all codes."
+        )
     click.echo(f"{chosen}\n\n{known[chosen]}")
     return DONE

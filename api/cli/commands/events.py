@@ -31,10 +31,12 @@ _SHORT, _WHOLE = 60, 1_000_000
 @command("events", example="persistasaurus events order-1 --json | jq -c .data")
 @flow_argument
 @click.option(
-    "--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only events behind this number."
+    "--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only events after this number."
 )
-@click.option("--limit", metavar="N", type=click.IntRange(min=1), default=None, help="At most so many.")
-@click.option("--full", is_flag=True, help="Whole payloads, messages and tracebacks, however long.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), default=None, help="The maximum number to show."
+)
+@click.option("--full", is_flag=True, help="Show whole payloads, messages and tracebacks.")
 @store_option
 @json_option
 @telling_errors
@@ -47,9 +49,9 @@ def events(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """Show what is on record of a flow, each event with its number.
+    """Show the recorded events of a flow, with their numbers.
 
-    The exit code is 1 when an event is damaged; the others are shown.
+    The exit code is 1 when an event is damaged; all other events are still shown.
     """
     screen = Screen()
     with open_reader(store) as reader:

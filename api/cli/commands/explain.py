@@ -41,7 +41,7 @@ class Explanation(msgspec.Struct, frozen=True):
 @json_option
 @telling_errors
 def explain(*, flow: str, store: Path, as_json: bool) -> int:
-    """Say why a flow is not running, or what it is doing, and what can be done about it."""
+    """Explain why a flow is not running, or what it is doing, and what you can do about it."""
     case = case_of(store, flow, SystemClock().now())
     findings = diagnose(case)
     screen = Screen()

@@ -36,11 +36,11 @@ _SHORT, _WHOLE = 60, 1_000_000
     "--after",
     metavar="N",
     type=click.IntRange(min=0),
-    help="Go on behind this event: its number, with FLOW; else its position, as --json tells it. By default"
-    " all events of FLOW are shown, and of all flows only what is new.",
+    help="Continue after this event: its number, with FLOW; else its position, as shown by --json. By default"
+    " shows all events of FLOW, or, without FLOW, only new events.",
 )
-@click.option("--brief", is_flag=True, help="Only how flows begin and end, and what goes wrong.")
-@click.option("--full", is_flag=True, help="Whole payloads and messages, however long.")
+@click.option("--brief", is_flag=True, help="Show only how flows begin and end, and failures.")
+@click.option("--full", is_flag=True, help="Show whole payloads and messages.")
 @store_option
 @json_option
 @telling_errors
@@ -53,10 +53,10 @@ def follow(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """Show what happens to FLOW until it has ended, or to all flows until Ctrl-C.
+    """Show the events of FLOW until it ends, or of all flows until Ctrl-C.
 
-    Neither an engine that stops nor one that starts is in its way. With FLOW the exit code is 0 when it has
-    completed, and 1 when it has failed.
+    You can start and stop engines meanwhile. With FLOW, the exit code is 0 if it completes, and 1 if it
+    fails.
     """
     screen = Screen()
     narrator = Narrator(screen, as_json=as_json, length=_WHOLE if full else _SHORT, now=SystemClock().now())
@@ -104,8 +104,8 @@ def _check_after(after: int | None, newest: int) -> None:
     """
     if after is not None and after > newest:
         raise PersistasaurusError(
-            f"nothing has the number {after}: the newest event has {newest}. The store was restored, or is"
-            " another: leave --after out, or give a number that is there"
+            f"there is no event {after}: the newest is {newest}. The store was restored, or is"
+            " another: leave --after out, or give a number that exists"
         )
 
 

@@ -47,17 +47,17 @@ ORDER BY s.id DESC LIMIT ?4
 
 @command("list", example="persistasaurus list --status parked --store orders.db")
 @click.option("--type", "type_", help="Only flows of this type.", shell_complete=complete_types)
-@click.option("--status", type=click.Choice(STATUSES), help="Only flows that stand so.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only flows with this status.")
 @click.option(
     "--limit",
     metavar="N",
     type=click.IntRange(1, 100_000),
     default=50,
     show_default=True,
-    help="At most so many.",
+    help="The maximum number to show.",
 )
-@click.option("--newest", is_flag=True, help="Newest first.")
-@click.option("--after", metavar="FLOW", help="Only those behind this one.", shell_complete=complete_flows)
+@click.option("--newest", is_flag=True, help="List newest first.")
+@click.option("--after", metavar="FLOW", help="Only those after this one.", shell_complete=complete_flows)
 @store_option
 @json_option
 @telling_errors
@@ -71,9 +71,9 @@ def list_(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """List flows, oldest first unless said otherwise.
+    """List flows, oldest first by default.
 
-    Where there are more than --limit, the next ones are those --after the last one shown.
+    When there are more than --limit, pass the last id shown as --after to see the next ones.
     """
     screen = Screen()
     with open_reader(store) as reader:

@@ -46,7 +46,7 @@ _SIZE_MAX = 16 * 1024 * 1024
 _DONE = {
     "signal": "Taken: the signal is on record",
     "pause": "Paused",
-    "resume": "Resumed: the flow goes on",
+    "resume": "Resumed: the flow continues",
     "retry": "The flow runs on",
 }
 
@@ -85,7 +85,7 @@ def wait_options(function: F) -> F:
         show_default=True,
         help="Seconds to wait for the engine's answer, when one has the store open.",
     )
-    none = click.option("--no-wait", "is_hurried", is_flag=True, help="Wait for no answer.")
+    none = click.option("--no-wait", "is_hurried", is_flag=True, help="Do not wait for an answer.")
 
     @wraps(function)
     def waiting(*args: Any, patience: float, is_hurried: bool, **kwargs: Any) -> Any:
@@ -100,7 +100,7 @@ def wait_options(function: F) -> F:
 @flow_argument
 @click.argument("name")
 @click.argument("payload", metavar="[JSON]", default="{}", type=_Bytes())
-@click.option("--id", "signal_id", help="The same id again is the same signal: it is recorded once.")
+@click.option("--id", "signal_id", help="A signal with the same id is recorded only once.")
 @wait_options
 @store_option
 @json_option
@@ -115,11 +115,11 @@ def signal(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """Send a flow a signal. It is durable when this returns, and taken when the flow awaits it.
+    """Send a signal to a flow. It is durable when this command returns; the flow takes it when it awaits it.
 
-    JSON is an object of the signal's arguments, or the value of its only one; `-` reads it from the
-    standard input. When no process has the store open, the signal is put on record, and taken at the
-    next start.
+    JSON is an object of the signal's arguments, or the value of its only argument; `-` reads it from
+    standard input. If no process has the store open, the signal is recorded, and delivered at the next
+    start.
     """
     with _opened(store) as client:
         pending = client.signal(flow, name, _given(payload), signal_id=signal_id, by=login_name())
@@ -137,7 +137,7 @@ def asking(request: Callable[P, int]) -> Callable[P, None]:
 @command("pause", example='persistasaurus pause order-1 --why "the bank is closed"')
 @asking
 def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
-    """Have a flow start nothing more until it is resumed. What runs goes on, and is recorded."""
+    """Pause a flow: it starts no more steps until it is resumed. Running steps finish and are recorded."""
     with _opened(store) as client:
         return _tell("pause", client.pause(flow, by=by, why=why), patience, store, as_json=as_json)
 
@@ -145,7 +145,7 @@ def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json
 @command("resume", example="persistasaurus resume order-1")
 @asking
 def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
-    """Have a paused flow go on, with all that has happened meanwhile."""
+    """Resume a paused flow; it takes up everything that has happened meanwhile."""
     with _opened(store) as client:
         return _tell("resume", client.resume(flow, by=by, why=why), patience, store, as_json=as_json)
 
@@ -153,7 +153,7 @@ def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_jso
 @command("retry", example='persistasaurus retry order-1 --why "the bank is back"')
 @asking
 def retry(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
-    """Let a failed or parked flow run on from where it failed. Completed steps are not run again."""
+    """Continue a failed or parked flow from where it stopped. Completed steps are not repeated."""
     with _opened(store) as client:
         return _tell("retry", client.retry(flow, by=by, why=why), patience, store, as_json=as_json)
 

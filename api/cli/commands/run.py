@@ -32,9 +32,11 @@ _LOOK_S = 1.0
 def telling_options(function: F) -> F:
     """Let a command tell more, or nothing, of what happens."""
     verbose = click.option(
-        "-v", "--verbose", is_flag=True, help="Tell of every event, each step and signal too."
+        "-v", "--verbose", is_flag=True, help="Report every event, including each step and signal."
     )
-    quiet = click.option("-q", "--quiet", is_flag=True, help="Tell of no event; what steps print is shown.")
+    quiet = click.option(
+        "-q", "--quiet", is_flag=True, help="Report no events; the output of steps is shown."
+    )
     return verbose(quiet(function))
 
 
@@ -45,13 +47,13 @@ def telling_options(function: F) -> F:
 @json_option
 @telling_errors
 def run(*, modules: tuple[str, ...], verbose: bool, quiet: bool, store: Path, as_json: bool) -> int:
-    """Run the flows of a module until Ctrl-C: unfinished ones go on, and others can be started.
+    """Run the flows of a module until Ctrl-C: unfinished flows continue, and new ones can be started.
 
-    MODULE is a dotted name, looked for in the current directory first, or the path of a .py file. All
-    flows that it defines are run, or only NAME. The store is created if there is none.
+    MODULE is a dotted name, looked up in the current directory first, or the path of a .py file. This runs
+    all flows that it defines, or only NAME. The store is created if it does not exist.
 
-    Ctrl-C or SIGTERM stops in good order, and waits 10 seconds for running steps; a second one stops at
-    once. Neither loses anything: what was under way goes on at the next start.
+    Ctrl-C or SIGTERM stops cleanly, and waits up to 10 seconds for running steps; a second one stops at
+    once. Neither loses anything: flows continue at the next start.
     """
     flows = flows_of(modules)
     with Stopping() as stopping:
@@ -76,5 +78,5 @@ def until_stopped(engine: Engine, stopping: Stopping) -> int:
             tell(f"persistasaurus: {refusal}")
             return UNUSABLE
     if not engine.is_unread:
-        tell("Stopping: running steps are waited for, 10 s at most. Once more, and it stops at once.")
+        tell("Stopping: waiting up to 10 s for running steps. Repeat it to stop at once.")
     return code_of(stopping.by)

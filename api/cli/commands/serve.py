@@ -40,7 +40,7 @@ _SERVER = {"h11", "litestar", "uvicorn"}
     type=click.IntRange(0, 65_535),
     default=_PORT,
     show_default=True,
-    help="The port to listen on; 0: any that is free.",
+    help="The port to listen on; 0 means any free port.",
 )
 @click.option("--uds", type=click.Path(path_type=Path), help="Listen on this unix socket instead.")
 @click.option("--tokens", type=click.Path(dir_okay=False, path_type=Path), help="A file of named tokens.")
@@ -62,11 +62,11 @@ def serve(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """Run the flows of a module as `run` does, and serve them over HTTP.
+    """Run the flows of a module like `run`, and serve them over HTTP.
 
     Without MODULE, the example application is served: HelloWorldFlow and SignupFlow, and their own
-    endpoints. Whoever asks needs a token; the
-    one that may do everything is made beside the store, in STORE.token, and opens this machine only.
+    endpoints. Every request needs a token. The server creates one that allows everything, in
+    STORE.token beside the store; it is valid on this machine only.
     """
     _check_extra()
     flows = flows_of(modules) if modules else [HelloWorldFlow, SignupFlow]

@@ -45,7 +45,7 @@ class ShownFlow(msgspec.Struct, frozen=True):
 @json_option
 @telling_errors
 def show(*, flow: str, store: Path, as_json: bool) -> int:
-    """Show how a flow stands, with its steps."""
+    """Show the status of a flow, and its steps."""
     case = case_of(store, flow, SystemClock().now())
     screen = Screen()
     if as_json:

@@ -30,19 +30,19 @@ _LENGTH = 200
 
 @command("sql", example='persistasaurus sql "SELECT status, count(*) FROM flows GROUP BY status"')
 @click.argument("statement", required=False)
-@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values, with a line of names first.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
 @store_option
 @json_option
 @telling_errors
 def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> int:
-    """Ask a store in SQL; nothing can be written. Without a STATEMENT, tell what there is to be asked.
+    """Query a store in SQL, read-only. Without STATEMENT, list the views and their columns.
 
-    The views flows, steps, signals, timers and dead_letters are documented and stable. As a table, at most
-    1,000 rows are shown, a value a line where the terminal is too narrow; --json and --csv give all. Of a
-    damaged store what can be read is asked, and the exit code is 1.
+    The views flows, steps, signals, timers and dead_letters are documented and stable. A table shows at most
+    1,000 rows, one value a line if the terminal is too narrow; --json and --csv print all rows. On a
+    damaged store the query runs on what can be read, and the exit code is 1.
     """
     if as_csv and as_json:
-        raise click.UsageError("--csv and --json exclude each other")
+        raise click.UsageError("use either --csv or --json, not both")
     with open_reader(store) as reader:
         if statement is None:
             return _tell_views(reader, as_json=as_json)

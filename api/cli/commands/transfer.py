@@ -52,9 +52,11 @@ class ImportTold(msgspec.Struct, frozen=True):
 
 @command("export", example="persistasaurus export --store orders.db -o orders.jsonl")
 @click.argument("flows", nargs=-1, metavar="[FLOW]...", shell_complete=complete_flows)
-@click.option("-o", "--output", type=STORE, help="The file to write; without it, to the standard output.")
+@click.option("-o", "--output", type=STORE, help="The file to write; standard output by default.")
 @force_option
-@click.option("--skip-damaged", is_flag=True, help="Leave damaged flows out, and tell which; exit code 1.")
+@click.option(
+    "--skip-damaged", is_flag=True, help="Leave damaged flows out and list them; the exit code is 1."
+)
 @store_option
 @json_option
 @telling_errors
@@ -67,10 +69,10 @@ def export(  # noqa: PLR0913 - click gives them by name
     store: Path,
     as_json: bool,
 ) -> int:
-    """Write a store's flows as JSON lines: all, or those that are named, as they are at one instant.
+    """Write all flows of a store, or the named ones, as JSON lines, as of one instant.
 
-    The engine may go on writing meanwhile. With --json, what was written is told on the standard error,
-    or, with --output, on the standard output.
+    The engine may keep writing meanwhile. With --json, the summary goes to standard error, or, with
+    --output, to standard output.
     """
     check_exists(store)
     chosen = list(flows) or None
@@ -113,16 +115,16 @@ def _tell_export(made: Exported, output: Path | None, *, as_json: bool) -> None:
 
 @command("import", example="persistasaurus import orders.jsonl --store orders.db")
 @click.argument("source", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default="-")
-@click.option("--skip-conflicts", is_flag=True, help="Leave flows out that are there with another history.")
+@click.option("--skip-conflicts", is_flag=True, help="Leave out flows that exist with a different history.")
 @store_option
 @json_option
 @telling_errors
 def import_(*, source: Path, skip_conflicts: bool, store: Path, as_json: bool) -> int:
-    """Read flows from JSON lines, as `export` writes them, into a store, which is made if there is none.
+    """Import flows that `export` has written into a store, creating the store if needed.
 
-    SOURCE is a file, or `-` for the standard input. All of it is checked before anything is written. No
-    engine may have the store open. What waits in the export is owed by the store from then on: see to it that
-    the store that it comes from does not go on as well.
+    SOURCE is a file, or `-` for standard input. All of it is checked before anything is written. No engine
+    may have the store open. Pending flows will continue in this store: make sure that they do not continue
+    in the original store, too.
     """
     given = sys.stdin.buffer if str(source) == "-" else source
     with progress("Importing") as told:

@@ -33,9 +33,9 @@ class Verified(msgspec.Struct, frozen=True):
 @json_option
 @telling_errors
 def verify(*, store: Path, as_json: bool) -> int:
-    """Check every byte of a store that matters: pages, checksums, chains, headers, signals.
+    """Check a whole store: pages, checksums, chains, headers and signals.
 
-    The engine may go on writing meanwhile. The exit code is 1 when something is not as it was written.
+    The engine may keep writing meanwhile. The exit code is 1 when something is damaged.
     """
     with open_reader(store) as reader, progress("Verifying") as told:
         found = reader.verify(told)

@@ -6,8 +6,8 @@ __all__ = ["CODES", "DONE", "FAILED", "INTERRUPTED", "UNREAD", "UNUSABLE", "USAG
 
 DONE, FAILED, USAGE, UNUSABLE, WAITS = 0, 1, 2, 3, 4
 INTERRUPTED, UNREAD = 130, 141
-CODES = """Exit codes: 0, it came to its end. 1, it did not, and the message says why. 2, wrong usage, or an
-extra is missing. 3, the store cannot be used. 4, the flow waits, and nobody was to wait for it.
-130, Ctrl-C. 141, nobody reads the output any more.
+CODES = """Exit codes: 0, success. 1, failure; the message says why. 2, wrong usage, or a missing extra.
+3, the store cannot be used. 4, no answer within the time given; the request is recorded.
+130, Ctrl-C. 141, the reader of the output has gone.
 
 `persistasaurus error CODE` explains the code in brackets after a message."""

@@ -104,7 +104,7 @@ def history_of(reader: StoreReader, flow_id: str) -> list[Recorded]:
         try:
             found.append(Recorded(record.version, record.at, events.decode(record.data)))
         except msgspec.MsgspecError as error:
-            raise RecordCorrupt(flow_id, record.version, f"it is no event: {error}") from error
+            raise RecordCorrupt(flow_id, record.version, f"it is not an event: {error}") from error
     return found
 
 

@@ -109,12 +109,12 @@ def _file(store: Path) -> Iterator[Check]:
     found = store.stat()
     mode = f"{stat.S_IMODE(found.st_mode):04o}"
     if found.st_mode & stat.S_IWOTH:
-        yield Check("permissions", "bad", f"everybody may write to it ({mode})", f"chmod 600 {store}")
+        yield Check("permissions", "bad", f"all users may write to it ({mode})", f"chmod 600 {store}")
     elif found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Check("permissions", "warn", f"others than its owner may use it ({mode})", f"chmod 600 {store}")
     elif found.st_uid != os.geteuid():
         yield Check(
-            "permissions", "warn", f"it belongs to another user ({found.st_uid})", "be that user to write"
+            "permissions", "warn", f"it belongs to another user ({found.st_uid})", "write as that user"
         )
     else:
         yield Check("permissions", "ok", f"its owner's alone ({mode})")
@@ -122,14 +122,14 @@ def _file(store: Path) -> Iterator[Check]:
     length = log.stat().st_size if log.exists() else 0
     text = f"{size(found.st_size)}, and {size(length)} in the write-ahead log"
     if length > _LOG_WARN:
-        todo = "somebody reads for long and keeps the log from being moved into the file: look for that"
+        todo = "a long-running reader keeps SQLite from checkpointing the log: find and end it"
         yield Check("size", "warn", text, todo)
     else:
         yield Check("size", "ok", text)
 
 
 def _folder(folder: Path) -> Iterator[Check]:
-    kind = filesystem_of(folder) or "of a kind that the system does not tell"
+    kind = filesystem_of(folder) or "of unknown type"
     if kind in _IN_MEMORY:
         yield Check(
             "filesystem", "warn", f"{kind}: in memory, so the loss of power takes it all", "use a disk"
@@ -158,7 +158,10 @@ def _sync(folder: Path) -> Check:
         return Check("sync", "warn", text, "the disk is slow: a flow takes that long for each of its steps")
     if typical < _TOO_FAST_S:
         return Check(
-            "sync", "warn", f"{text}: no disk is that fast", "it may lie about having written: use another"
+            "sync",
+            "warn",
+            f"{text}: this is faster than any disk",
+            "it may be acknowledging writes it has not made. Use a different disk",
         )
     return Check("sync", "ok", text)
 
@@ -239,7 +242,7 @@ def _words(reader: StoreReader, store: Path) -> Iterator[Check]:
     damaged = reader.damaged_words()
     if damaged:
         some = ", ".join(map(repr, damaged[:_SHOWN])) + (", ..." if len(damaged) > _SHOWN else "")
-        text = f"damaged, and with them whatever is of that type, status or kind of event: {some}"
+        text = f"damaged, as is everything of that type, status or kind of event: {some}"
         yield Check("words", "bad", text, f"put a backup in its place; {proposed('verify', store=store)}")
     else:
         yield Check("words", "ok", "as they were written")
@@ -248,9 +251,9 @@ def _words(reader: StoreReader, store: Path) -> Iterator[Check]:
 def _log(reader: StoreReader, _: Path) -> Iterator[Check]:
     kept = reader.kept_logs()
     if kept:
-        text = f"commits behind a damaged place of it could not be read; it is kept as {kept[-1].name}"
+        text = f"commits after a damaged page of it could not be read; it is kept as {kept[-1].name}"
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-        todo = "see whether the disk is sound, and what flows lack; then delete the copy"
+        todo = "check the disk, and which flows lack commits; then delete the copy"
         yield Check("log", "bad", f"{text}{more}", todo)
 
 

@@ -32,7 +32,7 @@ _RETRY_AT_ONCE = {
     "in_doubt": "find out whether the step's effect has happened; a retry runs the step again",
     "poisoned": "find out whether the step takes the process down; a retry runs it again, and"
     " FlowSystem(limits=Limits(poison_after=...)) says how often that may be",
-    "crashing": "the traceback says what went wrong; retry when that is mended",
+    "crashing": "the traceback shows what went wrong; fix that, then retry",
     "blocking": "put what blocks into a step, restart the engine with that code, then retry",
     "lethal": "find out why its code takes the process down; a retry runs it again",
     "history_limit": "give FlowSystem higher limits=Limits(...), then retry",
@@ -40,7 +40,7 @@ _RETRY_AT_ONCE = {
 _RETRY_LATER = {
     "nondeterminism": "bring the code back that the flow was started with, and restart the engine; or retry",
     "unknown_flow": "start the engine with the module that has this flow: persistasaurus run MODULE",
-    "unreadable": "`persistasaurus verify` says what is damaged; a backup may have it whole",
+    "unreadable": "`persistasaurus verify` says what is damaged; a backup may have it intact",
 }
 
 
@@ -107,7 +107,7 @@ def _damaged(case: Case) -> Iterator[Finding]:
         yield Finding(
             kind="damaged",
             text=f"It is damaged{' and parked' if is_parked else ''}: {case.damage}.",
-            todo="A backup may have it whole. What else in the store is damaged says:",
+            todo="A backup may have it intact. To find out what else in the store is damaged:",
             command=proposed("verify", store=case.store),
             reason=case.damage,
         )
@@ -236,7 +236,7 @@ def _step_text(case: Case, step: StepSummary) -> tuple[str, str]:
         return "running", f"runs {since(begun, case.now)}, in attempt {step.attempts}."
     text = f"was running in attempt {step.attempts}, begun {_when(begun, case.now)}, when its process ended"
     if is_in_doubt or step.unresolved < _SUSPICIOUS:
-        return "in_doubt", f"{text}. Nobody knows how far it came."
+        return "in_doubt", f"{text}. Its effect is unknown."
     return "suspect", (
         f"{text}: {step.unresolved} times in a row. It is suspected of that, so it runs when no other"
         f" suspect does. After {_POISONOUS} times, unless Limits(poison_after=...) says otherwise or it had"
@@ -248,7 +248,7 @@ def _sleeps(case: Case) -> Iterator[Finding]:
     for sleep in case.summary.sleeps.values():
         yield Finding(
             kind="sleeping",
-            text=f"It sleeps, and goes on {_due(case, sleep.due)}.",
+            text=f"It sleeps, and continues {_due(case, sleep.due)}.",
             since=utc(sleep.begun_at),
             due_at=utc(sleep.due),
             line=sleep.line,
@@ -319,7 +319,7 @@ def _times(count: int) -> str:
 
 def _due(case: Case, due: int) -> str:
     is_late = case.engine_since is not None and case.now - due > _LATE_US
-    held = " (when it is not held back any more)" if is_late and _is_held(case) else ""
+    held = " (once it is no longer held back)" if is_late and _is_held(case) else ""
     return f"at {local_time(due)} ({ago(due, case.now)}){held}"
 
 

@@ -97,7 +97,7 @@ def _declared_or_denied(handler: BaseRouteHandler) -> Scope | None:
     try:
         return declared(handler)
     except ImproperlyConfiguredException as error:
-        raise PermissionDeniedException("nobody may use this route: it declares no scope") from error
+        raise PermissionDeniedException("this route is closed: it declares no scope") from error
 
 
 def _policy(

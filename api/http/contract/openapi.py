@@ -28,8 +28,8 @@ _JSON: Final = "application/json"
 _SCHEME_NAME: Final = "bearer"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ABOUT: Final = """
-Start flows, look at them, and tell them something. Whatever is answered is durable. Fields and query
-parameters that are not described here, and those that are there twice, are refused. Errors are problem
+Start flows, inspect them and send them signals. Whatever an answer reports is durable. Unknown and
+repeated fields and query parameters are refused. Errors are problem
 details (RFC 9457) whose `type` ends in the error's code: `persistasaurus error CODE` explains it. HEAD and
 OPTIONS are answered everywhere.
 """
@@ -66,19 +66,19 @@ _HEADERS: Final[dict[int, dict[str, Any]]] = {
     503: {"Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}},
 }
 _SAYS: Final = {
-    400: "It cannot be read, or is not what is described.",
+    400: "It cannot be read, or does not match the description.",
     401: "A token is needed.",
     403: "The token does not allow it, or the host or origin is not one that is answered.",
-    404: "There is no such thing.",
+    404: "Not found.",
     408: "The body came too slowly.",
-    409: "It contradicts what is recorded.",
+    409: "It conflicts with what is recorded.",
     413: "The body is too large.",
-    415: "The body is no JSON, or is encoded.",
+    415: "The body is not JSON, or has a content encoding.",
     422: "It can be read, and does not fit what the flow declares.",
     429: "Too much at once.",
     431: "The headers are too large, or too many.",
     500: "A defect: the server's log says more.",
-    503: "Nobody could confirm it now. The same again, with the same key or id, is safe.",
+    503: "It cannot be confirmed now. You can safely repeat it with the same key or id.",
 }
 
 

@@ -116,7 +116,7 @@ async def read_body(request: Request[Any, Any, Any], shape: type[T], *, optional
             400, str(error), errors=[FieldError(path=error.path, reason=error.reason)]
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProblemError(400, f"the body is no JSON: {_position(error, data)}") from None
+        raise ProblemError(400, f"the body is not JSON: {_position(error, data)}") from None
     return value
 
 
@@ -144,7 +144,7 @@ async def refuse_body(request: Request[Any, Any, Any]) -> None:
         ProblemError: there is one.
     """
     if await request.body():
-        raise ProblemError(400, "no body is taken here")
+        raise ProblemError(400, "this request takes no body")
 
 
 @lru_cache(maxsize=64)
@@ -186,7 +186,7 @@ def _unfit(what: str, message: str) -> ProblemError:
     reason, _, path = message.partition(" - at `")
     path = path.rstrip("`") or "$"
     field = FieldError(path=path, reason=reason)
-    return ProblemError(400, f"{what} is not what is described: {reason}, at {path}", errors=[field])
+    return ProblemError(400, f"{what} does not match the description: {reason}, at {path}", errors=[field])
 
 
 # --------------------------------------------------------------------------------------------- queries
@@ -213,11 +213,11 @@ def _parameters(text: bytes) -> dict[str, str]:
             text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS_MAX
         )
     except ValueError:
-        raise ProblemError(400, "the query string cannot be read: it is no UTF-8, or too long") from None
+        raise ProblemError(400, "the query string cannot be read: it is not UTF-8, or too long") from None
     values = dict(pairs)
     if len(values) < len(pairs):
         twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
-        raise ProblemError(400, f"the parameter {twice!r} is there twice")
+        raise ProblemError(400, f"the parameter {twice!r} occurs twice")
     return values
 
 

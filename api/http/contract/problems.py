@@ -43,7 +43,7 @@ __all__ = ["HANDLERS", "problem_of", "problem_response"]
 
 logger = logging.getLogger("persistasaurus.http")
 
-_AGAIN: Final = "The same again, with the same key or id, is safe"
+_AGAIN: Final = "You can safely repeat it with the same key or id"
 _RETRY_AFTER: Final = {"Retry-After": "1"}
 _STATUSES: Final[dict[type[Exception], int]] = {
     FlowNotFound: 404,

@@ -68,7 +68,7 @@ class RequestBody:
         message = await self._next()
         if message["type"] == "http.disconnect":
             self.ended = True
-            raise _bad("the client left before the end of its body")
+            raise _bad("the client disconnected before the end of its body")
         self._received += len(message.get("body", b""))
         if self._received > self._limits.body_bytes:
             raise self._too_large()

@@ -75,11 +75,13 @@ class Hosts:
         """
         found = _authority(header(scope, b"host") or b"")
         if not any_host and (found is None or not ({found, (found[0], None)} & self._allowed)):
-            raise _forbidden("this server does not answer under that Host: allow the name when it is started")
+            raise _forbidden(
+                "this server does not accept that Host: add the name with `--allow-host`, or with Hosts(...)"
+            )
         if scope["method"] not in _SAFE and not self._is_welcome(
             scope, found, hidden=hidden_origin, own=origin
         ):
-            raise _forbidden("a page of another origin may not send this: allow its origin")
+            raise _forbidden("cross-origin request refused: add the origin with Hosts(origins=[...])")
 
     def _is_welcome(
         self, scope: ASGIScope, host: tuple[str, int | None] | None, *, hidden: bool, own: str | None
@@ -131,7 +133,7 @@ def _entry(name: str) -> tuple[str, int | None]:
     found = _authority(bare.encode("latin-1", "replace"))
     if found is None:
         raise ValueError(
-            f"not a host name: {name!r}. Say example.org, example.org:8443, 10.0.0.7 or [::1]:8080"
+            f"not a host name: {name!r}. Write example.org, example.org:8443, 10.0.0.7 or [::1]:8080"
         )
     return found
 
@@ -144,6 +146,6 @@ def _origin_entry(origin: str) -> str:
         or _authority(parts.netloc.encode("latin-1", "replace")) is None
     ):
         raise ValueError(
-            f"not an origin: {origin!r}. Say https://console.example.org, with nothing after the host"
+            f"not an origin: {origin!r}. Write https://console.example.org, with nothing after the host"
         )
     return origin.lower()

@@ -76,7 +76,7 @@ class InFlight:
             ProblemError: 429, with `Retry-After`.
         """
         if self._of[name] >= self._most:
-            raise too_many(f"as many requests of this caller are being answered as may be ({self._most})", 1)
+            raise too_many(f"this caller has too many requests in progress (the limit is {self._most})", 1)
         self._of[name] += 1
 
     def leave(self, name: str) -> None:
@@ -128,7 +128,7 @@ class Streams:
         if self._stopping:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping", {"Retry-After": "1"})
         if sum(stream.name == name for stream in self._open) >= self._most:
-            raise too_many(f"as many streams are open for this caller as may be ({self._most}): end one", 1)
+            raise too_many(f"this caller has too many open streams (the limit is {self._most}): close one", 1)
         stream = OpenStream(name)
         self._open.add(stream)
         return stream

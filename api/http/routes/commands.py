@@ -123,7 +123,7 @@ async def pause_flow(request: ApiRequest) -> Response[bytes]:
 
 @post("/flows/{flow_id:str}/resume", status_code=200, opt=_order())
 async def resume_flow(request: ApiRequest) -> Response[bytes]:
-    """Have a paused flow go on, with all that has happened meanwhile.
+    """Resume a paused flow; it takes up everything that has happened meanwhile.
 
     409, when it has ended or is parked.
     """

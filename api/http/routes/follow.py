@@ -107,8 +107,8 @@ def _first(feed: Feed, after: int) -> EventBatch:
     if after and not first.events and after > (newest := feed.newest()):
         raise ProblemError(
             409,
-            f"nothing has the id {after} here: the newest event has {newest}. The store was restored, or is"
-            " another. Read anew what you keep of it, and follow from there, or with after=0 from the first",
+            f"there is no event {after}: the newest is {newest}. The store was restored, or is"
+            " another. Reload what you keep of it, and follow from there, or from the start with after=0",
             code="beyond-the-end",
         )
     return first
