@@ -7,7 +7,7 @@
 
 A mutant is judged by the tests that reach its line: those nearby, then the quickest that fit in some seconds.
 Those that survive are judged again, by many more of them.
-Survivors that cannot be told from the original, or whose difference is no promise, are in `survivors.py`.
+Survivors that cannot be told from the original, or whose difference is no promise, are in `survivors.toml`.
 """
 
 # ruff: noqa: E402 - where the tests are has to be known before they are imported
@@ -36,10 +36,14 @@ from mutation.grafting import Graft
 from mutation.judging import Case, survives
 from mutation.mutants import Mutant, mutants
 from mutation.reach import Reach, read, write
-from mutation.survivors import EXPLAINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+EXPLAINED: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("survivors.toml").read_text(encoding="utf-8")
+)
+"""The reasons why mutants need not be noticed, by module and name of the mutant."""
 
 JUDGES = (
     "flows", "histories", "conformance", "store", "system", "dispatcher", "machines", "historic", "faults",
@@ -113,6 +117,12 @@ def suspects(names: list[str]) -> list[Suspect]:
     wanted = int(os.environ.get("PERSISTASAURUS_RUNS", len(found)))
     rng = Random(int(os.environ.get("PERSISTASAURUS_SEED", "0")))
     return rng.sample(found, min(wanted, len(found)))
+
+
+def stale(names: list[str]) -> list[str]:
+    """Name what is explained in these modules, and is not a mutant of them any more."""
+    found = {name: {m.name for m in mutants(source_of(name).read_text(encoding="utf-8"))} for name in names}
+    return [f"{name} {key}" for name in names for key in EXPLAINED.get(name, {}) if key not in found[name]]
 
 
 def tests_of(reach: Reach, path: Path, line: int, choice: Choice) -> list[str]:
@@ -224,6 +234,8 @@ def main(*names: str) -> int:
     if unsound := [name for name, is_sound in fates_of_originals(chosen, reach) if not is_sound]:
         print(f"Their tests fail as they are: {unsound}")  # noqa: T201 - what it is for
         return 2
+    for name in stale(chosen):
+        print(f"EXPLAINED, AND NO MUTANT ANY MORE {name}")  # noqa: T201
     return report(judged_twice(suspects(chosen), reach))
 
 
