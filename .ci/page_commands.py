@@ -1,8 +1,8 @@
 """Run the commands that pages name in their text and tables, each with little to do.
 
 Usage: page_commands.py PAGE..., in a checkout, with the environment that the README's second command has
-made first in the PATH. Commands in blocks are run by tests/documentation, and those that .ci/run has, too,
-are run there.
+made first in the PATH. Commands in blocks are run by tests/promises/documentation, and those that .ci/run
+has, too, are run there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 _SPAN = re.compile(r"`([^`]+)`")
 _COMMAND = re.compile(r"(?:PERSISTASAURUS_\w+=\S+ )*(?:python tests/|pytest )\S.*")
-_CAMPAIGNS = {"python tests/mutation/campaign.py"}
+_CAMPAIGNS = {"python tests/attacks/mutation/campaign.py"}
 """Run by hand, as is `coverage`: a person judges what they find, and they take longer than all tests."""
 _LESS = {"python tests/benchmarks/run.py": "--rounds 1", "pytest": "--collect-only --quiet"}
 """By the beginning of a command, what keeps it short. Of a campaign, the tests that it names are collected:

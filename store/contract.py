@@ -270,7 +270,7 @@ class Corruption(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventReader(Protocol):
-    """What can be read of a store. The conformance suite in `tests/conformance` says it in detail."""
+    """What can be read of a store. The conformance suite in `tests/layers/conformance` says it in detail."""
 
     def header(self, stream: str) -> Header | None:
         """Return the stream's header, or None when there is no such stream."""

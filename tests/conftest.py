@@ -1,8 +1,8 @@
 """How large the tests are, and how each failure can be seen again.
 
     pytest -n 2                                                  # every change
-    PERSISTASAURUS_LONG=1 pytest -n 2 -rP tests/simulation       # a campaign; or another folder
-    PERSISTASAURUS_SEED=7 pytest tests/simulation                # from another seed, or the one that was told
+    PERSISTASAURUS_LONG=1 pytest -n 2 -rP tests/attacks/simulation       # a campaign; or another folder
+    PERSISTASAURUS_SEED=7 pytest tests/attacks/simulation  # from another seed, or the one that was told
 
 Each size has a variable of its own, too, which wins.
 """

@@ -62,12 +62,12 @@ Run `pytest -n 2`, or `pytest tests/a` and `python tests/b.py`; then `pytest tes
 `pytest tests/in_a_block`
 ```
 
-| `PERSISTASAURUS_IMAGES=500000 pytest -rP tests/faults` | power cuts |
+| `PERSISTASAURUS_IMAGES=500000 pytest -rP tests/attacks/faults` | power cuts |
 """
     assert pages["commands"](text) == [
         "pytest tests/a",
         "python tests/b.py",
-        "PERSISTASAURUS_IMAGES=500000 pytest -rP tests/faults",
+        "PERSISTASAURUS_IMAGES=500000 pytest -rP tests/attacks/faults",
     ]
 
 
@@ -75,8 +75,8 @@ Run `pytest -n 2`, or `pytest tests/a` and `python tests/b.py`; then `pytest tes
     ("command", "small"),
     [
         (
-            "PERSISTASAURUS_IMAGES=500000 pytest tests/faults",
-            "PERSISTASAURUS_IMAGES=500000 pytest tests/faults --collect-only --quiet",
+            "PERSISTASAURUS_IMAGES=500000 pytest tests/attacks/faults",
+            "PERSISTASAURUS_IMAGES=500000 pytest tests/attacks/faults --collect-only --quiet",
         ),
         ("python tests/benchmarks/run.py", "python tests/benchmarks/run.py --rounds 1"),
     ],

@@ -22,6 +22,7 @@ MAY_IMPORT = {
 }
 # Imported by the front door for its effect: a handle knows nothing of the diagrams that a notebook shows.
 REGISTERS_ITSELF = "from .api import notebook as _notebook"
+TEST_ROOTS = (("tests",), ("tests", "layers"), ("tests", "layers", "actors"), ("tests", "layers", "api"))
 OWN_NAMES = {"persistasaurus", *LAYERS}
 
 
@@ -68,9 +69,9 @@ def _absolute_names(node: ast.AST) -> list[str]:
 
 
 def _is_test_double(source: Module, name: str) -> bool:
-    # Tests find what they share in their own folders: tests/store/doubles.py is store.doubles.
-    path = ROOT.joinpath("tests", *name.split("."))
-    return source.folders[:1] == ("tests",) and (path.with_suffix(".py").is_file())
+    # Tests find what they share in their own folders: tests/layers/store/doubles.py is store.doubles.
+    paths = (ROOT.joinpath(*root, *name.split(".")).with_suffix(".py") for root in TEST_ROOTS)
+    return source.folders[:1] == ("tests",) and any(path.is_file() for path in paths)
 
 
 def relative_imports(source: Module) -> list[str]:

@@ -10,9 +10,11 @@ from architecture.sources import Module, Names, module, test_modules
 
 # Modules that sleep -> why. Nothing else is excused.
 ALLOWED = {
-    "tests/flows/test_impure_bodies.py": "bodies that sleep, and are warned of, are what is tested",
-    "tests/mutation/judging.py": "a fork that has to be killed in time can only be looked at now and then",
-    "tests/steps/promised.py": "a step that blocks a thread is what is tested",
+    "tests/layers/flows/test_impure_bodies.py": "bodies that sleep, and are warned of, are what is tested",
+    "tests/attacks/mutation/judging.py": (
+        "a fork that has to be killed in time can only be looked at now and then"
+    ),
+    "tests/promises/steps/promised.py": "a step that blocks a thread is what is tested",
 }
 PROGRAM = re.compile(r"\btime\.sleep\(|from time import [^\n]*\bsleep\b")
 
