@@ -1,9 +1,10 @@
-"""Modules are named after what they hold, and say in order what they offer."""
+"""Modules are named after what they hold, and list in order what they offer; a class name means one thing."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 
 import pytest
 from architecture.sources import Module, module, package_modules, test_modules
@@ -58,3 +59,29 @@ def test_a_name_that_says_something_is_fine(path: str) -> None:
 def test_a_list_out_of_order_is_reported() -> None:
     assert unsorted(module("x.py", '__all__ = ["flow", "Flow"]')) == ["x.py:1: __all__"]
     assert unsorted(module("x.py", '__all__ = ["READY", "Flow", "flow"]')) == []
+
+
+SHARED = {
+    "FlowDecorator": "one definition for mypy, and one for everybody else",
+    "FlowFailed": "the event, and the error that tells of it",
+}
+
+
+def names_of_several_classes(sources: list[Module]) -> set[str]:
+    """Return the names under which more than one class is defined."""
+    nodes = [node for source in sources for node in ast.walk(source.tree)]
+    counts = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    return {name for name, count in counts.items() if count > 1}
+
+
+def test_a_class_name_means_one_thing_throughout_the_package() -> None:
+    assert names_of_several_classes(package_modules()) == SHARED.keys()
+
+
+def test_two_classes_of_one_name_are_reported() -> None:
+    sources = [
+        module("flows/a.py", "class Batch: ..."),
+        module("store/b.py", "def f():\n    class Batch: ..."),
+    ]
+
+    assert names_of_several_classes(sources) == {"Batch"}
