@@ -211,7 +211,7 @@ def test_names_that_nobody_knows_are_refused(system: FlowSystem) -> None:
     for call in (lambda: handle.signal_json("a"), lambda: handle.query_json("a"), lambda: ghost(system, "g")):
         with pytest.raises(FlowNotFound):
             call()
-    with pytest.raises(ValueError, match="is no flow id"):
+    with pytest.raises(ValueError, match="is not a valid flow id"):
         system.start_json("listens", flow_id="a\nb")
     with pytest.raises(ValueError, match="is not a valid name of a signal"):
         system.start_json("listens").signal_json("")

@@ -281,7 +281,7 @@ def test_a_payload_that_is_no_json_is_refused_where_it_is_posted(
 def test_what_can_not_come_true_is_refused_where_it_is_posted(client: RemoteClient, path: Path) -> None:
     for post in (client.pause, client.resume, client.retry, lambda f: client.signal(f, "word")):
         refused(lambda post=post: post("nobody"), FlowNotFound, "no flow 'nobody'")  # type: ignore[misc]
-        refused(lambda post=post: post("no\nbody"), ValueError, "is no flow id")  # type: ignore[misc]
+        refused(lambda post=post: post("no\nbody"), ValueError, "is not a valid flow id")  # type: ignore[misc]
     for post in (client.pause, client.resume, lambda f: client.signal(f, "word")):
         refused(lambda post=post: post("over"), FlowEnded, "has ended")  # type: ignore[misc]
     refused(lambda: client.retry("hears"), PersistasaurusError, "there is nothing to retry")
