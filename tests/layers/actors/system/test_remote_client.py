@@ -267,7 +267,7 @@ def refused(post: Callable[[], Any], kind: type[Exception], text: str) -> None:
         (b"\xff", r"at \$ "),
         (b"NaN", r"at \$ "),
         (b"[" * 300 + b"]" * 300, "nested more than 200"),
-        (b'"' + b"x" * (16 << 20) + b'"', "more than the limit"),
+        (b'"' + b"x" * (16 << 20) + b'"', "exceed the limit"),
         (b'{"a": [{"b": 1, "b": 2}]}', r"\$\.a\[0\] .*has the field 'b' twice"),
     ],
 )
@@ -301,7 +301,7 @@ def test_too_many_requests_for_an_engine_that_is_down_are_refused(
 
 
 def test_a_request_that_is_larger_than_the_engine_would_read_is_refused(client: RemoteClient) -> None:
-    refused(lambda: client.pause("hears", why="x" * (16 << 20)), SignalRejected, "more than the limit")
+    refused(lambda: client.pause("hears", why="x" * (16 << 20)), SignalRejected, "exceed the limit")
     assert client.pending_count() == 0
 
 
