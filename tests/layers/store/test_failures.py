@@ -376,7 +376,7 @@ def test_damage_that_a_commit_meets_halts_the_store(store, path, open_store):
 
 def test_an_exception_that_is_none_of_ours_rolls_back_and_halts(store, monkeypatch):
     accept(store, create())
-    monkeypatch.setattr("persistasaurus.store.sqlite.batch.Batch.write", lambda self: 1 / 0)
+    monkeypatch.setattr("persistasaurus.store.sqlite.batch.WriteBatch.write", lambda self: 1 / 0)
 
     with pytest.raises(CommitUnknown, match="ZeroDivisionError"):
         store.commit([append(1, record())])
@@ -417,7 +417,7 @@ def test_an_interrupt_rolls_back_halts_and_goes_on(store, monkeypatch):
         raise KeyboardInterrupt
 
     accept(store, create())
-    monkeypatch.setattr("persistasaurus.store.sqlite.batch.Batch.write", interrupt)
+    monkeypatch.setattr("persistasaurus.store.sqlite.batch.WriteBatch.write", interrupt)
 
     with pytest.raises(KeyboardInterrupt):
         store.commit([append(1, record())])
