@@ -517,6 +517,9 @@ def _close(loop: AbstractEventLoop) -> None:
     from asyncio import all_tasks, wait, wait_for  # noqa: PLC0415 - has been imported by now
 
     try:
+        # It may have been stopped twice, and the second stop would break off what follows.
+        loop.call_soon(loop.stop)
+        loop.run_forever()
         tasks = all_tasks(loop)
         for task in tasks:
             task.cancel()

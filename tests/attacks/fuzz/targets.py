@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from persistasaurus.actors.remote.protocol import (
-    PauseOrder,
-    RetryOrder,
-    SignalOrder,
-    decode_answer,
-    decode_order,
+    PauseRequest,
+    RetryRequest,
+    SignalRequest,
+    decode_request,
+    decode_response,
     encode,
 )
 from persistasaurus.actors.testing.simulation import Simulation
@@ -106,10 +106,12 @@ def targets(folder: Path) -> dict[str, Target]:
     anything = Codec(Any, "a signal's payload")
     confirm = SignupFlow.confirm_email_address.step.parameters
     signals = [b'{"confirmed_at":"2026-05-17T00:00:00Z"}', b"null", b"[1,2]", b'"text"', b"1.5"]
-    orders = [
-        encode(SignalOrder("ada", "me", "go", "s", msgspec.Raw(b'{"a":[1]}'), 1)),
-        encode(PauseOrder("ada", "me", "why")),
-        encode(RetryOrder("ada", "me", "why", 7)),
+    requests = [
+        encode(
+            SignalRequest("ada", "me", 5, name="go", signal_id="s", payload=msgspec.Raw(b'{"a":[1]}'), at=1)
+        ),
+        encode(PauseRequest("ada", "me", why="why")),
+        encode(RetryRequest("ada", "me", why="why", version=7)),
     ]
     links = Links(KeyRing.fresh(), "https://example.com", [Action(name="confirm", signal="go", title="Go?")])
     tokens = [links.url("ada", "confirm", says="é").rpartition("/")[2].encode() for _ in range(3)]
@@ -138,9 +140,9 @@ def targets(folder: Path) -> dict[str, Target]:
         "arguments": Target([b'{"user_name":"ada","email":"a@b.c"}'], arguments_of, PayloadError),
         "signals": Target(signals[:1], signal, PayloadError),
         "payloads": Target([*signals, *found], plain, PayloadError),
-        "orders": Target(orders, decode_order, PayloadError),
-        "answers": Target(
-            [b"{}", b'{"kind":"FlowEnded","status":"completed"}'], decode_answer, msgspec.MsgspecError
+        "requests": Target(requests, decode_request, PayloadError),
+        "responses": Target(
+            [b"{}", b'{"kind":"FlowEnded","status":"completed"}'], decode_response, msgspec.MsgspecError
         ),
         "tokens": Target(tokens, token, ()),
         "exports": Target(

@@ -144,7 +144,7 @@ def test_what_is_too_long_is_refused_before_it_is_looked_at() -> None:
 
 
 def test_what_would_be_too_long_is_not_signed() -> None:
-    with pytest.raises(ValueError, match="4096 are allowed"):
+    with pytest.raises(ValueError, match="the limit is 4096"):
         Claim("\U0001f995" * 1000, "confirm", 1, "confirm", 5).token(RING)
 
 
