@@ -100,5 +100,5 @@ def test_the_api_does_what_its_document_says() -> None:
         started = len(system.flows(limit=1000))
 
     assert not found, f"{SWITCH}={EXAMPLES},{SEED}\n" + "\n\n".join(dict.fromkeys(found))
-    assert started > 30, "hardly anything was accepted"
+    assert started > 20, "hardly anything was accepted"
     assert sum(status == "success" for status in finished.values()) >= len(PHASES), finished
