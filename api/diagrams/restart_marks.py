@@ -37,17 +37,23 @@ def restart_marks_of(history: Sequence[Happened]) -> RestartMarks:
 
 
 class _Evidence:
-    """Reads a history. `_explained` are the steps that ran before a restart which is known already."""
+    """Reads a history.
+
+    `_explained` are the steps that ran before a restart which is known already, `_retried` those that have
+    failed and are to run once more because somebody retried the flow.
+    """
 
     def __init__(self) -> None:
         self.before: dict[int, Cause] = {}
         self.due: set[int] = set()
         self._summary = FlowSummary()
         self._explained: set[int] = set()
+        self._retried: set[int] = set()
         self._is_closing = False
 
     def look(self, position: int, one: Happened) -> None:
         event = one.event
+        running = self._running()
         if self._is_closing and not isinstance(event, events.StepInterrupted):
             self._is_closing = False
             self._restarted(position, "closed")
@@ -58,16 +64,20 @@ class _Evidence:
                 self.due.add(position)
                 self._is_closing = True
             case events.Parked():
-                running = self._running()
                 if event.reason in _OF_DOUBT and running and not running & self._explained:
                     self._restarted(position, "died")
             case events.Repaired():
-                self._explained |= self._running()  # whatever was to run when it was parked did not run
+                self._explained |= running  # whatever was to run when it was parked did not run
             case _:
                 pass
         self._summary.apply(one.recorded)
+        if isinstance(event, events.Repaired):
+            self._retried |= self._running() - running
 
     def _attempted(self, position: int, step: int) -> None:
+        if step in self._retried:
+            self._retried.discard(step)
+            return
         known = self._summary.steps.get(step)
         state = None if known is None else known.state
         if state in _RUNNING and step not in self._explained:
@@ -78,7 +88,8 @@ class _Evidence:
 
     def _running(self) -> set[int]:
         """Return the steps that have no outcome, also when they were found in doubt."""
-        return {step.number for step in self._summary.steps.values() if step.state in _RUNNING}
+        found = {step.number for step in self._summary.steps.values() if step.state in _RUNNING}
+        return found - self._retried
 
     def _restarted(self, position: int, cause: Cause) -> None:
         self.before[position] = cause

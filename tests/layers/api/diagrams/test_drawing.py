@@ -333,6 +333,13 @@ def test_a_failed_flow_that_is_retried_tells_what_is_done_anew() -> None:
     )
 
 
+def test_a_failed_step_that_is_retried_by_a_person_tells_of_no_death() -> None:
+    lines = drawn(Story(Small.tried).start().finish().repair())
+
+    in_order(lines, "Client->>Supervisor: retry", "tried->>Step: step 1: flaky() (attempt 3)")
+    assert "the process died" not in "".join(lines)
+
+
 def test_a_signal_that_a_void_wait_has_taken_is_there_for_the_next_one() -> None:
     taken = [
         events.FlowStarted("f", Raw(b"{}"), 1),
