@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any, cast
-
-import msgspec
-from msgspec.structs import force_setattr
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import FlowDefinitionError
 
-
-class _Written(type(msgspec.Struct)):  # pyright: ignore[reportUntypedBaseClass]
-    """Says what to write where options are given that a policy does not have."""
-
-    def __call__(cls, *args: Any, **options: Any) -> Any:
-        """Make a policy."""
-        known: tuple[str, ...] = cls.__struct_fields__
-        if args:
-            meant = f"max_attempts={args[0]!r}" if type(args[0]) is int else f"{known[0]}=..."
-            raise FlowDefinitionError(
-                f"Retry({args[0]!r}): options are given by name: write Retry({meant}). They are"
-                f" {', '.join(known)}"
-            )
-        odd = next((option for option in options if option not in known), None)
-        if odd is not None:
-            near = next((name for name in known if odd in name or name in odd), None)
-            meant = near or next(iter(get_close_matches(odd, known, 1)), None)
-            write = f": write Retry({meant}={options[odd]!r})" if meant else ""
-            raise FlowDefinitionError(f"Retry has no option {odd!r}{write}. It takes {', '.join(known)}")
-        return super().__call__(**options)
+if TYPE_CHECKING:
+    from typing import Self
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Written):
+@dataclass(frozen=True, kw_only=True)
+class Retry:
     """A step's retry policy: exponential backoff with jitter, counted in failed attempts.
 
     `max_attempts` includes the first one. Waits start at `initial`, grow by `factor` and end at
@@ -55,6 +36,14 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Written):
     jitter: float = 0.1
     on: tuple[type[BaseException], ...] = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
+
+    # Type checkers know the options; who has none reads here what to write.
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *args: Any, **options: Any) -> Self:
+            """Refuse options that a policy does not have."""
+            _check_options(tuple(field.name for field in fields(cls)), args, options)
+            return super().__new__(cls)
 
     def __post_init__(self) -> None:
         """Refuse what could never work, and take any collection of exception classes as a tuple of them."""
@@ -78,7 +67,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Written):
         if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
             raise FlowDefinitionError(f"Retry(jitter={self.jitter!r}): give a fraction between 0 and 1")
         for option in ("on", "give_up_on"):
-            force_setattr(self, option, _classes(option, getattr(self, option)))
+            object.__setattr__(self, option, _classes(option, getattr(self, option)))
         if not self.on:
             raise FlowDefinitionError(
                 "Retry(on=()): no error would be retried; leave `on` out to retry every Exception, or"
@@ -106,6 +95,22 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Written):
         except OverflowError:
             wait = ceiling
         return int(min(wait, ceiling) * (1 - self.jitter * _share(f"{salt}/{failures}")))
+
+
+def _check_options(known: tuple[str, ...], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Say what to write where options are given that a policy does not have."""
+    if args:
+        meant = f"max_attempts={args[0]!r}" if type(args[0]) is int else f"{known[0]}=..."
+        raise FlowDefinitionError(
+            f"Retry({args[0]!r}): options are given by name: write Retry({meant}). They are"
+            f" {', '.join(known)}"
+        )
+    odd = next((option for option in options if option not in known), None)
+    if odd is not None:
+        near = next((name for name in known if odd in name or name in odd), None)
+        meant = near or next(iter(get_close_matches(odd, known, 1)), None)
+        write = f": write Retry({meant}={options[odd]!r})" if meant else ""
+        raise FlowDefinitionError(f"Retry has no option {odd!r}{write}. It takes {', '.join(known)}")
 
 
 def duration_of(what: str, option: str, value: Any) -> timedelta:
