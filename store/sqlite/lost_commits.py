@@ -16,11 +16,11 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import apsw
-
 from ..files.location import sync_directory
 
 if TYPE_CHECKING:
+    import apsw
+
     from ..files.location import FileLocation
 
 logger = logging.getLogger("persistasaurus")
@@ -61,7 +61,9 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
         found = os.fstat(file.fileno())
         if found.st_size < _HEADER.size + _FRAME.size:
             return
-        end = max(connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0], 0)
+        # The function of SQLite 3.51 refuses this mode, which its pragma takes.
+        (_, pages, _), *_ = connection.execute("PRAGMA wal_checkpoint(NOOP)")
+        end = max(int(str(pages)), 0)
         log = _log(file.fileno(), connection)
         commits = _commits_behind(file.fileno(), found.st_size, log, end)
     # When the power fails during a commit, its last page may be on the disk without those before it.
