@@ -5,8 +5,9 @@ A model names its guards. Without one of them it must go wrong, and the shortest
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,26 +22,30 @@ class Guard(NamedTuple):
     """What is found in that code as long as it does it."""
 
 
-class Model(Protocol):
+class Model(ABC):
     guards: ClassVar[dict[str, Guard]]
 
-    def __init__(self, without: str = "") -> None: ...
+    def __init__(self, without: str = "") -> None:
+        self._has = dict.fromkeys(self.guards, True)
+        if without:
+            _ = self.guards[without]
+            self._has[without] = False
 
+    @abstractmethod
     def initial(self) -> Any:
         """Return the state at the beginning; states can be hashed."""
-        ...
 
+    @abstractmethod
     def moves(self, state: Any) -> Iterable[tuple[str, Any]]:
         """Return what can happen next, and the states it leads to."""
-        ...
 
+    @abstractmethod
     def wrong(self, state: Any) -> str | None:
         """Return what is wrong with a state."""
-        ...
 
+    @abstractmethod
     def is_done(self, state: Any) -> bool:
         """Tell whether what should come about has; from everywhere there must be a way to such a state."""
-        ...
 
 
 class Finding(NamedTuple):

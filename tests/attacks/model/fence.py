@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.store.files.file_locks import FileLocks
 from persistasaurus.store.files.ownership import Ownership
 from persistasaurus.store.sqlite.batch import WriteBatch
@@ -58,7 +58,7 @@ class State(NamedTuple):
         return self._replace(processes=tuple(processes))
 
 
-class Fence:
+class Fence(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "locks": Guard("only who has the locks opens", Ownership.acquire, "_lock(path, descriptor)"),
         "file lock": Guard("there is one owner of a file, whatever it is called", FileLocks.own, "_OWNER"),
@@ -71,12 +71,6 @@ class Fence:
             "who was overtaken never returns", SqliteStore._reopen, "epoch_at_most=self._epoch"
         ),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()

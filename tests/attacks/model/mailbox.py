@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.actors.runtime.actor import PooledActor
 from persistasaurus.actors.runtime.mailbox import Mailbox
 
@@ -32,7 +32,7 @@ class State(NamedTuple):
     """free, taken (an entry), in hand, looked (for a message), saw none, has mail, freed (the claim)."""
 
 
-class Mail:
+class Mail(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "look again": Guard(
             "who goes idle looks once more",
@@ -44,12 +44,6 @@ class Mail:
             "a sender that is interrupted has it run", Mailbox.put, "self._ready(owner)\n            raise"
         ),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()

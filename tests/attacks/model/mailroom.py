@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.actors.remote.poller import RequestPoller
 from persistasaurus.store.sqlite.batch import WriteBatch
 from persistasaurus.store.sqlite.requests import SqliteRequests
@@ -41,7 +41,7 @@ class State(NamedTuple):
     fault: str = ""
 
 
-class Mailroom:
+class Mailroom(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "sync": Guard(
             "what is committed is synced", SqliteRequests._opened, 'connection.pragma("synchronous", "FULL")'
@@ -56,12 +56,6 @@ class Mailroom:
             "for queue, request_id, response in written:",
         ),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.store.sqlite import schema
 from persistasaurus.store.sqlite.store import SqliteStore
 
@@ -33,7 +33,7 @@ class State(NamedTuple):
     crashes: int = 0
 
 
-class Migration:
+class Migration(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "transaction": Guard("a step is whole or not at all", schema.migrate, '"BEGIN IMMEDIATE"'),
         "version within": Guard(
@@ -54,12 +54,6 @@ class Migration:
             'range(connection.pragma("user_version") + 1',
         ),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()

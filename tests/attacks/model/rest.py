@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.supervisor import Supervisor
 
@@ -35,7 +35,7 @@ class State(NamedTuple):
     """On the way from the actor to the supervisor."""
 
 
-class Rest:
+class Rest(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "wake": Guard("a wake-up starts a flow at rest", Supervisor._wake, "self._wake_passivated(flow_id)"),
         "hold": Guard("a wake-up is kept while it goes to rest", Supervisor._wake, "active.must_wake = True"),
@@ -48,12 +48,6 @@ class Rest:
             "self._wake_flag.is_set = False\n        if self.machine is None",
         ),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.persistence.journal import Journal
 from persistasaurus.store.sqlite.batch import WriteBatch
@@ -38,7 +38,7 @@ class State(NamedTuple):
     fault: str = ""
 
 
-class SignalRace:
+class SignalRace(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "same key": Guard(
             "the same signal again is none", WriteBatch._deliver, "self._first_delivery(stream"
@@ -74,12 +74,6 @@ class SignalRace:
         ),
         "due": Guard("a signal makes its flow due", WriteBatch._deliver, "stream.wake_at = write.at"),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()

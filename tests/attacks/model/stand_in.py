@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.actors.runtime.dispatcher import Dispatcher
 from persistasaurus.actors.runtime.watchdog import Watchdog
 
@@ -47,7 +47,7 @@ class State(NamedTuple):
     """It says that it is asleep."""
 
 
-class StandIn:
+class StandIn(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "note first": Guard(
             "a thread says what it is at before it asks whether anybody looks",
@@ -81,12 +81,6 @@ class StandIn:
             "if post.is_lost:\n                    return",
         ),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()

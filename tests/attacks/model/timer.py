@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from model.explorer import Guard
+from model.explorer import Guard, Model
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.system import FlowSystem
 from persistasaurus.flows.machine.machine import FlowMachine
@@ -40,7 +40,7 @@ class State(NamedTuple):
     fault: str = ""
 
 
-class Timer:
+class Timer(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "own look": Guard(
             "a flow looks at the clock itself", FlowMachine._tick, "timer.due.has_come(moment)"
@@ -59,12 +59,6 @@ class Timer:
             "self.write(append, lambda: self._act(decision))",
         ),
     }
-
-    def __init__(self, without: str = "") -> None:
-        self._has = dict.fromkeys(self.guards, True)
-        if without:
-            _ = self.guards[without]
-            self._has[without] = False
 
     def initial(self) -> State:
         return State()
