@@ -14,9 +14,9 @@ import pytest
 from model.explorer import explore
 from model.fence import Fence
 from model.mailbox import Mail
-from model.mailroom import Mailroom
 from model.migration import Migration
-from model.rest import Rest
+from model.passivation import Passivation
+from model.remote_requests import RemoteRequests
 from model.signal_race import SignalRace
 from model.stand_in import StandIn
 from model.timer import Timer
@@ -24,7 +24,7 @@ from model.timer import Timer
 if TYPE_CHECKING:
     from model.explorer import Model
 
-MODELS: list[type[Model]] = [Fence, Rest, SignalRace, Timer, Migration, Mailroom, Mail, StandIn]
+MODELS: list[type[Model]] = [Fence, Passivation, SignalRace, Timer, Migration, RemoteRequests, Mail, StandIn]
 GUARDS = [
     pytest.param(model, guard, id=f"{model.__name__}-{guard}") for model in MODELS for guard in model.guards
 ]

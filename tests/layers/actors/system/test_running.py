@@ -1,4 +1,4 @@
-"""Every sentence of the design's "Running"."""
+"""A system at work: starts, recovery, handles, queries, pauses, lists, and what it refuses at its door."""
 
 from __future__ import annotations
 

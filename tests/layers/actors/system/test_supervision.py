@@ -38,7 +38,7 @@ from persistasaurus.store import (
     StoreHalted,
 )
 from system.doubles import FaultyStore, kinds, live_flows, losing_records, memory_store, supervisor_of
-from system.test_rest import crashing
+from system.test_passivation_and_restarts import crashing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

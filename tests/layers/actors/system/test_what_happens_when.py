@@ -1,4 +1,4 @@
-"""One test at least for every row of the design's table "What happens when"."""
+"""What the guide's table "What happens when" says of steps, signals, values, changed code and deaths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is drawn: the form of the seeds' diagrams, and everything that a history shows."""
+"""What is drawn: the form of the example flows' diagrams, and everything that a history shows."""
 
 from __future__ import annotations
 

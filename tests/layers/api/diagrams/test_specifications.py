@@ -1,4 +1,4 @@
-"""The seeds' three diagrams, as specifications: real flows follow them, killed or not, and no others do."""
+"""The example flows' diagrams as specifications: real flows follow them, killed or not, and no others do."""
 
 from __future__ import annotations
 

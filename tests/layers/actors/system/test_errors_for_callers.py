@@ -77,7 +77,12 @@ def test_a_class_that_was_defined_anew_is_told_from_one_that_was_never_given(sys
 
     with pytest.raises(FlowDefinitionError) as refused:
         system.start(again.go, Order("tea", 1))
-    for part in ("<flow 'sells'> at test_told.py:", "defined anew", "notebook", "close the system"):
+    for part in (
+        "<flow 'sells'> at test_errors_for_callers.py:",
+        "defined anew",
+        "notebook",
+        "close the system",
+    ):
         assert part in str(refused.value)
     with pytest.raises(FlowDefinitionError, match="is not registered: FlowSystem"):
         system.start(Unknown.go)
@@ -105,7 +110,10 @@ def test_the_failure_of_a_flow_names_the_line_of_its_code_and_that_of_its_step(s
         handle.result(timeout=30)
 
     code = Sells.go.function.__code__
-    assert failed.value.line == f"test_told.py:{code.co_firstlineno + 2}"
+    assert failed.value.line == f"test_errors_for_callers.py:{code.co_firstlineno + 2}"
     assert f"failed at {failed.value.line}: StepError: step 1 'charge' failed" in str(failed.value)
     step_failed = next(event for _, _, event in handle.events() if isinstance(event, StepFailed))
-    assert step_failed.error.line == f"test_told.py:{Sells.charge.function.__code__.co_firstlineno + 2}"
+    assert (
+        step_failed.error.line
+        == f"test_errors_for_callers.py:{Sells.charge.function.__code__.co_firstlineno + 2}"
+    )

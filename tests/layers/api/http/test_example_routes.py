@@ -1,4 +1,4 @@
-"""The seeds' endpoints, exactly: all of it from the log, so each answers the same after a restart."""
+"""The endpoints of the example flows: all of it from the log, so each answers the same after a restart."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class State(NamedTuple):
     """On the way from the actor to the supervisor."""
 
 
-class Rest(Model):
+class Passivation(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "wake": Guard("a wake-up starts a flow at rest", Supervisor._wake, "self._wake_passivated(flow_id)"),
         "hold": Guard("a wake-up is kept while it goes to rest", Supervisor._wake, "active.must_wake = True"),

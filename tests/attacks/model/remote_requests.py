@@ -41,7 +41,7 @@ class State(NamedTuple):
     fault: str = ""
 
 
-class Mailroom(Model):
+class RemoteRequests(Model):
     guards: ClassVar[dict[str, Guard]] = {
         "sync": Guard(
             "what is committed is synced", SqliteRequests._opened, 'connection.pragma("synchronous", "FULL")'

@@ -1,4 +1,4 @@
-"""The seeds' three diagrams, as sequences of events. Step 0 is the flow itself."""
+"""The diagrams of the example flows, as sequences of events. Step 0 is the flow itself."""
 
 from datetime import UTC, datetime
 
