@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -37,8 +37,12 @@ _Objects: TypeAlias = "dict[tuple[str, str], tuple[str, str | None]]"
 """Of each kind and name, the table that it belongs to and how it was made."""
 
 
+@cache
 def ladder() -> tuple[str, ...]:
-    """Return the scripts that lead from an empty file to the newest schema, one per version."""
+    """Return the scripts that lead from an empty file to the newest schema, one per version.
+
+    Each statement of a reader's asks for them: they are read once.
+    """
     package = resources.files(__package__)
     return tuple(package.joinpath(step).read_text(encoding="utf-8") for step in _STEPS)
 
