@@ -197,8 +197,8 @@ class StoreReader(Reading):
         """Put a statement to the store that only reads; `values` are those of its placeholders.
 
         The views `flows`, `steps`, `signals`, `timers`, `dead_letters` and `events` are documented and kept
-        stable (`store/schema_2.sql`, `store/schema_3.sql`); in a store that no engine has brought up to date
-        yet they are there as well. What the statement reads is the store as of one commit.
+        stable (`schema_2.sql` and `schema_3.sql` in `store/sqlite`); in a store that no engine has brought up
+        to date yet they are there as well. What the statement reads is the store as of one commit.
 
         Where it meets damage, it is put to a copy of all rows that can be read, and `Rows.damage` says so.
         That takes as long as to read the whole store. An answer of more than 1,000 rows may meet it later on.
