@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import apsw
 
 from ..contract import DeadLetter
-from .salvage import Gap, around, asked, chunks, highest, names
+from .salvage import Gap, around, asked, highest, names
 from .statements import rows, text
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def _letter(row: Row) -> DeadLetter:
 
 
 def _around(connection: apsw.Connection, of: str | None, after: int) -> Iterator[DeadLetter]:
-    for start, end in chunks(after + 1, highest(connection, _LAST)):
-        for found in around(lambda a, b: rows(connection, _BETWEEN, (a, b)), start, end):
-            letter = _lost(connection, found) if isinstance(found, Gap) else _letter(found)
-            if letter is not None and of in (None, letter.stream):
-                yield letter
+    last = highest(connection, _LAST)
+    for found in around(lambda a, b: rows(connection, _BETWEEN, (a, b)), after + 1, last):
+        letter = _lost(connection, found) if isinstance(found, Gap) else _letter(found)
+        if letter is not None and of in (None, letter.stream):
+            yield letter
 
 
 def _lost(connection: apsw.Connection, gap: Gap) -> DeadLetter | None:

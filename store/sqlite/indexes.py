@@ -17,7 +17,7 @@ import apsw
 from ..contract import InboxEntry
 from .checksum import dead_letter_seal, first_link, framed, header_seal, is_linked, signal_seal
 from .names import may_be_right
-from .salvage import chunks, last_position
+from .salvage import asked, chunks, last_position
 from .statements import rows, run, text
 
 if TYPE_CHECKING:
@@ -111,22 +111,19 @@ def damaged_indexes(connection: apsw.Connection) -> list[DamagedIndex]:
 
 
 def _compared(connection: apsw.Connection, name: str) -> DamagedIndex | None:
-    if _asked(connection, _WHOLE[name]) is None:
+    if _some(connection, _WHOLE[name]) is None:
         return DamagedIndex(name, is_readable=False)
-    strays = _asked(connection, _ASTRAY[name])
+    strays = _some(connection, _ASTRAY[name])
     if strays is None:
         # Something cannot be looked up. If the table can be read, it is in the index.
         by_table = _WHOLE[name].replace(f"INDEXED BY {name}", "NOT INDEXED")
-        return None if _asked(connection, by_table) is None else DamagedIndex(name, is_readable=False)
+        return None if _some(connection, by_table) is None else DamagedIndex(name, is_readable=False)
     is_to_blame = len(strays) == _STRAYS or (strays and _is_sound(connection, name, strays))
     return DamagedIndex(name, is_readable=True) if is_to_blame else None
 
 
-def _asked(connection: apsw.Connection, statement: str) -> list[Row] | None:
-    try:
-        return rows(connection, f"{statement} LIMIT {_STRAYS}")
-    except apsw.CorruptError:
-        return None
+def _some(connection: apsw.Connection, statement: str) -> list[Row] | None:
+    return asked(connection, f"{statement} LIMIT {_STRAYS}")
 
 
 def _is_sound(connection: apsw.Connection, name: str, strays: list[Row]) -> bool:

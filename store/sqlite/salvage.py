@@ -97,6 +97,11 @@ def around(read: Callable[[int, int], list[Row]], first: int, last: int) -> Iter
         yield from _around(read, start, end)
 
 
+def readable(read: Callable[[int, int], list[Row]], last: int) -> Iterator[Row]:
+    """Read those rows whose keys are from 1 to `last` that can be read."""
+    return (row for row in around(read, 1, last) if not isinstance(row, Gap))
+
+
 def _around(read: Callable[[int, int], list[Row]], first: int, last: int) -> Iterator[Row | Gap]:
     try:
         found = read(first, last)
@@ -163,18 +168,14 @@ def names(connection: apsw.Connection, first: int, last: int) -> dict[int, str]:
 def key_by_table(connection: apsw.Connection, name: str) -> int | None:
     """Look a stream up without the index of names."""
     stored = name.encode()
-    found = around(
-        lambda first, last: rows(connection, _NAMES_BY_TABLE, (first, last)), 1, last_stream(connection)
-    )
-    return next((row[0] for row in found if not isinstance(row, Gap) and row[1] == stored), None)
+    found = readable(lambda a, b: rows(connection, _NAMES_BY_TABLE, (a, b)), last_stream(connection))
+    return next((key for key, other in found if other == stored), None)
 
 
 def wakes(connection: apsw.Connection) -> list[tuple[int, int]]:
     """Return when each stream has something to do, and its number, without the index of what is due."""
-    found = around(
-        lambda first, last: rows(connection, _WAKES_BY_TABLE, (first, last)), 1, last_stream(connection)
-    )
-    return sorted((row[0], row[1]) for row in found if not isinstance(row, Gap) and isinstance(row[0], int))
+    found = readable(lambda a, b: rows(connection, _WAKES_BY_TABLE, (a, b)), last_stream(connection))
+    return sorted((wake_at, key) for wake_at, key in found if isinstance(wake_at, int))
 
 
 def newest(connection: apsw.Connection, key: int, *, by_table: bool) -> Newest:
@@ -219,10 +220,8 @@ def records_by_table(connection: apsw.Connection, key: int, first: int, limit: i
     def read(start: int, end: int) -> list[Row]:
         return rows(connection, _RECORDS_BY_TABLE, (key, first, start, end))
 
-    found = around(read, 1, last_position(connection))
-    left = sorted(
-        (row for row in found if not isinstance(row, Gap) and isinstance(row[0], int)), key=itemgetter(0)
-    )
+    found = readable(read, last_position(connection))
+    left = sorted((row for row in found if isinstance(row[0], int)), key=itemgetter(0))
     return left if limit < 0 else left[:limit]
 
 
