@@ -27,13 +27,10 @@ import apsw
 
 from ..errors import StoreHalted, StoreOwned
 from .forking import dies_after_fork
-from .ownership import identity_of
+from .ownership import FLOCK, identity_of
 
 if TYPE_CHECKING:
     from .location import FileLocation
-
-_FLOCK: Final = struct.Struct("hhqqi4x")
-"""`struct flock`: kind, whence, start, length, process."""
 
 
 class _Range(NamedTuple):
@@ -182,7 +179,7 @@ class FileLocks:
 def _locked(descriptor: int, kind: int, what: _Range) -> bool:
     """Lock, or unlock; where the system has no such locks, as if it had succeeded."""
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, what.start, what.length, 0))
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, what.start, what.length, 0))
     except OSError as error:
         return error.errno not in _TAKEN
     return True

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HOLDER_SIZE: Final = 200
-_MARK: Final = struct.Struct("hhqqi4x")
+FLOCK: Final = struct.Struct("hhqqi4x")
 """`struct flock`: kind, whence, start, length (0: all), process."""
 
 
@@ -170,7 +170,7 @@ def _set_mark(descriptor: int, kind: int) -> None:
     """Leave a mark on the file, or take it away. It decides nothing; unlike `flock` it can be looked for."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _MARK.pack(kind, os.SEEK_SET, 0, 0, 0))
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
 
 
 def is_marked(descriptor: int) -> bool:
@@ -178,7 +178,7 @@ def is_marked(descriptor: int) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _MARK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError:
         return False
-    return _MARK.unpack(found)[0] != fcntl.F_UNLCK
+    return FLOCK.unpack(found)[0] != fcntl.F_UNLCK
