@@ -6,10 +6,14 @@ import contextlib
 import itertools
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import StoreHalted, StoreUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 MEMORY: Final = ":memory:"
 
@@ -253,6 +257,24 @@ class FileLocation:
     def forget_logs(self) -> None:
         """Between two connections the log and its index may be other files."""
         self._logs.clear()
+
+
+@contextmanager
+def existing(path: str | os.PathLike[str]) -> Generator[FileLocation]:
+    """Find a store that the block is to look at, and must not create.
+
+    Raises:
+        StoreUnusable: there is none, it cannot be one, or the block cannot open it.
+    """
+    given = os.fspath(path)
+    try:
+        location = FileLocation.resolve(path)
+        location.check_kind()
+        yield location
+    except FileNotFoundError as error:
+        raise StoreUnusable(f"there is no store at {given!r}") from error
+    except OSError as error:
+        raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
 
 
 def _status(path: Path) -> os.stat_result | None:

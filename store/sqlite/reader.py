@@ -12,7 +12,7 @@ import apsw
 from ..errors import StoreError, StoreHalted, StoreUnusable
 from ..files.file_locks import close_what_is_done_with
 from ..files.forking import bury, dies_after_fork, in_sqlite
-from ..files.location import FileLocation
+from ..files.location import existing
 from ..files.owner import Owner, owner_of
 from . import schema
 from .connection import check_sqlite_version, connect_reader, connect_to_file_at_rest, let_query
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ..files.location import FileState
+    from ..files.location import FileLocation, FileState
 
 T = TypeVar("T")
 
@@ -73,17 +73,10 @@ class StoreReader(Reading):
             StoreUnusable: there is none, it is no store, of a newer schema, damaged, or may not be read.
         """
         check_sqlite_version()
-        given = os.fspath(path)
-        try:
-            location = FileLocation.resolve(path)
-            location.check_kind()
+        with existing(path) as location:
             reader = cls(location, location.file_state(), vfs)
-        except FileNotFoundError as error:
-            raise StoreUnusable(f"there is no store at {given!r}") from error
-        except OSError as error:
-            raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
         try:
-            reader._check_store(given)
+            reader._check_store(os.fspath(path))
         except BaseException:
             reader.close()
             raise

@@ -10,7 +10,7 @@ import apsw
 
 from ..errors import StoreHalted, StoreUnusable
 from ..files.forking import in_sqlite
-from ..files.location import FileLocation
+from ..files.location import FileLocation, existing
 from ..sqlite import schema
 from ..sqlite.connection import check_sqlite_version, connect_reader, connect_to_file_at_rest
 from ..sqlite.failures import read_failure
@@ -45,18 +45,11 @@ def looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[ReadOn
 @contextmanager
 def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[ReadOnlyStore]:
     check_sqlite_version()
-    given = os.fspath(path)
-    try:
-        location = FileLocation.resolve(path)
-        location.check_kind()
+    with existing(path) as location:
         look = _look(location, vfs)
-    except FileNotFoundError as error:
-        raise StoreUnusable(f"there is no store at {given!r}") from error
-    except OSError as error:
-        raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
     try:
         if schema.check(look.connection, schema.ladder()) == 0:
-            raise StoreUnusable(f"{given!r} is empty: it is not a store yet")
+            raise StoreUnusable(f"{os.fspath(path)!r} is empty: it is not a store yet")
         yield look
     finally:
         look.connection.close()
