@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import apsw
@@ -34,7 +35,7 @@ from .statements import roll_back
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from ..contract import Outcome, Write
@@ -261,20 +262,26 @@ class SqliteStore(Reading, EventStore):
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         """See `EventStore.commit`."""
+        with self._writing() as writer:
+            if self._queries.has_met_damage and not writer.is_mended:
+                writer.mend()
+            outcomes = writer.prepare(writes)
+            writer.commit()
+        return outcomes
+
+    @contextmanager
+    def _writing(self) -> Generator[Writer]:
+        """Lend the writer. Whatever is raised meanwhile halts the store."""
         with in_sqlite:
             writer = self._ready()
             self._look_at_location()
             try:
-                if self._queries.has_met_damage and not writer.is_mended:
-                    writer.mend()
-                outcomes = writer.prepare(writes)
-                writer.commit()
+                yield writer
             except BaseException as error:
                 reason = self._halt(writer, error)
                 if isinstance(error, Exception):
                     raise reason from error
                 raise
-            return outcomes
 
     def _ready(self) -> Writer:
         self._check_alive()
@@ -390,16 +397,8 @@ class SqliteStore(Reading, EventStore):
 
     def mend(self) -> list[str]:
         """See `EventStore.mend`."""
-        with in_sqlite:
-            writer = self._ready()
-            self._look_at_location()
-            try:
-                return writer.mend()
-            except BaseException as error:
-                reason = self._halt(writer, error)
-                if isinstance(error, Exception):
-                    raise reason from error
-                raise
+        with self._writing() as writer:
+            return writer.mend()
 
     def checkpoint(self, *, idle: bool) -> None:
         """See `EventStore.checkpoint`."""
