@@ -86,9 +86,7 @@ class Rows(Iterator[tuple[Any, ...]]):
                 if row is None:
                     self._confirm()
         except BaseException as error:
-            self.close()
-            if isinstance(error, apsw.Error | TypeError | ValueError):
-                raise told(error) from error
+            self._give_up(error)
             raise
         if row is None:
             self._end()
@@ -121,13 +119,17 @@ class Rows(Iterator[tuple[Any, ...]]):
             if len(found) < _AT_ONCE:
                 self._confirm()
         except BaseException as error:
-            self.close()
-            if isinstance(error, apsw.Error | TypeError | ValueError):
-                raise told(error) from error
+            self._give_up(error)
             raise
         self._ahead = iter(found)
         if len(found) < _AT_ONCE:
             self._end()
+
+    def _give_up(self, error: BaseException) -> None:
+        """Let go of the store after an error, and tell it as whoever has written the statement needs it."""
+        self.close()
+        if isinstance(error, apsw.Error | TypeError | ValueError):
+            raise told(error) from error
 
     def _look_up(self) -> bool:
         in_sqlite.rest()
