@@ -1,4 +1,4 @@
-"""Systems with flows in them, and clients of their API."""
+"""Systems with flows in them, clients of their API, and wires to a server that each module has at `url`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ from persistasaurus import FlowSystem
 from persistasaurus.flows.examples import HelloWorldFlow, signup_flow
 from routes.client import Client
 from routes.flows import Anything, Questions
+from serving.doubles import Effects, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _broken() -> Iterator[None]:
+    Questions.broken = True
+    yield
+    Questions.broken = True
 
 
 @pytest.fixture
@@ -24,3 +32,16 @@ def system() -> Iterator[FlowSystem]:
 @pytest.fixture
 def client(system: FlowSystem) -> Client:
     return Client.of(system)
+
+
+@pytest.fixture(scope="module")
+def effects() -> Effects:
+    return Effects()
+
+
+@pytest.fixture
+def wire(url: str, effects: Effects) -> Iterator[Wire]:
+    """Connect to the module's server, which has done nothing yet."""
+    effects.done.clear()
+    with Wire(url) as wire:
+        yield wire

@@ -28,21 +28,9 @@ SECRETS = [TOKEN, "pst_" + "7" * 60, "v1.linklinklinklink", "hunter2hunter2"]
 
 
 @pytest.fixture(scope="module")
-def effects() -> Effects:
-    return Effects()
-
-
-@pytest.fixture(scope="module")
 def url(effects: Effects) -> Iterator[str]:
     with Server(protected_application(effects)) as server:
         yield server.url
-
-
-@pytest.fixture
-def wire(url: str, effects: Effects) -> Iterator[Wire]:
-    effects.done.clear()
-    with Wire(url) as wire:
-        yield wire
 
 
 @pytest.fixture(scope="module")

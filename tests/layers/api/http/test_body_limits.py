@@ -27,21 +27,9 @@ def json_of(size: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def effects() -> Effects:
-    return Effects()
-
-
-@pytest.fixture(scope="module")
 def url(effects: Effects) -> Iterator[str]:
     with Server(protected_application(effects, limits=LIMITS)) as server:
         yield server.url
-
-
-@pytest.fixture
-def wire(url: str, effects: Effects) -> Iterator[Wire]:
-    effects.done.clear()
-    with Wire(url) as wire:
-        yield wire
 
 
 @pytest.mark.parametrize(("size", "status"), [(MIB, 201), (MIB + 1, 413)])

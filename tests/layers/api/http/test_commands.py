@@ -6,32 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from routes.client import OTHER_TOKEN, READER_TOKEN, Client
-from routes.flows import Questions
+from routes.flows import NEW, Questions, status_of, told
 from system.doubles import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from persistasaurus import FlowSystem
-
-NEW = {"type": "questions", "args": {"topic": "cats"}, "flowId": "q-1"}
-
-
-@pytest.fixture(autouse=True)
-def _broken() -> Iterator[None]:
-    Questions.broken = True
-    yield
-    Questions.broken = True
-
-
-def status_of(client: Client, flow_id: str) -> str:
-    return client.get(f"/flows/{flow_id}").json()["status"]
-
-
-def told(client: Client, flow_id: str, *texts: str) -> None:
-    for text in texts:
-        answer = client.post(f"/flows/{flow_id}/signals/answer", json={"payload": {"text": text}})
-        assert answer.status_code == 202
 
 
 # --------------------------------------------------------------------------------- telling and asking

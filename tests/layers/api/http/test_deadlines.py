@@ -13,6 +13,7 @@ import pytest
 from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.api.http.server import Server
 from serving.doubles import BEARER, PATIENCE, Effects, Wire, asked, protected_application, request
+from system.doubles import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,21 +32,9 @@ LIMITS = ServerLimits(
 
 
 @pytest.fixture(scope="module")
-def effects() -> Effects:
-    return Effects()
-
-
-@pytest.fixture(scope="module")
 def url(effects: Effects) -> Iterator[str]:
     with Server(protected_application(effects, limits=LIMITS)) as server:
         yield server.url
-
-
-@pytest.fixture
-def wire(url: str, effects: Effects) -> Iterator[Wire]:
-    effects.done.clear()
-    with Wire(url) as wire:
-        yield wire
 
 
 def dribble(wire: Wire, data: bytes) -> bytes:
@@ -292,9 +281,3 @@ def opens(url: str, path: str) -> bool:
         with contextlib.suppress(AssertionError, ConnectionError):
             return b"200 OK" in wire.until(b"\r\n\r\n")
     return False
-
-
-def wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to pass"

@@ -9,9 +9,8 @@ import pytest
 from persistasaurus import FlowSystem, step
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow, signup_flow
 from routes.client import OTHER_TOKEN, Client
-from routes.flows import Gate
 from scenario.world import World
-from system.doubles import wait_until
+from system.doubles import Gate, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,9 +79,9 @@ def test_the_user_id_is_null_until_the_record_is_created() -> None:
     with FlowSystem(flows=[Held]) as system:
         client = Client.of(system)
         place = signed_up(client)
-        assert gate.arrived.wait(20)
+        gate.wait()
         assert client.get(place).json()["userId"] is None
-        gate.open.set()
+        gate.open()
         wait_until(lambda: client.get(place).json()["userId"] == 4711)
 
 

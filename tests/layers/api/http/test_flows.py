@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 import msgspec
@@ -14,30 +14,8 @@ from persistasaurus.api.http.contract.views import event_view
 from persistasaurus.flows import events
 from persistasaurus.store.contract import Record
 from routes.client import OTHER_TOKEN, Client
-from routes.flows import Anything, Questions
+from routes.flows import NEW, Anything, status_of, told
 from system.doubles import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-NEW = {"type": "questions", "args": {"topic": "cats"}, "flowId": "q-1"}
-
-
-@pytest.fixture(autouse=True)
-def _broken() -> Iterator[None]:
-    Questions.broken = True
-    yield
-    Questions.broken = True
-
-
-def status_of(client: Client, flow_id: str) -> str:
-    return client.get(f"/flows/{flow_id}").json()["status"]
-
-
-def told(client: Client, flow_id: str, *texts: str) -> None:
-    for text in texts:
-        answer = client.post(f"/flows/{flow_id}/signals/answer", json={"payload": {"text": text}})
-        assert answer.status_code == 202
 
 
 # ------------------------------------------------------------------------------------------- starting

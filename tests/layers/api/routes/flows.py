@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persistasaurus import Flow, flow, query, signal, step, wait_for
 
-DEAD_MAN_S = 20.0
+if TYPE_CHECKING:
+    from routes.client import Client
+
+NEW = {"type": "questions", "args": {"topic": "cats"}, "flowId": "q-1"}
 
 
 class Questions(Flow):
@@ -53,13 +55,11 @@ class Anything(Flow):
         return await wait_for("thing", Any)
 
 
-class Gate:
-    """Holds a step up."""
+def status_of(client: Client, flow_id: str) -> str:
+    return client.get(f"/flows/{flow_id}").json()["status"]
 
-    def __init__(self) -> None:
-        self.arrived = Event()
-        self.open = Event()
 
-    def __call__(self) -> None:
-        self.arrived.set()
-        assert self.open.wait(DEAD_MAN_S)
+def told(client: Client, flow_id: str, *texts: str) -> None:
+    for text in texts:
+        answer = client.post(f"/flows/{flow_id}/signals/answer", json={"payload": {"text": text}})
+        assert answer.status_code == 202
