@@ -20,21 +20,10 @@ if TYPE_CHECKING:
     from persistasaurus.actors.runtime.primitives import ManualClock
     from persistasaurus.actors.steps.executor import StepExecutor
 
-LOOK_S = 0.25
-
 
 @pytest.fixture
 def executor(make_executor: MakeExecutor, manual_environment: Environment) -> StepExecutor:
     return make_executor(manual_environment)
-
-
-@pytest.fixture(name="pass_time")
-def _pass_time(clock: ManualClock) -> Callable[[float], None]:
-    def pass_time(seconds: float) -> None:
-        for _ in range(round(seconds / LOOK_S)):
-            clock.advance(LOOK_S)
-
-    return pass_time
 
 
 class Stage(NamedTuple):

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from persistasaurus.actors.runtime.environment import Environment
-    from persistasaurus.actors.runtime.primitives import ManualClock
-
-LOOK_S = 0.25
 
 
 class Besides(Flow):
@@ -72,15 +69,6 @@ async def _once_in_vain(kind: str) -> str:
     if _begin(kind) == 1:
         await asyncio.Event().wait()
     return f"done by attempt {Besides.begun[kind]}"
-
-
-@pytest.fixture(name="pass_time")
-def _pass_time(clock: ManualClock) -> Callable[[float], None]:
-    def pass_time(seconds: float) -> None:
-        for _ in range(round(seconds / LOOK_S)):
-            clock.advance(LOOK_S)
-
-    return pass_time
 
 
 @pytest.fixture(name="system")

@@ -102,15 +102,6 @@ def _gates() -> None:
     Blocks.gate, Good.gate = Gate(), Gate()
 
 
-@pytest.fixture(name="pass_time")
-def _pass_time(clock: ManualClock) -> Callable[[float], None]:
-    def pass_time(seconds: float) -> None:
-        for _ in range(round(seconds / LOOK_S)):
-            clock.advance(LOOK_S)
-
-    return pass_time
-
-
 @pytest.fixture(name="make")
 def _make(
     make_system: Callable[..., FlowSystem], environment: Environment
