@@ -10,6 +10,8 @@ import copy
 import os
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from conformance.recorder import SECTOR, sectors
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 Operation: TypeAlias = "tuple[Any, ...]"
 Image: TypeAlias = dict[str, bytes]
 
-SECTOR: Final = 512
 POLICIES: Final = ("all", "none", "torn", "sectors", "garbage")
 """What is on the disk of what was not synced.
 
@@ -117,7 +118,7 @@ class Disk:
             yield from written
         elif policy != "none":
             for operation in written:
-                for part in _sectors(operation):
+                for part in sectors(operation):
                     yield from self._damaged(part, rng, garbage=policy == "garbage")
 
     def _damaged(self, part: Operation, rng: random.Random, *, garbage: bool) -> Iterator[Operation]:
@@ -130,17 +131,6 @@ class Disk:
             if not self.powersafe:
                 start, size = offset - offset % SECTOR, SECTOR
             yield (kind, name, start, rng.randbytes(size))
-
-
-def _sectors(operation: Operation) -> Iterator[Operation]:
-    if operation[0] != "write":
-        yield operation
-        return
-    kind, name, offset, data = operation
-    while data:
-        size = SECTOR - offset % SECTOR
-        yield (kind, name, offset, data[:size])
-        offset, data = offset + size, data[size:]
 
 
 def _write(data: bytearray, operation: Operation) -> None:

@@ -174,13 +174,14 @@ class Platter:
         image = {file: bytearray(data) for file, data in self.durable.items()}
         for file, waiting in self.pending.items():
             for operation in waiting:
-                for part in _sectors(operation):
+                for part in sectors(operation):
                     if rng.random() < 0.5:
                         _write(image[file], part)
         return {file: bytes(data) for file, data in image.items()}
 
 
-def _sectors(operation: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+def sectors(operation: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Take a write apart into those of which a disk does each as a whole, or not at all."""
     if operation[0] != "write":
         yield operation
         return
