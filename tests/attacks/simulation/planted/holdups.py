@@ -13,7 +13,7 @@ from persistasaurus import Flow, PersistasaurusError, flow, query, step, wait_fo
 from persistasaurus.actors.runtime.primitives import Lock
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import Append
-from persistasaurus.store.files.black_box import BlackBox
+from system.doubles import share_black_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,30 +178,10 @@ class Kills(Flow):
         return "alive"
 
 
-class _Mortal(BlackBox):
-    """A black box that is written to by the living only."""
-
-    def __init__(self, memory: bytearray, simulation: Simulation) -> None:
-        super().__init__(memory=memory)
-        self._simulation = simulation
-
-    def finish(self, slot: int) -> None:
-        if not self._simulation.schedule.is_dead:
-            super().finish(slot)
-
-
 @contextmanager
 def _mortal(seed: int, kill: Callable[[Simulation, int], None]) -> Iterator[Simulation]:
-    """Make processes that share a black box as they share a store."""
-    memory = bytearray()
     with Simulation([Kills, Holds], seed=seed) as simulation:
-        opened = simulation._open_store
-
-        def open_store(clock: Any) -> Any:
-            simulation._options["blackbox"] = _Mortal(memory, simulation)
-            return opened(clock)
-
-        simulation._open_store = open_store
+        share_black_box(simulation)
         Kills.kill = lambda stage: kill(simulation, stage) if simulation.crashes < _DEATHS_MAX else None
         yield simulation
 

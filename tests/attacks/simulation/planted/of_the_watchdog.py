@@ -19,6 +19,7 @@ from persistasaurus.store.files import black_box as blackbox
 from persistasaurus.store.files.black_box import BlackBox, Past
 from simulation.planted import holdups
 from simulation.planted.planting import Bug, wrap
+from system.doubles import MortalBlackBox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +141,7 @@ def nobody_named(patch: pytest.MonkeyPatch) -> None:
 @caught_by(holdups.a_body_kills)
 def names_never_struck_out(patch: pytest.MonkeyPatch) -> None:
     """Whoever's code has ever run is named for good, so that the innocent are blamed."""
-    patch.setattr(holdups._Mortal, "finish", lambda *_: None)
+    patch.setattr(MortalBlackBox, "finish", lambda *_: None)
 
 
 @caught_by(holdups.a_body_kills)

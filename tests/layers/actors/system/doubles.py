@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.flows import events
 from persistasaurus.store import CommitUnknown, Durability, RecordCorrupt, SqliteStore
+from persistasaurus.store.files.black_box import BlackBox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from persistasaurus import FlowHandle, FlowSystem
+    from persistasaurus.actors.testing.simulation import Simulation
 
 DEAD_MAN_S = 20.0
 _never = Event()
@@ -68,6 +70,30 @@ def supervisor_of(system: FlowSystem) -> Any:
 
 def memory_store() -> SqliteStore:
     return SqliteStore.open(":memory:", now=SystemClock().now, durability=Durability.MAY_LOSE_LAST_COMMITS)
+
+
+class MortalBlackBox(BlackBox):
+    """A black box that is written to by the living only."""
+
+    def __init__(self, memory: bytearray, simulation: Simulation) -> None:
+        super().__init__(memory=memory)
+        self._simulation = simulation
+
+    def finish(self, slot: int) -> None:
+        if not self._simulation.schedule.is_dead:
+            super().finish(slot)
+
+
+def share_black_box(simulation: Simulation) -> None:
+    """Have the simulated processes share a black box as they share a store."""
+    memory = bytearray()
+    opened = simulation._open_store
+
+    def open_store(clock: Any) -> Any:
+        simulation._options["blackbox"] = MortalBlackBox(memory, simulation)
+        return opened(clock)
+
+    simulation._open_store = open_store
 
 
 class FaultyStore:

@@ -26,7 +26,15 @@ from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.store import StoreHalted
 from persistasaurus.store.files.black_box import BlackBox
-from system.doubles import DEAD_MAN_S, FaultyStore, kinds, memory_store, supervisor_of, wait_until
+from system.doubles import (
+    DEAD_MAN_S,
+    FaultyStore,
+    kinds,
+    memory_store,
+    share_black_box,
+    supervisor_of,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,37 +154,11 @@ class Waits(Flow):
         return await wait_for("n", int)
 
 
-class Mortal(BlackBox):
-    """A black box that is written to by the living only."""
-
-    def __init__(self, memory: bytearray, simulation: Simulation) -> None:
-        super().__init__(memory=memory)
-        self._simulation = simulation
-
-    def finish(self, slot: int) -> None:
-        if not self._simulation.schedule.is_dead:
-            super().finish(slot)
-
-
-def simulated(seed: int) -> Simulation:
-    """Make processes that share a black box as they share a store."""
-    memory = bytearray()
-    simulation = Simulation([Kills, Waits], seed=seed)
-
-    opened = simulation._open_store
-
-    def open_store(clock: Any) -> Any:
-        simulation._options["blackbox"] = Mortal(memory, simulation)
-        return opened(clock)
-
-    simulation._open_store = open_store
-    return simulation
-
-
 @pytest.mark.parametrize("others", [0, 5])
 @pytest.mark.parametrize("seed", range(10))
 def test_whoever_kills_is_found_out_in_virtual_time_whatever_the_order(seed: int, others: int) -> None:
-    with simulated(seed) as simulation:
+    with Simulation([Kills, Waits], seed=seed) as simulation:
+        share_black_box(simulation)
         for number in range(others):
             simulation.insist(lambda s, n=number: s.start(Waits.main, flow_id=f"w{n}"))
         simulation.insist(lambda s: s.start(Kills.main, flow_id="culprit"))
@@ -234,7 +216,8 @@ def test_an_order_that_needs_a_flow_at_work_holds_nobody_up(path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_without_the_note_nobody_would_be_found_out(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BlackBox, "begin", lambda *_: 0)
-    with simulated(seed) as simulation:
+    with Simulation([Kills, Waits], seed=seed) as simulation:
+        share_black_box(simulation)
         simulation.insist(lambda s: s.start(Kills.main, flow_id="culprit"))
         monkeypatch.setattr(Kills, "simulation", simulation)
 
