@@ -51,12 +51,13 @@ class ForksAndAwaits(Flow):
 
     @flow(name="forks and awaits")
     async def main(self, how: str, notes: str) -> int:
-        exit_code, _ = await gather(self.fork(how), self.note(notes))
+        exit_code, _ = await gather(self.fork(how, notes), self.note(notes))
         return exit_code
 
     @step(timeout=timedelta(seconds=DEAD_MAN_S))
-    async def fork(self, how: str) -> int:
-        await asyncio.sleep(0.05)  # the other one is at work by then
+    async def fork(self, how: str, notes: str) -> int:
+        while not Path(notes).exists():  # noqa: ASYNC110, ASYNC240 - the other one is at work once it does
+            await asyncio.sleep(0.001)
         await {"itself": self._itself, "in a part": self._in_a_part, "in a callback": self._in_a_callback}[
             how
         ]()
