@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from persistasaurus import (
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from persistasaurus import FlowSystem
+    from persistasaurus import FlowHandle, FlowSystem
+    from system.doubles import Gate
 
 
 class Steps(Flow):
@@ -481,74 +482,62 @@ def test_a_step_that_must_not_run_twice_parks_its_flow_when_the_process_died_dur
     assert handle.result(DEAD_MAN_S) == "charged"
 
 
+class Branches(Flow):
+    """One branch takes its time, and the other one fails until it is mended."""
+
+    gate: ClassVar[Gate]
+    ran: ClassVar[list[str]]
+    is_mended: ClassVar[bool]
+
+    @flow
+    async def main(self) -> tuple[str, str]:
+        return await gather(self.slow(), self.fails())
+
+    @step
+    def slow(self) -> str:
+        Branches.ran.append("slow")
+        Branches.gate()
+        return "slow"
+
+    @step
+    async def fails(self) -> str:
+        if not Branches.is_mended:
+            raise RuntimeError("first")
+        return "mended"
+
+
+@pytest.fixture
+def failed(make_system: Callable[..., FlowSystem], gate: Gate) -> FlowHandle[Any]:
+    """A flow that has failed while its other branch is still at its step."""
+    Branches.gate, Branches.ran, Branches.is_mended = gate, [], False
+    handle = make_system(Branches).start(Branches.main)
+    with pytest.raises(FlowFailed, match="first"):
+        handle.result(DEAD_MAN_S)
+    return handle
+
+
 def test_branches_that_still_run_when_the_flow_fails_are_recorded_and_not_run_again(
-    make_system: Callable[..., FlowSystem], gate: Any
+    failed: FlowHandle[Any], gate: Gate
 ) -> None:
-    ran: list[str] = []
-
-    class Branches(Flow):
-        @flow
-        async def main(self) -> tuple[str, str]:
-            return await gather(self.slow(), self.fails())
-
-        @step
-        def slow(self) -> str:
-            gate()
-            ran.append("slow")
-            return "slow"
-
-        @step
-        async def fails(self) -> str:
-            if not ran:
-                raise RuntimeError("first")
-            return "mended"
-
-    system = make_system(Branches)
-    handle = system.start(Branches.main)
-    with pytest.raises(FlowFailed, match="first"):
-        handle.result(DEAD_MAN_S)
     gate.open()
-    wait_until(lambda: completions(handle) == {1: 1})
+    wait_until(lambda: completions(failed) == {1: 1})
     with pytest.raises(FlowFailed, match="first"):
-        handle.result(DEAD_MAN_S)
-    handle.retry()
+        failed.result(DEAD_MAN_S)
+    Branches.is_mended = True
+    failed.retry()
 
-    assert handle.result(DEAD_MAN_S) == ("slow", "mended")
-    assert ran == ["slow"]
+    assert failed.result(DEAD_MAN_S) == ("slow", "mended")
+    assert Branches.ran == ["slow"]
 
 
 def test_a_flow_that_is_retried_while_its_step_still_runs_does_not_run_it_twice(
-    make_system: Callable[..., FlowSystem], gate: Any
+    failed: FlowHandle[Any], gate: Gate
 ) -> None:
-    ran: list[str] = []
-    is_mended: list[bool] = []
-
-    class Branches(Flow):
-        @flow
-        async def main(self) -> tuple[str, str]:
-            return await gather(self.slow(), self.fails())
-
-        @step
-        def slow(self) -> str:
-            ran.append("slow")
-            gate()
-            return "slow"
-
-        @step
-        async def fails(self) -> str:
-            if not is_mended:
-                raise RuntimeError("first")
-            return "mended"
-
-    system = make_system(Branches)
-    handle = system.start(Branches.main)
-    with pytest.raises(FlowFailed, match="first"):
-        handle.result(DEAD_MAN_S)
     gate.wait()
-    is_mended.append(True)
-    handle.retry()
-    wait_until(lambda: completions(handle)[2] == 1)
+    Branches.is_mended = True
+    failed.retry()
+    wait_until(lambda: completions(failed)[2] == 1)
     gate.open()
 
-    assert handle.result(DEAD_MAN_S) == ("slow", "mended")
-    assert ran == ["slow"]
+    assert failed.result(DEAD_MAN_S) == ("slow", "mended")
+    assert Branches.ran == ["slow"]
