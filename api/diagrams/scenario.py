@@ -202,7 +202,7 @@ class _ScenarioWriter:
         self._running.discard(step)
 
     def _call(self, starting: Sequence[events.StepStarted | events.StepAttempted]) -> None:
-        """Drawable steps: those that start at once, at once."""
+        """Run steps: those that start at once, at once."""
         calls = [(event.step, self._aside(partial(self._run, event))) for event in starting]
         if 1 < len(calls) <= _AT_ONCE_MAX:
             branches = tuple(Section(f"step {step}", call) for step, call in calls)

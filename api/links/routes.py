@@ -94,7 +94,7 @@ class LinkRoutes:
 
     # ------------------------------------------------------------------------------------- the policy
     def policy(self, connection: ASGIConnection[Any, Any, Any, Any]) -> RoutePolicy:
-        """Let a link in. One that is genuine has its own share of requests, by its sign."""
+        """Let a link in. One that is genuine has its own share of requests, by its signature."""
         token = _token(connection)
         try:
             genuine = self._links.read(token) or self._links.read_done(token)
@@ -230,7 +230,7 @@ class LinkRoutes:
 
 
 def link_routes(system: FlowSystem, links: Links) -> list[HTTPRouteHandler]:
-    """Return Litestar's link_routes of `/links/...`: open to all, since the link is the authority.
+    """Return Litestar's handlers of `/links/...`: open to all, since the link is the authority.
 
     What they are called with is kept out of uvicorn's log.
     """

@@ -2,9 +2,10 @@
 
     v1.<key id>.<flow>.<wait>.<action>.<expires>.<nonce>.<says>.<HMAC-SHA256 of all before>
 
-There is one spelling of each: the seal is compared as text, and covers everything before it. The rate of
-requests with a link is counted by its seal, so nobody may respell one. That is why this is not a `Signer`
-of itsdangerous, which decodes a signature before it compares it, and so accepts several spellings of each.
+There is one spelling of each: the signature is compared as text, and covers everything before it. The rate
+of requests with a link is counted by its signature, so nobody may respell one. That is why this is not a
+`Signer` of itsdangerous, which decodes a signature before it compares it, and so accepts several spellings
+of each.
 """
 
 from __future__ import annotations
@@ -100,10 +101,10 @@ def sign(keys: KeyRing, version: str, parts: Sequence[str]) -> str:
 
 
 def verify(keys: KeyRing, version: str, text: str) -> list[str]:
-    """Return the parts of what one of the keys has sealed, and no parts of everything else.
+    """Return the parts of what one of the keys has signed, and no parts of everything else.
 
-    Nothing of the text is believed, or decoded, before its sign has been checked; and that takes the same
-    time whatever is wrong with it.
+    Nothing of the text is believed, or decoded, before its signature has been checked; and that takes
+    the same time whatever is wrong with it.
     """
     if len(text) > LENGTH_MAX or not text.isascii():
         return []

@@ -92,7 +92,7 @@ class _ProtectedRequest:
         self._counted: str | None = None
 
     async def handle(self, *, guarded: bool) -> None:
-        """ProtectedResponse, whatever happens, and leave a line in the log."""
+        """Answer, whatever happens, and leave a line in the log."""
         begun = self._rules.clock.elapsed()
         try:
             await self._answer_or_refuse(guarded=guarded)

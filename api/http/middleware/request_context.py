@@ -41,7 +41,7 @@ class RequestContext:
         self,
         access: Access | None,
         *,
-        on_policy: Callable[[RoutePolicy], None] = lambda _entrance: None,
+        on_policy: Callable[[RoutePolicy], None] = lambda _policy: None,
         on_stream: Callable[[], None] = lambda: None,
         on_signal: Callable[[str], None] = lambda _flow_id: None,
         on_wait: Callable[[Awaitable[Any]], Awaitable[Any]] = lambda answer: answer,

@@ -78,7 +78,7 @@ class ProtectedResponse:
             await self._send(_END)
 
     async def refuse(self, problem: ProblemError) -> None:
-        """ProtectedResponse in the application's place.
+        """Answer in the application's place.
 
         Raises:
             ConnectionAbortedError: the application's answer is under way, and can only be cut off.

@@ -35,7 +35,7 @@ _SHOWN: Final = 500
 
 
 def handle_of(request: ApiRequest) -> FlowHandle[Any]:
-    """Return a handle without looking whether there is such a flow: whatever is body of it will tell."""
+    """Return a handle without looking whether there is such a flow: whatever is asked of it will tell."""
     return FlowHandle(system_of(request).client, flow_id_of(request), "")
 
 

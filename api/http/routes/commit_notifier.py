@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["CommitNotifier", "Subscription"]
 
 _PACE_S: Final = 0.05
-"""Under load, there is has_news so often at most; when nothing happened for a while, at once."""
+"""Under load, followers hear of news so often at most; when nothing happened for a while, at once."""
 _FOLLOWER_S: Final = 0.002
 """So much more seldom for each follower, so that however many they are, they leave time for the rest."""
 _AT_ONCE: Final = 16
@@ -58,7 +58,7 @@ class CommitNotifier:
         self._loops: dict[asyncio.AbstractEventLoop, _LoopReader] = {}
 
     def position(self) -> int | None:
-        """Return a position behind which everything will be subscribe; None: nobody follows here yet."""
+        """Return a position behind which everything will be heard; None: nobody follows here yet."""
         loop = self._loops.get(asyncio.get_running_loop())
         return None if loop is None else loop.position
 

@@ -100,7 +100,7 @@ async def list_flows(request: ApiRequest) -> Response[bytes]:
 
 
 def _listed(system: FlowSystem, query: FlowFilter) -> list[Header]:
-    """List one more than was query for, so that it is known whether there is another page."""
+    """List one more than was asked for, so that it is known whether there is another page."""
     given: dict[str, Any] = {
         name: value
         for name in ("type", "status", "after")

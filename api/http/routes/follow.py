@@ -55,9 +55,10 @@ async def follow_flow(request: ApiRequest) -> Response[Any]:
 
     `id` is the event's version; to go on where a connection broke off, send it as `Last-Event-ID`, or as
     `after`. When the flow has ended, an event `end` is the last one; 204, when there is nothing behind
-    what was query for, and there will be nothing: browsers then do not ask again. 409, when what was query
-    for lies beyond the newest event: the store was restored, or is another. In the
-    place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
+    what was asked for, and there will be nothing: browsers then do not ask again. 409, when what was asked
+    for lies beyond the newest event: the store was restored, or is another.
+
+    In the place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
     """
     system, query = system_of(request), read_query(request, FollowRange)
     after = _resumed(request, query)
@@ -81,7 +82,7 @@ async def follow_all(request: ApiRequest) -> Response[Any]:
 
     `id` is the event's position in the order of all commits; to go on where a connection broke off, send
     it as `Last-Event-ID`, or as `after`. `after=0` begins with the very first event. 409, when what was
-    query for lies beyond the newest event: the store was restored, or is another.
+    asked for lies beyond the newest event: the store was restored, or is another.
 
     In the place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
     """
