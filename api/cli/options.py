@@ -31,6 +31,7 @@ __all__ = [
     "force_option",
     "header_of",
     "json_option",
+    "limit_option",
     "login_name",
     "open_reader",
     "store_option",
@@ -106,6 +107,18 @@ def json_option(function: F) -> F:
     """Let a command tell programs what it tells people."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document a line, with times in UTC."
+    )(function)
+
+
+def limit_option(function: F) -> F:
+    """Have a command that lists show so many at most; it says when there are more."""
+    return click.option(
+        "--limit",
+        metavar="N",
+        type=click.IntRange(1, 100_000),
+        default=50,
+        show_default=True,
+        help="The maximum number to show.",
     )(function)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from ....actors.remote.client import RemoteClient
 from ....actors.remote.protocol import SignalRequest
 from ....actors.runtime.primitives import SystemClock
-from ..options import command, json_option, open_reader, store_option
+from ..options import command, json_option, limit_option, open_reader, store_option
 from ..output.documents import payload
 from ..output.exit_codes import DONE
 from ..output.outcome import tell, telling_errors
@@ -43,14 +43,7 @@ class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @command("dead-letters", example="persistasaurus dead-letters --json | jq -r .reason")
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(1, 100_000),
-    default=50,
-    show_default=True,
-    help="The maximum number to show.",
-)
+@limit_option
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only those after this id.")
 @store_option
 @json_option

@@ -9,7 +9,7 @@ import click
 from ....actors.flows.listing import STATUSES, flows_of
 from ....actors.persistence.event_sourced import ACTOR_STATUS
 from ....actors.runtime.primitives import SystemClock
-from ..options import command, header_of, json_option, open_reader, store_option
+from ..options import command, header_of, json_option, limit_option, open_reader, store_option
 from ..output.documents import flow_document
 from ..output.exit_codes import DONE
 from ..output.outcome import tell, telling_errors
@@ -48,14 +48,7 @@ ORDER BY s.id DESC LIMIT ?4
 @command("list", example="persistasaurus list --status parked --store orders.db")
 @click.option("--type", "type_", help="Only flows of this type.", shell_complete=complete_types)
 @click.option("--status", type=click.Choice(STATUSES), help="Only flows with this status.")
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(1, 100_000),
-    default=50,
-    show_default=True,
-    help="The maximum number to show.",
-)
+@limit_option
 @click.option("--newest", is_flag=True, help="List newest first.")
 @click.option("--after", metavar="FLOW", help="Only those after this one.", shell_complete=complete_flows)
 @store_option
