@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Telling"]
 
-_LENGTH = 60
 _PAUSE_S = 0.05
 _PATIENCE_S = 5.0
 
@@ -90,7 +89,7 @@ class Engine:
     def _begin_telling(self, stack: ExitStack, screen: Screen) -> None:
         reader = stack.enter_context(StoreReader.open(self._store))
         as_json = self._telling.as_json
-        narrator = Narrator(screen, as_json=as_json, length=_LENGTH, now=SystemClock().now())
+        narrator = Narrator(screen, as_json=as_json, now=SystemClock().now())
         watch = LogWatch(
             reader,
             narrator,

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["events"]
 
-_SHORT, _WHOLE = 60, 1_000_000
-
 
 @command("events", example="persistasaurus events order-1 --json | jq -c .data")
 @flow_argument
@@ -71,7 +69,7 @@ def _show(screen: Screen, flow: str, records: list[Record | Unreadable], *, full
         tell("No events.")
         return
     now = SystemClock().now()
-    narrator = Narrator(screen, as_json=False, length=_WHOLE if full else _SHORT, now=now)
+    narrator = Narrator(screen, as_json=False, now=now, full=full)
     columns = (
         Column("", is_number=True),
         Column(f"time ({zone(now)})"),

@@ -27,7 +27,6 @@ __all__ = ["follow"]
 
 _PAUSE_S = 0.05
 _PAGE = 1_000
-_SHORT, _WHOLE = 60, 1_000_000
 
 
 @command("follow", example="persistasaurus follow order-1 --after 12")
@@ -59,7 +58,7 @@ def follow(  # noqa: PLR0913 - click gives them by name
     fails.
     """
     screen = Screen()
-    narrator = Narrator(screen, as_json=as_json, length=_WHOLE if full else _SHORT, now=SystemClock().now())
+    narrator = Narrator(screen, as_json=as_json, now=SystemClock().now(), full=full)
     kinds = NOTABLE if brief else None
     with open_reader(store) as reader:
         if flow is None:

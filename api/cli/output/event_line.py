@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from ....flows import events
     from ....flows.description import Description
 
-__all__ = ["EventLine", "event_line"]
+__all__ = ["SHORT", "WHOLE", "EventLine", "event_line"]
 
-_SHORT = 60
+SHORT, WHOLE = 60, 1_000_000
+"""Where payloads and messages are cut: to fit a line, or only where nobody would read on."""
 
 
 class EventLine(NamedTuple):
@@ -29,7 +30,7 @@ class EventLine(NamedTuple):
         return f"{self.what}{number}" + (f"  {self.detail}" if self.detail else "")
 
 
-def event_line(event: events.AnyEvent, *, length: int = _SHORT) -> EventLine:
+def event_line(event: events.AnyEvent, *, length: int = SHORT) -> EventLine:
     """Put an event into words; payloads and messages are cut at `length`."""
     words = describe(event)
     return EventLine(words.what, str(words.step) if words.step else "", _detail(words, length))

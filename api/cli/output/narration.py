@@ -9,7 +9,7 @@ import msgspec
 from ....flows import events
 from ....flows.description import describe
 from .documents import event_document, unreadable_document
-from .event_line import EventLine, event_line
+from .event_line import SHORT, WHOLE, EventLine, event_line
 from .screen import StyledText
 from .times import local_clock
 
@@ -41,12 +41,12 @@ class _Step(NamedTuple):
 
 
 class Narrator:
-    """Tells of events, to people or to programs. `length`: where payloads and messages are cut."""
+    """Tells of events, to people or to programs. `full`: payloads and messages are not cut."""
 
-    def __init__(self, screen: Screen, *, as_json: bool, length: int, now: int) -> None:
+    def __init__(self, screen: Screen, *, as_json: bool, now: int, full: bool = False) -> None:
         self._screen = screen
         self._as_json = as_json
-        self._length = length
+        self._length = WHOLE if full else SHORT
         self._now = now
         self._names: dict[_Step, str] = {}
 
