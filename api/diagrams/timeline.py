@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
+from ...actors.handle import from_microseconds
 from ...flows import events
 from ...flows.machine.history import Recorded
 
@@ -72,4 +73,4 @@ def _happened(number: int, one: Happening | events.AnyEvent) -> Happened:
 
 def written(at: int) -> str:
     """Return an instant as text."""
-    return (_EPOCH + at * _MICROSECOND).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return from_microseconds(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")

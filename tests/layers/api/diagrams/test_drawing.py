@@ -11,6 +11,7 @@ from msgspec import Raw
 from persistasaurus.api.diagrams import LEVELS, draw
 from persistasaurus.flows import Flow, Retry, events, flow, gather, sleep, sleep_until, step
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
+from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.flows.machine.messages import Interrupt, PauseRequested, ResumeRequested
 from stories import Story
 
@@ -155,6 +156,11 @@ def test_values_and_times_are_shown_only_when_asked_for() -> None:
     assert not [word for word in ("ada", "example.com", "2023", "T22:") if word in plain]
     assert 'create_user_record(user_name="ada", email="ada@example.com")' in full
     assert "Note over SignupFlow: 2023-11-14T22:13:20.000Z" in full
+
+
+def test_an_instant_that_no_calendar_has_is_shown_as_the_last_one() -> None:
+    started = Recorded(1, 10**18, EXAMPLES[events.FlowStarted])
+    assert "9999-12-31T23:59:59.999Z" in draw([started], times=True).mermaid()
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
