@@ -34,7 +34,7 @@ from ....flows.errors import (
     SystemClosed,
 )
 from ....store import StoreError
-from ..middleware.problem import PROBLEM, FieldError, ProblemError
+from ..middleware.problem import PROBLEM, FieldError, ProblemError, failed
 
 if TYPE_CHECKING:
     from litestar import Request
@@ -125,9 +125,8 @@ def _rejected(error: SignalRejected) -> ProblemError:
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Tell an outsider nothing; whoever runs the server finds it in the log."""
     logger.error("%s failed", request.method, exc_info=error)
-    return problem_response(ProblemError(500, "this failed; the log of the server says why"))
+    return problem_response(failed())
 
 
 HANDLERS: Final[dict[int | type[Exception], Any]] = {

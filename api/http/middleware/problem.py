@@ -75,6 +75,11 @@ def problem_type(code: str | None) -> str:
     return _BLANK if code is None else _CODES + code
 
 
+def failed() -> ProblemError:
+    """Tell an outsider nothing of a defect; whoever runs the server finds it in the log."""
+    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed; the log of the server says why")
+
+
 def unauthenticated() -> ProblemError:
     """Ask for a token: the same answer for one that is missing, unknown, wrong or malformed."""
     return ProblemError(HTTPStatus.UNAUTHORIZED, UNAUTHENTICATED, {"WWW-Authenticate": CHALLENGE})

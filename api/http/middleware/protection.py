@@ -11,7 +11,7 @@ from ....actors.runtime.primitives import SystemClock
 from .body import RequestBody
 from .hosts import Hosts
 from .limits import ServerLimits
-from .problem import ProblemError
+from .problem import ProblemError, failed
 from .request_context import RequestContext, RoutePolicy
 from .response import ProtectedResponse
 from .rules import Rules, caller
@@ -111,9 +111,7 @@ class _ProtectedRequest:
                 # Half an answer must not look like a whole one: the server closes the connection.
                 raise
             logger.exception("a request failed: %s", self._shown())
-            await self._answer.refuse(
-                ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed; the log of the server says why")
-            )
+            await self._answer.refuse(failed())
         except asyncio.CancelledError:
             # By the server, which has waited long enough.
             if self._answer.status is None:
