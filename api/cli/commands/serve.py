@@ -126,8 +126,9 @@ def _served(  # noqa: PLR0913 - the options of one command
 
 def _invite(url: str, store: Path, tokens: Path | None) -> None:
     """Say where the server is, and how to ask it something."""
-    resolved = store.resolve()
-    beside = resolved.with_name(f"{resolved.name}.token")
+    from ...http.tokens import token_path  # noqa: PLC0415 - an extra
+
+    beside = token_path(store)
     token = f"$(cat {shlex.quote(str(beside))})" if tokens is None else "TOKEN"
     tell(f"Serving at {url}; the token is in {beside if tokens is None else tokens}. For example:")
     socket = url.removeprefix("http+unix://")
