@@ -30,19 +30,9 @@ def create_once(path: Path, text: str) -> None:
     _check_folder(path.parent)
     if os.path.lexists(path):
         return
-    draft = path.with_name(f"{path.name}.{new_id()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            os.write(descriptor, text.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        with contextlib.suppress(FileExistsError):
-            # Unlike renaming, this does not replace what another process has made in the meantime.
-            os.link(draft, path)
-    finally:
-        draft.unlink()
+    with _draft(path, text) as draft, contextlib.suppress(FileExistsError):
+        # Unlike renaming, this does not replace what another process has made in the meantime.
+        os.link(draft, path)
     sync_directory(path.parent)
 
 
@@ -52,13 +42,9 @@ def replace(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be made there; the old one stays.
     """
-    draft = path.with_name(f"{path.name}.{new_id()}")
-    create_once(draft, text)
-    try:
+    _check_folder(path.parent)
+    with _draft(path, text) as draft:
         draft.replace(path)
-    except OSError:
-        draft.unlink()
-        raise
     sync_directory(path.parent)
 
 
@@ -96,6 +82,22 @@ def read_private(path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise OSError("it is not text") from None
+
+
+@contextlib.contextmanager
+def _draft(path: Path, text: str) -> Generator[Path]:
+    """Make a file of mode 0600 beside the path, whole and synced, that is gone when the block is left."""
+    draft = path.with_name(f"{path.name}.{new_id()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            os.write(descriptor, text.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _check_file(found: os.stat_result) -> None:
