@@ -24,7 +24,7 @@ from ..output.times import since as text_since
 from .case import blocking_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -230,8 +230,8 @@ def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:
         is_index_damaged, after = is_index_damaged or found.is_index_damaged, found.after
     todo = f"the next start makes anew what it can; {proposed('verify', store=store)}"
     if damaged:
-        some = ", ".join(damaged[:_SHOWN]) + (", ..." if len(damaged) > _SHOWN else "")
-        yield Check("headers", "bad", f"those of {counted(len(damaged), 'flow')} are damaged: {some}", todo)
+        text = f"those of {counted(len(damaged), 'flow')} are damaged: {_some(damaged)}"
+        yield Check("headers", "bad", text, todo)
     elif is_index_damaged:
         yield Check("headers", "bad", "an index is damaged: flows may not be found when they are due", todo)
     else:
@@ -241,7 +241,7 @@ def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:
 def _words(reader: StoreReader, store: Path) -> Iterator[Check]:
     damaged = reader.damaged_words()
     if damaged:
-        some = ", ".join(map(repr, damaged[:_SHOWN])) + (", ..." if len(damaged) > _SHOWN else "")
+        some = _some([repr(word) for word in damaged])
         text = f"damaged, as is everything of that type, status or kind of event: {some}"
         yield Check("words", "bad", text, f"put a backup in its place; {proposed('verify', store=store)}")
     else:
@@ -300,8 +300,7 @@ def _threads(reader: StoreReader, store: Path) -> Iterator[Check]:
 def _blocked(reader: StoreReader, store: Path) -> Iterator[Check]:
     found = [str(flow_id) for (flow_id,) in reader.query(_BLOCKED, (_SHOWN + 1,))]
     if found:
-        some = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
-        yield Check("parked: blocking", "warn", some, proposed("explain", found[0], store=store))
+        yield Check("parked: blocking", "warn", _some(found), proposed("explain", found[0], store=store))
 
 
 def _parked(reader: StoreReader, store: Path) -> Iterator[Check]:
@@ -325,6 +324,10 @@ def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
 
 def _count(reader: StoreReader, statement: str) -> int:
     return int(next(iter(reader.query(statement).rows))[0])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _none(name: str, count: int, todo: str) -> Check:
