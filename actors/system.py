@@ -68,9 +68,9 @@ _IMPORTED_SCRIPT = "__mp_main__"
 """What a script is called while a process that was spawned imports it."""
 
 _PATIENCE_S = 3.0
+"""How long the parts of a system that could not start are waited for."""
 _SUSPICIOUS = 2
 """So many deaths in a row during a flow's code, and it begins alone the next time."""
-"""How long the parts of a system that could not start are waited for."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -142,10 +142,9 @@ class Admission:
             return f"{definition!r} is not registered: FlowSystem(..., flows=[...]) takes its class"
         return (
             f"{definition!r} at {defined_at(definition.function)} is not the one that this system was opened"
-            " with,"
-            f" which was defined at {defined_at(known.function)}. If it was defined anew since (a notebook's"
-            " cell"
-            " was run again, a module reloaded), close the system, and open it with the new class"
+            " with, which was defined at"
+            f" {defined_at(known.function)}. If it was defined anew since (a notebook's cell was run again, a"
+            " module reloaded), close the system, and open it with the new class"
         )
 
     def signal_call(
