@@ -12,7 +12,20 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-__all__ = ["end_child"]
+__all__ = ["StepProcess", "end_child"]
+
+
+class StepProcess:
+    """The process that a step begins in. Whoever leaves the block in a child of it ends there."""
+
+    __slots__ = ("_id",)
+
+    def __enter__(self) -> None:
+        self._id = os.getpid()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if os.getpid() != self._id:
+            end_child(error)
 
 
 def end_child(error: BaseException | None) -> NoReturn:

@@ -21,7 +21,6 @@ from collections import Counter, deque
 from collections.abc import Coroutine
 from contextvars import Context, ContextVar
 from functools import partial
-from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from ...flows.errors import SystemClosed
@@ -29,7 +28,7 @@ from ..runtime.futures import waiting
 from ..runtime.primitives import MICROSECONDS, Event, Lock, ThreadLocal, current_thread_id, is_current_thread
 from ..runtime.stacks import held_at, is_debugged, split, stack_of
 from ..runtime.watchdog import WatchdogRules
-from .forked_child import end_child
+from .forked_child import StepProcess, end_child
 from .shortage import SHORTAGES, Shortage
 from .task import BlockingStep, StepCrashed, StepLost, StepOutcome
 from .thread_pool import LOST_PER_STEP
@@ -533,13 +532,9 @@ def _close(loop: AbstractEventLoop) -> None:
 
 
 async def _outcome_of(run: Run) -> StepOutcome:
-    process = getpid()
     try:
-        value: Any = await run.task.call()
+        with StepProcess():
+            value: Any = await run.task.call()
     except BaseException as error:  # noqa: BLE001 - a step's SystemExit must not stop the loop
-        if getpid() != process:
-            end_child(error)
         return StepOutcome(error=error)
-    if getpid() != process:
-        end_child(None)
     return StepOutcome(value=value)

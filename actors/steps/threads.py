@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from contextvars import Context
-from os import getpid
 from typing import TYPE_CHECKING
 
-from .forked_child import end_child
+from .forked_child import StepProcess
 from .task import StepOutcome
 
 if TYPE_CHECKING:
@@ -22,15 +21,11 @@ class ThreadRunner:
 
     def perform(self, run: Run) -> StepOutcome:
         """Call the step; whatever it raises is its outcome."""
-        process = getpid()
         try:
-            value = Context().run(run.task.call)
+            with StepProcess():
+                value = Context().run(run.task.call)
         except BaseException as error:  # noqa: BLE001 - a step's SystemExit must not end the thread
-            if getpid() != process:
-                end_child(error)
             return StepOutcome(error=error)
-        if getpid() != process:
-            end_child(None)
         return StepOutcome(value=value)
 
     def kill(self, run: Run) -> None:

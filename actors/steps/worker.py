@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ...flows.machine.failure import line_of
 from ...flows.values.ancestry import ancestry_of
 from ..runtime.primitives import start_thread
-from .forked_child import end_child
+from .forked_child import StepProcess
 from .task import RemoteStepError, traceback_text
 
 if TYPE_CHECKING:
@@ -75,18 +75,14 @@ def _serve_one(pipe: Connection) -> None:
         return
     pipe.send_bytes(READY)
     payload = pipe.recv_bytes()
-    process = os.getpid()
     try:
-        result = memoryview(Context().run(target.call_encoded, payload, find))
+        with StepProcess():
+            result = memoryview(Context().run(target.call_encoded, payload, find))
     except BaseException as error:  # noqa: BLE001 - a step's SystemExit is that step's error
-        if os.getpid() != process:
-            end_child(error)
         _send_error(pipe, error, is_final=_is_final(target, error))
         return
     finally:
         _flush()
-    if os.getpid() != process:
-        end_child(None)
     pipe.send_bytes(RETURNED)
     pipe.send_bytes(result)
 
