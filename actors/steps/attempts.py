@@ -23,8 +23,7 @@ from ...flows.machine.messages import AttemptLost, Reconciled, ReconcileFailed, 
 from ...flows.values.ancestry import ancestry_of
 from ...flows.values.text import storable
 from ..runtime.primitives import Lock
-from . import task as steps_task
-from .executor import RemoteStepError, StepCrashed, StepTask
+from .task import RemoteStepError, StepCrashed, StepLost, StepTask, message_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
     from ...flows import PayloadLimits
     from ...flows.machine.pending import StepRun
     from ...flows.values.loan import Loan
-    from .executor import StepDone, StepExecutor, StepOutcome
+    from .executor import StepExecutor
+    from .task import StepDone, StepOutcome
 
 __all__ = ["Attempt", "AttemptRegistry", "StepReport"]
 
@@ -227,7 +227,7 @@ def _without_value(report: StepReport) -> StepReport:
 
 def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored | AttemptLost:
     error = outcome.error
-    if isinstance(error, steps_task.StepLost):
+    if isinstance(error, StepLost):
         return AttemptLost(run.number, attempt)
     if error is not None:
         return StepErrored(run.number, attempt, _failure(outcome), None, _is_final(run, error))
@@ -261,15 +261,13 @@ def _failure(outcome: StepOutcome) -> Failure:
     if isinstance(error, RemoteStepError):
         return Failure(storable(error.type_name), storable(error.message), trace, error.line, error.ancestry)
     kind = type(error)
-    return Failure(storable(kind.__name__), storable(_text(error)), trace, line_of(error), ancestry_of(kind))
-
-
-def _text(error: BaseException | None) -> str:
-    """Return the error's message; it is the user's code that makes it."""
-    try:
-        return str(error)
-    except BaseException as failure:  # noqa: BLE001 - whatever it raises, the step has failed all the same
-        return f"(its message cannot be shown: {type(failure).__name__})"
+    return Failure(
+        storable(kind.__name__),
+        storable(message_text(error)),
+        trace,
+        line_of(error),
+        ancestry_of(kind),
+    )
 
 
 def _reconcile(run: StepRun, loan: Loan | None, limits: PayloadLimits) -> bytes | None:

@@ -33,6 +33,7 @@ __all__ = [
     "StepOutcome",
     "StepTask",
     "StepTimeout",
+    "message_text",
     "traceback_text",
 ]
 
@@ -155,6 +156,14 @@ class BlockingStep(NamedTuple):
 
 
 StepDone: TypeAlias = Callable[[StepTask, StepOutcome], None]
+
+
+def message_text(error: BaseException) -> str:
+    """Return an error's message; it is the user's code that makes it."""
+    try:
+        return str(error)
+    except BaseException as failure:  # noqa: BLE001 - whatever it raises, the step has failed all the same
+        return f"(its message cannot be shown: {type(failure).__qualname__})"
 
 
 def traceback_text(error: BaseException, limit: int = TRACEBACK_BYTES_MAX) -> str:

@@ -26,7 +26,7 @@ from ...flows.machine.failure import line_of
 from ...flows.values.ancestry import ancestry_of
 from ..runtime.primitives import start_thread
 from .forked_child import StepProcess
-from .task import RemoteStepError, traceback_text
+from .task import RemoteStepError, message_text, traceback_text
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -125,19 +125,12 @@ def remote_error(error: BaseException, *, is_final: bool) -> RemoteStepError:
         error.add_note(_NOT_THERE)
     return RemoteStepError(
         kind.__name__,
-        _message(error),
+        message_text(error),
         traceback_text(error),
         is_final=is_final,
         line=line_of(error),
         ancestry=ancestry_of(kind),
     )
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as failure:  # noqa: BLE001 - the exception is the user's, and so is its __str__
-        return f"(its message cannot be shown: {type(failure).__qualname__})"
 
 
 def _flush() -> None:
