@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ...flows import Limits
     from ...flows.authoring.step import Step
     from ...store import Deliver, EventStore
+    from .awaited import Awaited
 
 __all__ = ["Admission", "checked_id", "outside_error", "rejected"]
 
@@ -211,47 +212,44 @@ class Admission:
             raise rejected(error) from error
         return SignalCall(name, data)
 
-    def unknown_signal(self, flow_id: str, name: str) -> SignalNotFound | None:
-        """Return the error for a signal that the flow can never take; None: it can, or nobody can tell.
+    def signal_refusal(self, signal: Deliver, awaited: Awaited) -> Exception | None:
+        """Return why a flow can never take a signal, or not where it waits now; None: it can, or who knows.
 
         One that is parked may be waiting for other code, which may take others; and one that was started
-        with other code may have waited for it before.
+        with other code may have waited for it before. The types of a declared signal have been looked at
+        before.
 
         Raises:
             FlowNotFound: there is no such flow.
+            StoreUnavailable: it cannot be looked at.
         """
-        definition = self.registry.find(self._type_of(flow_id))
-        if definition is None or definition.takes_signal(name):
-            return None
         try:
-            header = self._store.header(flow_id)
-            if header is None or header.status == "parked" or self._has_awaited(flow_id, name):
-                return None
+            return self._signal_refusal(signal.stream, signal.name, signal.data, awaited)
         except StoreError as error:
-            raise outside_error(flow_id, error) from error
-        return SignalNotFound(flow_id, name, definition.signal_names)
+            raise outside_error(signal.stream, error) from error
 
-    def misfit(self, flow_id: str, name: str, data: bytes) -> SignalRejected | bool:
-        """Return the error for a payload of a type that the flow's code never waits for.
-
-        True: only the flow itself can tell, by what it waits for now. False: nothing is wrong with it. The
-        types of a declared signal have been looked at before.
-        """
+    def _signal_refusal(self, flow_id: str, name: str, data: bytes, awaited: Awaited) -> Exception | None:
         definition = self.registry.find(self._type_of(flow_id))
         if definition is None or name in definition.signals:
-            return False
+            return None
+        if not (
+            definition.takes_signal(name) or self._is_parked(flow_id) or self._has_awaited(flow_id, name)
+        ):
+            return SignalNotFound(flow_id, name, definition.signal_names)
         codecs = definition.awaited_as(name)
-        if codecs is None:
-            return True
-        reasons = [reason for codec in codecs if (reason := codec.refusal(data)) is not None]
-        if len(reasons) < len(codecs):
-            return bool(reasons)
-        try:
-            header = self._store.header(flow_id)
-        except StoreError as error:
-            raise outside_error(flow_id, error) from error
-        is_parked = header is None or header.status == "parked"
-        return False if is_parked else rejected(reasons[0])
+        if codecs is not None:
+            reasons = [codec.refusal(data) for codec in codecs]
+            if None not in reasons:
+                return None if self._is_parked(flow_id) else rejected(reasons[0])
+            if not any(reasons):
+                return None
+        # Only the flow itself can tell, by what it waits for now.
+        reason = awaited.refusal(flow_id, name, data)
+        return None if reason is None else rejected(reason)
+
+    def _is_parked(self, flow_id: str) -> bool:
+        header = self._store.header(flow_id)
+        return header is None or header.status == "parked"
 
     def _has_awaited(self, flow_id: str, name: str) -> bool:
         records = (r for r in self._store.read(flow_id) if r.kind == _AWAITED)

@@ -15,7 +15,7 @@ from ..runtime.actor import PooledActor, try_tell
 from ..runtime.dispatcher import DispatcherClosedError
 from ..runtime.futures import Reply
 from . import requests
-from .admission import outside_error, rejected
+from .admission import outside_error
 from .parking import WHAT_TO_DO
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class EngineClient:
         does not wait for the flow's code, which may block.
         """
         reply: Reply[Receipt] = Reply()
-        refusal = self._refusal(signal)
+        refusal = self.admission.signal_refusal(signal, self.awaited)
         if refusal is not None:
             signal = msgspec.structs.replace(signal, only_again=True)
 
@@ -159,16 +159,6 @@ class EngineClient:
         if not try_tell(self._journal, Entry(signal, done)):
             reply.fail(SystemClosed("the system is closed"))
         return reply
-
-    def _refusal(self, signal: Deliver) -> Exception | None:
-        unknown = self.admission.unknown_signal(signal.stream, signal.name)
-        if unknown is not None:
-            return unknown
-        misfit = self.admission.misfit(signal.stream, signal.name, signal.data)
-        if misfit is True:  # only the flow knows
-            reason = self.awaited.refusal(signal.stream, signal.name, signal.data)
-            return None if reason is None else rejected(reason)
-        return misfit or None
 
     def _compare(self, signal: Deliver, conflict: SignalConflict, reply: Reply[Receipt]) -> None:
         """Answer a signal whose id was used with other bytes; not here, on the journal's thread."""
