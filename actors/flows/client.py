@@ -157,7 +157,7 @@ class EngineClient:
                 self.wake(signal.stream)
 
         if not try_tell(self._journal, Entry(signal, done)):
-            reply.fail(SystemClosed("the system is closed"))
+            reply.fail(SystemClosed(CLOSED))
         return reply
 
     def _compare(self, signal: Deliver, conflict: SignalConflict, reply: Reply[Receipt]) -> None:
@@ -165,7 +165,7 @@ class EngineClient:
         try:
             _SignalComparison.start_on(self._workers, self.admission, signal, conflict, reply)
         except DispatcherClosedError:
-            reply.fail(SystemClosed("the system is closed"))
+            reply.fail(SystemClosed(CLOSED))
 
 
 class _SignalComparison(PooledActor):
