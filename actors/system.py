@@ -410,7 +410,7 @@ class FlowSystem:
 
     # ----------------------------------------------------------------------------------------- looking
     def flow(self, flow_id: str) -> FlowHandle[Any]:
-        """Return the handle of any flow, running, at rest or ended.
+        """Return the handle of any flow, running, passivated or ended.
 
         Raises:
             FlowNotFound: there is no such flow.

@@ -31,7 +31,7 @@ class ActorPhase(enum.Enum):
     ACTIVATING = "activating"
     LIVE = "live"
     PASSIVATING = "passivating"
-    """It was asked to go to rest, and has not answered."""
+    """It was asked to stop, and has not answered."""
     BACKOFF = "backoff"
     """It has crashed, and waits to be restarted."""
     PARKING = "parking"
@@ -64,7 +64,7 @@ class SupervisorRules(msgspec.Struct, frozen=True):
 
     idle_s: float = 5.0
     max_idle: int = 200
-    """More idle flows than that, and the one that has been idle longest goes to rest at once."""
+    """More idle flows than that, and the one that has been idle longest is passivated at once."""
     max_activations: int = 64
     restart: RestartRules = RestartRules()
     horizon_s: float = 30.0

@@ -1,7 +1,7 @@
 """What flows wait for by name just now: known without asking them, so that nobody waits for their code.
 
-A flow at work is looked at from outside, and one at rest has left word when it went. Of flows that have not
-been at work in this process nothing is known, nor of those that have not yet looked at what came before.
+A flow at work is looked at from outside, and a passivated one has left word when it went. Of flows that have
+not been at work in this process nothing is known, nor of those that have not yet looked at what came before.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Awaited"]
 
-_AT_REST = 10_000
-"""Of so many flows at rest it is known, at most."""
+_PASSIVATED_MAX = 10_000
+"""Of so many passivated flows it is known, at most."""
 
 
 @runtime_checkable
@@ -34,18 +34,18 @@ class Awaited:
     def __init__(self, guard: SingleActorGuard, store: EventStore) -> None:
         self._guard = guard
         self._store = store
-        self._at_rest: dict[str, Mapping[str, Codec]] = {}
+        self._passivated: dict[str, Mapping[str, Codec]] = {}
 
-    def rest(self, flow_id: str, awaited: Mapping[str, Codec]) -> None:
-        """Take note of what a flow waits for that goes to rest."""
+    def passivate(self, flow_id: str, awaited: Mapping[str, Codec]) -> None:
+        """Take note of what a flow waits for that is passivated."""
         if awaited:
-            if len(self._at_rest) >= _AT_REST:
-                self._at_rest.clear()
-            self._at_rest[flow_id] = awaited
+            if len(self._passivated) >= _PASSIVATED_MAX:
+                self._passivated.clear()
+            self._passivated[flow_id] = awaited
 
     def begin(self, flow_id: str) -> None:
         """Take note that a flow is at work again."""
-        self._at_rest.pop(flow_id, None)
+        self._passivated.pop(flow_id, None)
 
     def refusal(self, flow_id: str, name: str, data: bytes) -> str | None:
         """Return why a payload is not of the type that the flow waits with now; None: it is, or who knows.
@@ -66,5 +66,5 @@ class Awaited:
     def _codec(self, flow_id: str, name: str) -> Codec | None:
         actor = self._guard.of(flow_id)
         if actor is None:
-            return self._at_rest.get(flow_id, {}).get(name)
+            return self._passivated.get(flow_id, {}).get(name)
         return actor.awaited_codec(name) if isinstance(actor, _KnowsAwaited) else None

@@ -1,6 +1,6 @@
 """The jump-aware clock: what time it is on both clocks, and by how much the calendar has jumped in this run.
 
-A flow at rest remembers nothing, so a timer of it begins anew from its log when it is woken. Without
+A passivated flow remembers nothing, so a timer of it begins anew from its log when it is woken. Without
 knowing of a jump of the calendar, it would take the jump for time gone by.
 """
 

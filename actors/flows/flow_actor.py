@@ -254,7 +254,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self.report(requests.Busy(self.flow_id, self.incarnation))
             return
         if self.machine is not None:
-            self.context.awaited.rest(self.flow_id, self.machine.all_awaited())
+            self.context.awaited.passivate(self.flow_id, self.machine.all_awaited())
         self._leave(requests.Passivated(self.flow_id, self.incarnation))
 
     def _stop_executing(self) -> None:
@@ -481,7 +481,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._armed = alarm
             self.context.arm(self.flow_id, alarm.instant(self.context.clock.now()))
 
-    # -------------------------------------------------------------------------------- rest and end
+    # -------------------------------------------------------------------------- passivation and end
     def _is_idle(self) -> bool:
         return self._writing is None and (self.machine is None or not self.machine.is_busy)
 

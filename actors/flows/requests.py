@@ -161,7 +161,7 @@ class Idle(NamedTuple):
 
 
 class Busy(NamedTuple):
-    """The flow was to rest and has something to do after all."""
+    """The flow was to be passivated and has something to do after all."""
 
     flow_id: str
     incarnation: int

@@ -1,6 +1,6 @@
 """The supervisor: knows every flow at work, and brings to it what is meant for it.
 
-One for one: a flow's crash is its own affair. Flows at rest are not known here; they are woken by
+One for one: a flow's crash is its own affair. Passivated flows are not known here; they are woken by
 a message for them, by time, or by the boot's look for what is owed. There is at most one live actor
 for each flow: the supervisor alone starts them, one after the other.
 """
@@ -44,7 +44,7 @@ _HEADERS = 500
 
 
 class Supervisor(PooledActor):
-    """Routes, starts, restarts, rests and parks flow actors. `ResumeRecoverable` has it begin."""
+    """Routes, starts, restarts, passivates and parks flow actors. `ResumeRecoverable` has it begin."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class Supervisor(PooledActor):
             active.must_wake = True
 
     def _wake_passivated(self, flow_id: str) -> None:
-        """Bring a flow at rest to work, if it is there and can work."""
+        """Bring a passivated flow to work, if it is there and can work."""
         if self._refusal is not None:
             return
         try:
@@ -203,9 +203,9 @@ class Supervisor(PooledActor):
             request.reply.fail(self._refusal)
             return
         active = self._active.get(request.flow_id)
-        is_at_rest = active is None or active.phase is ActorPhase.QUEUED
-        if self._is_held_back and is_at_rest and isinstance(request, requests.PauseFlow):
-            self._pause_at_rest(request)
+        is_without_actor = active is None or active.phase is ActorPhase.QUEUED
+        if self._is_held_back and is_without_actor and isinstance(request, requests.PauseFlow):
+            self._pause_without_actor(request)
             return
         if active is None:
             if not isinstance(request, requests.StartFlow) and not self._exists(request):
@@ -275,7 +275,7 @@ class Supervisor(PooledActor):
             self._hear(message._replace(after=found.after))
 
     # ------------------------------------------------------------------------------------- beginning
-    def _pause_at_rest(self, request: requests.PauseFlow) -> None:
+    def _pause_without_actor(self, request: requests.PauseFlow) -> None:
         """Pause a flow before anything has begun, so that its code does not run first."""
         try:
             header = self._store.header(request.flow_id)
@@ -290,9 +290,9 @@ class Supervisor(PooledActor):
             if header.status == "paused":
                 request.reply.resolve(None)
             else:
-                self._restarts.pause(self._cell_at_rest(request.flow_id), header, request)
+                self._restarts.pause(self._active_without_actor(request.flow_id), header, request)
 
-    def _cell_at_rest(self, flow_id: str) -> ActiveFlow:
+    def _active_without_actor(self, flow_id: str) -> ActiveFlow:
         active = self._active.setdefault(flow_id, ActiveFlow(flow_id))
         self._incarnations += 1
         active.incarnation = self._incarnations
@@ -302,7 +302,7 @@ class Supervisor(PooledActor):
         for flow_id, deaths in message.lethal:
             header = self._header_of_open(flow_id)
             if header is not None:
-                self._restarts.convict(self._cell_at_rest(flow_id), header, deaths)
+                self._restarts.convict(self._active_without_actor(flow_id), header, deaths)
         self._suspects.extend(message.suspects)
         self._next_begins()
 
@@ -386,7 +386,7 @@ class Supervisor(PooledActor):
         active = self._active.get(message.flow_id)
         return active if active is not None and active.incarnation == message.incarnation else None
 
-    # ---------------------------------------------------------------------------------------- resting
+    # ------------------------------------------------------------------------------------ passivation
     def _idled(self, message: requests.Idle) -> None:
         active = self._current(message)
         if active is None or active.phase is not ActorPhase.LIVE or active.wake_flag.is_set:

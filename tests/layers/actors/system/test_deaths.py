@@ -254,7 +254,7 @@ def test_a_pause_that_is_on_record_would_come_too_late_if_flows_were_not_held_ba
         if not is_held_back:
             monkeypatch.setattr(
                 Supervisor,
-                "_pause_at_rest",
+                "_pause_without_actor",
                 lambda s, request: s._let_begin(requests.Begin((request.flow_id,))),
             )
         with FlowSystem(file, flows=[Runs]) as system:

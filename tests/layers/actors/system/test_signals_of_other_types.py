@@ -186,9 +186,9 @@ def test_of_flows_at_rest_so_many_are_known_that_memory_stays_small(
     assert system.client.awaited.refusal("a", "word", b'"x"') is not None
 
     for number in range(10_000):
-        system.client.awaited.rest(f"b{number}", {"word": Codec(int, "a word")})
+        system.client.awaited.passivate(f"b{number}", {"word": Codec(int, "a word")})
 
-    assert len(system.client.awaited._at_rest) <= 10_000
+    assert len(system.client.awaited._passivated) <= 10_000
     assert system.client.awaited.refusal("a", "word", b'"x"') is None
 
 
