@@ -271,12 +271,16 @@ class Parameters:
         return parameters
 
     @cached_property
+    def _hints(self) -> dict[str, Any]:
+        return parameter_hints(self._function, self.what)
+
+    @cached_property
     def _positional(self) -> int:
         return sum(p.kind is not p.KEYWORD_ONLY for p in self._parameters)
 
     @cached_property
     def _struct(self) -> type[msgspec.Struct]:
-        hints = parameter_hints(self._function, self.what)
+        hints = self._hints
         fields = [_field(p, hints.get(p.name, Any)) for p in self._parameters]
         named = msgspec.defstruct("named", fields[self._positional :], kw_only=True)
         return msgspec.defstruct("args", fields[: self._positional], bases=(named,))
@@ -315,10 +319,9 @@ class Parameters:
             FlowDefinitionError: an annotation is unknown or cannot be stored, or a default does not fit.
         """
         _ = self.codec
-        hints = parameter_hints(self._function, self.what)
         for parameter in self._parameters:
             if parameter.default is not parameter.empty:
-                self._check_default(parameter, hints.get(parameter.name, Any))
+                self._check_default(parameter, self._hints.get(parameter.name, Any))
 
     def _check_default(self, parameter: inspect.Parameter, hint: Any) -> None:
         try:
