@@ -33,7 +33,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import force_setattr
 
-from .sameness import Comparison, Pair, belongs_to_engine, has_no_value, slots_of
+from .sameness import Comparison, Pair, belongs_to_engine, has_no_value, in_slots, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,7 +74,7 @@ class Slots:
 
     def copy(self) -> dict[str, Any]:
         """Return what is there now."""
-        return {name: getattr(self.owner, name) for name in self.names if hasattr(self.owner, name)}
+        return in_slots(self.owner, self.names)
 
     def __eq__(self, before: object) -> bool:
         return self.copy() == before
@@ -136,7 +136,7 @@ class Made(NamedTuple):
         is_struct = issubclass(kind, msgspec.Struct)
         again: Any = shallow_copy(copy) if is_struct else object.__new__(kind)
         assign = force_setattr if is_struct else object.__setattr__
-        slotted, kept = Slots(copy, slots_of(kind)).copy(), getattr(copy, "__dict__", {})
+        slotted, kept = in_slots(copy, slots_of(kind)), getattr(copy, "__dict__", {})
         slotted, kept = (before, kept) if isinstance(held, Slots) else (slotted, before)
         for name, part in slotted.items():
             assign(again, name, part)
@@ -299,7 +299,7 @@ def _object(copier: Copier, value: Any) -> Any:
         copier.note(copy, held)
     slots = slots_of(kind)
     if slots:
-        found = {name: copier.copy(getattr(value, name)) for name in slots if hasattr(value, name)}
+        found = {name: copier.copy(part) for name, part in in_slots(value, slots).items()}
         for name, part in found.items():
             object.__setattr__(copy, name, part)
         copier.note(copy, Slots(copy, slots))

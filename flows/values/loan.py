@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import FlowStateError
 from .copies import Copier, Made, Slots, are_atoms
-from .sameness import short, slots_of
+from .sameness import in_slots, short, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Loan:
         names = self._names = list[str]()
         copier = Copier(shared, made)
         copier.known[id(instance)] = view
-        for name, part in Slots(instance, slots).copy().items():
+        for name, part in in_slots(instance, slots).items():
             object.__setattr__(view, name, copier.part(part))
             names += [name] * (len(made) - len(names))
         for name, part in instance.__dict__.items():

@@ -14,8 +14,7 @@ import msgspec
 
 from ..errors import FlowStateError, PersistasaurusError
 from .codec import WIDEST_LIMITS, codec_of
-from .copies import Slots
-from .sameness import slots_of
+from .sameness import in_slots, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +61,7 @@ class RemoteState(msgspec.Struct, frozen=True, array_like=True):
 
 def _attributes(instance: Any) -> dict[str, Any]:
     kind = cast("type[Any]", type(instance))
-    return Slots(instance, slots_of(kind)).copy() | cast("dict[str, Any]", vars(instance))
+    return in_slots(instance, slots_of(kind)) | cast("dict[str, Any]", vars(instance))
 
 
 def place_of(kind: type) -> tuple[str, str]:

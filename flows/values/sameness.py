@@ -49,6 +49,7 @@ __all__ = [
     "by_name",
     "for_users_to_derive",
     "has_no_value",
+    "in_slots",
     "short",
     "slots_of",
 ]
@@ -194,9 +195,7 @@ def by_name(live: dict[str, Any], rebuilt: dict[str, Any]) -> list[Pair]:
 
 
 def _kept(value: Any) -> dict[str, Any]:
-    kept: dict[str, Any] = {
-        name: getattr(value, name) for name in slots_of(_type(value)) if hasattr(value, name)
-    }
+    kept = in_slots(value, slots_of(_type(value)))
     own = getattr(value, "__dict__", None)
     if isinstance(own, dict):
         kept |= own
@@ -212,6 +211,11 @@ def slots_of(kind: type[Any]) -> tuple[str, ...]:
     """Return the attributes of a class that are not kept in `__dict__`."""
     parts = [(name, part) for base in reversed(kind.__mro__) for name, part in vars(base).items()]
     return tuple(name for name, part in parts if isinstance(part, MemberDescriptorType))
+
+
+def in_slots(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return what an object keeps under these names, as far as there is something."""
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 @lru_cache(maxsize=1024)
