@@ -13,7 +13,8 @@ from .authoring.retry import Retry
 from .authoring.signal import SignalCall, SignalType, signal
 from .authoring.step import Done, Step, StepCall, StepContext, current_step, step
 from .authoring.vocabulary import gather, now, random, sleep, sleep_until, uuid4, wait_for
-from .machine.machine import FlowMachine, Limits
+from .machine.limits import Limits
+from .machine.machine import FlowMachine
 from .values.codec import PayloadLimits
 
 __all__ = [

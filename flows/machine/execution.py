@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from .history import Rewound
     from .pending import CommandSink, PendingOperation
 
-__all__ = ["Execution", "failure_of"]
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _NO_LOOP: Any = NoLoop()

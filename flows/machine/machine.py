@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from ..values.copies import Shared
     from .messages import Message, Timestamp
 
-__all__ = ["DEFAULT", "FlowMachine", "Limits"]
-
 _START = messages.Timestamp(0, 0.0)
 _wall = attrgetter("wall")
 _WAITED_FOR = (StepPhase.SUSPECT, StepPhase.RECONCILING)

@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 from persistasaurus.flows import FlowMachine, Limits, events
 from persistasaurus.flows.machine.effects import Reconcile, RunAlone, RunStep, Warn
-from persistasaurus.flows.machine.execution import failure_of
+from persistasaurus.flows.machine.failure import failure_of
 from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.flows.machine.in_doubt import Evidence
 from persistasaurus.flows.machine.messages import (
