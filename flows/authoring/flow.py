@@ -145,7 +145,7 @@ class FlowDefinition(Generic[P, R_co]):
         if name in self.signals or known is None or name in known:
             return True
         # Before it is said of any that it cannot: what the code has got hold of may have changed.
-        known = self.__dict__["_known_types"] = signal_types(self)
+        known = self._known_types = signal_types(self)
         return known is None or name in known
 
     def awaited_as(self, name: str) -> list[Codec] | None:
