@@ -375,8 +375,11 @@ class FlowMachine:
         if execution.is_still:
             return
         due = [(timer.due.wall, timer) for timer in execution.timers.values() if timer.due.has_come(moment)]
-        runs = [run for run in execution.steps.values() if run.due is not None and run.due.has_come(moment)]
-        due += [(run.due.wall, run) for run in runs if run.due is not None]
+        due += [
+            (run.due.wall, run)
+            for run in execution.steps.values()
+            if run.due is not None and run.due.has_come(moment)
+        ]
         for _, pending in sorted(due, key=lambda item: item[0]):
             if execution.is_still:
                 return
