@@ -26,7 +26,7 @@ from .signal import Signal, SignalWait
 from .step import Step
 from .vocabulary import wait_for
 
-__all__ = ["UNKNOWN", "signal_names", "signal_types"]
+__all__ = ["UNKNOWN", "signal_types"]
 
 _OURS = __name__.partition(".")[0]
 _PYTHON = dis.__file__.removesuffix("dis.py")
@@ -100,12 +100,6 @@ def signal_types(definition: FlowCode) -> dict[str, list[Any]] | None:
     except _NotKnownError:
         return None
     return search.types
-
-
-def signal_names(definition: FlowCode) -> frozenset[str] | None:
-    """Return the names of all signals that the flow can ever wait for; None: it may be any."""
-    types = signal_types(definition)
-    return None if types is None else frozenset(types)
 
 
 class _Search:
@@ -310,7 +304,7 @@ class _Search:
 
 
 _MISSING = object()
-_Cached = type(functools.cache(signal_names))
+_Cached = type(functools.cache(signal_types))
 
 
 def _given(instructions: list[dis.Instruction], place: int, names: dict[str, Any]) -> tuple[str, Any]:

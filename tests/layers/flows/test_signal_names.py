@@ -31,7 +31,7 @@ from persistasaurus import (
 )
 from persistasaurus import wait_for as wait_for_it
 from persistasaurus.actors.testing import FlowTestKit
-from persistasaurus.flows.authoring.signal_names import signal_names
+from persistasaurus.flows.authoring.signal_names import FlowCode, signal_types
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,11 @@ T = TypeVar("T")
 Key = NewType("Key", str)
 WORD = "word"
 PRICES = {"a": 1, "b": [1, 2]}
+
+
+def signal_names(definition: FlowCode) -> set[str] | None:
+    types = signal_types(definition)
+    return None if types is None else set(types)
 
 
 # ---------------------------------------------------------------------------------- what can be known
