@@ -10,6 +10,7 @@ from .. import events
 from ..description import describe
 from ..errors import NondeterminismError
 from ..values.location import NOWHERE
+from ..values.text import shortened
 from .pending import StepRun, describe_wait
 
 if TYPE_CHECKING:
@@ -174,8 +175,7 @@ def _reason(why: BaseException | None) -> str:
 
 
 def _cut(data: bytes) -> str:
-    text = data.decode(errors="replace")
-    return text if len(text) <= _ARGUMENTS else text[: _ARGUMENTS - 3] + "..."
+    return shortened(data.decode(errors="replace"), _ARGUMENTS)
 
 
 _ARGUMENTS = 200

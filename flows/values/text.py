@@ -1,8 +1,13 @@
-"""Text that comes from anywhere and is to be stored: error messages, file names, command lines."""
+"""Text that comes from anywhere and is to be stored, or shown: error messages, file names, command lines."""
 
 from __future__ import annotations
 
 _LENGTH = 8_000
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text, of which the end is left out when it is too long to be shown."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def storable(text: str, limit: int = _LENGTH) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from .depth import DEPTH_MAX
 from .models import encoded, is_model
+from .text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,8 +105,7 @@ def differing_fields(before: bytes, after: bytes) -> str:
 def _field(fields: dict[str, msgspec.Raw], name: str) -> str:
     if name not in fields:
         return "left out"
-    text = bytes(fields[name]).decode(errors="replace")
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return shortened(bytes(fields[name]).decode(errors="replace"), _SHOWN)
 
 
 def is_same_in_other_zones(before: Any, after: Any) -> bool:
@@ -171,4 +171,4 @@ def _shorten(value: Any) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - the user's own __repr__
         return "a value without a repr"
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return shortened(text, _SHOWN)
