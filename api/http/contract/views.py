@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ....store import Header, Record, Unreadable
 
 __all__ = [
+    "ENDED",
     "event_fields",
     "event_view",
     "flow_details",
@@ -45,7 +46,8 @@ _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_failed = msgspec.json.Decoder(events.Failure).decode
 
-_ENDED: Final = ("completed", "failed", "parked")
+ENDED: Final = ("completed", "failed", "parked")
+"""The statuses in which there is an outcome to tell, for now at least."""
 _SIGNALS: Final = ("signal_awaited", "signal_received", "repaired")
 _MOST: Final = 10_000
 
@@ -86,7 +88,7 @@ def _standing(header: Header) -> dict[str, Any]:
 
 
 def _ending(system: FlowSystem, header: Header) -> dict[str, Any]:
-    if header.status not in _ENDED:
+    if header.status not in ENDED:
         return {}
     match last_word(system.store, header):
         case events.FlowCompleted() as event:

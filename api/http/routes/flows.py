@@ -33,6 +33,7 @@ from ..contract.parsing import (
 )
 from ..contract.promise import Contract, promise
 from ..contract.views import (
+    ENDED,
     event_view,
     flow_details,
     flow_outcome,
@@ -167,7 +168,7 @@ async def flow_result(request: ApiRequest) -> Response[bytes]:
         return flow_outcome(system, header_of(system, flow_id))
 
     found = await sync_to_thread(shown)
-    return json_response(found, 200 if found.status in ("completed", "failed", "parked") else 202)
+    return json_response(found, 200 if found.status in ENDED else 202)
 
 
 async def _until_ended(request: ApiRequest, system: FlowSystem, flow_id: str, seconds: int) -> None:
