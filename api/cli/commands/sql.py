@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sql"]
 
-VIEWS = ("flows", "steps", "signals", "timers", "dead_letters")
+VIEWS = ("flows", "steps", "signals", "timers", "dead_letters", "events")
 _SHOWN_MAX = 1_000
 _LENGTH = 200
 
@@ -37,8 +37,8 @@ _LENGTH = 200
 def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> int:
     """Query a store in SQL, read-only. Without STATEMENT, list the views and their columns.
 
-    The views flows, steps, signals, timers and dead_letters are documented and stable. A table shows at most
-    1,000 rows, one value a line if the terminal is too narrow; --json and --csv print all rows. On a
+    The views flows, steps, signals, timers, dead_letters and events are documented and stable. A table shows
+    at most 1,000 rows, one value a line if the terminal is too narrow; --json and --csv print all rows. On a
     damaged store the query runs on what can be read, and the exit code is 1.
     """
     if as_csv and as_json:

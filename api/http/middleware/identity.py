@@ -21,7 +21,7 @@ class Scope(StrEnum):
     SIGNAL = "signal"
     """Send signals to flows."""
     ADMIN = "admin"
-    """Pause, resume and retry flows, and read dead letters."""
+    """Pause, resume and retry flows."""
 
 
 EVERYTHING: Final = frozenset(Scope)

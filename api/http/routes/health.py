@@ -18,7 +18,7 @@ __all__ = ["HEALTH_ROUTES"]
 ApiRequest = Request[Any, Any, Any]
 
 
-# Who watches over servers calls them by address, or by no name at all, and from where everybody comes from.
+# Who watches over servers calls them by address, or by no name at all, and comes from where everybody does.
 _POLICY: Final = RoutePolicy(public=True, any_host=True, counted=False)
 
 
