@@ -156,9 +156,9 @@ class CrashDemo:
         if words.step and words.name:
             self._names[words.step] = words.name
         if report.moment == "recorded":
-            self._out.print(f"  [cyan]recorded[/]  {escape(str(event_line(event)))}")
+            self._out.print(f"  [cyan]recorded[/]  {escape(str(event_line(words)))}")
         elif isinstance(event, events.StepCompleted):
-            said = escape(f"step {event.step} {self._names[event.step]} {event_line(event).detail}")
+            said = escape(f"step {event.step} {self._names[event.step]} {event_line(words).detail}")
             self._out.print(f"  [yellow]replayed[/]  {said}  [dim](from the log, not run)[/]")
 
     # ------------------------------------------------------------------------------------ the proof

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ....flows.description import describe
 from .printable import cut, one_line, printable
 from .times import local_time
 
@@ -30,9 +29,8 @@ class EventLine(NamedTuple):
         return f"{self.what}{number}" + (f"  {self.detail}" if self.detail else "")
 
 
-def event_line(event: events.AnyEvent, *, length: int = SHORT) -> EventLine:
-    """Put an event into words; payloads and messages are cut at `length`."""
-    words = describe(event)
+def event_line(words: Description, *, length: int = SHORT) -> EventLine:
+    """Return an event's description as a line; payloads and messages are cut at `length`."""
     return EventLine(words.what, str(words.step) if words.step else "", _detail(words, length))
 
 

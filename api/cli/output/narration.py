@@ -14,6 +14,7 @@ from .screen import StyledText
 from .times import local_clock
 
 if TYPE_CHECKING:
+    from ....flows.description import Description
     from ....store import Record, Unreadable
     from .screen import Screen
 
@@ -86,10 +87,10 @@ class Narrator:
             event = events.decode(record.data)
         except msgspec.MsgspecError:
             return EventLine(record.kind.replace("_", " "), "", "")
-        return self._name_step(flow_id, event, event_line(event, length=self._length))
-
-    def _name_step(self, flow_id: str, event: events.AnyEvent, line: EventLine) -> EventLine:
         words = describe(event)
+        return self._name_step(flow_id, words, event_line(words, length=self._length))
+
+    def _name_step(self, flow_id: str, words: Description, line: EventLine) -> EventLine:
         if not words.step:
             return line
         if words.name:
