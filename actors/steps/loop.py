@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, deque
 from collections.abc import Coroutine
 from contextvars import Context, ContextVar
 from functools import partial
@@ -29,13 +28,13 @@ from ..runtime.primitives import MICROSECONDS, Event, Lock, ThreadLocal, current
 from ..runtime.stacks import held_at, is_debugged, split, stack_of
 from ..runtime.watchdog import WatchdogRules
 from .forked_child import StepProcess, end_child
+from .lost import LOST_PER_STEP, LostThreads
 from .shortage import SHORTAGES, Shortage
 from .task import BlockingStep, StepCrashed, StepLost, StepOutcome
-from .thread_pool import LOST_PER_STEP
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
-    from collections.abc import Generator, Hashable
+    from collections.abc import Generator
     from types import FrameType
 
     from ..runtime.environment import Environment
@@ -127,11 +126,9 @@ class Loop:
         self._shortage = Shortage("start the thread and the loop of async steps")
         self._lock = Lock()
         self._waiting: list[Run] = []
-        self._held: dict[Hashable, deque[Run]] = {}
         self._lost: set[Run] = set()
         self._current: LoopThread | None = None
-        self._lost_threads: dict[LoopThread, Hashable] = {}
-        self._lost_by: Counter[Hashable] = Counter()
+        self._lost_threads: LostThreads[LoopThread] = LostThreads()
         self._is_starting = False
         self._is_watching = False
         self._looked_at = 0.0
@@ -141,7 +138,7 @@ class Loop:
     def queued(self) -> int:
         """How many runs wait for the loop, those included that are held back."""
         with self._lock:
-            return len(self._waiting) + sum(map(len, self._held.values()))
+            return len(self._waiting) + self._lost_threads.held
 
     @property
     def lost(self) -> int:
@@ -169,18 +166,15 @@ class Loop:
 
     def _hold_back(self, run: Run) -> bool:
         """Keep a run from starting whose step blocks too many loops already. The caller holds the lock."""
-        group = _group(run)
-        if self._lost_by.get(group, 0) < LOST_PER_STEP:
-            return False
-        if group not in self._held:
+        held = self._lost_threads.hold_back(run)
+        if held == 1:
             logger.warning(
                 "Async step %r is held back: %d of its runs block a thread each, and cannot be stopped."
                 " Further runs wait until one of those ends",
                 run.task.name,
                 LOST_PER_STEP,
             )
-        self._held.setdefault(group, deque()).append(run)
-        return True
+        return held > 0
 
     def _take_in(self, run: Run) -> None:
         self._waiting.append(run)
@@ -285,8 +279,7 @@ class Loop:
                 return
             self._current = None
             thread.is_lost = thread.is_over = True
-            group = self._lost_threads[thread] = None if culprit is None else _group(culprit)
-            self._lost_by[group] += 1
+            self._lost_threads.add(thread, culprit)
             lost = [run for run in thread.tasks if run is not culprit]
             self._lost.update(lost)
             assert thread.loop is not None
@@ -336,7 +329,7 @@ class Loop:
         with self._lock:
             self._is_closed = True
             self._waiting.clear()
-            self._held.clear()
+            self._lost_threads.drop_held()
 
     def join(self, deadline: float) -> None:
         """Stop the loop and wait until its thread has ended, or for `deadline`; for no lost one, though."""
@@ -416,16 +409,9 @@ class Loop:
 
     def _ended_thread(self, thread: LoopThread) -> None:
         with self._lock:
-            if thread not in self._lost_threads:
-                return
-            group = self._lost_threads.pop(thread)
-            self._lost_by[group] -= 1
-            for run in self._held.pop(group, ()):
-                self._take_in(run)
-
-
-def _group(run: Run) -> Hashable:
-    return run.task.group or run.task.name
+            if thread in self._lost_threads:
+                for run in self._lost_threads.remove(thread):
+                    self._take_in(run)
 
 
 class _Fenced(Coroutine[Any, Any, Any]):

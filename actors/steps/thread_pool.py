@@ -30,13 +30,14 @@ import msgspec
 from ...flows.errors import SystemClosed
 from ..runtime.futures import waiting
 from ..runtime.primitives import Event, Lock, is_current_thread
+from .lost import LOST_PER_STEP, LostThreads
 from .pace import StartRate
 from .runs import set_flag
 from .shortage import SHORTAGES, Shortage
 from .task import NotBegun, StepCrashed, StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Hashable
+    from collections.abc import Callable, Generator
 
     from ..runtime.environment import Environment
     from ..runtime.primitives import Thread
@@ -48,8 +49,6 @@ logger = logging.getLogger("persistasaurus")
 
 # What is waited for so briefly, such as a commit, is not worth another thread.
 _BRIEF_S = 0.02
-# So many threads may a step lose to runs that hang, before its further runs are held back.
-LOST_PER_STEP = 16
 # So many threads may all steps lose before those that are lost count as workers.
 _LOST_MIN = 64
 # When nothing has ended for so long while runs wait, somebody should know.
@@ -219,10 +218,8 @@ class ThreadPool:
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
         self._pending: deque[Worker] = deque()
-        self._lost: dict[Worker, Hashable] = {}
+        self._lost: LostThreads[Worker] = LostThreads()
         self._lent: set[Worker] = set()
-        self._lost_by: Counter[Hashable] = Counter()
-        self._held: dict[Hashable, deque[Run]] = {}
         self._shortage = Shortage("start a thread for steps")
         self._spawned = 0
         self._stalled = 0
@@ -248,7 +245,7 @@ class ThreadPool:
     def queued(self) -> int:
         """How many runs wait to be started, those included that are held back."""
         with self._lock:
-            return len(self._waiting) + sum(map(len, self._held.values()))
+            return len(self._waiting) + self._lost.held
 
     def submit(self, run: Run) -> None:
         """Have `run` run soon. From any thread; does not wait."""
@@ -274,7 +271,7 @@ class ThreadPool:
                 if not self._wait(worker):
                     return None
                 continue
-            if self._lost_by and self._hold_back(run):
+            if self._lost and self._hold_back(run):
                 continue
             self._pace.started(self.runs.begin(run, worker, self._rules.allowance_s))
             if self._is_closed and self.runs.claim(run):
@@ -321,9 +318,7 @@ class ThreadPool:
                 return
             self._lent.discard(worker)
             self._dismiss(worker)
-            group = self._lost[worker] = run.task.group or run.task.name
-            self._lost_by[group] += 1
-            of_step, of_all = self._lost_by[group], len(self._lost)
+            of_step, of_all = self._lost.add(worker, run), len(self._lost)
             successor = self._spawn() if self._waiting else None
         logger.warning(
             "Step %r (%s) runs longer than its %s s, and cannot be stopped: %d threads are lost to it,"
@@ -344,37 +339,24 @@ class ThreadPool:
             worker.run = None
             was_lost = worker in self._lost
             if was_lost:
-                self._find(self._lost.pop(worker))
+                self._waiting.extendleft(reversed([*self._lost.remove(worker)]))
             self._lent.discard(worker)
             was_counted_on = (self._dismiss(worker) and worker.runner is not None) or was_lost
             successor = self._spawn() if self._waiting and was_counted_on else None
         self._wake(successor)
 
-    def _find(self, group: Hashable) -> None:
-        """Note that a lost thread has come to its end; what was held back for it may run again."""
-        self._lost_by[group] -= 1
-        if not self._lost_by[group]:
-            del self._lost_by[group]
-        if self._lost_by.get(group, 0) < LOST_PER_STEP:
-            self._waiting.extendleft(reversed(self._held.pop(group, deque())))
-
     def _hold_back(self, run: Run) -> bool:
         """Keep a run from starting whose step hangs in too many threads already."""
-        group = run.task.group or run.task.name
         with self._lock:
-            if self._lost_by.get(group, 0) < LOST_PER_STEP:
-                return False
-            is_first = group not in self._held
-            if not self._is_closed:
-                self._held.setdefault(group, deque()).append(run)
-        if is_first:
+            held = 0 if self._is_closed else self._lost.hold_back(run)
+        if held == 1:
             logger.error(
                 "Step %r is held back: %d of its runs hang past their timeout, and cannot be stopped. Flows"
                 " wait at it until one of them ends, or the process is restarted",
                 run.task.name,
                 LOST_PER_STEP,
             )
-        return True
+        return held > 0
 
     def start_next(self) -> bool:
         """Start one of the threads that are wanted, which then starts the next; False: it is refused.
@@ -397,7 +379,7 @@ class ThreadPool:
             self._is_closed = True
             self._closed.set()
             self._waiting.clear()
-            self._held.clear()
+            self._lost.drop_held()
             self._forget_pending()
             workers = (*self._workers, *self._lent)
             idle, self._idle = self._idle, []
