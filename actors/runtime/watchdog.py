@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from .primitives import AlarmService, Clock
     from .stacks import Held
 
-__all__ = ["Watchdog", "WatchdogRules"]
+__all__ = ["AGAIN", "LATE_S", "LOOK_S", "Watchdog", "WatchdogRules"]
 
 logger = logging.getLogger("persistasaurus")
 
-_LOOK_S = 0.25
-# A look that comes later than that was kept from it by what may also have kept the work: nobody is to blame.
-_LATE_S = 1.5 * _LOOK_S
-_AGAIN = 10.0
+LOOK_S = 0.25
+LATE_S = 1.5 * LOOK_S
+"""A look that comes later was kept from it by what may also have kept the work: nobody is to blame."""
+AGAIN = 10.0
+"""What is reported once is reported again when it has lasted that many times as long."""
 
 
 class WatchdogRules(NamedTuple):
@@ -107,7 +108,7 @@ class Watchdog:
         self._is_closed = True
 
     def _look_later(self) -> None:
-        self._alarms.call_at(self._looked_at + _LOOK_S, self._look)
+        self._alarms.call_at(self._looked_at + LOOK_S, self._look)
 
     def _look(self) -> None:
         now = self._clock.elapsed()
@@ -149,12 +150,12 @@ class Watchdog:
         """Report, or give up, work that one call has held for long."""
         if anchor is not post.anchor:
             post.anchor = anchor
-            post.same_s = post.blamed_s = _LOOK_S
+            post.same_s = post.blamed_s = LOOK_S
         else:
-            post.same_s += min(passed, 2 * _LOOK_S)
-            post.blamed_s += passed if passed <= _LATE_S else 0.0
+            post.same_s += min(passed, 2 * LOOK_S)
+            post.blamed_s += passed if passed <= LATE_S else 0.0
         first = self._rules.report_s
-        due = max(first, post.reported_at_s) * _AGAIN if post.reported_at_s else 0.0 if is_last else first
+        due = max(first, post.reported_at_s) * AGAIN if post.reported_at_s else 0.0 if is_last else first
         if post.same_s >= due:
             post.reported_at_s = post.same_s
             post.held_since = self._clock.now() - int(post.same_s * MICROSECONDS)

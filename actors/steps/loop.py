@@ -26,7 +26,7 @@ from ...flows.errors import SystemClosed
 from ..runtime.futures import waiting
 from ..runtime.primitives import MICROSECONDS, Event, Lock, ThreadLocal, current_thread_id, is_current_thread
 from ..runtime.stacks import held_at, is_debugged, split, stack_of
-from ..runtime.watchdog import WatchdogRules
+from ..runtime.watchdog import AGAIN, LATE_S, LOOK_S, WatchdogRules
 from .forked_child import StepProcess, end_child
 from .lost import LOST_PER_STEP, LostThreads
 from .shortage import SHORTAGES, Shortage
@@ -47,10 +47,6 @@ logger = logging.getLogger("persistasaurus")
 
 # What cancelled steps get for cleaning up when the loop is closed.
 _UNWIND_S = 0.5
-_LOOK_S = 0.25
-# A look that comes later than that was kept from it by what may also have kept the loop.
-_LATE_S = 1.5 * _LOOK_S
-_AGAIN = 10.0
 # So many loops may all steps lose together before the last one is waited for.
 _LOST_MAX = 64
 
@@ -212,7 +208,7 @@ class Loop:
     def _look_later(self) -> None:
         """Look in a while whether the loop comes round. The caller holds the lock."""
         self._is_watching = True
-        self._environment.alarms.call_at(self._environment.clock.elapsed() + _LOOK_S, self._look)
+        self._environment.alarms.call_at(self._environment.clock.elapsed() + LOOK_S, self._look)
 
     def _look(self) -> None:
         now = self._environment.clock.elapsed()
@@ -232,8 +228,8 @@ class Loop:
                 if inward or self._waiting:
                     thread.ask()
                 return
-            thread.held_s += min(passed, 2 * _LOOK_S)
-            thread.blamed_s += passed if passed <= _LATE_S else 0.0
+            thread.held_s += min(passed, 2 * LOOK_S)
+            thread.blamed_s += passed if passed <= LATE_S else 0.0
             culprit = thread.current()
         self._judge(thread, culprit, inward)
 
@@ -245,7 +241,7 @@ class Loop:
     def _judge(self, thread: LoopThread, culprit: Run | None, inward: list[FrameType]) -> None:
         """Report, or give up, a loop that does not come round."""
         first = self._patience.report_s
-        if thread.held_s >= (max(first, thread.reported_at_s) * _AGAIN if thread.reported_at_s else first):
+        if thread.held_s >= (max(first, thread.reported_at_s) * AGAIN if thread.reported_at_s else first):
             thread.reported_at_s = thread.held_s
             self._report(thread, culprit, inward)
         # Whoever waits for a step whose time is up waits for the loop alone.
