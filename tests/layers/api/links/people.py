@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -20,15 +19,14 @@ from persistasaurus.api.links.routes import link_routes
 from persistasaurus.flows import events
 from persistasaurus.flows.examples import SignupFlow
 from persistasaurus.store import Durability
+from system.doubles import DEAD_MAN_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from persistasaurus import FlowHandle
 
-DEAD_MAN_S = 20.0
 BASE = "https://flows.example.org"
-_never = Event()
 
 
 class DecisionFlow(Flow):
@@ -128,7 +126,7 @@ class Post:
         system = self.system or self.open()
         mails = len(self.outbox)
         handle = system.start(self.signup.sign_up, "ada", "ada@example.com", flow_id=flow_id)
-        until(lambda: len(self.outbox) > mails)
+        wait_until(lambda: len(self.outbox) > mails)
         return handle
 
     def ask(self, flow_id: str = "order-1") -> FlowHandle[Any]:
@@ -166,16 +164,6 @@ def signals(handle: FlowHandle[Any]) -> dict[str, bytes]:
     waiting = {entry.key: entry.data for entry in handle._engine.store.inbox(handle.id)}
     received = [e.event for e in handle.events() if isinstance(e.event, events.SignalReceived)]
     return waiting | {event.key: bytes(event.args) for event in received}
-
-
-def until(condition: Any, seconds: float = DEAD_MAN_S) -> None:
-    """Wait for what nobody signals."""
-    for _ in range(int(seconds / 0.005)):
-        with suppress(IndexError):
-            if condition():
-                return
-        _never.wait(0.005)
-    raise AssertionError(f"not in {seconds} s")
 
 
 WEEK = timedelta(days=7)

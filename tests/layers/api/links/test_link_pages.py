@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from links.people import ACTIONS, BASE, DEAD_MAN_S, Post, signals, token_of
+from links.people import ACTIONS, BASE, Post, signals, token_of
 from persistasaurus import EventSourcedActor
 from persistasaurus.api.http.access import Access
 from persistasaurus.api.http.app import asgi_app
@@ -22,6 +22,7 @@ from persistasaurus.api.links.links import Links
 from persistasaurus.api.links.pages import Wording, ask_page, done_page, later_page, refused_page
 from persistasaurus.api.links.routes import link_routes
 from persistasaurus.api.links.signed_text import Claim, DonePage
+from system.doubles import DEAD_MAN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 import uvicorn
-from links.people import DEAD_MAN_S, Post, token_of, until
+from links.people import Post, token_of
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.links.routes import HidesLinks
 from persistasaurus.flows import events
+from system.doubles import DEAD_MAN_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def talkative_server(app: Any) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=True, log_level="debug"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    until(lambda: server.started)
+    wait_until(lambda: server.started)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from links.people import ACTIONS, BASE, DEAD_MAN_S, DecisionFlow, Post, press, signals, token_of, until
+from links.people import ACTIONS, BASE, DecisionFlow, Post, press, signals, token_of
 from persistasaurus import SignalRejected
 from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyFile, KeyRing
@@ -16,6 +16,7 @@ from persistasaurus.api.links.links import Links, link_signal_id
 from persistasaurus.flows.errors import StoreUnavailable
 from persistasaurus.flows.examples import SignupFlow
 from persistasaurus.store import InboxEntry
+from system.doubles import DEAD_MAN_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,7 +213,7 @@ def test_signals_that_the_flow_has_not_taken_yet_count_as_those_that_it_has(
 ) -> None:
     handle = post.ask()
     handle.signal(DecisionFlow.decide, True, NOON, signal_id="first")
-    until(lambda: "SignalReceived" in str(handle.events()))
+    wait_until(lambda: "SignalReceived" in str(handle.events()))
     second = post.token("order-1", "reject", wait=2)
     assert post.system is not None
 
@@ -229,7 +230,7 @@ def test_signals_that_the_flow_has_not_taken_yet_count_as_those_that_it_has(
 def test_signals_of_other_names_do_not_count(post: Post) -> None:
     handle = post.ask()
     handle.signal(DecisionFlow.remark, "by the way")
-    until(lambda: "SignalReceived" in str(handle.events()))
+    wait_until(lambda: "SignalReceived" in str(handle.events()))
 
     assert press(post, post.token("order-1", "approve")) == 303
 

@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from links.people import ACTIONS, BASE, WEEK, DecisionFlow, Post, press, token_of, until
+from links.people import ACTIONS, BASE, WEEK, DecisionFlow, Post, press, token_of
 from persistasaurus.api.links.action import Action
 from persistasaurus.api.links.keys import KeyRing
 from persistasaurus.api.links.links import Links
 from persistasaurus.flows.errors import PayloadError
 from persistasaurus.flows.examples import SignupFlow
+from system.doubles import wait_until
 
 
 def test_a_link_is_made_in_a_step_for_the_flow_that_the_step_belongs_to(post: Post) -> None:
@@ -114,5 +115,5 @@ def test_two_actions_of_one_name_are_refused() -> None:
 
 def test_the_mail_of_a_flow_is_out_before_the_flow_waits(post: Post) -> None:
     handle = post.start()
-    until(lambda: handle.status == "waiting")
+    wait_until(lambda: handle.status == "waiting")
     assert len(post.outbox) == 1
