@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 
 import pytest
 from conformance.builders import ADA, accept, append, create, record, write_one
-from persistasaurus.store import Appended, QueryInterrupted, SqliteStore, StoreHalted, StoreReader
+from persistasaurus.store import Appended, QueryInterrupted, SqliteStore, StoreReader
 from persistasaurus.store.files import forking
 from persistasaurus.store.files.owner import owner_of
 from persistasaurus.store.sqlite import schema
-
-DEAD_MAN_S = 30
-
-
-def in_forked_child(body):
-    """Run `body` in a forked child, and return what it returned as text; nothing, if it hangs."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.alarm(DEAD_MAN_S)
-            os.write(write, body().encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as answer:
-        text = answer.read()
-    os.waitpid(child, 0)
-    return text
-
-
-def refusal(use):
-    try:
-        return f"no refusal: {use()}"
-    except StoreHalted as error:
-        return str(error)
+from store.forked_child import in_forked_child, refusal
 
 
 def test_the_store_is_dead_in_a_forked_child(store):

@@ -15,7 +15,7 @@ from persistasaurus.store import RecordCorrupt, StoreHalted, StoreReader, StoreU
 from persistasaurus.store.sqlite import schema
 from store.damage import PAGE
 from store.engines import TOLD, Other
-from store.test_forking import in_forked_child, refusal
+from store.forked_child import in_forked_child, refusal
 from store.test_opening import NEWER, tamper
 
 

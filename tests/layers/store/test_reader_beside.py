@@ -20,7 +20,7 @@ from persistasaurus.store.files import ownership
 from persistasaurus.store.sqlite import schema
 from persistasaurus.store.sqlite import store as sqlite
 from store.engines import BUSY, HOLDING, TOLD, Other
-from store.test_forking import in_forked_child
+from store.forked_child import in_forked_child
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ from persistasaurus.store.files import forking
 from persistasaurus.store.files.forking import Turnstile
 from persistasaurus.store.tools.backup import backup
 from persistasaurus.store.tools.export import export
-from store.test_forking import in_forked_child
-
-DEAD_MAN_S = 30
+from store.forked_child import DEAD_MAN_S, in_forked_child
 
 
 class Someone:
