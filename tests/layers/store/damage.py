@@ -26,6 +26,14 @@ def edit(path, offset, data):
         file.write(data)
 
 
+def tamper(path, statement):
+    """Change rows of a closed store as somebody with another program would."""
+    other = apsw.Connection(str(path))
+    other.execute(statement).fetchall()
+    assert other.changes() > 0
+    other.close()
+
+
 def spoil_root(path, name):
     """Make the page at the root of a table or an index unreadable."""
     edit(path, (root_of(path, name) - 1) * PAGE, b"\xee" * 8)

@@ -48,7 +48,7 @@ from persistasaurus.store.tools import importer
 from persistasaurus.store.tools.export import export, export_file
 from persistasaurus.store.tools.importer import import_
 from persistasaurus.store.tools.transcript_reader import DEFAULT_LIMITS, TranscriptReader, read_export
-from store.damage import room_for, spoil_page_with, spoil_root
+from store.damage import room_for, spoil_page_with, spoil_root, tamper
 
 BODIES = [
     b'{"type":"flow_started","args":[1, 2.50, "caf\xc3\xa9"]}',
@@ -117,14 +117,6 @@ def exported(path, **options):
 
 def read_export_of(path):
     return list(TranscriptReader(io.BytesIO(exported(path)), DEFAULT_LIMITS).flows())
-
-
-def tamper(path, statement):
-    """Change a closed store as somebody with another program would."""
-    other = apsw.Connection(str(path))
-    other.execute(statement).fetchall()
-    assert other.changes() > 0
-    other.close()
 
 
 def listing(directory):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 
-import apsw
 import pytest
 from conformance.builders import (
     ADA,
@@ -21,7 +20,7 @@ from conformance.builders import (
 )
 from persistasaurus.store import Corruption, RecordCorrupt, StoreError, StoreUnusable, StreamState
 from persistasaurus.store.sqlite import checksum, verify
-from store.damage import PAGE, edit, root_of
+from store.damage import PAGE, edit, root_of, tamper
 
 BODIES = [b'{"record":"number %d of many that are alike"}' % n for n in range(1, 9)]
 
@@ -45,13 +44,6 @@ def flip(path, offset, bit):
     image = bytearray(path.read_bytes())
     image[offset] ^= 1 << bit
     path.write_bytes(image)
-
-
-def tamper(path, statement, *values):
-    other = apsw.Connection(str(path))
-    other.execute(statement, values).fetchall()
-    assert other.changes() > 0
-    other.close()
 
 
 def contents(store):
