@@ -292,7 +292,7 @@ class Promised(Tariffs):
                 "in raises_its_error" in trace and "in blame" in trace,
                 "KeyError: 'the cause'" in trace and "direct cause" in trace,
                 "a note of it" in trace,
-                "step_desk.py" in trace or "isolated.py" in trace,
+                "actors/steps/" in trace,
             ]
 
     @in_all_kinds()
