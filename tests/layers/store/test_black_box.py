@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from persistasaurus.store.files import black_box as blackbox
+from persistasaurus.store.files import black_box
 from persistasaurus.store.files.black_box import (
     BlackBox,
     Blocking,
@@ -151,7 +151,7 @@ def test_who_is_through_after_it_was_closed_is_told_nowhere(path: Path) -> None:
 def test_where_the_system_does_not_say_when_it_was_started_whoever_ran_may_be_to_blame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blackbox, "_BOOT", Path("/nowhere/boot_id"))
+    monkeypatch.setattr(black_box, "_BOOT", Path("/nowhere/boot_id"))
     memory = bytearray()
     BlackBox(code=CODE, memory=memory).begin("culprit")
     assert BlackBox(code=CODE, memory=memory).past == Past(False, ("culprit",), None, {})
@@ -161,8 +161,8 @@ def test_the_signals_of_a_forked_child_leave_no_mark_in_its_parents_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files: list[int] = []
-    monkeypatch.setattr(blackbox.faulthandler, "register", lambda _, file, **__: files.append(file))
-    marks = blackbox._Marks()
+    monkeypatch.setattr(black_box.faulthandler, "register", lambda _, file, **__: files.append(file))
+    marks = black_box._Marks()
     marks.forget()
     assert files == []
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from conformance.builders import ADA, accept, append, create, record
 from persistasaurus.store import Owner, StoreReader, StoreUnusable
-from persistasaurus.store.files import owner as holder
-from persistasaurus.store.files import ownership
+from persistasaurus.store.files import owner, ownership
 from persistasaurus.store.sqlite import schema
 from persistasaurus.store.sqlite import store as sqlite
 from store.engines import BUSY, HOLDING, TOLD, Other
@@ -162,7 +161,7 @@ def test_the_first_process_of_a_container_may_be_the_owner(store, path, monkeypa
     lock = path.with_name("flows.db.lock").stat()
     file = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
     (tmp_path / "locks").write_text(f"1: FLOCK  ADVISORY  WRITE 1 {file} 0 EOF\n")
-    monkeypatch.setattr(holder, "_LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(owner, "_LOCKS", tmp_path / "locks")
 
     assert owner_of(path).pid == 1
 
@@ -173,7 +172,7 @@ def test_an_owner_whom_the_system_does_not_number_here_is_known_by_what_he_says(
     lock = path.with_name("flows.db.lock").stat()
     file = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
     (tmp_path / "locks").write_text(f"1: FLOCK  ADVISORY  WRITE 0 {file} 0 EOF\n")  # in another container
-    monkeypatch.setattr(holder, "_LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(owner, "_LOCKS", tmp_path / "locks")
 
     assert owner_of(path).pid == os.getpid()
 
@@ -189,7 +188,7 @@ def test_a_planted_link_in_place_of_the_lock_is_not_followed_to_an_owner(store, 
     link = tmp_path / "other.db.lock"
     link.symlink_to(path.with_name("flows.db.lock"))
 
-    assert holder.owner_of(link) is None
+    assert owner.owner_of(link) is None
 
 
 def test_an_owner_who_says_nonsense_about_the_time_is_found_all_the_same(store, path):
@@ -348,9 +347,9 @@ def test_an_owner_whose_lock_may_not_be_read_is_found_in_the_list_of_locks(publi
     public.chmod(0o755)
 
     with nobody():
-        assert holder.owner_of(lock) == Owner(os.getpid(), None, None)
+        assert owner.owner_of(lock) == Owner(os.getpid(), None, None)
         store.close()
-        assert holder.owner_of(lock) is None
+        assert owner.owner_of(lock) is None
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="asks the kernel for its list of locks")

@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from persistasaurus.actors.steps import attempts as step_desk
+from persistasaurus.actors.steps import attempts
 from persistasaurus.flows import events
 from persistasaurus.flows.authoring.retry import Retry
 from persistasaurus.flows.authoring.step import Step, StepContext
@@ -180,7 +180,7 @@ def arguments_shared_between_attempts(patch: pytest.MonkeyPatch) -> None:
 @bug
 def results_shared_between_incarnations(patch: pytest.MonkeyPatch) -> None:
     """The result of a step goes to the next incarnation as the one before has left it."""
-    patch.setattr(step_desk, "_without_value", lambda report: report)
+    patch.setattr(attempts, "_without_value", lambda report: report)
 
 
 @bug

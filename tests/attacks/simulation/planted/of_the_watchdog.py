@@ -15,7 +15,7 @@ from persistasaurus.actors.system import FlowSystem
 from persistasaurus.flows.errors import PersistasaurusError
 from persistasaurus.flows.machine.effects import Decision
 from persistasaurus.flows.machine.machine import FlowMachine
-from persistasaurus.store.files import black_box as blackbox
+from persistasaurus.store.files import black_box
 from persistasaurus.store.files.black_box import BlackBox, Past
 from simulation.planted import holdups
 from simulation.planted.planting import Bug, wrap
@@ -157,7 +157,7 @@ def convicted_too_early(patch: pytest.MonkeyPatch) -> None:
     def suspicions_after(before: Any, past: Past, version_of: Any) -> Any:
         found = before(past, version_of)
         return {
-            name: blackbox.Suspicion(one.deaths + (one.deaths == 2), one.version)
+            name: black_box.Suspicion(one.deaths + (one.deaths == 2), one.version)
             for name, one in found.items()
         }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from persistasaurus.api.http import server as serving
+from persistasaurus.api.http import server as server_module
 from persistasaurus.api.http.access import Access, OpenToAll
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.listener import TcpListener, UnixListener
@@ -95,7 +95,7 @@ def test_what_other_machines_reach_needs_tokens_and_names_that_somebody_chose(
     for host in places:
         if reason is None:
             # All that comes before it accepts connections.
-            serving._listen(app, host, 0, folder / "socket" if host == "unix" else None).close()
+            server_module._listen(app, host, 0, folder / "socket" if host == "unix" else None).close()
         else:
             with pytest.raises(CannotServe, match=f"other machines: {reason}"):
                 Server(app, host=host).start()
