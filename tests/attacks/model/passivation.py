@@ -43,7 +43,7 @@ class Passivation(Model):
         "stay": Guard("a flow that was woken stays", FlowActor._on_passivate, "if self._wake_flag.is_set or"),
         "resume": Guard("who stays hears what was kept", Supervisor._busy, "active.hand_over()"),
         "clear first": Guard(
-            "the wake_flag is free again before the look",
+            "the wake flag is free again before the look",
             FlowActor._on_wake,
             "self._wake_flag.is_set = False\n        if self.machine is None",
         ),
@@ -86,7 +86,7 @@ class Passivation(Model):
             stays = state.is_set and self._has["stay"]
             return state._replace(report="busy" if stays else "left")
         if message == "start" or self._has["clear first"]:
-            # An actor that starts has a new wake_flag, which is free.
+            # An actor that starts has a new wake flag, which is free.
             return state._replace(is_set=state.is_set and message == "start", look="cleared")
         return state._replace(found=state.delivered, look="found")
 
