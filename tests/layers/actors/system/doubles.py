@@ -7,6 +7,7 @@ from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.flows import events
 from persistasaurus.store import CommitUnknown, Durability, RecordCorrupt, SqliteStore
@@ -15,6 +16,7 @@ from persistasaurus.store.files.black_box import BlackBox
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pytest
     from persistasaurus import FlowHandle, FlowSystem
     from persistasaurus.actors.testing.simulation import Simulation
 
@@ -146,3 +148,18 @@ def damage_inbox(store: FaultyStore, flow_id: str, reason: str) -> None:
         return store.inner.inbox(stream, limit=limit)
 
     store.inbox = inbox  # type: ignore[attr-defined]
+
+
+def crashing(monkeypatch: pytest.MonkeyPatch, flow_id: str, name: str = "on_start") -> list[int]:
+    """Have the actors of one flow crash, until the list that is returned is emptied and refilled."""
+    crashes: list[int] = []
+    original = getattr(FlowActor, name)
+
+    def crash(self: FlowActor, *args: Any, **kwargs: Any) -> Any:
+        if self.flow_id == flow_id and crashes != [-1]:
+            crashes.append(self.incarnation)
+            raise ZeroDivisionError("injected")
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(FlowActor, name, crash)
+    return crashes

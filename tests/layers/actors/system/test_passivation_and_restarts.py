@@ -13,11 +13,10 @@ from persistasaurus import Flow, FlowParked, SupervisorRules, flow, query, step,
 from persistasaurus.actors.flows import flow_actor as module
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import ActorPhase, RestartRules
-from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
 from persistasaurus.flows.machine.machine import FlowMachine
 from persistasaurus.store import Deliver, Delivered, SqliteStore
-from system.doubles import DEAD_MAN_S, kinds, live_flows, supervisor_of, wait_until
+from system.doubles import DEAD_MAN_S, crashing, kinds, live_flows, supervisor_of, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,21 +227,6 @@ def test_no_more_flows_recover_at_once_than_allowed(
 
 
 # ------------------------------------------------------------------------------------------- crashes
-def crashing(monkeypatch: pytest.MonkeyPatch, flow_id: str, name: str = "on_start") -> list[int]:
-    """Have the actors of one flow crash, until the list that is returned is emptied and refilled."""
-    crashes: list[int] = []
-    original = getattr(FlowActor, name)
-
-    def crash(self: FlowActor, *args: Any, **kwargs: Any) -> Any:
-        if self.flow_id == flow_id and crashes != [-1]:
-            crashes.append(self.incarnation)
-            raise ZeroDivisionError("injected")
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(FlowActor, name, crash)
-    return crashes
-
-
 def test_a_flow_that_crashes_beyond_its_budget_is_parked_and_every_other_flow_goes_on(
     make_system: Callable[..., FlowSystem], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

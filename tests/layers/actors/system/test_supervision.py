@@ -37,8 +37,15 @@ from persistasaurus.store import (
     StoreFull,
     StoreHalted,
 )
-from system.doubles import FaultyStore, kinds, live_flows, losing_records, memory_store, supervisor_of
-from system.test_passivation_and_restarts import crashing
+from system.doubles import (
+    FaultyStore,
+    crashing,
+    kinds,
+    live_flows,
+    losing_records,
+    memory_store,
+    supervisor_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
