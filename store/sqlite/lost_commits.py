@@ -4,6 +4,9 @@ SQLite takes the first frame that does not match its checksum for the end of the
 else can be expected there. If it is rot, what follows are commits that were acknowledged, and they would be
 written over without a word. So before anything is written, it is looked for frames behind the end that belong
 to the same log and end a commit. The heads of frames suffice for that; after a good close there are none.
+
+Somebody else who has the log open makes SQLite keep the end that all of them know. What continues the log
+soundly from there is of a process that died before it told them of its commit: nobody was told of it.
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ logger = logging.getLogger("persistasaurus")
 
 # https://sqlite.org/fileformat2.html#the_write_ahead_log
 _HEADER: Final = struct.Struct(">I4xI4x8s2I")
-"""What it is, the size of a page, the salts, and a checksum."""
+"""What it is, the size of a page, the salts, and the checksum that those of the frames go on from."""
 _SUMMED: Final = 24
 """So many bytes of the header that checksum covers."""
-_FRAME: Final = struct.Struct(">4xI8s8x")
-"""How large the database is if this ends a commit, else 0; and the salts."""
+_FRAME: Final = struct.Struct(">4xI8s2I")
+"""How large the database is if this ends a commit, else 0; the salts, and the checksum up to here."""
+_FRAME_SUMMED: Final = 8
+"""So many bytes of a frame's head the checksum covers, and all of the page behind it."""
 _AS_A_DRAFT: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _STATISTICS: Final = Path("/proc/stat")
 _BOOTED: Final = "btime "
@@ -39,8 +44,18 @@ _BOOTED: Final = "btime "
 
 class _Log(NamedTuple):
     is_header_sound: bool
+    is_big_endian: bool
     salts: bytes
+    checksum: tuple[int, int]
     page_size: int
+
+    @property
+    def frame_size(self) -> int:
+        return _FRAME.size + self.page_size
+
+    def frame_at(self, number: int) -> int:
+        """Return at which offset a frame lies, the first one being 0."""
+        return _HEADER.size + number * self.frame_size
 
 
 def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is_synced: bool) -> None:
@@ -65,6 +80,7 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
         (_, pages, _), *_ = connection.execute("PRAGMA wal_checkpoint(NOOP)")
         end = max(int(str(pages)), 0)
         log = _log(file.fileno(), connection)
+        end = _sound_end(file.fileno(), log, end)
         commits = _commits_behind(file.fileno(), found.st_size, log, end)
     # When the power fails during a commit, its last page may be on the disk without those before it.
     if found.st_mtime > _booted_at():
@@ -95,28 +111,52 @@ def kept_logs(store: Path) -> list[Path]:
 
 def _log(file: int, connection: apsw.Connection) -> _Log:
     head = os.pread(file, _HEADER.size, 0)
-    magic, page_size, salts, *checksum = _HEADER.unpack(head)
-    if _checksum(head[:_SUMMED], is_big_endian=bool(magic & 1)) == tuple(checksum):
-        return _Log(is_header_sound=True, salts=salts, page_size=page_size)
-    # Then all frames are behind the end. They tell of themselves to which log they belong.
-    salts = _FRAME.unpack(os.pread(file, _FRAME.size, _HEADER.size))[1]
-    return _Log(is_header_sound=False, salts=salts, page_size=connection.pragma("page_size"))
+    magic, page_size, salts, first, second = _HEADER.unpack(head)
+    is_big_endian = bool(magic & 1)
+    checksum = (first, second)
+    is_sound = _checksum(head[:_SUMMED], (0, 0), is_big_endian=is_big_endian) == checksum
+    if not is_sound:
+        # Then all frames are behind the end. They tell of themselves to which log they belong.
+        salts = _FRAME.unpack(os.pread(file, _FRAME.size, _HEADER.size))[1]
+        page_size = connection.pragma("page_size")
+    return _Log(is_sound, is_big_endian, salts, checksum, page_size)
 
 
-def _checksum(data: bytes, *, is_big_endian: bool) -> tuple[int, int]:
+def _checksum(data: bytes, before: tuple[int, int], *, is_big_endian: bool) -> tuple[int, int]:
     words = struct.unpack(f"{'>' if is_big_endian else '<'}{len(data) // 4}I", data)
-    first = second = 0
+    first, second = before
     for even, odd in zip(words[::2], words[1::2], strict=True):
         first = (first + even + second) & 0xFFFFFFFF
         second = (second + odd + first) & 0xFFFFFFFF
     return first, second
 
 
+def _sound_end(file: int, log: _Log, end: int) -> int:
+    """Return the first frame from `end` on that does not continue the log."""
+    if not log.is_header_sound:
+        return end
+    checksum = log.checksum
+    if end:
+        _, _, first, second = _FRAME.unpack(os.pread(file, _FRAME.size, log.frame_at(end - 1)))
+        checksum = (first, second)
+    while True:
+        frame = os.pread(file, log.frame_size, log.frame_at(end))
+        if len(frame) < log.frame_size:
+            return end
+        _, salts, *told = _FRAME.unpack_from(frame)
+        if salts != log.salts:
+            return end
+        for part in (frame[:_FRAME_SUMMED], frame[_FRAME.size :]):
+            checksum = _checksum(part, checksum, is_big_endian=log.is_big_endian)
+        if checksum != tuple(told):
+            return end
+        end += 1
+
+
 def _commits_behind(file: int, size: int, log: _Log, end: int) -> int:
-    length = _FRAME.size + log.page_size
     commits = 0
-    for at in range(_HEADER.size + end * length, size - _FRAME.size, length):
-        pages, salts = _FRAME.unpack(os.pread(file, _FRAME.size, at))
+    for at in range(log.frame_at(end), size - _FRAME.size, log.frame_size):
+        pages, salts, _, _ = _FRAME.unpack(os.pread(file, _FRAME.size, at))
         commits += pages > 0 and salts == log.salts
     return commits
 

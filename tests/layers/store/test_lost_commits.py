@@ -80,6 +80,36 @@ def test_a_log_that_is_whole_is_left_alone(path, caplog):
     assert not caplog.text
 
 
+def killed_before_it_told_of(path, commits):
+    """Have somebody hold the log open who was not told of the last commits, and return him."""
+    image = log_of(path).read_bytes()
+    end = ends(path)[-commits - 1] + FRAME
+    log_of(path).write_bytes(image[:end])
+    reader = StoreReader.open(path)
+    assert reader.header(ADA).version == COMMITS - commits
+    with log_of(path).open("ab") as log:
+        log.write(image[end:])
+    return reader
+
+
+def test_a_commit_that_no_reader_was_told_of_before_the_kill_is_no_loss(path, caplog):
+    with killed_before_it_told_of(path, 1):
+        assert versions(path) == [*range(1, COMMITS)]
+
+    assert kept_logs(path) == []
+    assert not caplog.text
+
+
+def test_rot_behind_the_end_that_readers_know_is_reported(path, caplog):
+    with killed_before_it_told_of(path, 3):
+        rotten = ends(path)[-2]
+        flip(path, rotten + 24 + 50)
+        versions(path)
+
+    assert f"{DAMAGED} {(rotten - 32) // FRAME}: 2 later commits" in caplog.text
+    assert len(kept_logs(path)) == 1
+
+
 @pytest.mark.parametrize("nth", range(1, COMMITS))
 def test_commits_behind_rot_in_the_log_are_reported_and_the_log_is_kept(path, nth, caplog):
     image_at = ends(path)[-nth] + 24 + 50
