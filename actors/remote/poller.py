@@ -55,6 +55,8 @@ _PAUSE_S = (0.005, 0.1)
 _PATIENCE_S = (1.0, 30.0)
 _RESPOND_AGAIN_S = (0.01, 5.0)
 _SWEEP_S = 600.0
+_REOPEN_S = 10.0
+"""So often it is opened anew, as senders do: what is damaged, or was put in its place, is noticed then."""
 _AT_ONCE = 16
 _SIGNALS_MAX = 64
 _FIRST_MAX = 1000
@@ -151,6 +153,7 @@ class RequestPoller(PooledActor):
         self._pause_s = _PAUSE_S[1]
         self._alarm: AlarmHandle | None = None
         self._sweep_at = 0.0
+        self._reopen_at = self._began + _REOPEN_S
         self._not_before = 0.0
         self._complaint = ""
 
@@ -205,6 +208,9 @@ class RequestPoller(PooledActor):
         put_off = (q for q in self._queues.values() if not q.is_busy and q.not_before <= now)
         for queue in list(islice(put_off, _AT_ONCE)):
             self._go_on(queue)
+        if self._reopen_at <= now:
+            self._reopen_at = now + _REOPEN_S
+            self._store.close()
         if self._sweep_at <= now:
             self._sweep_at = now + _SWEEP_S
             with suppress(StoreError):  # what is wrong is told by whoever reads

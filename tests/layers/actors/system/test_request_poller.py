@@ -11,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import pytest
 from persistasaurus import FlowSystem, StoreUnavailable
 from persistasaurus.actors.remote.client import RemoteClient
@@ -20,7 +21,9 @@ from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.runtime.serial import Turns
 from persistasaurus.store import CommitUnknown, SqliteStore, StoreFenced, StoreFull, StoreHalted
+from persistasaurus.store.requests import RequestsDamaged
 from persistasaurus.store.sqlite.requests import SqliteRequests
+from store.damage import edit
 from system.doubles import DEAD_MAN_S, FaultyStore, kinds, wait_until
 from system.requesting import (
     FLOWS,
@@ -374,6 +377,28 @@ def test_damage_that_cannot_be_set_aside_is_told_and_tried_again_now_and_then(
     assert caplog.text.count("Nor set aside: the disk is full, injected") == 1
     clock.advance(30)
     wait_until(advanced(clock, lambda: "have to be sent again" in caplog.text))
+    leave(path, word("hears", 1))
+    wait_until(advanced(clock, lambda: handle.status == "completed"))
+
+
+def test_damage_that_only_senders_meet_is_found_though_nobody_can_leave_a_request(
+    make: Callable[..., FlowSystem], path: Path, environment: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock: Any = environment.clock
+    handle = make(environment=environment).start(Hears.main, 1, flow_id="hears")
+    leave(path, word("nobody", 1))
+    wait_until(advanced(clock, emptied(path)))
+    with opened(path) as store:
+        file = store.path
+    connection = apsw.Connection(str(file))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.close()
+    edit(file, file.read_bytes().index(b"CREATE TABLE"), b"CREATE TIBLE")
+    with pytest.raises(RequestsDamaged):
+        leave(path, word("hears", 1))
+
+    wait_until(advanced(clock, lambda: "have to be sent again" in caplog.text))
+
     leave(path, word("hears", 1))
     wait_until(advanced(clock, lambda: handle.status == "completed"))
 
