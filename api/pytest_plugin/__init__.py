@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _registry(config: pytest.Config) -> Registry:
     from persistasaurus.api.cli.flow_modules import ModuleUnusable, flows_of
     from persistasaurus.flows import Registry
-    from persistasaurus.flows.errors import FlowDefinitionError
+    from persistasaurus.flows.errors import FlowDefinitionError, NotDurableWarning
 
     names: list[str] = config.getoption("flows") or config.getini("persistasaurus_flows")
     if not names:
@@ -83,7 +83,7 @@ def _registry(config: pytest.Config) -> Registry:
         )
     try:
         return Registry(tuple(flows_of(names)))
-    except (ModuleUnusable, FlowDefinitionError) as error:
+    except (ModuleUnusable, FlowDefinitionError, NotDurableWarning) as error:
         raise pytest.UsageError(f"--flows: {error}") from None
 
 

@@ -17,6 +17,7 @@ from persistasaurus.actors.flows.timers import Timers
 from persistasaurus.actors.persistence.event_sourced import EventSourcedActor
 from persistasaurus.actors.steps.attempts import AttemptRegistry, StepReport
 from persistasaurus.flows import events
+from persistasaurus.flows.errors import SignalNotFound, SignalRejected
 from persistasaurus.flows.machine import effects
 from simulation.planted.planting import bug, wrap
 
@@ -306,13 +307,21 @@ def arguments_changed_on_the_way(patch: pytest.MonkeyPatch) -> None:
 @bug
 def unknown_name_accepted(patch: pytest.MonkeyPatch) -> None:
     """A signal is acknowledged, though its flow can never wait for one of that name."""
-    patch.setattr(Admission, "unknown_signal", lambda *_: None)
+    _acknowledge_instead_of(patch, SignalNotFound)
 
 
 @bug
 def misfit_accepted(patch: pytest.MonkeyPatch) -> None:
     """A signal is acknowledged, though its payload is of a type that its flow never waits for."""
-    patch.setattr(Admission, "misfit", lambda *_: False)
+    _acknowledge_instead_of(patch, SignalRejected)
+
+
+def _acknowledge_instead_of(patch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    def signal_refusal(before: Any, self: Any, signal: Any, awaited: Any) -> Exception | None:
+        refusal = before(self, signal, awaited)
+        return None if type(refusal) is kind else refusal
+
+    wrap(patch, Admission, "signal_refusal", signal_refusal)
 
 
 @bug

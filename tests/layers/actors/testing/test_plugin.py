@@ -53,7 +53,9 @@ def test_greedy(flows):
 def _users(pytester: pytest.Pytester) -> pytest.Pytester:
     # Runs within this process find what other tests have imported.
     imported = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
-    pytester.makeini(f"[pytest]\nfilterwarnings =\n    error\n    {imported}\n")
+    # One flow of the shop is wrong on purpose, and whoever registers it first is warned.
+    wrong = "ignore:flow 'hasty' calls"
+    pytester.makeini(f"[pytest]\nfilterwarnings =\n    error\n    {imported}\n    {wrong}\n")
     return pytester
 
 
@@ -260,6 +262,24 @@ def test_what_cannot_be_replayed_is_wrong_usage(golden: pytest.Pytester, words: 
 
     assert told.ret == pytest.ExitCode.USAGE_ERROR
     assert said in told.stderr.str()
+
+
+def test_a_warning_of_a_flow_that_counts_as_an_error_is_wrong_usage(golden: pytest.Pytester) -> None:
+    golden.makepyfile(
+        rash="""
+        import time
+        from persistasaurus import flow
+
+        @flow
+        async def rash() -> float:
+            return time.time()
+        """
+    )
+
+    told = golden.runpytest_inprocess("--replay-histories", "golden", "--flows", "rash")
+
+    assert told.ret == pytest.ExitCode.USAGE_ERROR
+    assert "flow 'rash' calls time.time() at rash.py:" in told.stderr.str()
 
 
 def test_a_file_that_was_changed_is_an_error(golden: pytest.Pytester) -> None:
