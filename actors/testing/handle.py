@@ -1,6 +1,6 @@
 """Handles of flows in a simulated world: nothing waits, and a death in between is survived."""
 
-# ruff: noqa: D102, ASYNC109 - docstrings and signatures are those of `FlowHandle`
+# ruff: noqa: ASYNC109 - signatures are those of `FlowHandle`
 
 from __future__ import annotations
 

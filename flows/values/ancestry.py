@@ -1,4 +1,4 @@
-"""What kind of error a recorded failure is: the classes that an exception has, as names."""
+"""The kind of error of a recorded failure: the names of its exception's classes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SCRIPT = "__main__"
 
 
 def ancestry_of(kind: type[BaseException]) -> tuple[str, ...]:
-    """Return the names of an exception's classes, innermost first; none for Python's own, whose are known.
+    """Return the names of an exception's classes, innermost first; empty for a built-in class.
 
-    A class of a module is named with it, and one of Python's own is not.
+    Names are qualified by the module, except for built-in classes.
     """
     if kind.__module__ == builtins.__name__:
         return ()
@@ -28,7 +28,7 @@ def ancestry_of(kind: type[BaseException]) -> tuple[str, ...]:
 
 
 def is_recorded_as(failure: Failure, kind: Any) -> bool:
-    """Tell whether a failure was of a class, or of one of its subclasses, when it was recorded.
+    """Return whether a recorded failure was of a class or a subclass of it.
 
     Raises:
         TypeError: it is not an exception class.
@@ -46,7 +46,7 @@ def is_recorded_as(failure: Failure, kind: Any) -> bool:
     recorded: Any = getattr(builtins, failure.type, None)
     if inspect.isclass(recorded):
         return issubclass(recorded, kind)
-    # It was recorded when only the name of its own class was.
+    # An older version recorded only the name of its own class.
     return kind is Exception or kind.__name__ == failure.type
 
 
@@ -58,6 +58,6 @@ def _name(kind: type) -> str:
 def _is_same(recorded: str, name: str) -> bool:
     if recorded == name:
         return True
-    # A script is a module of another name when another program imports it.
+    # A script has another module name when another program imports it.
     (module, _, qualified), (other, _, wanted) = recorded.partition(":"), name.partition(":")
     return _SCRIPT in (module, other) and bool(wanted) and qualified == wanted

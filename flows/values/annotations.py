@@ -1,8 +1,7 @@
-"""Which annotated types can be stored: looked at when a flow is defined, long before its first effect."""
+"""Which annotated types can be stored: checked when a flow is defined, long before its first effect."""
 
 from __future__ import annotations
 
-import collections
 import collections.abc
 import re
 from copy import copy
@@ -50,9 +49,7 @@ _INSTEAD: tuple[tuple[Any, str], ...] = (
     (PurePath, "annotate str, and make a path of it where it is used"),
     (complex, "annotate tuple[float, float]"),
     (BaseException, "annotate str, and describe in it what went wrong"),
-    (collections.abc.Coroutine, "make the function `async def`, and annotate what it returns when awaited"),
     (collections.abc.Awaitable, "make the function `async def`, and annotate what it returns when awaited"),
-    (collections.abc.Generator, "annotate list, and return all of it"),
     (collections.abc.Iterator, "annotate list, and return all of it"),
     (type, "annotate str, and look the class up by its name"),
     (str, "annotate str"),
@@ -60,7 +57,6 @@ _INSTEAD: tuple[tuple[Any, str], ...] = (
     (float, "annotate float"),
     (collections.abc.Mapping, "annotate dict"),
     (collections.abc.Set, "annotate set"),
-    (collections.deque, "annotate list"),
     (collections.abc.Sequence, "annotate list"),
     (cast("type[Any]", collections.abc.Callable), "annotate str, and look the function up by its name"),
 )
@@ -69,15 +65,15 @@ _SERIES: tuple[Any, ...] = (
     collections.abc.Reversible,
     collections.abc.Container,
 )
-"""What a list is, and text, too: they do not say what comes back."""
+"""Lists and text are both of these types, so they do not say which comes back."""
 _IN_GENERAL = "make it a dataclass, a msgspec.Struct or a pydantic model, or annotate a type of JSON"
 
 
 def parameter_hints(function: Callable[..., Any], what: str) -> dict[str, Any]:
-    """Return what a function's parameters are annotated with.
+    """Return a function's parameter annotations.
 
     Raises:
-        FlowDefinitionError: an annotation is unknown, makes no sense, or names what cannot be stored.
+        FlowDefinitionError: an annotation is unknown, makes no sense, or cannot be stored.
     """
     at, hints = _hints(function, what)
     hints.pop("return", None)
@@ -87,7 +83,7 @@ def parameter_hints(function: Callable[..., Any], what: str) -> dict[str, Any]:
 
 
 def result_hint(function: Callable[..., Any], what: str) -> Any:
-    """Return what a function says that it returns; raises as `parameter_hints` does."""
+    """Return a function's result annotation; raises as `parameter_hints` does."""
     at, hints = _hints(function, what)
     result = hints.get("return", Any)
     if result in (NoReturn, Never):
@@ -97,7 +93,7 @@ def result_hint(function: Callable[..., Any], what: str) -> Any:
 
 
 def _hints(function: Callable[..., Any], what: str) -> tuple[str, dict[str, Any]]:
-    """Return a function's annotations, resolved late enough for forward references, and where it is."""
+    """Return a function's annotations, resolved late enough for forward references, and its location."""
     at = f"{what} at {defined_at(function)}"
     try:
         return at, get_type_hints(function, include_extras=True)
@@ -108,7 +104,7 @@ def _hints(function: Callable[..., Any], what: str) -> tuple[str, dict[str, Any]
 
 
 def _unknown(function: Callable[..., Any], error: NameError) -> str:
-    """Say which annotation names something that is not there, and how it comes to be there."""
+    """Describe an annotation whose name is not defined, and how to define it."""
     name = str(error.name)
     written = {key: hint for key, hint in function.__annotations__.items() if isinstance(hint, str)}
     where = next((key for key, hint in written.items() if re.search(rf"\b{re.escape(name)}\b", hint)), None)
@@ -121,10 +117,10 @@ def _unknown(function: Callable[..., Any], error: NameError) -> str:
 
 
 def refuse_unstorable(annotation: Any, what: str) -> None:
-    """Look at an annotation and all that it consists of.
+    """Check an annotation and everything it consists of.
 
     Raises:
-        FlowDefinitionError: values of it could not be stored, or would not come back equal.
+        FlowDefinitionError: its values could not be stored, or would not come back equal.
     """
     cause: Exception | None = None
     try:
@@ -140,7 +136,7 @@ def refuse_unstorable(annotation: Any, what: str) -> None:
 
 
 def _of_union(annotation: Any) -> str | None:
-    """Say of a union whose members can be stored, and not be told apart, what to write instead."""
+    """Return what to write instead of a union whose members can be stored but not told apart."""
     ahead = [annotation]
     while ahead:
         part = ahead.pop()
@@ -157,15 +153,13 @@ def _of_union(annotation: Any) -> str | None:
         if any(map(is_model, members)):
             instead = "make a model that has it as a field, with a discriminator, and annotate that"
         else:
-            instead = (
-                "make its members of msgspec.Struct, each with tag=True; of lists and sets, annotate one"
-            )
+            instead = "derive its members from msgspec.Struct, with tag=True; of lists and sets, annotate one"
         return f"{shown} cannot be stored, as its members cannot be distinguished in JSON: {instead}"
     return None
 
 
 def _reasons(info: inspect.Type, field: str, seen: set[int]) -> Iterator[str]:
-    """Yield why values of a type cannot be stored; `field` is the innermost one that has it."""
+    """Yield why values of a type cannot be stored; `field` is the innermost field around it."""
     if id(info) in seen:
         return
     seen.add(id(info))
@@ -177,7 +171,7 @@ def _reasons(info: inspect.Type, field: str, seen: set[int]) -> Iterator[str]:
 
 
 def _parts(info: inspect.Type) -> Iterator[tuple[inspect.Type, str]]:
-    """Yield what a type consists of, with the names of those that have one."""
+    """Yield the types that a type consists of, with their names where they have one."""
     match info:
         case inspect.TupleType():
             yield from ((part, "") for part in info.item_types)
@@ -194,13 +188,13 @@ def _parts(info: inspect.Type) -> Iterator[tuple[inspect.Type, str]]:
 
 
 def _reason(info: inspect.Type) -> str | None:
-    """Return why values of a type cannot be stored, whatever they consist of."""
+    """Return why values of a type cannot be stored, regardless of its parts."""
     if isinstance(info, inspect.CustomType):
         return _of_class(info.cls)
     if isinstance(info, inspect.SetType | inspect.FrozenSetType) and _is_unhashable(info.item_type):
-        return "it is a set of what cannot be in a set: annotate list"
+        return "the members of a set must be hashable: annotate list"
     if isinstance(info, inspect.DictType) and not _is_key(info.key_type):
-        return "the keys of a stored dict are text or numbers: annotate a list of pairs"
+        return "the keys of a stored dict must be text or numbers: annotate a list of pairs"
     if isinstance(info, _WITH_FIELDS) and not _compares(info.cls):
         return (
             f"{info.cls.__name__} has no __eq__, so equality after decoding cannot be checked: drop eq=False"
@@ -209,7 +203,7 @@ def _reason(info: inspect.Type) -> str | None:
 
 
 def _of_class(kind: type) -> str | None:
-    """Return why instances of a class that JSON does not know cannot be stored."""
+    """Return why instances of a class without a JSON form of its own cannot be stored."""
     if is_model(kind):
         return refusal(kind)
     if is_old_model(kind):
@@ -253,7 +247,7 @@ def _shown(annotation: Any) -> str:
 
 # ------------------------------------------------------------------------------------ lists and tuples
 def as_annotated(value: Any, annotation: Any) -> Any:
-    """Return a value with the lists and tuples in it as they are annotated, which is how they come back."""
+    """Return a value whose lists and tuples are as annotated, which is how they come back."""
     return _as(value, inspect.type_info(annotation))
 
 

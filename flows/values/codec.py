@@ -1,7 +1,7 @@
 """How values become bytes and come back: msgspec, by the annotations, both ways.
 
-What a flow sees live is the decoded value, the same that a replay will see. So every value is
-decoded again when it is encoded, and refused on the spot if it did not come back equal.
+A flow sees the decoded value, live and in a replay. So every value is decoded as soon as it is encoded, and
+refused on the spot if it does not come back equal.
 """
 
 from __future__ import annotations
@@ -37,29 +37,28 @@ if TYPE_CHECKING:
 
 
 class PayloadLimits(msgspec.Struct, frozen=True):
-    """How large, in bytes, and how deeply nested one payload may be."""
+    """Bounds of one payload: its size in bytes, and its nesting depth."""
 
     size: int = 1 << 20
     depth: int = 64
 
     def __post_init__(self) -> None:
-        """Refuse what is no bound, and what could not be decoded again on a small stack."""
         check_count("PayloadLimits", "size", self.size)
         check_count("PayloadLimits", "depth", self.depth, most=DEPTH_MAX)
 
 
 DEFAULT_LIMITS = PayloadLimits()
 WIDEST_LIMITS = PayloadLimits(size=2**62, depth=DEPTH_MAX)
-"""For calls that are made before it is known which system, with its own limits, they are for."""
+"""For calls made before the system is known that will apply its own limits."""
 
 
 def check(data: bytes, what: str, limits: PayloadLimits = DEFAULT_LIMITS) -> None:
-    """Refuse bytes that are too large, too deep to be decoded on any stack, or no text.
+    """Refuse bytes that are too large, too deep for a small stack, or not UTF-8.
 
-    A decoder does not look into strings that it only passes on, or leaves out.
+    A decoder does not check strings that it only passes on or skips.
 
     Raises:
-        PayloadError: naming the limit, or the byte.
+        PayloadError: it names the limit, or the byte.
     """
     size = len(data)
     if size > limits.size:
@@ -69,7 +68,7 @@ def check(data: bytes, what: str, limits: PayloadLimits = DEFAULT_LIMITS) -> Non
             data.decode()
         except UnicodeDecodeError as error:
             raise PayloadError(what, "$", f"it is not UTF-8 (byte {error.start})") from error
-    # Each level takes two bytes, so that short payloads need no look.
+    # Each level takes two bytes, so short payloads need no check.
     if size > 2 * limits.depth and depth(data, limits.depth) > limits.depth:
         raise PayloadError(what, "$", f"it is nested more than {limits.depth} levels deep")
 
@@ -86,10 +85,10 @@ class Codec:
             raise FlowDefinitionError(f"{what}: its annotation cannot be stored: {plain(error)}") from error
 
     def encode(self, value: Any, limits: PayloadLimits = DEFAULT_LIMITS) -> bytes:
-        """Encode without looking whether it comes back.
+        """Encode without checking that the value comes back.
 
         Raises:
-            PayloadError: it has no JSON form, or is too large or too deep.
+            PayloadError: the value has no JSON form, or is too large or too deep.
         """
         try:
             data = encode(value)
@@ -101,17 +100,17 @@ class Codec:
         return data
 
     def encode_unchecked(self, value: Any) -> bytes | None:
-        """Encode for a comparison; None when it has no JSON form."""
+        """Encode for a comparison; return None if the value has no JSON form."""
         try:
             return encode(value)
         except Exception:  # noqa: BLE001 - the user's types may raise anything
             return None
 
     def seal(self, value: Any, limits: PayloadLimits = DEFAULT_LIMITS) -> tuple[bytes, Any]:
-        """Encode, and return the bytes with the value that every later reader will see.
+        """Encode a value; return the bytes and the value that every later reader will see.
 
         Raises:
-            PayloadError: it would not come back equal; the message has the path of the culprit.
+            PayloadError: the value would not come back equal; the message has the path of the culprit.
         """
         data = self.encode(value, limits)
         try:
@@ -124,11 +123,7 @@ class Codec:
         return data, decoded
 
     def _look_again(self, value: Any, decoded: Any) -> None:
-        """Refuse what comes back different, but for lists and tuples that are annotated to be the other.
-
-        Raises:
-            PayloadError: the message has the path of the culprit.
-        """
+        """Refuse what comes back different, unless the annotation turns a list into a tuple or vice versa."""
         annotated = as_annotated(value, self._annotation)
         if not self._is_same(decoded, annotated) and not is_same_in_other_zones(annotated, decoded):
             path, reason = first_nonfinite(value) or first_difference(annotated, decoded)
@@ -141,9 +136,9 @@ class Codec:
             raise PayloadError(self.what, "$", f"it cannot be compared: {plain(error)}") from error
 
     def are_same(self, one: bytes, other: bytes) -> bool:
-        """Tell whether bytes mean the same value, whatever the order of keys and of sets.
+        """Return whether bytes mean the same value, regardless of the order of keys and of sets.
 
-        Also when one of them is older than a field with a default. What does not fit is not the same.
+        One of them may predate a field with a default. Bytes that do not fit are never the same.
         """
         if one == other:
             return True
@@ -155,7 +150,7 @@ class Codec:
             return False
 
     def decode(self, data: bytes | msgspec.Raw) -> Any:
-        """Decode bytes that `seal` made, or that came from outside and are not too deep.
+        """Decode bytes from `seal`, or from outside if `check` has passed them.
 
         Raises:
             PayloadError: they do not fit the annotation; the message has the path.
@@ -167,7 +162,7 @@ class Codec:
             raise PayloadError(self.what, path, reason) from error
 
     def refusal(self, data: bytes) -> str | None:
-        """Return why bytes do not fit the annotation; None when they do."""
+        """Return why bytes do not fit the annotation, or None if they do."""
         try:
             self.decode(data)
         except PayloadError as error:
@@ -176,7 +171,7 @@ class Codec:
 
 
 def _made_of(kind: type, value: Any) -> Any:
-    """Make of decoded JSON what only its class can make of it."""
+    """Build from decoded JSON what only its class can build."""
     if is_model(kind):
         return decoded_model(kind, value)
     if isinstance(value, kind):  # an abstract class, as object
@@ -185,7 +180,7 @@ def _made_of(kind: type, value: Any) -> Any:
 
 
 def _truths(value: Any) -> Counter[tuple[str, ...]]:
-    """Count where there is true or false in a value, wherever in a list or set it is."""
+    """Count the booleans in a value by their paths, regardless of positions in lists and sets."""
     found: Counter[tuple[str, ...]] = Counter()
     ahead: list[tuple[tuple[str, ...], Any]] = [((), msgspec.json.decode(encode(value)))]
     while ahead:
@@ -203,9 +198,9 @@ _encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 
 
 def in_one_order(value: Any) -> Any:
-    """Put sets in an order that is the same in each process, where no type tells that they are sets.
+    """Give untyped sets an order that is the same in every process.
 
-    Dicts keep theirs. What cannot be encoded is left for whoever encodes it to refuse.
+    Dicts keep theirs. What cannot be encoded is returned as it is; encoding it raises the error.
     """
     try:
         return _in_one_order(value)
@@ -234,7 +229,7 @@ def _known_codec(annotation: Any, what: str) -> Codec:
 
 
 def codec_of(annotation: Any, what: str) -> Codec:
-    """Return the codec of an annotation: the same again for the same, since making one takes its time.
+    """Return the codec of an annotation, cached because building one is slow.
 
     Raises:
         FlowDefinitionError: the annotation cannot be stored.
@@ -251,7 +246,7 @@ def codec_of(annotation: Any, what: str) -> Codec:
 class Parameters:
     """A function's parameters as one JSON object, by name.
 
-    Binding is done by the constructor of a generated struct, in C, with the function's own defaults.
+    The constructor of a generated struct binds arguments, in C, with the function's own defaults.
     """
 
     def __init__(self, function: Callable[..., Any], what: str, *, skip_self: bool) -> None:
@@ -287,20 +282,19 @@ class Parameters:
 
     @cached_property
     def codec(self) -> Codec:
-        """The codec of the struct."""
         return Codec(self._struct, self.what)
 
     @cached_property
     def _strict(self) -> Codec:
-        """The codec of the same fields and no others. Made when it is needed: histories are read without."""
+        """The codec that refuses unknown fields. Built on demand: histories are read without it."""
         strict = msgspec.defstruct("args", [], bases=(self._struct,), forbid_unknown_fields=True)
         return Codec(strict, self.what)
 
     def seal_json(self, data: bytes, limits: PayloadLimits) -> tuple[bytes, msgspec.Struct]:
-        """Check arguments that come as a JSON object; return them as `seal` would have made them.
+        """Check arguments given as a JSON object; return them as `seal` would.
 
         Raises:
-            PayloadError: a field is missing, unknown, there twice, or does not fit; or it is too large.
+            PayloadError: a field is missing, unknown, duplicate, or does not fit; or it is too large.
         """
         check(data, self.what, limits)
         values = self._strict.decode(data)
@@ -309,11 +303,10 @@ class Parameters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names, in order."""
         return tuple(parameter.name for parameter in self._parameters)
 
     def prepare(self) -> None:
-        """Resolve the annotations now, so that a definition that cannot work is refused early.
+        """Resolve the annotations now, so that a broken definition is refused early.
 
         Raises:
             FlowDefinitionError: an annotation is unknown or cannot be stored, or a default does not fit.
@@ -335,7 +328,6 @@ class Parameters:
 
     @cached_property
     def decode(self) -> Callable[[bytes], msgspec.Struct]:
-        """Decode arguments, as the codec does."""
         return self.codec.decode
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Struct:
@@ -350,11 +342,11 @@ class Parameters:
             raise TypeError(f"{self.what}: {plain(error)}") from None
 
     def call(self, values: msgspec.Struct, *prefix: Any) -> Any:
-        """Call the function with bound values, behind `prefix` (the instance of a method)."""
+        """Call the function with bound values, after `prefix` (the instance of a method)."""
         return self.call_other(self._function, values, *prefix)
 
     def call_other(self, function: Callable[..., Any], values: msgspec.Struct, *prefix: Any) -> Any:
-        """Call another function of the same parameters."""
+        """Call another function with the same parameters."""
         arguments = msgspec.structs.astuple(values)
         if len(arguments) == self._positional:
             return function(*prefix, *arguments)
@@ -371,6 +363,5 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
 
 
 def _split(message: str) -> tuple[str, str]:
-    """Split msgspec's message into the path and the reason."""
     reason, _, path = message.partition(" - at `")
     return (path.rstrip("`") or "$"), reason

@@ -1,9 +1,9 @@
-"""Copies of what somebody keeps, for somebody else who may do with them what he likes.
+"""Copies of state, which their receiver may change freely.
 
-Built-in collections are copied part by part, and objects whole: by their attributes, or as they say
-themselves (`__deepcopy__`). An object that holds what has no value of its own (a lock, a socket, a file, a
-coroutine) is a way to something outside, and no value either: it is shared as it is, with all that it holds.
-So is what cannot be copied for any other reason, and what holds more than a value would.
+Built-in collections are copied part by part, and objects as a whole: by their attributes, or by their own
+`__deepcopy__`. An object that holds something without a value (a lock, a socket, a file, a coroutine) leads
+outside and is no value either: it is shared as it is, with all its contents. So is an object that cannot be
+copied for another reason, or that holds more than a value would.
 """
 
 from __future__ import annotations
@@ -38,11 +38,9 @@ from .sameness import Comparison, Pair, belongs_to_engine, has_no_value, in_slot
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Copier", "Made", "Shared", "Slots", "are_atoms", "copied"]
-
 _Way: TypeAlias = "Callable[[Copier, Any], Any]"
 Shared: TypeAlias = dict[int, Any]
-"""Objects that are known to be no values, by their ids. They are kept, so that their ids stay their own."""
+"""Objects known not to be values, by id. Keeping them keeps their ids unique."""
 
 _ATOMS = frozenset(
     {
@@ -54,16 +52,16 @@ _IMMUTABLE = (
     *(Number, str, bytes, range, dt.date, dt.time, dt.timedelta, dt.tzinfo, UUID, PurePath, Enum, Pattern),
     *(type, FunctionType, ModuleType, CodeType),
 )
-"""What nobody changes, or what is no state. An object may hold it, and be a value."""
+"""Immutable, or not state. An object that holds one may still be a value."""
 _MODULES_OF_NO_STATE = {"logging", "weakref", "_weakref", "contextvars", "_contextvars"}
 _PARTS_MAX = 10_000
-"""An object that holds more than this is taken for an application, and not for a value."""
+"""An object with more parts is taken for an application, not a value."""
 _SHARED_MAX = 1_000
 _POINTER = calcsize("P")
 
 
 class Slots:
-    """The attributes of an object that it does not keep in a dict."""
+    """The attributes that an object keeps outside its `__dict__`."""
 
     __slots__ = ("names", "owner")
     __hash__ = None  # pyright: ignore[reportAssignmentType] - it changes
@@ -73,7 +71,6 @@ class Slots:
         self.names = names
 
     def copy(self) -> dict[str, Any]:
-        """Return what is there now."""
         return in_slots(self.owner, self.names)
 
     def __eq__(self, before: object) -> bool:
@@ -81,7 +78,7 @@ class Slots:
 
 
 class Whole:
-    """An object that nobody looks into, since it says itself how it is copied."""
+    """An opaque object, which defines its own copying."""
 
     __slots__ = ("owner",)
     __hash__ = None  # pyright: ignore[reportAssignmentType] - it changes
@@ -90,7 +87,6 @@ class Whole:
         self.owner = owner
 
     def copy(self) -> Any:
-        """Return another one."""
         return deepcopy(self.owner)
 
     def __eq__(self, before: object) -> bool:
@@ -98,7 +94,7 @@ class Whole:
 
 
 class Made(NamedTuple):
-    """Something that was made: itself, what is kept in it, and a copy of that, with the same parts."""
+    """A copy, the container of its parts, and a snapshot of that container."""
 
     copy: Any
     held: Any
@@ -106,23 +102,22 @@ class Made(NamedTuple):
 
     @classmethod
     def of(cls, copy: Any, held: Any) -> Made:
-        """Note what has been made just now."""
         return cls(copy, held, held.copy())
 
     @property
     def has_its_parts(self) -> bool:
-        """Whether it has the very parts that it was made with: nearly always, and a look takes no time."""
+        """Whether it still holds the very parts it was made with: nearly always true, and fast to check."""
         try:
             return bool(self.held == self.before)
         except Exception:  # noqa: BLE001 - the user's types may do anything when they are compared
             return False
 
     def change(self, path: str) -> Pair | None:
-        """Return what is another value than when it was made."""
+        """Return the difference between its value now and when it was made, or None."""
         before = self.as_it_was()
         change = Comparison().first_difference([Pair(path, self.copy, before)])
         if change is not None and isinstance(self.held, Whole):
-            # Whose copies are never the same, nobody can tell whether it was changed.
+            # If its copies always differ, no comparison can show a change.
             again = Comparison().first_difference([Pair(path, deepcopy(before), before)])
             return change if again is None else None
         return change
@@ -146,7 +141,7 @@ class Made(NamedTuple):
 
 
 class _NoValueError(Exception):
-    """There is something in an object that has no value."""
+    """An object holds something that has no value."""
 
 
 def copied(value: Any) -> Any:
@@ -155,23 +150,23 @@ def copied(value: Any) -> Any:
 
 
 class Copier:
-    """Makes one copy: what is there twice in the original is so in the copy. For one thread.
+    """Makes one copy, which shares parts where the original does. For one thread.
 
-    `made`: what it has made that can be changed, to be looked at later.
+    `made` collects the mutable copies, to be checked for changes later.
     """
 
     __slots__ = ("_is_inside", "_most", "_shared", "known", "made")
 
     def __init__(self, shared: Shared, made: list[Made] | None = None) -> None:
         self.known: dict[int, Any] = {}
-        """What has been copied, by the ids of the originals."""
+        """The copies, by the ids of the originals."""
         self.made = made
         self._shared = shared
         self._is_inside = False
         self._most = 0
 
     def part(self, value: Any) -> Any:
-        """Copy a value, or share it when that cannot be done."""
+        """Copy a value, or share it if it cannot be copied."""
         size = len(self.known)
         try:
             return self.copy(value)
@@ -180,7 +175,6 @@ class Copier:
             return value
 
     def copy(self, value: Any) -> Any:
-        """Copy what is part of something else."""
         kind = cast("type[Any]", type(value))
         if kind in _ATOMS:
             return value
@@ -192,7 +186,7 @@ class Copier:
         return (_WAYS.get(kind) or _way_of(kind))(self, value)
 
     def copy_or_share(self, value: Any, way: _Way) -> Any:
-        """Copy an object with all that it holds; when that cannot be done, share the outermost as it is."""
+        """Copy an object with all its contents; if that fails, share the outermost object as it is."""
         if self._is_inside:
             return way(self, value)
         if id(value) in self._shared:
@@ -211,25 +205,25 @@ class Copier:
             self._is_inside = False
 
     def share(self, value: Any) -> Any:
-        """Share what has no value, unless an object holds it: then that has none either."""
+        """Share a thing that has no value. An object that holds one has no value either."""
         if self._is_inside:
             raise _NoValueError
         return value
 
     def note(self, copy: Any, held: Any) -> None:
-        """Note what has been made, and what is kept in it: itself, or its attributes."""
+        """Note a copy, and the container of its parts: itself, or its attributes."""
         if self.made is not None:
             self.made.append(Made.of(copy, held))
 
     def _forget(self, size: int) -> None:
-        """Forget what has been copied since so much was known: it may be half done."""
+        """Forget the copies beyond the first `size`: they may be incomplete."""
         while len(self.known) > size:
             self.known.popitem()
 
 
 # ----------------------------------------------------------------------------------------- collections
 def are_atoms(values: Iterable[Any]) -> bool:
-    """Tell whether none of them can be changed, nor holds anything that can."""
+    """Return whether none of them is mutable or holds anything mutable."""
     return _ATOMS.issuperset(map(type, values))
 
 
@@ -249,7 +243,6 @@ def _deque(copier: Copier, value: deque[Any]) -> deque[Any]:
 
 
 def _dict(copier: Copier, value: dict[Any, Any]) -> dict[Any, Any]:
-    """Copy a dict, or one of the standard library's that knows more."""
     copy = copier.known[id(value)] = value.copy()
     if not (are_atoms(value) and are_atoms(value.values())):
         copy.clear()
@@ -324,7 +317,7 @@ def _as_it_says(copier: Copier, value: Any) -> Any:
 
 
 def _method(copier: Copier, value: Any) -> Any:
-    """Bind a method to the copy of what it was bound to."""
+    """Bind a method to the copy of its instance."""
     owner = value.__self__
     if isinstance(value, MethodType):
         return MethodType(value.__func__, copier.copy(owner))
@@ -349,7 +342,7 @@ _WAYS: dict[type, _Way] = {
 
 @lru_cache(maxsize=1024)
 def _way_of(kind: type[Any]) -> _Way:
-    """Return how objects of a class are copied."""
+    """Return how to copy objects of a class."""
     module = kind.__module__.partition(".")[0]
     bases = set[type](kind.__mro__)
     if issubclass(kind, _IMMUTABLE) or belongs_to_engine(kind) or module in _MODULES_OF_NO_STATE:
@@ -365,7 +358,7 @@ def _way_of(kind: type[Any]) -> _Way:
 
 
 def _is_all_attributes(kind: type[Any]) -> bool:
-    """Tell whether a class is one of Python's, whose objects are nothing but their attributes."""
+    """Return whether a class is written in Python and its objects are only their attributes."""
     attributes = len(slots_of(kind)) + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0)
     is_small = not kind.__itemsize__ and kind.__basicsize__ <= object.__basicsize__ + _POINTER * attributes
     is_built_in = any(

@@ -1,4 +1,4 @@
-"""Fields that a JSON object has twice, of which decoders silently take the last."""
+"""Duplicate fields of JSON objects, of which decoders silently take the last."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from ..errors import PayloadError
 
 
 class _Doubled(dict[str, Any]):
-    """An object that has a field twice."""
+    """An object with a duplicate field."""
 
     field = ""
 
 
 def refuse_duplicates(data: bytes, what: str) -> None:
-    """Refuse JSON, known to be well-formed and not too deep, in which an object has a field twice.
+    """Refuse JSON in which an object has a field twice. It must be well-formed and not too deep.
 
     Raises:
-        PayloadError: naming the path and the field.
+        PayloadError: it names the path and the field.
     """
     if data.count(b":") < 2:  # noqa: PLR2004 - it takes two fields
         return
-    # Only doors that take JSON pay for the import.
+    # Only callers that take JSON pay for the import.
     import json  # noqa: PLC0415
 
     found: list[_Doubled] = []

@@ -1,16 +1,17 @@
-"""Loans: a flow's state, as it is lent to a step or a query, which may read it and not change it.
+"""Loans: a flow's state, lent to a step or a query, which may read it but not change it.
 
-What is lent is a copy, so that a change has no effect on the flow: a replay would not repeat it. And it is
-refused, since whoever made it meant it to have one.
+The loan is a copy, so a change cannot reach the flow: a replay would not repeat it. The change is also
+refused, because its author meant it to have an effect.
 """
 
 from __future__ import annotations
 
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import FlowStateError
 from .copies import Copier, Made, Slots, are_atoms
-from .sameness import in_slots, short, slots_of
+from .sameness import in_slots, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +19,11 @@ if TYPE_CHECKING:
 
     from .copies import Shared
 
-__all__ = ["Loan", "refuse_assignment"]
-
 _FROZEN = "_frozen_for"
 
 
 class Loan:
-    """Lends a state as it is now, once: `with loan as view: ...`, later and on any thread."""
+    """Lends a snapshot of a state, once: `with loan as view: ...`, later and on any thread."""
 
     __slots__ = ("_before", "_made", "_names", "_role", "view")
 
@@ -35,7 +34,6 @@ class Loan:
         self._made: Sequence[Made] = ()
         self._names: list[str] | None = None
         self.view = view = object.__new__(kind)
-        """The copy."""
         if slots or not are_atoms(kept.values()):
             self._copy(instance, slots, shared)
         else:
@@ -43,7 +41,7 @@ class Loan:
         self._before = view.__dict__.copy()
 
     def _copy(self, instance: Any, slots: tuple[str, ...], shared: Shared) -> None:
-        """Copy what an instance holds, part by part, and note for which attribute what was made."""
+        """Copy an instance attribute by attribute, and note which copies belong to which attribute."""
         view, held = self.view, self.view.__dict__
         made = self._made = list[Made]()
         names = self._names = list[str]()
@@ -59,17 +57,17 @@ class Loan:
             made.append(Made.of(view, Slots(view, slots)))
 
     def __enter__(self) -> Any:
-        """Return a copy of the state, to which nothing can be assigned."""
+        """Return a copy of the state that refuses assignments."""
         self.view.__dict__[_FROZEN] = self._role
         return self.view
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take it back.
+        """Check the copy for changes.
 
         Raises:
-            FlowStateError: it was changed; from what was raised meanwhile, if that is an `Exception`.
+            FlowStateError: it was changed. Its cause is the `Exception` raised meanwhile, if any.
         """
         held = self.view.__dict__
         del held[_FROZEN]
@@ -81,26 +79,22 @@ class Loan:
                 self._look(number, made, error)
 
     def _look(self, number: int, made: Made, error: Exception | None) -> None:
-        """Refuse a change; what has other parts now may still be the same value."""
+        """Refuse a change. Different parts may still make the same value."""
         names = (self._names or [])[number:]
         name = f"self.{names[0]}" if names else "self"
-        # What an attribute is itself was made last, after all that is in it.
+        # The attribute itself was made last, after its parts.
         path = type(made.copy).__name__ if names[:1] == names[1:2] != [] else name
         change = made.change(path)
         if change is not None:
             raise FlowStateError(
                 f"{self._role!r} changed {name} in place: {change.path} was {short(change.rebuilt)}, and is"
-                f" {short(change.live)}. It runs outside the flow, which does not see the change, nor would a"
-                " replay repeat it. Return the value, and let the flow keep it"
+                f" {short(change.live)}. It runs outside the flow, which does not see the change, and a"
+                " replay would not repeat it. Return the value, and let the flow keep it"
             ) from error
 
 
 def refuse_assignment(instance: Any, name: str) -> None:
-    """Refuse an assignment to what is lent.
-
-    Raises:
-        FlowStateError: it is.
-    """
+    """Raise `FlowStateError` if the instance is lent."""
     role = instance.__dict__.get(_FROZEN)
     if role is not None:
         raise FlowStateError(

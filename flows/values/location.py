@@ -31,6 +31,6 @@ NOWHERE = Location("", 0)
 
 
 def defined_at(function: Any) -> Location:
-    """Return where in the source a function, or what it is wrapped around, is defined."""
+    """Return where a function, or the function that it wraps, is defined."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return NOWHERE if code is None else Location(code.co_filename, code.co_firstlineno)

@@ -1,4 +1,4 @@
-"""Models of pydantic as values. Pydantic is not imported: a model brings along what it is stored with."""
+"""Models of pydantic as values. Pydantic is not imported: a model brings its own methods."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import msgspec
 _encode = msgspec.json.Encoder().encode
 _SHOWN = 3
 _OTHER_WORDS = frozenset(("$ref", "allOf", "anyOf", "const", "enum", "oneOf"))
-"""By these a schema says what something is, other than by its type."""
+"""Keywords by which a schema describes a value, other than its type."""
 
 
 def is_model(kind: object) -> bool:
-    """Tell whether a class is a model of pydantic 2."""
+    """Return whether a class is a model of pydantic 2."""
     return (
         isinstance(kind, type) and hasattr(kind, "model_validate_json") and hasattr(kind, "model_dump_json")
     )
 
 
 def is_old_model(kind: object) -> bool:
-    """Tell whether a class is a model of pydantic 1."""
+    """Return whether a class is a model of pydantic 1."""
     return isinstance(kind, type) and hasattr(kind, "parse_raw") and hasattr(kind, "__fields__")
 
 
 def encoded(model: Any) -> msgspec.Raw:
-    """Return a model's own JSON, of the kind that it reads again."""
+    """Return a model's own JSON, in the form that it reads back."""
     try:
         text: str = model.model_dump_json(by_alias=True, round_trip=True, warnings=False)
     except Exception as error:
@@ -40,10 +40,10 @@ def encoded(model: Any) -> msgspec.Raw:
 
 
 def decoded(kind: Any, value: Any) -> Any:
-    """Make a model of decoded JSON.
+    """Build a model from decoded JSON.
 
     Raises:
-        ValueError: the model refuses it; the message says which of its fields, and why.
+        ValueError: the model refuses it; the message names the fields and the reasons.
     """
     try:
         return kind.model_validate_json(_encode(value))
@@ -62,9 +62,9 @@ def _in_one_line(model: str, reasons: list[dict[str, Any]]) -> str:
 
 @lru_cache(maxsize=512)
 def refusal(kind: Any) -> str | None:
-    """Return why values of a model would not come back equal; None when they can.
+    """Return why values of a model would not come back equal, or None if they can.
 
-    What it looks at is the JSON schema of what the model writes and of what it reads.
+    It compares the JSON schemas of what the model writes and of what it reads.
     """
     if not kind.model_fields and str(kind.__module__).partition(".")[0] == "pydantic":
         return f"{kind.__name__} itself has no fields: name the model"
@@ -82,32 +82,32 @@ def refusal(kind: Any) -> str | None:
         return f"the model {kind.__name__} has no JSON form ({reason}); give its fields types that have one"
     try:
         read = kind.model_json_schema(mode="validation")
-    except Exception:  # noqa: BLE001 - a validator that nobody can describe may still read what is written
+    except Exception:  # noqa: BLE001 - a validator without a schema may still read what is written
         return None
     return _loss(kind.__name__, _objects(kind.__name__, written), _objects(kind.__name__, read))
 
 
 def _odd(name: str, field: Any) -> str | None:
-    """Return what is wrong with a model's field that no schema says."""
+    """Return a problem with a model's field that no schema shows."""
     if hasattr(field.validation_alias, "path"):
-        return f"{name} is read by an AliasPath, and not written so: give it a plain alias, or none"
+        return f"{name} is read by an AliasPath, but not written by one: give it a plain alias, or none"
     ahead = [field.annotation]
     while ahead:
         part = ahead.pop()
         ahead += get_args(part)
         if get_origin(part) is dict and get_origin(get_args(part)[0]) in (tuple, frozenset):
-            return f"{name} is a dict whose keys JSON does not have: make it a list of pairs"
+            return f"{name} is a dict with keys that JSON cannot hold: make it a list of pairs"
     return None
 
 
 def _objects(name: str, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the properties of each object that a schema describes, by the object's name."""
+    """Return the properties of each object in a schema, by the object's name."""
     objects: dict[str, Any] = {**schema.get("$defs", {}), name: schema}
     return {name: cast("dict[str, Any]", part.get("properties", {})) for name, part in objects.items()}
 
 
 def _loss(model: str, written: dict[str, dict[str, Any]], read: dict[str, dict[str, Any]]) -> str | None:
-    """Return what a model reads and does not write, or the other way round."""
+    """Return a difference between what a model writes and what it reads."""
     for name in sorted(written.keys() & read.keys()):
         out = {field for field, about in written[name].items() if not about.get("readOnly")}
         secret = next((field for field, about in read[name].items() if about.get("writeOnly")), None)

@@ -1,4 +1,4 @@
-"""Where in the user's code something comes from: an error, or a call that a library makes on its behalf."""
+"""Where in the user's code something comes from: an error, or a call that a library makes for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def origin_of(error: BaseException) -> Location:
 
 
 class Use(NamedTuple):
-    """What the user's code has called in some library: package and name, and where it was called."""
+    """A call into a library: package and name, and where the user's code made it."""
 
     package: str
     name: str
@@ -40,7 +40,7 @@ class Use(NamedTuple):
 
 
 def use_of_library(frame: FrameType | None) -> Use:
-    """Return which use of a library has led to a frame; without package and name when it is the user's."""
+    """Return the library call that led to a frame, without package and name if it is the user's own."""
     around: list[FrameType] = []
     while frame is not None and not _is_engine(frame):
         around.append(frame)
@@ -56,7 +56,7 @@ def use_of_library(frame: FrameType | None) -> Use:
 
 
 def _own_package(outside_in: Iterable[FrameType]) -> str | None:
-    """Return the package whose code runs first: it is the user's, even if installed as libraries are."""
+    """Return the package whose code runs first: it is the user's, even if installed as a library."""
     users = (frame for frame in outside_in if not _is_engine(frame) and not _is_standard(frame))
     first = next(users, None)
     return None if first is None else package_of(first)
@@ -69,13 +69,12 @@ def _is_of_user(frame: FrameType, own: str | None) -> bool:
 
 
 def _name(frame: FrameType) -> str:
-    """Return the name of a function, or of the class of a method's object."""
+    """Return the name of a function, or of the class if it is a method."""
     instance = frame.f_locals.get("self")
     return frame.f_code.co_name if instance is None else type(instance).__name__
 
 
 def package_of(frame: FrameType) -> str:
-    """Return the top-level package that a frame's code is in."""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 

@@ -1,8 +1,7 @@
-"""A flow's state on its way to the process of an isolated step: as values, by the types they have.
+"""A flow's state on its way to the process of an isolated step: as values, by their own types.
 
-Nothing is pickled: what goes is data and the names of classes, and a class is one that msgspec builds.
-An attribute that cannot go that way does not keep the step from running. It raises, and says why, when
-the step asks for it.
+Nothing is pickled: the process receives data and the names of classes, which msgspec builds. An attribute
+that cannot be sent does not stop the step. It raises, with the reason, when the step reads it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Find: TypeAlias = "Callable[[str, str], Any]"
-"""Finds what a module has under a qualified name."""
+"""Finds an object by its module and qualified name."""
 
 _PLAIN = (type(None), bool, float, str, bytes)
 _CONTAINERS: dict[type[Any], str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
@@ -29,7 +28,7 @@ _INT_BITS = 63
 
 
 class RemoteState(msgspec.Struct, frozen=True, array_like=True):
-    """What a flow is and keeps: its class, its attributes, and why some of them could not be sent."""
+    """A flow's class and attributes, and why some attributes could not be sent."""
 
     kind: tuple[str, str]
     kept: dict[str, Any]
@@ -37,18 +36,20 @@ class RemoteState(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, instance: Any) -> RemoteState:
-        """Take down the state of a flow. Raises nothing."""
+        """Encode the state of a flow. Raises nothing."""
         kept: dict[str, Any] = {}
         missing: dict[str, str] = {}
-        for name, value in _attributes(instance).items():
+        kind = cast("type[Any]", type(instance))
+        attributes = in_slots(instance, slots_of(kind)) | cast("dict[str, Any]", vars(instance))
+        for name, value in attributes.items():
             try:
                 kept[name] = _taken_down(value)
             except Exception as error:  # noqa: BLE001 - the user's types may raise anything
                 missing[name] = str(error) or type(error).__name__
-        return cls(place_of(cast("type[Any]", type(instance))), kept, missing)
+        return cls(place_of(kind), kept, missing)
 
     def bring_back(self, find: Find, role: str) -> Any:
-        """Make the flow again. What could not be sent raises FlowStateError when it is asked for."""
+        """Rebuild the flow. An attribute that could not be sent raises FlowStateError when it is read."""
         kind = find(*self.kind)
         if self.missing:
             gaps = {name: property(_refusal(role, name, why)) for name, why in self.missing.items()}
@@ -59,18 +60,13 @@ class RemoteState(msgspec.Struct, frozen=True, array_like=True):
         return instance
 
 
-def _attributes(instance: Any) -> dict[str, Any]:
-    kind = cast("type[Any]", type(instance))
-    return in_slots(instance, slots_of(kind)) | cast("dict[str, Any]", vars(instance))
-
-
 def place_of(kind: type) -> tuple[str, str]:
-    """Return the module of a class, and its name in there."""
+    """Return a class's module and its name in that module."""
     return kind.__module__, kind.__qualname__
 
 
 def is_found(place: tuple[str, str], thing: object) -> bool:
-    """Tell whether another process, too, would find something under this name in its module."""
+    """Return whether another process, too, would find an object under this name in its module."""
     module, name = place
     found: Any = sys.modules.get(module)
     if module == "__main__" and not hasattr(found, "__file__"):
@@ -83,7 +79,7 @@ def is_found(place: tuple[str, str], thing: object) -> bool:
 def _refusal(role: str, name: str, why: str) -> Callable[[Any], NoReturn]:
     def refuse(_: Any) -> NoReturn:
         raise FlowStateError(
-            f"{role!r} asked for self.{name}, which cannot be sent to the process of an isolated step: {why}."
+            f"{role!r} read self.{name}, which cannot be sent to the process of an isolated step: {why}."
             " Give the step what it needs as an argument, or let it run without isolated=True"
         )
 

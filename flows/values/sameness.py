@@ -1,7 +1,7 @@
-"""Whether two values are the same, by what they hold and not by which objects they are.
+"""Whether two values are the same, by their contents and not by identity.
 
-What has no value of its own (functions, coroutines, locks, files, what belongs to the engine) is the same
-as anything: in doubt nothing is found.
+Things without a value of their own (functions, coroutines, locks, files, the engine's objects) are the same
+as anything: in doubt there is no difference.
 """
 
 from __future__ import annotations
@@ -41,19 +41,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = [
-    "Comparison",
-    "Pair",
-    "attributes",
-    "belongs_to_engine",
-    "by_name",
-    "for_users_to_derive",
-    "has_no_value",
-    "in_slots",
-    "short",
-    "slots_of",
-]
-
 _PLAIN = (str, bytes, bytearray, range, dt.date, dt.time, dt.timedelta, UUID, PurePath)
 _MEANS = (
     *(type, FunctionType, BuiltinFunctionType, MethodType, MethodWrapperType, ModuleType),
@@ -64,7 +51,7 @@ _MODULES_OF_MEANS = {
     *("contextvars", "io", "logging", "multiprocessing", "queue", "select", "selectors", "socket", "sqlite3"),
     *("ssl", "subprocess", "tempfile", "threading", "unittest", "weakref"),
 }
-"""Modules whose objects live in this process, and are no values."""
+"""Modules whose objects belong to this process, and are not values."""
 _ENGINE = f"{__name__.rpartition('.flows.')[0]}."
 _TRIALS = 100
 _Seen: TypeAlias = "ChainMap[tuple[int, int], tuple[Any, Any]]"
@@ -95,13 +82,13 @@ def for_users_to_derive(base: type[T]) -> type[T]:
 
 
 class Comparison:
-    """Compares values. What it has looked at once it does not look at again, so that circles end."""
+    """Compares values. It compares each pair once, so that cycles end."""
 
     def __init__(self, seen: _Seen | None = None) -> None:
         self._seen: _Seen = ChainMap() if seen is None else seen
 
     def first_difference(self, pairs: Iterable[Pair]) -> Pair | None:
-        """Return the first values that are not the same, as deep inside as can be told."""
+        """Return the first pair that differs, as deep inside as possible."""
         ahead = list(pairs)[::-1]
         while ahead:
             pair = ahead.pop()
@@ -112,7 +99,7 @@ class Comparison:
         return None
 
     def _look(self, pair: Pair) -> list[Pair] | None:
-        """Return what is to be compared instead of two values; None: they are not the same."""
+        """Return the pairs to compare in place of this one, or None if it differs."""
         try:
             return self._inside(*pair)
         except Exception:  # noqa: BLE001 - the user's types may do anything when they are looked at
@@ -142,7 +129,7 @@ class Comparison:
         return inside + attributes(path, live, rebuilt)
 
     def _by_key(self, path: str, live: dict[Any, Any], rebuilt: dict[Any, Any]) -> list[Pair]:
-        """Pair what has the same key; then what has keys that equal each other by what they hold only."""
+        """Pair items with the same key, then those whose keys have the same contents."""
         keys = {key: None for key in live if key in rebuilt or _is_plain(key)}
         keys |= {key: None for key in rebuilt if key not in live and _is_plain(key)}
         known = [
@@ -160,7 +147,7 @@ class Comparison:
         return first + self._matched(path, *others)
 
     def _matched(self, path: str, live: list[Any], rebuilt: list[Any]) -> list[Pair]:
-        """Pair what has no order and no equal: first those that are the same, to leave those that are not."""
+        """Pair unordered items. Those that are the same are matched first, so that the rest differs."""
         if max(len(live), len(rebuilt)) > _TRIALS:
             return []  # each would be held against each
         alone: list[Any] = []
@@ -179,7 +166,7 @@ class Comparison:
 
 
 def attributes(path: str, live: Any, rebuilt: Any, only: frozenset[str] | None = None) -> list[Pair]:
-    """Pair what two objects keep under the same names, in their dictionaries and slots."""
+    """Pair the attributes of two objects by name."""
     here, there = _kept(live), _kept(rebuilt)
     late = _worked_out_late(_type(live)) - (here.keys() & there.keys())
     return [
@@ -190,7 +177,7 @@ def attributes(path: str, live: Any, rebuilt: Any, only: frozenset[str] | None =
 
 
 def by_name(live: dict[str, Any], rebuilt: dict[str, Any]) -> list[Pair]:
-    """Pair what is kept under the same name."""
+    """Pair values by name."""
     return [Pair(name, live.get(name, _ABSENT), rebuilt.get(name, _ABSENT)) for name in {**live, **rebuilt}]
 
 
@@ -214,21 +201,21 @@ def slots_of(kind: type[Any]) -> tuple[str, ...]:
 
 
 def in_slots(value: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Return what an object keeps under these names, as far as there is something."""
+    """Return those of the named attributes that an object has."""
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 @lru_cache(maxsize=1024)
 def _worked_out_late(kind: type[Any]) -> frozenset[str]:
-    """Return the attributes that are there once somebody has asked for them, and are no state."""
+    """Return the cached properties, which are not state."""
     parts = [(name, part) for base in kind.__mro__ for name, part in vars(base).items()]
     return frozenset(name for name, part in parts if isinstance(part, cached_property))
 
 
 def _objects(path: str, live: Any, rebuilt: Any) -> list[Pair] | None:
-    """Pair what two objects hold, unless they say themselves that they are the same.
+    """Pair the contents of two objects, unless they say themselves that they are equal.
 
-    If they say that they are not, they may have compared what they hold by which objects that is.
+    If they say that they differ, they may only have compared their contents by identity.
     """
     if _type(live).__eq__ is object.__eq__:
         return attributes(path, live, rebuilt)
@@ -241,9 +228,9 @@ def _objects(path: str, live: Any, rebuilt: Any) -> list[Pair] | None:
 
 
 def _verdict(live: Any, rebuilt: Any) -> bool | None:
-    """Return what their own comparison says; True as well when that is no bool, as of arrays.
+    """Return the result of their own comparison; one that is not a bool, as of arrays, counts as True.
 
-    None: it fails, or they are of two classes that are only called the same.
+    None: it raises, or their classes only share a name.
     """
     if _type(live) is not _type(rebuilt):
         return None
@@ -268,7 +255,7 @@ def _type(value: Any) -> type[Any]:
 
 @lru_cache(maxsize=1024)
 def has_no_value(kind: type[Any]) -> bool:
-    """Tell whether objects of a class are not values, but ways to do something in this process."""
+    """Return whether objects of a class are not values but means of this process."""
     if issubclass(kind, _VALUES):
         return False
     modules = [str(base.__module__).partition(".")[0] for base in kind.__mro__]
@@ -277,13 +264,13 @@ def has_no_value(kind: type[Any]) -> bool:
 
 @lru_cache(maxsize=1024)
 def belongs_to_engine(kind: type[Any]) -> bool:
-    """Tell whether a class is the engine's, or derived from one that is not for users to derive from."""
+    """Return whether a class is the engine's, or derives from one that users may not derive from."""
     is_ours = any(str(base.__module__).startswith(_ENGINE) for base in kind.__mro__)
     return is_ours and not issubclass(kind, (*_VALUES, *_bases_for_users))
 
 
 def _are_same_alone(live: Any, rebuilt: Any) -> bool | None:
-    """Compare what holds nothing else; None: there is something inside."""
+    """Compare values without contents; None: they have contents to compare."""
     if isinstance(live, Number) and isinstance(rebuilt, Number):
         return bool(live == rebuilt or (live != live and rebuilt != rebuilt))  # noqa: PLR0124 - as only nan is
     if not _are_of_one_type(live, rebuilt):
@@ -294,11 +281,11 @@ def _are_same_alone(live: Any, rebuilt: Any) -> bool | None:
 
 
 def _are_of_one_type(live: Any, rebuilt: Any) -> bool:
-    """Compare types; one that a flow's body makes is another each time, and called the same."""
+    """Compare types. A type that a flow's body defines is a new one each time, with the same name."""
     here, there = _type(live), _type(rebuilt)
     return here is there or (here.__module__, here.__qualname__) == (there.__module__, there.__qualname__)
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether what is not equal to it is certain not to be the same."""
+    """Return whether a value differs from everything that does not equal it."""
     return value is None or isinstance(value, (*_PLAIN, int))

@@ -1,4 +1,4 @@
-"""Settings: numbers, times and rules that somebody chose, looked at where they are given."""
+"""Checks of settings (numbers, times and rules) where they are given."""
 
 from __future__ import annotations
 
@@ -28,16 +28,13 @@ def check_seconds(what: str, option: str, value: Any, *, least: float = 0.0) -> 
         TypeError: it is not a number.
         ValueError: it is less, or not finite.
     """
-    if isinstance(value, timedelta):
-        raise TypeError(f"{what}({option}={value!r}): give seconds, {option}={value.total_seconds():g}")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what}({option}={value!r}): give a number, {least:g} or more")
+    _check_number(what, option, value, f"give a number, {least:g} or more")
     if not isfinite(value) or value < least:
         raise ValueError(f"{what}({option}={value!r}): give a finite number, {least:g} or more")
 
 
 def check_timeout(what: str, value: Any) -> None:
-    """Refuse what is no time to wait for: it is seconds, none of them when less than 0, or None.
+    """Refuse a timeout that is neither a finite number of seconds nor None. Negative ones count as 0.
 
     Raises:
         TypeError: it is not a number.
@@ -45,20 +42,20 @@ def check_timeout(what: str, value: Any) -> None:
     """
     if value is None:
         return
-    if isinstance(value, timedelta):
-        raise TypeError(f"{what}(timeout={value!r}): give seconds, timeout={value.total_seconds():g}")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what}(timeout={value!r}): give seconds, or None to wait for as long as it takes")
+    _check_number(what, "timeout", value, "give seconds, or None to wait for as long as it takes")
     if not isfinite(value):
         raise ValueError(f"{what}(timeout={value!r}): give None to wait for as long as it takes")
 
 
-def check_type(what: str, option: str, value: Any, kind: type) -> None:
-    """Refuse a setting of another type.
+def _check_number(what: str, option: str, value: Any, instead: str) -> None:
+    if isinstance(value, timedelta):
+        raise TypeError(f"{what}({option}={value!r}): give seconds, {option}={value.total_seconds():g}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what}({option}={value!r}): {instead}")
 
-    Raises:
-        TypeError: saying what to write.
-    """
+
+def check_type(what: str, option: str, value: Any, kind: type) -> None:
+    """Raise a `TypeError` that says what to write, if a setting has another type."""
     if not isinstance(value, kind):
         name = kind.__name__
         instead = f"{option}={name}()" if value is kind else f"{option}={name}(...)"

@@ -1,4 +1,4 @@
-"""Which part of a value it is that does not survive being stored."""
+"""Which part of a value does not survive being stored."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _in_other_words(value: Any) -> Any:
-    """Return something that msgspec can encode in place of what it cannot.
+    """Return a replacement that msgspec can encode.
 
     Raises:
-        TypeError: there is nothing; it says why, and what to do.
+        TypeError: there is none; the message says why, and what to do.
     """
     kind = cast("type[Any]", type(value))
     if is_model(kind):
@@ -42,7 +42,7 @@ def _in_other_words(value: Any) -> Any:
 
 
 encode = msgspec.json.Encoder(enc_hook=_in_other_words).encode
-"""Encode a value as JSON. What it raises says what to do."""
+"""Encode a value as JSON. Its errors say what to do."""
 
 
 def first_unencodable(value: Any) -> str:
@@ -76,7 +76,7 @@ def first_difference(before: Any, after: Any) -> tuple[str, str]:
 
 
 def first_nonfinite(value: Any) -> tuple[str, str] | None:
-    """Return where a value has a number that JSON has not, and what to do; None when all are numbers."""
+    """Return the path of a number that JSON cannot hold, and what to do; None if there is none."""
     ahead: list[tuple[str, Any]] = [("$", value)]
     for _ in range(_LOOKED_AT):
         if not ahead:
@@ -94,7 +94,7 @@ def first_nonfinite(value: Any) -> tuple[str, str] | None:
 
 
 def differing_fields(before: bytes, after: bytes) -> str:
-    """Say in which fields two JSON objects differ, each as it was and as it is given now, both shortened."""
+    """Describe the fields in which two JSON objects differ, before and after, shortened."""
     ours: dict[str, msgspec.Raw] = _decode_fields(before)
     theirs: dict[str, msgspec.Raw] = _decode_fields(after)
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
@@ -109,9 +109,9 @@ def _field(fields: dict[str, msgspec.Raw], name: str) -> str:
 
 
 def is_same_in_other_zones(before: Any, after: Any) -> bool:
-    """Tell whether all that differs are equal instants, which datetimes with zones do not always admit.
+    """Return whether all differences are equal instants in other time zones.
 
-    Where clocks are put back or forward, no datetime equals one of another zone, not even the same instant.
+    Where clocks change, no datetime equals one of another zone, not even the same instant.
     """
     if type(before) is not type(after):
         return False
@@ -126,7 +126,7 @@ def is_same_in_other_zones(before: Any, after: Any) -> bool:
 
 
 def plain(error: BaseException) -> str:
-    """Return what an error says, or its name when it says nothing."""
+    """Return an error's message, or its class name if it has none."""
     try:
         return str(error) or type(error).__name__
     except Exception:  # noqa: BLE001 - the user's own __str__

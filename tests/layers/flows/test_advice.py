@@ -219,7 +219,7 @@ class Box(msgspec.Struct):
         (list[Pair | Box] | None, "Pair | Box cannot be stored, as its members cannot be distinguished"),
         (
             Pair | Box,
-            "distinguished in JSON: make its members of msgspec.Struct",
+            "distinguished in JSON: derive its members from msgspec.Struct",
         ),
         (
             dict[str, list[int] | set[int]],
@@ -262,8 +262,8 @@ class InBase64(BaseModel):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (ByPath, "ByPath.a is read by an AliasPath, and not written so"),
-        (ByPairs, "ByPairs.by is a dict whose keys JSON does not have"),
+        (ByPath, "ByPath.a is read by an AliasPath, but not written by one"),
+        (ByPairs, "ByPairs.by is a dict with keys that JSON cannot hold"),
         (AsText, "the field 'a' of AsText is written as string, and read as integer"),
     ],
 )
