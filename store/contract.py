@@ -157,6 +157,21 @@ class InboxEntry(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class LoadedStream(msgspec.Struct, frozen=True, gc=False):
+    """What it takes to go on with a stream, all of it as of one instant.
+
+    An exception in the place of `records` or `signals` is a `RecordCorrupt`: they are not what was written.
+    """
+
+    header: Header
+    records: list[Record] | Exception
+    """The first of its records, in order."""
+    signals: list[InboxEntry] | Exception
+    """The first of its unconsumed signals, in the order of their arrival."""
+    has_more: bool
+    """Whether there are records after these; `read` has them."""
+
+
 class Append(msgspec.Struct, frozen=True, gc=False):
     """One decision of one stream: all of it is written, or nothing.
 
@@ -344,6 +359,19 @@ class EventReader(Protocol):
         Raises:
             StreamNotFound: there is no such stream.
             RecordCorrupt: a signal is not what was written.
+        """
+        ...
+
+    def load(
+        self, streams: Sequence[str], *, records: int = 256, signals: int = 1000
+    ) -> list[LoadedStream | Exception | None]:
+        """Read what it takes to go on with each of these streams, all in one question to the store.
+
+        At most so many `records` and `signals` of each. None: there is no such stream. A `StoreError` in the
+        place of a stream: it cannot be read, though the others can.
+
+        Raises:
+            StoreError: none of them can be read now.
         """
         ...
 

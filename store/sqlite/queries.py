@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import apsw
 from msgspec import structs
 
-from ..contract import GlobalRecord, Header, InboxEntry, Inspection, Record, StreamState, Unreadable
+from ..contract import (
+    GlobalRecord,
+    Header,
+    InboxEntry,
+    Inspection,
+    LoadedStream,
+    Record,
+    StreamState,
+    Unreadable,
+)
 from ..errors import RecordCorrupt, StreamNotFound
 from .checksum import first_link, header_seal, is_linked, signal_seal
+from .failures import read_failure
 from .salvage import (
     Gap,
     around,
@@ -33,11 +43,11 @@ from .salvage import (
     records_by_table,
     wakes,
 )
-from .statements import check_order, rows, text, value
+from .statements import check_order, roll_back, rows, run, text, value
 from .streams import state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .names import NameTableReader
     from .statements import Row
@@ -106,6 +116,20 @@ FROM inbox INDEXED BY {} WHERE stream = ? AND settled IS NULL ORDER BY id LIMIT 
 _NEWEST_SIGNAL: Final = """
 SELECT stream, seal, id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB) FROM inbox
 WHERE id <= ? ORDER BY id DESC LIMIT 1
+"""
+# So many streams are loaded by one statement; each size is a statement of its own in APSW's cache.
+_PAGES: Final = (1, 4, 16, 64)
+_LOAD_STREAMS: Final = f"""
+SELECT {_STREAM_COLUMNS}, (SELECT max(version) FROM record WHERE stream = s.id)
+FROM stream s WHERE s.name IN ({{}})
+"""  # noqa: S608 - of constants
+_LOAD_RECORDS: Final = """
+SELECT stream, version, at, kind, chain, CAST(data AS BLOB) FROM record
+WHERE stream IN ({}) AND version <= {} ORDER BY stream, version
+"""
+_LOAD_SIGNALS: Final = """
+SELECT stream, id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB), seal
+FROM inbox INDEXED BY inbox_waiting WHERE stream IN ({}) AND settled IS NULL ORDER BY stream, id LIMIT {}
 """
 
 _BEFORE_ALL: Final = -(2**63)
@@ -537,20 +561,140 @@ class Queries:
     def inbox(self, connection: apsw.Connection, stream: str, limit: int) -> list[InboxEntry]:
         """See `EventStore.inbox`."""
         stream_key = self._stream(connection, stream)
-        entries: list[InboxEntry] = []
         try:
             found = by_either_index(connection, _INBOX, (stream_key, limit))
         except apsw.CorruptError as error:
             raise RecordCorrupt(stream, None, f"its inbox cannot be read: {error}") from error
-        for number, at, name, key, data, seal in found:
-            entry = InboxEntry(number, at, text(name), text(key), data)
-            if seal != signal_seal(stream_key, entry):
-                raise RecordCorrupt(stream, None, f"signal {number} in its inbox does not match its checksum")
-            entries.append(entry)
-        return entries
+        return _sealed(stream, stream_key, found)
+
+    # All of a stream at once
+
+    def load(
+        self, connection: apsw.Connection, streams: Sequence[str], limits: tuple[int, int]
+    ) -> list[LoadedStream | Exception | None]:
+        """See `EventStore.load`; `limits` are those of records and of signals."""
+        found: dict[str, LoadedStream | Exception | None] = {}
+        for start in range(0, len(streams), _PAGES[-1]):
+            page = streams[start : start + _PAGES[-1]]
+            found |= self._loaded_page(connection, page, limits)
+            for stream in page:
+                if stream not in found:
+                    found[stream] = self._loaded(connection, stream, limits)
+        return [found[stream] for stream in streams]
+
+    def _loaded_page(
+        self, connection: apsw.Connection, streams: Sequence[str], limits: tuple[int, int]
+    ) -> dict[str, LoadedStream | None]:
+        """Load streams with one statement a table, without those of which anything is not as it should be."""
+        run(connection, "BEGIN")
+        try:
+            return self._all_loaded(connection, streams, limits)
+        except apsw.CorruptError:
+            return {}
+        finally:
+            roll_back(connection)
+
+    def _all_loaded(
+        self, connection: apsw.Connection, streams: Sequence[str], limits: tuple[int, int]
+    ) -> dict[str, LoadedStream | None]:
+        loaded: dict[str, LoadedStream | None] = dict.fromkeys(streams)
+        headers = {row[0]: row for row in _of_each(connection, _LOAD_STREAMS, streams)}
+        records = _by_stream(_of_each(connection, _LOAD_RECORDS, [*headers], limits[0]), headers)
+        found = _of_each(connection, _LOAD_SIGNALS, [*headers], limits[1])
+        signals = None if len(found) == limits[1] else _by_stream(found, headers)
+        for key, row in headers.items():
+            stream = text(row[1])
+            if stream not in loaded:
+                raise apsw.CorruptError("a stream has another name in its table than in its index")
+            waiting = _waiting(connection, key, limits[1]) if signals is None else signals[key]
+            try:
+                loaded[stream] = self._sound_stream(connection, row, (records[key], waiting), limits[0])
+            except RecordCorrupt:
+                del loaded[stream]
+        return loaded
+
+    def _sound_stream(
+        self, connection: apsw.Connection, row: Row, parts: tuple[list[Row], list[Row]], limit: int
+    ) -> LoadedStream:
+        """Put a stream together.
+
+        Raises:
+            RecordCorrupt: something of it is damaged; see what can be read of it by itself.
+        """
+        stored, waiting = parts
+        stream = text(row[1])
+        records = self._checked(connection, stream, stored, (0, first_link(stream)))
+        version = row[-1] or 0
+        if version > len(records):
+            if len(records) < limit:
+                raise RecordCorrupt(stream, len(records) + 1, _MISSING)
+            _, at, damage = newest(connection, row[0], by_table=False)
+        else:
+            at, damage = records[-1].at if records else None, None
+        header = self._header(connection, (*row, at), damage=damage)
+        if header.damage is not None:
+            raise RecordCorrupt(stream, None, header.damage)
+        signals = _sealed(stream, row[0], waiting)
+        return LoadedStream(header, records, signals, header.version > len(records))
+
+    def _loaded(
+        self, connection: apsw.Connection, stream: str, limits: tuple[int, int]
+    ) -> LoadedStream | Exception | None:
+        """Load a stream of which something is damaged, part by part."""
+        try:
+            header = self.header(connection, stream)
+            if header is None:
+                return None
+            is_long = header.version > limits[0]
+            records = _or_corrupt(lambda: self.read(connection, stream, 0, limits[0] if is_long else None))
+            signals = _or_corrupt(lambda: self.inbox(connection, stream, limits[1]))
+        except apsw.CorruptError as error:
+            return read_failure(error)
+        return LoadedStream(header, records, signals, is_long)
 
 
 S = TypeVar("S", Record, GlobalRecord)
+T = TypeVar("T")
+
+
+def _sealed(stream: str, key: int, stored: list[Row]) -> list[InboxEntry]:
+    entries: list[InboxEntry] = []
+    for number, at, name, sent_as, data, seal in stored:
+        entry = InboxEntry(number, at, text(name), text(sent_as), data)
+        if seal != signal_seal(key, entry):
+            raise RecordCorrupt(stream, None, f"signal {number} in its inbox does not match its checksum")
+        entries.append(entry)
+    return entries
+
+
+def _of_each(
+    connection: apsw.Connection, statement: str, values: Sequence[object], limit: int | None = None
+) -> list[Row]:
+    """Ask about at most a page of streams; the statement has places for them, and for a limit."""
+    size = next(size for size in _PAGES if size >= len(values))
+    places = ", ".join("?" * size)
+    padded = (*values, *[None] * (size - len(values)))  # which is no stream's
+    if limit is None:
+        return rows(connection, statement.format(places), padded)
+    return rows(connection, statement.format(places, "?"), (*padded, limit))
+
+
+def _by_stream(found: list[Row], streams: Iterable[int]) -> dict[int, list[Row]]:
+    of_each: dict[int, list[Row]] = {key: [] for key in streams}
+    for row in found:
+        of_each[row[0]].append(row[1:])
+    return of_each
+
+
+def _waiting(connection: apsw.Connection, key: int, limit: int) -> list[Row]:
+    return rows(connection, _INBOX.format("inbox_waiting"), (key, limit))
+
+
+def _or_corrupt(read: Callable[[], T]) -> T | RecordCorrupt:
+    try:
+        return read()
+    except RecordCorrupt as error:
+        return error
 
 
 def _sound(found: list[S | Unreadable]) -> list[S]:

@@ -15,7 +15,7 @@ from .queries import Queries
 from .verify import Verification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..contract import (
         Corruption,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Header,
         InboxEntry,
         Inspection,
+        LoadedStream,
         Record,
         Unreadable,
     )
@@ -99,6 +100,12 @@ class Reading(EventReader):
     def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
         """See `EventReader.inbox`."""
         return self._asked(lambda connection: self._queries.inbox(connection, stream, limit))
+
+    def load(
+        self, streams: Sequence[str], *, records: int = 256, signals: int = 1000
+    ) -> list[LoadedStream | Exception | None]:
+        """See `EventReader.load`."""
+        return self._asked(lambda connection: self._queries.load(connection, streams, (records, signals)))
 
     def dead_letters(
         self, *, stream: str | None = None, after: int = 0, limit: int = 100

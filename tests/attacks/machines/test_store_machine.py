@@ -22,6 +22,7 @@ from persistasaurus.store import (
     Deliver,
     Durability,
     HeaderChange,
+    LoadedStream,
     NewRecord,
     SqliteStore,
     StoreHalted,
@@ -220,6 +221,18 @@ class StoreMachine(RuleBasedStateMachine):
             assert read == [(n, r.at, r.kind, r.data) for n, r in enumerate(stream.records, 1)]
             waiting = [(e.id, e.at, e.name, e.key, e.data) for e in self.store.inbox(name)]
             assert waiting == [(n, s.at, s.name, s.key, s.data) for n, s in stream.waiting.items()]
+
+    @rule(records=st.integers(0, 3), signals=st.integers(0, 3))
+    def load_all_at_once(self, records: int, signals: int) -> None:
+        names = [*self.model.streams, "nobody"]
+        *found, nobody = self.store.load(names, records=records, signals=signals)
+        assert nobody is None
+        for name, loaded in zip(names, found, strict=False):
+            assert isinstance(loaded, LoadedStream)
+            assert loaded.header == self.store.header(name)
+            assert loaded.records == self.store.read(name, limit=records)
+            assert loaded.signals == self.store.inbox(name, limit=signals)
+            assert loaded.has_more == (loaded.header.version > records)
 
     @rule(limit=st.integers(1, 3))
     def page_through_everything(self, limit: int) -> None:

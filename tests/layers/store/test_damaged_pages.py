@@ -19,6 +19,7 @@ from persistasaurus.store import (
     RecordCorrupt,
     SignalConflict,
     SqliteStore,
+    StoreError,
     StoreReader,
     StoreUnusable,
     StreamNotFound,
@@ -28,7 +29,7 @@ from persistasaurus.store import (
 )
 from persistasaurus.store.sqlite.indexes import damaged_indexes
 from persistasaurus.store.sqlite.leftovers import Leftovers
-from store.damage import edit, lose_entry, pages_of, root_of, spoil_pages, spoil_root
+from store.damage import PAGE, edit, lose_entry, pages_of, root_of, spoil_pages, spoil_root
 
 COUNT = 400
 NAMES = [f"flow-{n:03d}" + "x" * 100 for n in range(COUNT)]
@@ -302,6 +303,98 @@ def test_an_inbox_that_cannot_be_read_is_named(path):
             except RecordCorrupt as error:
                 damaged.append(error.stream)
         assert 0 < len(damaged) < 100
+
+
+# ------------------------------------------------------------------------------------------- loading
+def read_apart(reader, name, limit):
+    """Read a stream question by question: what `load` is to say of it, damaged or not."""
+    try:
+        found = reader.header(name)
+        if found is None:
+            return None
+        is_long = found.version > limit
+        records = said(lambda: reader.read(name, limit=limit if is_long else None))
+        return found, records, said(lambda: reader.inbox(name)), is_long
+    except StoreError as error:
+        return type(error), str(error)
+
+
+def said(read):
+    try:
+        return read()
+    except RecordCorrupt as error:
+        return str(error)
+
+
+def loaded(reader, names, limit):
+    for one in reader.load(names, records=limit):
+        if one is None:
+            yield None
+        elif isinstance(one, Exception):
+            yield type(one), str(one)
+        else:
+            records, signals = (str(s) if isinstance(s, Exception) else s for s in (one.records, one.signals))
+            yield one.header, records, signals, one.has_more
+
+
+ROWS = {
+    "header": "UPDATE stream SET wake_at = 5 WHERE id % 7 = 1",
+    "name": "UPDATE stream SET name = name || 'y' WHERE id % 7 = 1",
+    "text": "UPDATE stream SET name = CAST(x'ff' || id AS TEXT) WHERE id % 7 = 1",
+    "record": "UPDATE record SET data = 'x' WHERE position % 7 = 1",
+    "first record": "DELETE FROM record WHERE version = 1 AND stream % 7 = 1",
+    "last record": "DELETE FROM record WHERE version = 2 AND stream % 7 = 1",
+    "records": "DELETE FROM record WHERE stream % 7 = 1",
+    "version": "UPDATE record SET version = 9 WHERE version = 2 AND stream % 7 = 1",
+    "kind": "UPDATE record SET kind = 99 WHERE position % 7 = 1",
+    "signal": "UPDATE inbox SET data = 'x' WHERE id % 7 = 1",
+    "key": "UPDATE inbox SET key = CAST(x'ff' || id AS TEXT) WHERE id % 7 = 1",
+}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 9])
+@pytest.mark.parametrize("row", ROWS)
+def test_damaged_rows_are_told_of_a_page_of_streams_as_of_each_by_itself(path, row, limit):
+    tamper(path, ROWS[row])
+
+    with StoreReader.open(path) as reader:
+        page = NAMES[:40]
+        expected = [read_apart(reader, name, limit) for name in page]
+        assert [*loaded(reader, page, limit)] == expected
+        assert [next(loaded(reader, [name], limit)) for name in page] == expected
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize(
+    "name", ["stream", "record", "inbox", "word", NAME_INDEX, RECORD_INDEX, INBOX_INDEX, "inbox_waiting"]
+)
+def test_a_page_that_cannot_be_read_concerns_its_streams_alone_when_many_are_loaded(path, name, place):
+    if len(pages_of(path, name, "leaf")) > 1:
+        spoil(path, name, place)
+    else:
+        spoil_root(path, name)
+
+    with StoreReader.open(path) as reader:
+        for page in (["nobody", *NAMES[:40]], NAMES[-40:]):
+            assert [*loaded(reader, page, 9)] == [read_apart(reader, name, 9) for name in page]
+
+
+def test_a_stream_whose_name_is_damaged_in_its_table_alone_is_loaded_by_its_index(path):
+    at = (pages_of(path, "stream")[0] - 1) * PAGE
+    page = path.read_bytes()[at : at + PAGE]
+    assert NAMES[0].encode() in page
+    edit(path, at, page.replace(NAMES[0].encode(), b"F" + NAMES[0].encode()[1:]))
+
+    with StoreReader.open(path) as reader:
+        assert [*loaded(reader, NAMES[:3], 9)] == [read_apart(reader, name, 9) for name in NAMES[:3]]
+        assert [h.stream for h in reader.headers(limit=3)] != NAMES[:3] or reader.headers(limit=3)[0].damage
+
+
+def test_an_index_entry_of_another_stream_is_seen_when_many_are_loaded(path):
+    lose_entry(path, RECORD_INDEX, 5)
+
+    with StoreReader.open(path) as reader:
+        assert [*loaded(reader, NAMES[:40], 9)] == [read_apart(reader, name, 9) for name in NAMES[:40]]
 
 
 # ------------------------------------------------------------------------------------------- looking

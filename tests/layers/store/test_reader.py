@@ -66,6 +66,7 @@ def contents(reader):
         [reader.header(stream) for stream in streams],
         [reader.read(stream) for stream in streams],
         [reader.inbox(stream) for stream in streams],
+        reader.load([*streams, "nobody"]),
         reader.read_all(after=2, limit=3),
         reader.due(2**60),
         reader.next_wake_at(),
