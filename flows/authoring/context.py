@@ -1,4 +1,4 @@
-"""What a flow's body can know of its own flow, and a logger that does not repeat itself."""
+"""What a flow's body can know about its own flow, and a logger that is silent in replays."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ _NAME = "persistasaurus.flow"
 
 
 class _FlowLogger(logging.Logger):
-    """Hands records to the logger of its name, but for those that a replay makes again."""
+    """Hands records to the logger of its name, except those that a replay repeats."""
 
     def __init__(self) -> None:
         super().__init__(_NAME)
         self._named = logging.getLogger(_NAME)
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        """Be enabled as the logger of its name is."""
         return self._named.isEnabledFor(level)
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Hand a record on, with the flow's id and type, when it is its time."""
         flow = running()
         if flow is None:  # a step has been given the logger
             self._named.handle(record)
@@ -62,7 +60,7 @@ def current_flow() -> FlowContext:
     """Return the flow whose body is running: the same in each replay.
 
     Raises:
-        NotInFlowError: no flow's body is running here; a step asks `current_step()`.
+        NotInFlowError: no flow's body is running here; a step calls `current_step()`.
     """
     if is_in_step():
         raise NotInFlowError(

@@ -1,4 +1,4 @@
-"""What `@flow`, `@step`, `@signal` and `@query` may stand over, and be given: said where it is written."""
+"""Checks of what `@flow`, `@step`, `@signal` and `@query` decorate and are given, made at the definition."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ _NAME_LENGTH = 200
 
 
 def check_name(name: str, kind: str) -> None:
-    """Refuse names that could not be stored and shown in one line.
-
-    Raises:
-        FlowDefinitionError: saying what is wrong.
-    """
+    """Raise `FlowDefinitionError` for a name that could not be stored and shown in one line."""
     if not isinstance(name, str) or not name or not name.isprintable() or len(name) > _NAME_LENGTH:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise FlowDefinitionError(
             f"{name!r} is not a valid name for a {kind}: 1 to {_NAME_LENGTH} printable characters"
@@ -29,11 +25,7 @@ def check_name(name: str, kind: str) -> None:
 
 
 def check_options(decorator: str, options: Collection[str], known: tuple[str, ...]) -> None:
-    """Refuse options that a decorator does not have.
-
-    Raises:
-        FlowDefinitionError: naming the one that is nearest, and all that there are.
-    """
+    """Raise `FlowDefinitionError` for an unknown option; it names the nearest one and lists all."""
     odd = next((option for option in options if option not in known), None)
     if odd is None:
         return
@@ -47,11 +39,7 @@ def check_options(decorator: str, options: Collection[str], known: tuple[str, ..
 
 
 def check_function(decorator: str, given: Any) -> None:
-    """Refuse what is no function, such as an option that is given by position.
-
-    Raises:
-        FlowDefinitionError: saying what to write.
-    """
+    """Raise `FlowDefinitionError` for anything but a function, such as an option given by position."""
     if inspect.isfunction(given):
         return
     said = f"@{decorator} stands over a function"
@@ -66,11 +54,11 @@ def check_function(decorator: str, given: Any) -> None:
             " move the function out of the class"
         )
     elif isinstance(given, functools.partial):
-        said += f", and {given!r} is none: write a `def` with the arguments filled in"
+        said += f", and {given!r} is not one: write a `def` with the arguments filled in"
     elif inspect.isclass(given):
         said += f", and {given.__name__} is a class: put @{decorator} over its method"
     elif callable(given):
-        said += f", and {given!r} is none: write a `def` that calls it"
+        said += f", and {given!r} is not one: write a `def` that calls it"
     else:
         said += f", and takes its options by name: {given!r} is neither"
     raise FlowDefinitionError(said)
@@ -83,11 +71,7 @@ def _named(function: Any) -> str:
 
 
 def check_async(function: Callable[..., Any]) -> None:
-    """Refuse a flow whose body cannot await what is durable.
-
-    Raises:
-        FlowDefinitionError: saying what to write.
-    """
+    """Raise `FlowDefinitionError` if a flow's body is not `async def`."""
     if inspect.iscoroutinefunction(function):
         return
     said = f"flow {_named(function)} must be `async def`, without `yield`: its body awaits what is durable"
@@ -100,14 +84,10 @@ def check_async(function: Callable[..., Any]) -> None:
 
 
 def check_reconcile(what: str, parameters: tuple[inspect.Parameter, ...], given: Any) -> None:
-    """Refuse a `reconcile` that could not be called with the arguments of its step (`self` among them).
-
-    Raises:
-        FlowDefinitionError: saying why.
-    """
+    """Raise `FlowDefinitionError` if `reconcile` does not take its step's arguments (with `self`)."""
     if not callable(given) or inspect.iscoroutinefunction(given) or inspect.isclass(given):
         raise FlowDefinitionError(
-            f"{what}: reconcile is a plain function (`def`) of the step's arguments, and not {given!r}"
+            f"{what}: reconcile must be a plain function (`def`) of the step's arguments, not {given!r}"
         )
     by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     try:
@@ -115,7 +95,7 @@ def check_reconcile(what: str, parameters: tuple[inspect.Parameter, ...], given:
         signature.bind(*[None] * (len(parameters) - len(by_name)), **dict.fromkeys(p.name for p in by_name))
     except TypeError as error:
         raise FlowDefinitionError(
-            f"{what}: its reconcile function is called with the step's arguments, which it does not take:"
+            f"{what}: its reconcile function does not take the step's arguments, with which it is called:"
             f" {error}"
         ) from None
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from types import CodeType, CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -51,12 +51,10 @@ class Flow:
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assign, in the flow's own code only."""
         refuse_assignment(self, name)
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        """Delete, in the flow's own code only."""
         refuse_assignment(self, name)
         object.__delattr__(self, name)
 
@@ -67,7 +65,7 @@ class FlowCall(msgspec.Struct, Generic[R_co], frozen=True):
     definition: FlowDefinition[..., R_co]
     data: bytes
 
-    # Type checkers know that it cannot be awaited; who has none hears it here.
+    # Type checkers report an await of it; this does so without one.
     if not TYPE_CHECKING:
 
         def __await__(self) -> None:
@@ -88,10 +86,10 @@ class FlowCall(msgspec.Struct, Generic[R_co], frozen=True):
 class FlowDefinition(Generic[P, R_co]):
     """The definition of a flow, as `@flow` makes it.
 
-    For a method there is one for each class that it is looked up on: `SignupFlow.sign_up`.
+    A method has one for each class that it is looked up on: `SignupFlow.sign_up`.
     """
 
-    no_value = "a flow is started with system.start(...), and not handed on; give its name, as text"
+    no_value = "a flow is started with system.start(...) and cannot be stored; store its name, as text"
 
     def __init__(
         self,
@@ -113,7 +111,7 @@ class FlowDefinition(Generic[P, R_co]):
 
     @property
     def name(self) -> str:
-        """The name under which it is stored: the chosen one, or the class's and the method's."""
+        """The name under which it is stored: the chosen one, or that of the class and method."""
         if self._chosen is not None:
             return self._chosen
         own = self.function.__name__
@@ -121,12 +119,10 @@ class FlowDefinition(Generic[P, R_co]):
 
     @cached_property
     def parameters(self) -> Parameters:
-        """The parameters, `self` left out."""
         return Parameters(self.function, f"flow {self.name!r}", skip_self=self.is_method)
 
     @cached_property
     def result(self) -> Codec:
-        """The codec of what the flow returns."""
         hint = result_hint(self.function, f"flow {self.name!r}")
         return Codec(hint, f"the result of flow {self.name!r}")
 
@@ -140,23 +136,23 @@ class FlowDefinition(Generic[P, R_co]):
         return signal_types(self)
 
     def takes_signal(self, name: str) -> bool:
-        """Whether the flow can ever wait for a signal of this name, as far as its code tells."""
+        """Return whether the flow can ever wait for a signal of this name, as far as its code shows."""
         known = self._known_types
         if name in self.signals or known is None or name in known:
             return True
-        # Before it is said of any that it cannot: what the code has got hold of may have changed.
+        # Search again before refusing it: what the code can reach may have changed.
         known = self._known_types = signal_types(self)
         return known is None or name in known
 
     def awaited_as(self, name: str) -> list[Codec] | None:
-        """Return the types that the code waits for a signal of this name with; None: it does not say so."""
+        """Return the types with which the code waits for a signal; None: the code does not show them."""
         types = (self._known_types or {}).get(name, [UNKNOWN])
         if any(of is UNKNOWN for of in types):
             return None
         try:
             return [codec_of(of, f"signal {name!r}") for of in types]
         except FlowDefinitionError:
-            return None  # the code hears it, when it comes there
+            return None  # the wait itself raises it
 
     @property
     def signal_names(self) -> tuple[str, ...]:
@@ -165,12 +161,11 @@ class FlowDefinition(Generic[P, R_co]):
 
     @cached_property
     def queries(self) -> dict[str, Query[..., Any]]:
-        """The queries that it answers, by name."""
         found = [cast("Query[..., Any]", part) for part in self._parts() if isinstance(part, Query)]
         return {query.name: query for query in found}
 
     def _parts(self) -> list[Any]:
-        """Return what the class consists of, what it overrides left out."""
+        """Return the members of the class, without overridden ones."""
         parts: dict[str, Any] = {}
         for base in reversed(self.owner.__mro__ if self.owner is not None else ()):
             parts.update(vars(base))
@@ -188,7 +183,7 @@ class FlowDefinition(Generic[P, R_co]):
         """Check the whole definition, with all its steps and signals.
 
         Raises:
-            FlowDefinitionError: something in it cannot work.
+            FlowDefinitionError: a part of it cannot work.
         """
         if self.is_method:
             self._check_owner()
@@ -209,7 +204,7 @@ class FlowDefinition(Generic[P, R_co]):
                 )
 
     def _check_parts(self) -> None:
-        """Refuse what stands where a part of a flow should: an override or a wrapper that is none itself."""
+        """Refuse an override or a wrapper that hides a step, signal, query or flow."""
         kept: dict[str, Any] = {}
         for base in reversed(self.owner.__mro__ if self.owner is not None else ()):
             for name, part in vars(base).items():
@@ -231,9 +226,12 @@ class FlowDefinition(Generic[P, R_co]):
                         f" `self`: write {name}(self, ...), or move the function out of the class"
                     )
                 if kept.get(name) is not None and inspect.isfunction(part):
+                    overridden = kept[name]
+                    is_flow = isinstance(overridden, FlowDefinition)
+                    decorator = "flow" if is_flow else type(overridden).__name__.lower()
                     raise FlowDefinitionError(
-                        f"{what} at {defined_at(part)} overrides {kept[name]!r} with a plain method, which"
-                        f" cannot be awaited in its place: put @{_decorator(kept[name])} over it, too"
+                        f"{what} at {defined_at(part)} overrides {overridden!r} with a plain method, which"
+                        f" cannot be awaited in its place: put @{decorator} over it, too"
                     )
                 kept[name] = part if isinstance(part, _PARTS) else None
 
@@ -259,11 +257,11 @@ class FlowDefinition(Generic[P, R_co]):
         return self.parameters.call(values, instance) if self.is_method else self.parameters.call(values)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> FlowCall[R_co]:
-        """Bind and seal the arguments of a new flow.
+        """Bind and encode the arguments of a new flow.
 
         Raises:
             TypeError: they do not fit the signature.
-            PayloadError: one of them cannot be stored.
+            PayloadError: an argument cannot be stored.
         """
         data, _ = self.parameters.codec.seal(self.parameters.bind(args, kwargs), WIDEST_LIMITS)
         return FlowCall(self, data)
@@ -287,7 +285,7 @@ if TYPE_CHECKING:
     class FlowMethod(FlowDefinition[..., R_co], Generic[C_co, R_co]):
         """A flow of a class, as type checkers see it: without `self`, so that subclasses may override it.
 
-        One of a module is taken for it when its first parameter may be anything, and is called as such.
+        A module-level flow whose first parameter may be anything looks the same, and is called as such.
         """
 
         def __get__(  # pyright: ignore[reportIncompatibleMethodOverride] - `self` is gone already
@@ -299,21 +297,18 @@ if TYPE_CHECKING:
         ) -> FlowCall[R]: ...
         @overload
         def __call__(self, **kwargs: Any) -> FlowCall[R_co]: ...
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """Bind the arguments of a new flow."""
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
 MYPY = False
-"""mypy, and nobody else, takes this for true. It needs no help with overrides, and gets lost in overloads."""
+"""Only mypy takes this for true. It needs no help with overrides, and cannot resolve the overloads."""
 
 if MYPY:
 
     class FlowDecorator(Protocol):  # pyright: ignore[reportRedeclaration]
         """What `@flow(...)` with options is."""
 
-        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]:
-            """Make a function a flow."""
-            ...
+        def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]: ...
 
     @overload
     def flow(function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]: ...
@@ -333,9 +328,7 @@ else:
         ) -> FlowMethod[Callable[P, FlowCall[R]], R]: ...
         @overload
         def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> FlowDefinition[P, R]: ...
-        def __call__(self, function: Any, /) -> Any:
-            """Make a function a flow."""
-            ...
+        def __call__(self, function: Any, /) -> Any: ...
 
     @overload
     def flow(
@@ -362,25 +355,17 @@ else:
         if function is not None:
             return FlowDefinition[..., Any](function)
         check_options("flow", options, ("name",))
-
-        def decorate(function: Callable[..., Coroutine[Any, Any, Any]]) -> FlowDefinition[..., Any]:
-            return FlowDefinition(function, **options)
-
-        return decorate
+        return partial(FlowDefinition, **options)
 
 
 _PARTS = (FlowDefinition, Step, Signal, Query)
 
 
 def _lacks_self(part: Any, owner: type, name: str) -> bool:
-    """Tell a method that forgot its `self` from a function of the module that a class has as well."""
+    """Tell a method without `self` from a module-level function that a class also has."""
     if not isinstance(part, (Step, FlowDefinition)) or part.is_method:
         return False
     return part.function.__qualname__ == f"{owner.__qualname__}.{name}"
-
-
-def _decorator(part: object) -> str:
-    return "flow" if isinstance(part, FlowDefinition) else type(part).__name__.lower()
 
 
 class Registry:
@@ -392,25 +377,22 @@ class Registry:
             self.add(entry)
 
     def add(self, entry: type[Flow] | FlowDefinition[..., Any]) -> None:
-        """Take in the flows of a class, or one definition; again does nothing.
+        """Add the flows of a class, or one definition. Adding one again does nothing.
 
         Raises:
             FlowDefinitionError: a definition cannot work, or another flow has its name.
         """
         for definition in definitions_of(entry):
-            self._add(definition)
-
-    def _add(self, definition: FlowDefinition[..., Any]) -> None:
-        definition.prepare()
-        other = self._definitions.setdefault(definition.name, definition)
-        if other is not definition:
-            raise FlowDefinitionError(
-                f"two flows are named {definition.name!r}, at {defined_at(other.function)} and at"
-                f" {defined_at(definition.function)}; rename one of them: @flow(name=...)"
-            )
+            definition.prepare()
+            other = self._definitions.setdefault(definition.name, definition)
+            if other is not definition:
+                raise FlowDefinitionError(
+                    f"two flows are named {definition.name!r}, at {defined_at(other.function)} and at"
+                    f" {defined_at(definition.function)}; rename one of them: @flow(name=...)"
+                )
 
     def fingerprint(self) -> bytes:
-        """Return 16 bytes that are others when the code of a flow, or of a step of its class, is another."""
+        """Return 16 bytes that change with the code of a flow, or of a step of its class."""
         found = hashlib.blake2b(digest_size=16)
         for name, definition in sorted(self._definitions.items()):
             kinds = () if definition.owner is None else definition.owner.__mro__
@@ -422,7 +404,6 @@ class Registry:
         return found.digest()
 
     def find(self, name: str) -> FlowDefinition[..., Any] | None:
-        """Return the definition that is stored under a name."""
         return self._definitions.get(name)
 
     def __contains__(self, definition: object) -> bool:
@@ -433,7 +414,7 @@ class Registry:
 
 
 def _digest(code: CodeType) -> bytes:
-    """Return a digest of what code does, which is the same in each process, wherever it stands."""
+    """Return a digest of what code does: the same in each process and at any place in its file."""
     found = hashlib.blake2b(code.co_code, digest_size=16)
     found.update(repr(code.co_names).encode(errors="replace"))
     for constant in code.co_consts:
@@ -448,7 +429,7 @@ def _digest(code: CodeType) -> bytes:
 
 
 def definitions_of(entry: type[Flow] | FlowDefinition[..., Any]) -> list[FlowDefinition[..., Any]]:
-    """Return the flows of a class, or the one definition that was given.
+    """Return the flows of a class, or the given definition.
 
     Raises:
         FlowDefinitionError: there are none.
@@ -469,10 +450,10 @@ def definitions_of(entry: type[Flow] | FlowDefinition[..., Any]) -> list[FlowDef
 
 
 def _listed(flows: Any) -> list[Any]:
-    """Return flows that are given in some collection.
+    """Return the given flows as a list.
 
     Raises:
-        FlowDefinitionError: it is a flow, and not a collection of them, or something else.
+        FlowDefinitionError: it is a single flow, or not a collection.
     """
     if isinstance(flows, (str, bytes)) or not isinstance(flows, Iterable):
         shown = flows.__name__ if inspect.isclass(flows) else repr(flows)
@@ -481,9 +462,9 @@ def _listed(flows: Any) -> list[Any]:
 
 
 def not_a_flow(entry: object) -> str:
-    """Say what was meant by something that is given as a flow, and is not one."""
+    """Say what to give instead of something that is not a flow."""
     if isinstance(entry, Flow):
-        return f"Give the class, {type(entry).__name__}, and no instance: each flow gets one of its own"
+        return f"Give the class, {type(entry).__name__}, not an instance: each flow gets its own"
     if inspect.isclass(entry) and issubclass(entry, Flow):
         made = [name for name in dir(entry) if isinstance(getattr(entry, name, None), FlowDefinition)]
         if made:
@@ -491,7 +472,7 @@ def not_a_flow(entry: object) -> str:
         return "Put @flow over the `async def` method that is its body"
     meant = {
         (FlowCall, CoroutineType): "Give the flow without calling it",
-        (Step, Signal, SignalType, Query, QueryType): "Give the flow that it is of, or that calls it",
+        (Step, Signal, SignalType, Query, QueryType): "Give the flow that it belongs to, or that calls it",
         (FunctionType,): "Put @flow over the function",
         (str,): "Flows are given as they are defined; start_json starts them by name",
     }

@@ -1,4 +1,4 @@
-"""What a flow's body must not await, and what is said of it: what was used, where, and what to write."""
+"""Errors for awaiting what is not durable in a flow's body: what was used, where, and what to write."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIMIT = (
 )
 _SHARED = (
     "The branches of a flow take turns only where they await, so they need no lock: keep in self what they"
-    " share. To have fewer at once, await persistasaurus.gather() of some after the other"
+    " share. To run fewer at once, await persistasaurus.gather() of a few at a time"
 )
 _MESSAGE = (
     "What a flow waits for from outside is a @signal, or persistasaurus.wait_for(); branches share what is in"
@@ -33,35 +33,15 @@ _MESSAGE = (
 )
 _THREAD = "Make the function a step instead: a `def` step runs on a thread"
 _ADVICE = {
-    "sleep": _SLEEP,
-    "call_later": _SLEEP,
-    "call_at": _SLEEP,
-    "gather": _GATHER,
-    "create_task": _GATHER,
-    "ensure_future": _GATHER,
-    "wait": _GATHER,
-    "as_completed": _GATHER,
-    "TaskGroup": _GATHER,
-    "create_task_group": _GATHER,
-    "wait_for": _LIMIT,
-    "timeout": _LIMIT,
-    "timeout_at": _LIMIT,
-    "Timeout": _LIMIT,
-    "move_on_after": _LIMIT,
-    "fail_after": _LIMIT,
-    "Lock": _SHARED,
-    "Semaphore": _SHARED,
-    "BoundedSemaphore": _SHARED,
-    "CapacityLimiter": _SHARED,
-    "Condition": _SHARED,
-    "Barrier": _SHARED,
-    "Event": _MESSAGE,
-    "Queue": _MESSAGE,
-    "PriorityQueue": _MESSAGE,
-    "LifoQueue": _MESSAGE,
-    "to_thread": _THREAD,
-    "run_sync": _THREAD,
-    "run_in_executor": _THREAD,
+    **dict.fromkeys(("sleep", "call_later", "call_at"), _SLEEP),
+    **dict.fromkeys(("gather", "create_task", "ensure_future", "wait", "as_completed"), _GATHER),
+    **dict.fromkeys(("TaskGroup", "create_task_group"), _GATHER),
+    **dict.fromkeys(("wait_for", "timeout", "timeout_at", "Timeout"), _LIMIT),
+    **dict.fromkeys(("move_on_after", "fail_after"), _LIMIT),
+    **dict.fromkeys(("Lock", "Semaphore", "BoundedSemaphore", "CapacityLimiter"), _SHARED),
+    **dict.fromkeys(("Condition", "Barrier"), _SHARED),
+    **dict.fromkeys(("Event", "Queue", "PriorityQueue", "LifoQueue"), _MESSAGE),
+    **dict.fromkeys(("to_thread", "run_sync", "run_in_executor"), _THREAD),
     "time": "Use persistasaurus.now() instead, which is the same in each replay",
     "create_future": "Await a step, a @signal or persistasaurus.sleep() instead",
     "get_debug": "Await a step, a @signal or persistasaurus.sleep() instead of a future",
@@ -70,10 +50,9 @@ _ADVICE = {
 
 
 class NoLoop:
-    """Stands where asyncio looks for its running loop while a flow runs, and refuses everything."""
+    """Replaces asyncio's running loop while a flow runs, and refuses everything."""
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse, naming the durable replacement."""
         raise _refusal(name, sys._getframe(1))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - it says who asks
 
     def __hash__(self) -> int:
@@ -82,11 +61,11 @@ class NoLoop:
 
 
 def _refusal(asked: str, frame: FrameType) -> NotDurableError:
-    """Return the error for a use of asyncio; `asked` is what was wanted of the loop."""
+    """Return the error for a use of asyncio; `asked` is the attribute of the loop."""
     use = use_of_library(frame)
     used = f"{use.package}.{use.name}" if use.package else f"asyncio ({asked} of its loop)"
     at = "" if use.location is NOWHERE else f", used at {use.location},"
-    # What a library wants of the loop says little about what it was called for.
+    # The attribute that a library asks for says little about its purpose.
     advice = _ADVICE.get(use.name if use.package else asked, _STEP)
     return NotDurableError(
         f"a flow is driven by its history and not by asyncio: {used}{at} would be lost with the process."
@@ -95,7 +74,7 @@ def _refusal(asked: str, frame: FrameType) -> NotDurableError:
 
 
 def not_durable(request: object) -> NotDurableError:
-    """Return the error for an await of something that would be lost with the process."""
+    """Return the error for awaiting something that would be lost with the process."""
     if request is None:
         return NotDurableError(
             "a flow awaited a bare yield, as in asyncio.sleep(0), which is not durable: leave it out, or"
@@ -109,12 +88,12 @@ def not_durable(request: object) -> NotDurableError:
 
 
 def not_gathered(given: object, place: int) -> NotDurableError:
-    """Return the error for something in a gather that nobody can await; `place` counts from 1."""
+    """Return the error for an argument of gather() that cannot be awaited; `place` counts from 1."""
     name = getattr(type(given), "__name__", "")
     if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
         kind = f"one {name}" if place == 1 else f"a {name}, in place {place}"
         return NotDurableError(
-            f"gather() takes what it awaits one by one, and was given {kind}. Write gather(*...) to spread"
+            f"gather() takes its awaitables one by one, and was given {kind}. Write gather(*...) to spread"
             " a list of calls"
         )
     instead = (
@@ -133,7 +112,7 @@ def _shown(value: object) -> str:
 
 
 def advice_on(error: BaseException) -> str:
-    """Return what to add to an error that has left a flow's body, where what Python says does not help."""
+    """Return advice to append to an error that left a flow's body, if Python's own message does not help."""
     trace = error.__traceback__
     if trace is None:
         return ""

@@ -1,8 +1,7 @@
-"""What a flow's body calls that a replay answers differently, or does once more: noticed where it is defined.
+"""Warnings, at a flow's definition, of calls in its body that a replay would repeat or answer differently.
 
-A body runs again in each replay. Its code is looked through, with the plain methods and functions that it
-calls, for a few well-known names of the standard library. What it reaches in other ways is not seen: running
-its tests with `always_replay` finds that.
+The search covers the body's code and the plain methods and functions that it calls, for well-known names
+of the standard library. It misses what code reaches in other ways; tests with `always_replay` find that.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from ..values.location import Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-__all__ = ["Impurity", "impurities", "warn_of"]
 
 
 class Impurity(NamedTuple):
@@ -61,9 +58,9 @@ _INSTEAD = {
     },
 }
 _WHOLE = {"random": _RANDOM, "secrets": _RANDOM}
-"""Modules all of whose functions are meant."""
+"""Modules whose functions are all impure."""
 _FINE = frozenset(("random.Random", "secrets.compare_digest"))
-"""The same in each replay, given the same."""
+"""The same in each replay if the arguments are."""
 _SKIPPED = frozenset(("CACHE", "EXTENDED_ARG", "KW_NAMES", "NOP", "PRECALL", "RESUME"))
 _GLOBALS = frozenset(("LOAD_GLOBAL", "LOAD_NAME"))
 _ATTRIBUTES = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
@@ -71,7 +68,7 @@ _STORES = frozenset(("STORE_FAST", "STORE_DEREF"))
 
 
 def warn_of(what: str, function: Any, owner: type | None) -> None:
-    """Warn of each call in a flow's code that does not suit it, at its line."""
+    """Warn of each impure call in a flow's code, at its line."""
     for found in impurities(function, owner):
         warnings.warn_explicit(
             f"{what} calls {found.called}() at {found.location}, in its body, which runs again in each"
@@ -85,7 +82,7 @@ def warn_of(what: str, function: Any, owner: type | None) -> None:
 
 
 def impurities(function: Any, owner: type | None) -> Iterator[Impurity]:
-    """Yield what a flow's code calls and should not: its body, its `__init__`, and what they call by name."""
+    """Yield the impure calls in a flow's body and `__init__`, and in what they call by name."""
     names = _known_names()
     ahead = [function, getattr(owner, "__init__", None)]
     seen: set[int] = set()
@@ -116,7 +113,7 @@ def _instead(called: str) -> str | None:
 
 
 def _known_names() -> dict[int, str]:
-    """Return the full names of what may have been imported from its module, by its id."""
+    """Return the full names of functions that may have been imported from their module, by id."""
     names = {f"{module}.{name}" for module in _WHOLE for name in dir(sys.modules.get(module))}
     found: dict[int, str] = {}
     for full in (*names, *_INSTEAD):
@@ -128,14 +125,14 @@ def _known_names() -> dict[int, str]:
 
 
 class _Reader:
-    """Reads code for what it calls: a function, or the full name of something, such as `time.time`."""
+    """Reads which functions code calls, or their full names, such as `time.time`."""
 
     def __init__(self, spaces: dict[str, Any], names: dict[int, str]) -> None:
         self._globals = spaces
         self._names = names
 
     def calls(self, code: CodeType, imported: dict[str, str]) -> Iterator[tuple[FunctionType | str, int]]:
-        """Yield what is called, with its line; `imported` are names that the code around has imported."""
+        """Yield the calls with their lines; `imported` are the imports of the enclosing code."""
         instructions = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
         known = dict(imported)
         for place, instruction in enumerate(instructions):
@@ -153,7 +150,7 @@ class _Reader:
     def _called(
         self, instructions: list[dis.Instruction], place: int, known: dict[str, str]
     ) -> FunctionType | str | None:
-        """Return what is loaded from a place on, with its attributes, if it is called there."""
+        """Return what is loaded at a place, with its attributes, if it is called there."""
         first = instructions[place]
         loaded = self._loaded(first, known)
         if loaded is None:
@@ -187,7 +184,7 @@ class _Reader:
 
 
 def _imported(instructions: list[dis.Instruction], place: int) -> Iterator[tuple[str, str]]:
-    """Yield the names that an import gives to what it imports, with the full names of that."""
+    """Yield the names that an import binds, with their full names."""
     module, wanted = instructions[place].argval, instructions[place - 1].argval
     part = None
     for instruction in instructions[place + 1 :]:  # pragma: no branch - a return ends all code

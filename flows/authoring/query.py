@@ -1,4 +1,4 @@
-"""Queries: what a flow tells about itself while it runs, waits, or has ended."""
+"""Queries: what a flow reports about itself while it runs, waits, or has ended."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class QueryType(Generic[P, R_co]):
         self.query = query
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> QueryCall[R_co]:
-        """Bind arguments, which are not stored and may be anything. What is a value is copied."""
+        """Bind arguments, which are not stored and may be anything. Values are copied."""
         return QueryCall(self.query, copied(args), copied(kwargs))
 
 
@@ -75,11 +75,11 @@ class Query(Generic[P, R_co]):
 
     @cached_property
     def parameters(self) -> Parameters:
-        """The parameters, `self` left out; for arguments that come as JSON."""
+        """The parameters without `self`, for arguments that come as JSON."""
         return Parameters(self.function, f"query {self.name!r}", skip_self=True)
 
     def fits(self, instance: Any) -> bool:
-        """Tell whether it is a query of this flow, and the flow has state at all."""
+        """Return whether it is a query of this flow, and the flow has state at all."""
         return instance is not None and (self.owner is None or isinstance(instance, self.owner))
 
     def __repr__(self) -> str:
@@ -92,14 +92,13 @@ class Query(Generic[P, R_co]):
     @overload
     def __get__(self: Query[Concatenate[S, Q], R_co], instance: S, owner: type[S]) -> Callable[Q, R_co]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
-        """On the class: what `handle.query` takes. On a flow: the method itself."""
         return QueryType[..., Any](self) if instance is None else MethodType(self.function, instance)
 
     def ask(self, loan: Loan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer from the state of a flow. The answer is the asker's own, whatever it is made of.
+        """Answer from the state of a flow. The answer is a copy.
 
         Raises:
-            FlowStateError: the query has changed what it was lent.
+            FlowStateError: the query changed the flow's state.
         """
         function: Callable[..., Any] = self.function
         with loan as view:
@@ -131,7 +130,7 @@ class JsonQuery:
         """Answer from the state of a flow.
 
         Raises:
-            FlowStateError: the query has changed what it was lent.
+            FlowStateError: the query changed the flow's state.
             PayloadError: the answer has no JSON form.
         """
         parameters = self._query.parameters
@@ -148,7 +147,7 @@ def query(
 ) -> QueryMethod[Callable[P, QueryCall[R]], Callable[P, R]]:
     """Make a method a query: it reads the flow's state between two steps, and changes nothing.
 
-    It runs on one of the threads that drive flows, so it must not block.
+    It runs on a thread that drives flows, so it must not block.
 
     Raises:
         FlowDefinitionError: it is not a plain method.

@@ -1,7 +1,7 @@
-"""What a flow asks for when it awaits: the seam between the authoring API and the flow machine.
+"""What a flow requests when it awaits: the boundary between the authoring API and the flow machine.
 
-A durable awaitable yields itself, as a `Request`, to whoever drives the flow's coroutine. The
-driver answers by resuming the coroutine. Nothing in here knows how.
+A durable awaitable yields itself, as a `Request`, to the driver of the flow's coroutine. The driver answers
+by resuming the coroutine.
 """
 
 from __future__ import annotations
@@ -27,15 +27,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Waiter(Protocol):
-    """Somebody in a flow who waits for one outcome: a branch of it, or a place in a `gather`."""
+    """A part of a flow that waits for one outcome: a branch, or a slot in a `gather`."""
 
-    def resolve(self, value: Any) -> None:
-        """Go on with a value."""
-        ...
+    def resolve(self, value: Any) -> None: ...
 
-    def fail(self, error: BaseException) -> None:
-        """Go on with an error."""
-        ...
+    def fail(self, error: BaseException) -> None: ...
 
     @property
     def location(self) -> Location:
@@ -57,9 +53,7 @@ class Driver(Protocol):
         ...
 
     @property
-    def flow_id(self) -> str:
-        """The flow's id."""
-        ...
+    def flow_id(self) -> str: ...
 
     @property
     def flow_type(self) -> str:
@@ -72,35 +66,27 @@ class Driver(Protocol):
         ...
 
     def log(self, say: Callable[[], None]) -> None:
-        """Have something said, unless a replay says it again."""
+        """Call `say`, unless a replay repeats it."""
         ...
 
     def now(self) -> datetime:
-        """Return the time at which the flow went on."""
+        """Return the time at which the flow last continued."""
         ...
 
     def seal(self, codec: Codec, values: msgspec.Struct) -> bytes:
-        """Encode arguments, and see that they come back."""
+        """Encode arguments, and check that they come back."""
         ...
 
-    # What is called `step` is a `Step`. Those are made with the help of this module.
-    def begin_step(self, step: Any, data: bytes, waiter: Waiter) -> None:
-        """Begin a step."""
-        ...
+    # `step` is a `Step`, whose module imports this one.
+    def begin_step(self, step: Any, data: bytes, waiter: Waiter) -> None: ...
 
-    def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None:
-        """Begin a sleep."""
-        ...
+    def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None: ...
 
-    def begin_wait(self, name: str, step: Any, codec: Codec | None, waiter: Waiter) -> None:
-        """Begin to wait for a signal."""
-        ...
+    def begin_wait(self, name: str, step: Any, codec: Codec | None, waiter: Waiter) -> None: ...
 
     def begin_gather(
         self, branches: tuple[Awaitable[Any], ...], waiter: Waiter, *, return_exceptions: bool
-    ) -> None:
-        """Begin several things."""
-        ...
+    ) -> None: ...
 
     def forgotten(self, request: Request[Any], location: Location) -> None:
         """Note that the code made a request and dropped it without awaiting it."""
@@ -114,20 +100,19 @@ leave = _driver.reset
 
 
 def running() -> Driver | None:
-    """Return who drives the flow that runs right here, if one does."""
+    """Return the driver of the flow whose code is running here, if there is one."""
     return _driver.get()
 
 
 def is_in_flow() -> bool:
-    """Tell whether a flow's code is running right here."""
     return _driver.get() is not None
 
 
 def driver(what: object) -> Driver:
-    """Return who drives the flow that runs right now.
+    """Return the driver of the flow whose code is running here.
 
     Raises:
-        NotInFlowError: none does; the message starts with `what`.
+        NotInFlowError: there is none; the message starts with `what`.
     """
     current = _driver.get()
     if current is None:
@@ -144,19 +129,18 @@ class Request(Generic[T_co]):
     __slots__ = ("is_begun",)
 
     no_value: ClassVar[str] = "write `await` in front of it"
-    """What to do when it is given where a value is to be stored."""
+    """What to do instead of storing it as a value."""
 
     def __init__(self) -> None:
         self.is_begun = False
 
     def __await__(self) -> Generator[Request[Any], Any, T_co]:
-        """Hand over to the driver, and return what it answers."""
         if _driver.get() is None:
             driver(repr(self))
         return (yield self)
 
     def claim(self) -> None:
-        """Note that it is awaited.
+        """Mark it as awaited.
 
         Raises:
             AlreadyAwaitedError: it was awaited before.
@@ -169,10 +153,9 @@ class Request(Generic[T_co]):
         self.is_begun = True
 
     def begin(self, driver: Driver, waiter: Waiter) -> None:
-        """Have the driver do it, for a waiter."""
         raise NotImplementedError
 
-    # What would be done with the result, were it awaited. Type checkers know that there is none of it.
+    # Uses of the result without an await. Type checkers report them, too.
     if not TYPE_CHECKING:
 
         def __bool__(self) -> bool:
@@ -202,7 +185,7 @@ class Request(Generic[T_co]):
         return kind(f"{self!r} {lacks}: write `(await ...)` around the call, and use what comes of it")
 
     def __del__(self) -> None:
-        # A statement `self.step()` drops its call right here, in the frame of who forgot the await.
+        # A statement `self.step()` drops its call right here, in the frame that lacks the await.
         if not self.is_begun and (driver := _driver.get()) is not None:
             frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - nothing else can tell where
             driver.forgotten(self, Location(frame.f_code.co_filename, frame.f_lineno))

@@ -1,4 +1,4 @@
-"""How often, and when, a failed step is tried again."""
+"""When, and how many times, a failed step is retried."""
 
 from __future__ import annotations
 
@@ -37,16 +37,14 @@ class Retry:
     on: tuple[type[BaseException], ...] = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
 
-    # Type checkers know the options; who has none reads here what to write.
+    # Type checkers know the options; without one, the error says what to write.
     if not TYPE_CHECKING:
 
         def __new__(cls, *args: Any, **options: Any) -> Self:
-            """Refuse options that a policy does not have."""
             _check_options(tuple(field.name for field in fields(cls)), args, options)
             return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        """Refuse what could never work, and take any collection of exception classes as a tuple of them."""
         attempts: Any = self.max_attempts
         if type(attempts) is not int or attempts < 1:
             raise FlowDefinitionError(
@@ -75,13 +73,13 @@ class Retry:
             )
 
     def covers(self, error: BaseException) -> bool:
-        """Tell whether this is an error to try again after."""
+        """Return whether the policy retries after this error."""
         return isinstance(error, self.on) and not isinstance(error, self.give_up_on)
 
     def wait(self, failures: int, error: BaseException | None, salt: str) -> int | None:
         """Return the microseconds to wait after the given number of failures, or None to give up.
 
-        An error that is not at hand as an exception (it came from another process) was looked at there.
+        Pass None for an error of another process, which has checked it there.
         """
         if failures >= self.max_attempts:
             return None
@@ -94,11 +92,12 @@ class Retry:
             wait = self.initial // timedelta(microseconds=1) * self.factor ** (failures - 1)
         except OverflowError:
             wait = ceiling
-        return int(min(wait, ceiling) * (1 - self.jitter * _share(f"{salt}/{failures}")))
+        # A fraction in [0, 1), the same in every process.
+        digest = hashlib.blake2b(f"{salt}/{failures}".encode(), digest_size=6).digest()
+        return int(min(wait, ceiling) * (1 - self.jitter * int.from_bytes(digest) / 2**48))
 
 
 def _check_options(known: tuple[str, ...], args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Say what to write where options are given that a policy does not have."""
     if args:
         meant = f"max_attempts={args[0]!r}" if type(args[0]) is int else f"{known[0]}=..."
         raise FlowDefinitionError(
@@ -114,11 +113,7 @@ def _check_options(known: tuple[str, ...], args: tuple[Any, ...], options: dict[
 
 
 def duration_of(what: str, option: str, value: Any) -> timedelta:
-    """Return an option that is a duration.
-
-    Raises:
-        FlowDefinitionError: it is none, or less than nothing.
-    """
+    """Return an option that is a duration; raise `FlowDefinitionError` if it is not, or negative."""
     if isinstance(value, timedelta):
         if value >= timedelta():
             return value
@@ -134,7 +129,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _classes(option: str, given: Any) -> tuple[type[BaseException], ...]:
-    """Return exception classes as a tuple, whatever they were given in."""
     kinds = tuple(cast("list[Any]", given)) if isinstance(given, (tuple, list, set, frozenset)) else (given,)
     for kind in kinds:
         if not (inspect.isclass(kind) and issubclass(kind, BaseException)):
@@ -143,8 +137,3 @@ def _classes(option: str, given: Any) -> tuple[type[BaseException], ...]:
                 f" in {option}=(ConnectionError, TimeoutError)"
             )
     return kinds
-
-
-def _share(salt: str) -> float:
-    """Return a number in [0, 1) that is the same for the same salt, everywhere and always."""
-    return int.from_bytes(hashlib.blake2b(salt.encode(), digest_size=6).digest()) / 2**48

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
@@ -30,27 +30,21 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class SignalWait(Request[T_co]):
-    """A wait for one signal; what it returns is the signal's payload, or what its step made of it."""
+    """A wait for one signal. It returns the signal's payload, or the result of the signal's step."""
 
-    __slots__ = ("_codec", "_name", "_step")
+    __slots__ = ("_codec", "_step", "name")
 
     def __init__(self, name: str, step: Step[..., Any] | None, codec: Codec | None) -> None:
         super().__init__()
-        self._name = name
+        self.name = name
         self._step = step
         self._codec = codec
 
-    @property
-    def name(self) -> str:
-        """The signal's name."""
-        return self._name
-
     def begin(self, driver: Driver, waiter: Waiter) -> None:
-        """Wait, or take the oldest signal of that name that came early."""
-        driver.begin_wait(self._name, self._step, self._codec, waiter)
+        driver.begin_wait(self.name, self._step, self._codec, waiter)
 
     def __repr__(self) -> str:
-        return f"<wait for signal {self._name!r}; await it>"
+        return f"<wait for signal {self.name!r}; await it>"
 
 
 class SignalCall(msgspec.Struct, Generic[R_co], frozen=True):
@@ -68,7 +62,6 @@ class SignalType(Generic[P, R_co]):
 
     @property
     def name(self) -> str:
-        """The name under which it is sent."""
         return self.step.name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> SignalCall[R_co]:
@@ -87,7 +80,7 @@ class SignalType(Generic[P, R_co]):
 
 
 class SignalStep(Step[P, R_co]):
-    """What a signal's payload runs as."""
+    """The step that a signal's payload runs as."""
 
     kind = "signal"
 
@@ -103,11 +96,6 @@ class BoundSignal(Generic[R_co]):
         self._step = step
 
     def __call__(self, *args: Any, **kwargs: Any) -> SignalWait[R_co]:
-        """Make the wait, to be awaited.
-
-        Raises:
-            TypeError: it was given arguments.
-        """
         step = self._step
         if args or kwargs:
             raise TypeError(
@@ -120,7 +108,7 @@ class BoundSignal(Generic[R_co]):
     def _written(self) -> str:
         return f"self.{self._step.function.__name__}()"
 
-    # Type checkers know that it cannot be awaited; who has none hears it here.
+    # Type checkers report an await of it; this does so without one.
     if not TYPE_CHECKING:
 
         def __await__(self) -> None:
@@ -149,7 +137,6 @@ class Signal(Generic[P, R_co]):
 
     @cached_property
     def type(self) -> SignalType[..., R_co]:
-        """The signal as seen from outside."""
         return SignalType(self.step)
 
     @overload
@@ -161,7 +148,6 @@ class Signal(Generic[P, R_co]):
         self: Signal[Concatenate[S, Q], R_co], instance: S, owner: type[S]
     ) -> Callable[[], SignalWait[R_co]]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
-        """On the class: the signal to be sent. On a flow: what it awaits, without arguments."""
         if instance is None:
             return self.type
         return BoundSignal(self.step)
@@ -172,9 +158,7 @@ if TYPE_CHECKING:
     class SignalOfFlow(Generic[C_co, R_co]):
         """A signal as `self.signal` in a flow. mypy looks here for whether an override fits."""
 
-        def __call__(self) -> SignalWait[R_co]:
-            """Wait for it."""
-            ...
+        def __call__(self) -> SignalWait[R_co]: ...
 
     class SignalMethod(Generic[C_co, R_co]):
         """A signal of a class, as type checkers see it: without `self`, so it can be overridden."""
@@ -221,8 +205,4 @@ def signal(function: Any = None, /, **options: Any) -> Any:
     if function is not None:
         return Signal[..., Any](function)
     check_options("signal", options, ("name",))
-
-    def decorate(function: Callable[..., Any]) -> Signal[..., Any]:
-        return Signal(function, **options)
-
-    return decorate
+    return partial(Signal[..., Any], **options)

@@ -1,10 +1,10 @@
-"""Which signals a flow can ever wait for, as far as its code tells: so that a misspelt one is refused.
+"""Which signals a flow can ever wait for, as far as its code shows, so that a misspelt one is refused.
 
-The code of the flow is looked through, and that of all that it can get hold of by name: helper functions,
-the classes of what it is given, whatever they use in turn. A wait needs `wait_for`, or a `@signal` method.
-Where each `wait_for` has its name written out, the names are known. Where one has not, or where something
-is used that cannot be looked into (an object, a table that may change, `getattr`), the flow may wait for
-anything. To accept a name that nobody will ever wait for is a nuisance; to refuse another one is a loss.
+The search covers the flow's code and everything it can reach by name: helper functions, the classes of its
+values, and what those use in turn. A wait needs `wait_for` or a `@signal` method. The names are known if
+every `wait_for` has its name written out. If one does not, or the code uses something opaque (an object, a
+table that may change, `getattr`), the flow may wait for any signal. Accepting a name that no flow waits for
+is a nuisance; refusing one that a flow does wait for is a loss.
 """
 
 from __future__ import annotations
@@ -26,37 +26,20 @@ from .signal import Signal, SignalWait
 from .step import Step
 from .vocabulary import wait_for
 
-__all__ = ["UNKNOWN", "signal_types"]
-
 _OURS = __name__.partition(".")[0]
 _PYTHON = dis.__file__.removesuffix("dis.py")
 _WRITTEN_LIKE_A_USER = (f"{_OURS}.flows.examples", f"{_OURS}.api.cli.demo")
 _MOST = 500
-"""So many functions are looked through: a flow that uses more has got hold of a whole library."""
+"""The search ends after this many functions: a flow that reaches more has reached a whole library."""
 
-# By these anything can be had, under names that are not in the code.
+# These reach anything, under names that are not in the code.
 _LOOPHOLES = frozenset(
-    id(getattr(builtins, name))
-    for name in (
-        *("__import__", "breakpoint", "compile", "eval", "exec"),
-        *("getattr", "globals", "locals", "vars"),
-    )
+    map(id, (__import__, breakpoint, compile, eval, exec, getattr, globals, locals, vars)),
 )
-_LOOPHOLE_MODULES = frozenset(
-    (
-        "builtins",
-        "ctypes",
-        "gc",
-        "importlib",
-        "inspect",
-        "operator",
-        "pickle",
-        "pkgutil",
-        "runpy",
-        "sys",
-        "types",
-    )
-)
+_LOOPHOLE_MODULES = {
+    *("builtins", "ctypes", "gc", "importlib", "inspect", "operator", "pickle", "pkgutil", "runpy", "sys"),
+    "types",
+}
 _LOOPHOLE_ATTRIBUTES = frozenset(
     ("__builtins__", "__code__", "__dict__", "__getattribute__", "__globals__", "__wrapped__", "function")
 )
@@ -68,7 +51,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, range, type(None), type(...), t
 
 
 class _NotKnownError(Exception):
-    """The flow may wait for anything."""
+    """The flow may wait for any signal."""
 
 
 UNKNOWN: Any = object()
@@ -76,24 +59,16 @@ UNKNOWN: Any = object()
 
 
 class FlowCode(Protocol):
-    """The code of a flow, as its definition has it."""
+    """The code of a flow: its body, and its class if it has one."""
 
     @property
-    def function(self) -> Any:
-        """Its body."""
-        ...
-
+    def function(self) -> Any: ...
     @property
-    def owner(self) -> type | None:
-        """Its class, if it has one."""
-        ...
+    def owner(self) -> type | None: ...
 
 
 def signal_types(definition: FlowCode) -> dict[str, list[Any]] | None:
-    """Return all signals that the flow can ever wait for, with the types that its code waits for them with.
-
-    None: they may be any.
-    """
+    """Return the signals that the flow can ever wait for, with the types in its code; None: it may be any."""
     search = _Search()
     try:
         search.begin(definition)
@@ -103,7 +78,7 @@ def signal_types(definition: FlowCode) -> dict[str, list[Any]] | None:
 
 
 class _Search:
-    """Looks through all that some code can get hold of."""
+    """Searches everything that some code can reach."""
 
     def __init__(self) -> None:
         self.types: dict[str, list[Any]] = {}
@@ -114,11 +89,6 @@ class _Search:
         self._looked_through = 0
 
     def begin(self, definition: FlowCode) -> None:
-        """Find the names of one flow.
-
-        Raises:
-            _NotKnownError: it may wait for anything.
-        """
         self._hints(definition.function)
         self._code_of(definition.function)
         if definition.owner is not None:
@@ -194,7 +164,7 @@ class _Search:
             self._add(type(kind))
 
     def _own(self, base: type[Any]) -> None:
-        """Look at what a class itself has: whatever is asked for by its name, and what needs no asking."""
+        """Search a class's own members: those accessed by name, and those called implicitly."""
         for name, part in vars(base).items():
             is_called_unasked = name.startswith("__") and isinstance(part, _FUNCTIONS)
             if is_called_unasked or isinstance(part, Signal):
@@ -206,12 +176,12 @@ class _Search:
             raise _NotKnownError(base) from error
 
     def _space(self, space: Mapping[str, Any]) -> None:
-        """Take note of something that can be asked for attributes."""
+        """Note a namespace whose attributes code may access."""
         self._spaces.append(space)
         self._each(space[name] for name in self._attributes if name in space)
 
     def _attribute(self, name: str) -> None:
-        """Take note that some code asks something, whatever it is, for an attribute."""
+        """Note that code accesses an attribute, of whatever object."""
         if name in _LOOPHOLE_ATTRIBUTES:
             raise _NotKnownError(name)
         if name not in self._attributes:
@@ -229,7 +199,7 @@ class _Search:
         except ValueError as error:  # one is not filled yet
             raise _NotKnownError(function) from error
         if _is_library(where):
-            # What it keeps for itself, and has nothing in it, nobody else fills.
+            # Only the library itself fills an empty collection that its function keeps.
             self._each(value for value in given if not _is_empty(value))
         else:
             self._each(given)
@@ -239,7 +209,7 @@ class _Search:
         self._looked_through += 1
         if self._looked_through > _MOST or not isinstance(function, types.FunctionType):
             raise _NotKnownError(function)
-        # What `begin` is given comes here on its own.
+        # `begin` passes the flow's body directly.
         if id(function) not in self._seen:
             self._seen[id(function)] = function
             self._function(function)
@@ -247,7 +217,7 @@ class _Search:
         self._code(function.__code__, function.__globals__)
 
     def _hints(self, function: Any) -> None:
-        """Look at the types of what is decoded for the flow's code: its arguments, and results of steps."""
+        """Search the types that are decoded for the flow's code: arguments, and results of steps."""
         try:
             self._each(get_type_hints(function).values())
         except Exception as error:
@@ -308,12 +278,10 @@ _Cached = type(functools.cache(signal_types))
 
 
 def _given(instructions: list[dis.Instruction], place: int, names: dict[str, Any]) -> tuple[str, Any]:
-    """Return the name and the type that a use of `wait_for` is called with at once.
-
-    The type is `UNKNOWN` where it is not written out.
+    """Return the name and the type in a call of `wait_for`; `UNKNOWN` for a type that is not written out.
 
     Raises:
-        _NotKnownError: the name is not: it is computed, or it is no call.
+        _NotKnownError: the name is computed, or it is not a call.
     """
     behind = instructions[place + 1 : place + 40]
     first, *more = behind[1:] if behind[0].opname == "PUSH_NULL" else behind
@@ -332,7 +300,7 @@ def _given(instructions: list[dis.Instruction], place: int, names: dict[str, Any
 
 
 def _type_in(instructions: list[dis.Instruction], names: dict[str, Any]) -> Any:
-    """Return the type that instructions make of what has a name: `int`, `list[Item]`, `int | None`."""
+    """Return the type that instructions build from names: `int`, `list[Item]`, `int | None`."""
     stack: list[Any] = [Any]
     try:
         for instruction in instructions:
@@ -370,12 +338,12 @@ def _is_ours(module: object) -> bool:
 
 
 def _is_library(module: object) -> bool:
-    """Whether a module is of the standard library, or ours: it calls nothing that it was not given."""
+    """Return whether a module is the standard library's or ours: it calls only what it was given."""
     return _is_of_python(str(module).partition(".")[0]) or _is_ours(module)
 
 
 def _is_of_python(name: str) -> bool:
-    """Whether a module is of the standard library, and not a user's that is called as one."""
+    """Return whether a module is the standard library's, and not a user's with the same name."""
     file = getattr(sys.modules.get(name), "__file__", None)
     return name in sys.stdlib_module_names and (file is None or file.startswith(_PYTHON))
 
@@ -385,7 +353,7 @@ def _is_harmless(module: str) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is data, which is no way to anything; a table that is empty may be filled with all sorts."""
+    """Return whether it is data, which leads nowhere; an empty table may be filled with anything later."""
     if isinstance(value, dict):
         table = cast("dict[Any, Any]", value)
         return bool(table) and all(map(_is_plain, (*table.keys(), *table.values())))
@@ -400,10 +368,10 @@ def _is_empty(value: Any) -> bool:
 
 
 def _is_simple(value: Any, kind: type[Any]) -> bool:
-    """Whether it is of the standard library, and holds nothing that it was given."""
+    """Return whether it is of the standard library, and does not keep what it was given."""
     if isinstance(value, Iterable | ContextVar | ForwardRef | ReferenceType | types.SimpleNamespace):
         return False
-    if kind.__name__ == "_local":  # of a thread: it holds whatever somebody has put there
+    if kind.__name__ == "_local":  # of a thread: it may hold anything
         return False
     is_builtin = isinstance(value, types.BuiltinFunctionType | types.WrapperDescriptorType)
     is_slot = isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType)

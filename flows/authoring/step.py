@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from contextvars import ContextVar
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from types import CoroutineType
 from typing import (
     TYPE_CHECKING,
@@ -93,7 +93,6 @@ leave = _context.reset
 
 
 def is_in_step() -> bool:
-    """Tell whether a step is running right here."""
     return _context.get() is not None
 
 
@@ -110,7 +109,7 @@ def current_step() -> StepContext:
 
 
 class StepCall(Request[R_co]):
-    """A call of a step, to be awaited in the flow. Nothing happens before it is."""
+    """A call of a step, to be awaited in the flow. Nothing happens before."""
 
     __slots__ = ("_data", "_step")
 
@@ -120,7 +119,6 @@ class StepCall(Request[R_co]):
         self._data = data
 
     def begin(self, driver: Driver, waiter: Waiter) -> None:
-        """Start the step."""
         driver.begin_step(self._step, self._data, waiter)
 
     def __repr__(self) -> str:
@@ -161,7 +159,7 @@ class Step(Generic[P, R_co]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.parameters = Parameters(function, f"{self.kind} {self.name!r}", skip_self=self.is_method)
         self.__doc__ = function.__doc__
-        # As functools.wraps does it. To type checkers a step is a function: inspect.unwrap() gives its own.
+        # As functools.wraps does: type checkers see a function, and inspect.unwrap() returns it.
         self.__wrapped__ = function
         self.__name__ = function.__name__
         self.__qualname__ = function.__qualname__
@@ -176,13 +174,15 @@ class Step(Generic[P, R_co]):
                 f"{what} is a generator; a step returns one value: a list, instead of `yield`"
             )
         if not isinstance(self.isolated, bool):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
-            raise FlowDefinitionError(f"{what}: isolated is True or False, not {self.isolated!r}")
+            raise FlowDefinitionError(f"{what}: isolated must be True or False, not {self.isolated!r}")
         if self.isolated and self.is_async:
-            raise FlowDefinitionError(f"{what}: isolated steps have a process of their own; use def")
+            raise FlowDefinitionError(f"{what}: isolated steps run in a process of their own; use def")
         if self.on_crash not in ("retry", "park"):
-            raise FlowDefinitionError(f"{what}: on_crash is 'retry' or 'park', not {self.on_crash!r}")
+            raise FlowDefinitionError(f"{what}: on_crash must be 'retry' or 'park', not {self.on_crash!r}")
         if self.retry is not None and not isinstance(self.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
-            raise FlowDefinitionError(f"{what}: retry is a policy, not {self.retry!r}: {_policy(self.retry)}")
+            raise FlowDefinitionError(
+                f"{what}: retry must be a policy, not {self.retry!r}: {_policy(self.retry)}"
+            )
         if self.delay is not None:
             duration_of(what, "delay", self.delay)
         if (
@@ -199,14 +199,14 @@ class Step(Generic[P, R_co]):
             self._look_early()
 
     def _look_early(self) -> None:
-        """Look at the annotations now: it belongs to no class, so nobody will before it is called."""
+        """Check the annotations now: without a class, nothing else does before the first call."""
         try:
             self.parameters.prepare()
             _ = self.result
         except FlowDefinitionError as error:
             if not isinstance(error.__cause__, NameError):
                 raise
-            # What is defined further down is known when it is called.
+            # A name defined further down is known by the first call.
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.owner = owner
@@ -214,7 +214,7 @@ class Step(Generic[P, R_co]):
 
     @property
     def place(self) -> tuple[str, str]:
-        """The module that defines it, and its name in there."""
+        """The module that defines it, and its name there."""
         if self.owner is None:
             return self.function.__module__, self.function.__qualname__
         module, name = place_of(self.owner)
@@ -222,16 +222,15 @@ class Step(Generic[P, R_co]):
 
     @cached_property
     def result(self) -> Codec:
-        """The codec of what the step returns."""
         hint = result_hint(self.function, f"{self.kind} {self.name!r}")
         return Codec(hint, f"the result of {self.kind} {self.name!r}")
 
     def prepare(self) -> None:
-        """Resolve annotations now: before there can be an effect whose result nobody can store.
+        """Resolve the annotations now, before there is an effect whose result cannot be stored.
 
         Raises:
-            FlowDefinitionError: they are unknown, or name what cannot be stored; or it is isolated, and
-                another process would not find it.
+            FlowDefinitionError: an annotation is unknown or cannot be stored; or the step is isolated, and
+                another process could not import it.
         """
         self.parameters.prepare()
         _ = self.result
@@ -244,10 +243,10 @@ class Step(Generic[P, R_co]):
         self._is_prepared = True
 
     def is_final(self, error: BaseException) -> bool:
-        """Tell whether the step is not to be tried again after this error.
+        """Return whether the step must not be retried after this error.
 
-        Either its `retry` says so, or that would not help: it has changed the flow's state, or it went well,
-        and only its result cannot be stored.
+        Either its policy says so, or a retry would not help: the step changed the flow's state, or it
+        succeeded and only its result cannot be stored.
         """
         if isinstance(error, FlowStateError):
             return True
@@ -255,26 +254,8 @@ class Step(Generic[P, R_co]):
             return True
         return self.retry is not None and not self.retry.covers(error)
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R_co]:
-        """Bind and seal the arguments of a call.
-
-        Raises:
-            NotInFlowError: no flow is running here.
-            TypeError: the arguments do not fit the signature.
-            PayloadError: one of them cannot be stored.
-        """
-        current = driver(self) if _context.get() is None else self._refuse()
-        if not self._is_prepared:
-            self.prepare()
-        parameters = self.parameters
-        return StepCall(self, current.seal(parameters.codec, parameters.bind(args, kwargs)))
-
     def bind_to(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepCall[R_co]:
-        """Bind a call on a flow, which has to be the one that is running.
-
-        Raises:
-            NotInFlowError: it is not; otherwise as `bind`.
-        """
+        """Bind and encode the arguments of a call on a flow; see `BoundStep`."""
         current = driver(self) if _context.get() is None else self._refuse()
         if current.instance is not instance:
             raise NotInFlowError(
@@ -291,42 +272,49 @@ class Step(Generic[P, R_co]):
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StepCall[R_co]:
-        """Call a module-level step, in a flow."""
+        """Bind and encode the arguments of a call of a module-level step.
+
+        Raises:
+            NotInFlowError: no flow is running here.
+            TypeError: the arguments do not fit the signature.
+            PayloadError: an argument cannot be stored.
+        """
         if self.is_method:
             raise NotInFlowError(f"step {self.name!r} is called on a flow: await self.{self.name}(...)")
-        return self.bind(args, kwargs)
+        current = driver(self) if _context.get() is None else self._refuse()
+        if not self._is_prepared:
+            self.prepare()
+        parameters = self.parameters
+        return StepCall(self, current.seal(parameters.codec, parameters.bind(args, kwargs)))
 
     @overload
     def __get__(self, instance: None, owner: type) -> Step[P, R_co]: ...
     @overload
     def __get__(self: Step[Concatenate[S, Q], R_co], instance: S, owner: type[S]) -> BoundStep[Q, R_co]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
-        """Bind to the flow that the step belongs to."""
         return self if instance is None else BoundStep(self, instance)
 
     def run(self, loan: Loan | None, values: msgspec.Struct, limits: PayloadLimits) -> tuple[bytes, Any]:
-        """Run a `def` step to its sealed result. Whatever its code raises goes to the caller.
+        """Run a `def` step, and encode its result. Exceptions of its code reach the caller.
 
         Raises:
-            FlowStateError: it has changed what it was lent.
+            FlowStateError: the step changed the flow's state.
         """
         result = self.call_other(self.function, loan, values)
         if type(result) is CoroutineType:
-            self._refuse_coroutine(cast("CoroutineType[Any, Any, Any]", result))
+            coroutine = cast("CoroutineType[Any, Any, Any]", result)
+            coroutine.close()
+            raise FlowDefinitionError(
+                f"step {self.name!r} at {defined_at(self.function)} is `def`, and returned a coroutine,"
+                f" {coroutine.__qualname__}(), of which nothing has run: make it `async def`, and await that"
+                " there. If a decorator has made it `def`, make its wrapper `async def`"
+            )
         return self.result.seal(result, limits)
-
-    def _refuse_coroutine(self, result: CoroutineType[Any, Any, Any]) -> NoReturn:
-        result.close()
-        raise FlowDefinitionError(
-            f"step {self.name!r} at {defined_at(self.function)} is `def`, and returned a coroutine,"
-            f" {result.__qualname__}(), of which nothing has run: make it `async def`, and await that"
-            " there. If a decorator has made it `def`, make its wrapper `async def`"
-        )
 
     async def run_async(
         self, loan: Loan | None, values: msgspec.Struct, limits: PayloadLimits
     ) -> tuple[bytes, Any]:
-        """Run an `async def` step to its sealed result; raises as `run` does."""
+        """Run an `async def` step, and encode its result; raises as `run` does."""
         if loan is None:
             result = await self.parameters.call(values)
         else:
@@ -335,19 +323,19 @@ class Step(Generic[P, R_co]):
         return self.result.seal(result, limits)
 
     def call_other(self, function: Callable[..., Any], loan: Loan | None, values: msgspec.Struct) -> Any:
-        """Call a function of the same parameters, the flow's state included; raises as `run` does."""
+        """Call a function with the same parameters, with the flow's state; raises as `run` does."""
         if loan is None:
             return self.parameters.call_other(function, values)
         with loan as view:
             return self.parameters.call_other(function, values, view)
 
     def job(self, data: bytes, loan: Loan | None, context: StepContext, limits: PayloadLimits) -> bytes:
-        """Encode an attempt for `call_encoded`, with all that a step has. Raises nothing."""
+        """Encode an attempt for `call_encoded`. Raises nothing."""
         state = None if loan is None else RemoteState.of(loan.view)
         return _encode_job(StepJob(data, state, context, limits))
 
     def call_encoded(self, payload: bytes, find: Find) -> bytes:
-        """Make an attempt in this process that another has encoded; return its sealed result."""
+        """Make an attempt that another process has encoded; return its encoded result."""
         job = _decode_job(payload)
         loan = None if job.state is None else Loan(job.state.bring_back(find, self.name), self.name, {})
         token = enter(job.context)
@@ -375,12 +363,12 @@ class BoundStep(Generic[P, R_co]):
         """Make the call, to be awaited.
 
         Raises:
-            NotInFlowError: it is not this flow that is running.
+            NotInFlowError: the flow is not the one that is running.
             PayloadError: an argument cannot be stored; nothing was written.
         """
         return self._step.bind_to(self._instance, args, kwargs)
 
-    # Type checkers know that it cannot be awaited; who has none hears it here.
+    # Type checkers report an await of it; this does so without one.
     if not TYPE_CHECKING:
 
         def __await__(self) -> None:
@@ -399,8 +387,8 @@ class StepDecorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Callable[P, StepCall[R]]: ...
 
 
-# To type checkers a step is a function that returns a call, and so, in a class, a method: subclasses may
-# override it as methods are overridden, which no type of an object would allow, `self` being part of it.
+# Type checkers see a step as a function that returns a call, so in a class it is a method, which subclasses
+# may override. The type of an object would not allow that, because `self` would be part of it.
 @overload
 def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, StepCall[R]]: ...
 @overload
@@ -441,20 +429,15 @@ def step(function: Any = None, /, **options: Any) -> Any:
     if function is not None:
         return Step[..., Any](function)
     check_options("step", options, _OPTIONS)
-
-    def decorate(function: Callable[..., Any]) -> Step[..., Any]:
-        return Step(function, **options)
-
-    return decorate
+    return partial(Step[..., Any], **options)
 
 
 def takes_self(function: Callable[..., Any]) -> bool:
-    """Tell a method from a module-level function, by the name of the first parameter."""
+    """Return whether a function is a method, by the name of its first parameter."""
     return next(iter(inspect.signature(function).parameters), None) == "self"
 
 
 def _policy(given: object) -> str:
-    """Say how to write what was meant by a policy that is none."""
     if type(given) is int and given >= 1:
         return f"write retry=Retry(max_attempts={given})"
     if given is False:

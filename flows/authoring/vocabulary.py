@@ -1,4 +1,4 @@
-"""What a flow says instead of what would not survive: sleep, now, random, gather, wait_for."""
+"""The durable replacements that a flow uses: sleep, now, random, gather, wait_for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ class Sleep(Request[None]):
         self._due = due
 
     def begin(self, driver: Driver, waiter: Waiter) -> None:
-        """Set the timer."""
         driver.begin_timer(self._due, waiter)
 
     def __repr__(self) -> str:
@@ -42,7 +41,7 @@ class Sleep(Request[None]):
 
 
 class Gathering(Request[Any]):
-    """Several awaitables that go on side by side."""
+    """Several awaitables that run concurrently."""
 
     __slots__ = ("_awaitables", "_return_exceptions")
 
@@ -52,7 +51,6 @@ class Gathering(Request[Any]):
         self._return_exceptions = return_exceptions
 
     def begin(self, driver: Driver, waiter: Waiter) -> None:
-        """Start all of them, in order."""
         driver.begin_gather(self._awaitables, waiter, return_exceptions=self._return_exceptions)
 
     def __repr__(self) -> str:
@@ -62,8 +60,8 @@ class Gathering(Request[Any]):
 def sleep(duration: timedelta | float) -> Sleep:
     """Sleep for a duration (a `timedelta`, or seconds). After a restart only the remainder is left.
 
-    Never early, even when the clock jumps. Costs no thread. A negative duration counts as zero, and no sleep
-    lasts beyond the year 9999.
+    It is never early, even when the clock jumps, and uses no thread. A negative duration counts as zero, and
+    no sleep lasts beyond the year 9999.
 
     Raises:
         ValueError: the duration is not a number (NaN).

@@ -313,7 +313,7 @@ def test_what_looks_like_a_mistake_and_is_none_works() -> None:
         (None, "flows=[None]"),
         ([Base()], "Give the class, Base"),
         ([Base.go(1, c=1)], "without calling it"),
-        ([double], "Give the flow that it is of, or that calls it"),
+        ([double], "Give the flow that it belongs to, or that calls it"),
         ([body], "Put @flow over the function"),
         ([functools], "derive from Flow"),
         ([type("Empty", (Flow,), {})], "Put @flow over the `async def` method"),

@@ -129,7 +129,7 @@ def test_what_cannot_be_sent_raises_when_it_is_asked_for_and_not_before(value: A
 
     assert isinstance(back, Kept)
     assert back.fine == "fine"
-    with pytest.raises(FlowStateError, match=r"'a step' asked for self\.inherited") as told:
+    with pytest.raises(FlowStateError, match=r"'a step' read self\.inherited") as told:
         _ = back.inherited
     assert why in str(told.value)
     assert "as an argument" in str(told.value)
@@ -139,7 +139,7 @@ def test_what_cannot_be_sent_raises_when_it_is_asked_for_and_not_before(value: A
 def test_an_isolated_step_has_no_system_and_says_what_to_do(what: str) -> None:
     with FlowSystem(flows=[Kept]) as system:
         SYSTEMS[:] = [system]
-        with pytest.raises(FlowFailed, match=r"FlowStateError: 'ask' asked for self\.inherited") as failed:
+        with pytest.raises(FlowFailed, match=r"FlowStateError: 'ask' read self\.inherited") as failed:
             system.run(Kept.go, what)
 
     assert "without isolated=True" in failed.value.message
