@@ -1,4 +1,4 @@
-"""An engine at a terminal: a `FlowSystem` whose log is told of while it runs."""
+"""An engine at a terminal: a `FlowSystem` whose events are shown while it runs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 
     from .flow_modules import FlowSource
 
-__all__ = ["Engine", "Telling"]
-
 _PAUSE_S = 0.05
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 
 
-class Telling(NamedTuple):
-    """How much is told: how flows begin and end and what goes wrong, or every event, or nothing."""
+class Verbosity(NamedTuple):
+    """How much is shown: how flows begin and end and what goes wrong, or every event, or nothing."""
 
     as_json: bool
     verbose: bool
@@ -39,15 +37,14 @@ class Telling(NamedTuple):
 
     @property
     def kinds(self) -> frozenset[str] | None:
-        """The kinds of events that are told of; None: all."""
         return None if self.verbose else NOTABLE
 
 
 class Engine:
-    """Runs flows on a store, and tells on a thread of its own what is recorded.
+    """Runs flows on a store. A thread of its own shows what is recorded.
 
-    What steps print is shown as well, in whole lines; beside JSON it goes to the standard error. When nobody
-    reads the output any more no step fails of it: `on_unread` is called, once.
+    What steps print is shown too, in whole lines; with JSON output it goes to standard error. When the reader
+    of the output goes away, no step fails because of it: `on_unread` is called, once.
 
     Raises:
         StoreError: the store cannot be used.
@@ -55,11 +52,11 @@ class Engine:
     """
 
     def __init__(
-        self, flows: Sequence[FlowSource], store: Path, telling: Telling, on_unread: Callable[[], None]
+        self, flows: Sequence[FlowSource], store: Path, verbosity: Verbosity, on_unread: Callable[[], None]
     ) -> None:
         self._flows = flows
         self._store = store
-        self._telling = telling
+        self._verbosity = verbosity
         self._on_unread = on_unread
         self._wake_pipe = WakePipe()
         self._lock = Lock()
@@ -76,58 +73,57 @@ class Engine:
             stack.enter_context(redirect_stdout(Lines(self._show_line)))
             self.system = FlowSystem(self._store, flows=self._flows)
             stack.callback(self.system.close)
-            if not self._telling.quiet:
-                self._begin_telling(stack, watch_screen)
+            if not self._verbosity.quiet:
+                self._start_watching(stack, watch_screen)
             self._left = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # First, so that what it records is told as well.
+        # First, so that what this records is shown as well.
         self.system.close()
         self._left.close()
 
-    def _begin_telling(self, stack: ExitStack, screen: Screen) -> None:
+    def _start_watching(self, stack: ExitStack, screen: Screen) -> None:
         reader = stack.enter_context(StoreReader.open(self._store))
-        as_json = self._telling.as_json
+        as_json = self._verbosity.as_json
         narrator = Narrator(screen, as_json=as_json, now=SystemClock().now())
         watch = LogWatch(
             reader,
             narrator,
             after=reader.position(),
-            kinds=self._telling.kinds,
+            kinds=self._verbosity.kinds,
             sums_up=None if as_json else screen,
         )
         self.system.on_commit(self._wake_pipe.wake)
-        thread = start_thread(lambda: self._tell(watch), "persistasaurus-telling", daemon=True)
-        stack.callback(thread.join, _PATIENCE_S)
+        thread = start_thread(lambda: self._watch(watch), "persistasaurus-watch", daemon=True)
+        stack.callback(thread.join, _TIMEOUT_S)
         stack.callback(self._end)
 
     def _end(self) -> None:
         self._is_over = True
         self._wake_pipe.wake()
 
-    def _tell(self, watch: LogWatch) -> None:
-        """Tell of what is recorded, until all is told and there will be no more."""
+    def _watch(self, watch: LogWatch) -> None:
+        """Show what is recorded, until all is shown and nothing more can come."""
         pace = Event()
         is_last = False
         while not is_last and not self.is_unread:
             self._wake_pipe.wait()
             is_last = self._is_over
             with self._guarded():
-                watch.tell_news()
+                watch.show_news()
                 self._out.flush()
             pace.wait(0 if is_last else _PAUSE_S)
 
     def _show_line(self, line: str) -> None:
-        """Show what a step has printed."""
         with self._guarded():
-            where = sys.stderr if self._telling.as_json else self._out
+            where = sys.stderr if self._verbosity.as_json else self._out
             where.write(f"{line}\n")
             where.flush()
 
     @contextmanager
     def _guarded(self) -> Generator[None]:
-        """Write alone, and find out when there is nobody who reads."""
+        """Write alone, and notice when the reader has gone."""
         with self._lock:
             try:
                 yield

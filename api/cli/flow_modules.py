@@ -1,4 +1,4 @@
-"""The flows of a module that somebody names: found, imported, and checked, with clear words when not."""
+"""The flows of the modules that a user names: imported and checked."""
 
 from __future__ import annotations
 
@@ -18,27 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from types import ModuleType, TracebackType
 
-__all__ = ["FlowSource", "ModuleUnusable", "flows_of"]
-
 FlowSource: TypeAlias = "type[Flow] | FlowDefinition[..., Any]"
 
 _OURS = str(Path(__file__).resolve().parent)
 
 
 class ModuleUnusable(PersistasaurusError):
-    """There are no flows to be had from what was named; the message says why, and what to do."""
+    """The named module yields no flows. The message says why, and what to do."""
 
     code = "module-unusable"
 
 
 def flows_of(names: Iterable[str]) -> list[FlowSource]:
-    """Return the flows of modules: MODULE for all that it defines, MODULE:NAME for one of whatever it has.
+    """Return the flows of modules: MODULE for all that it defines, MODULE:NAME for a single one.
 
-    A module is a dotted name, looked for in the current directory first, or the path of a .py file.
+    A module is a dotted name, looked up in the current directory first, or the path of a .py file.
 
     Raises:
-        ModuleUnusable: there is no such module, or no flow in it, or it cannot be imported.
-        FlowDefinitionError: a flow's definition cannot work; or two flows have one name.
+        ModuleUnusable: there is no such module, it has no such flow, or it cannot be imported.
+        FlowDefinitionError: a flow's definition cannot work, or two flows have one name.
     """
     found: list[FlowSource] = []
     for name in names:
@@ -65,7 +63,7 @@ def _imported(name: str) -> ModuleType:
         )
     if "" not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    with _telling_whose_fault(name):
+    with _blaming_the_module(name):
         return import_module(name)
 
 
@@ -77,7 +75,7 @@ def _imported_file(path: Path) -> ModuleType:
         raise ModuleUnusable(f"{path} cannot be imported: its name must be that of a module, like order.py")
     # By its folder and its name, so that processes that run isolated steps find it in the same way.
     sys.path.insert(0, str(resolved.parent))
-    with _telling_whose_fault(resolved.stem):
+    with _blaming_the_module(resolved.stem):
         module = import_module(resolved.stem)
     if module.__file__ is None or Path(module.__file__).resolve() != resolved:
         there = f"from {module.__file__}" if module.__file__ else "into Python itself"
@@ -88,7 +86,7 @@ def _imported_file(path: Path) -> ModuleType:
 
 
 @contextmanager
-def _telling_whose_fault(name: str) -> Generator[None]:
+def _blaming_the_module(name: str) -> Generator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
@@ -110,13 +108,13 @@ def _telling_whose_fault(name: str) -> Generator[None]:
 
 
 def _account(name: str, error: BaseException) -> str:
-    """Say what went wrong in the user's code, with its lines and none of ours."""
+    """Describe what went wrong in the user's code, without our own frames."""
     lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
     return f"{name} cannot be imported:\n\n{''.join(lines).rstrip()}"
 
 
 def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first line on that is neither ours nor of Python's import machinery."""
+    """Return the traceback from the first frame that is neither ours nor of Python's import machinery."""
     while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
@@ -138,7 +136,7 @@ def _chosen(module: ModuleType, name: str) -> FlowSource:
 
 
 def _defined(module: ModuleType) -> list[FlowSource]:
-    """Return the flows that a module defines, or lists in its `__all__`; not those that it only uses."""
+    """Return the flows that a module defines or lists in its `__all__`, not those that it merely imports."""
     listed: Iterable[str] = getattr(module, "__all__", ())
     found = [
         value

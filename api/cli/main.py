@@ -1,11 +1,9 @@
-"""The command `persistasaurus`. This module needs nothing but Python; what it loads needs the extra `cli`."""
+"""The entry point. It needs only Python itself; what it loads needs the extra `cli`."""
 
 from __future__ import annotations
 
 import os
 import sys
-
-__all__ = ["main"]
 
 _EXTRA = {"click", "rich", "rich_click"}
 _USAGE, _INTERRUPTED = 2, 130
@@ -31,7 +29,7 @@ def main() -> None:
 
 
 def _prepare_output() -> None:
-    """See to it that there is an output, and that no text is refused by it for its letters."""
+    """Make sure that both outputs exist, and that neither rejects a character."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

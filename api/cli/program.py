@@ -1,4 +1,4 @@
-"""The command line: what can be typed. A command's module is loaded when that command is typed."""
+"""The command line's commands. The module of a command is loaded when that command is used."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from rich_click import RichCommand, RichGroup
 
 from .output.exit_codes import CODES
 
-__all__ = ["COMMANDS", "persistasaurus"]
-
 
 class LazyCommand(NamedTuple):
-    """A command that is not loaded yet: the module that has it, and what it does in a few words."""
+    """A command that is not loaded yet: its module, and a short help text."""
 
     module: str
     help: str
 
     def load(self, name: str) -> click.Command:
-        """Load the command."""
         module = import_module(f".commands.{self.module}", __package__)
         return next(c for c in vars(module).values() if isinstance(c, click.Command) and c.name == name)
 
@@ -53,21 +50,19 @@ COMMANDS = {
 
 
 class LazyGroup(RichGroup):
-    """A group that knows its commands' names and a few words on each, and loads those that are used."""
+    """A group that knows the names and short help of its commands, and loads only the one that is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """Name the commands, in the order in which they are told of."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Return what is needed to tell of a command: its name, and a few words."""
+        """Return what the list of commands needs: a name and a short help."""
         entry = COMMANDS.get(cmd_name)
         return None if entry is None else RichCommand(name=cmd_name, help=entry.help)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Load the command that is to be used."""
         name, command, rest = super().resolve_command(ctx, args)
         entry = COMMANDS.get(name or "")
         if name is not None and entry is not None:

@@ -1,4 +1,4 @@
-"""What a shell proposes in the place of names: those that are in the store."""
+"""Shell completion of names that are in the store."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import click
-
-__all__ = ["complete_flows", "complete_types"]
 
 _PROPOSED = 50
 # Found by the index on names; of many, the newest are meant.
@@ -26,18 +24,15 @@ WHERE t.word >= ?1 AND t.word < ?1 || char(1114111) AND w.word <> ?2 LIMIT ?3
 
 
 def complete_flows(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Propose flows of the store that the command line names."""
     return _found(ctx, _FLOWS, incomplete)
 
 
 def complete_types(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Propose types of flows of that store."""
     return _found(ctx, _TYPES, incomplete)
 
 
 def _found(ctx: click.Context, statement: str, incomplete: str) -> list[str]:
-    """Ask for names; there are none, whatever is the matter: this is no place to tell of it."""
-    from ...actors.persistence.event_sourced import ACTOR_STATUS  # noqa: PLC0415 - only for whoever presses the key
+    from ...actors.persistence.event_sourced import ACTOR_STATUS  # noqa: PLC0415 - loaded only for a completion
     from ...store import StoreReader  # noqa: PLC0415
 
     store = ctx.params.get("store") or os.environ.get("PERSISTASAURUS_STORE") or "flows.db"
@@ -47,5 +42,5 @@ def _found(ctx: click.Context, statement: str, incomplete: str) -> list[str]:
                 name for (name,) in reader.query(statement, (incomplete, ACTOR_STATUS, _PROPOSED))
             ]
         return sorted(found)
-    except Exception:  # noqa: BLE001 - this is no place to tell of it
+    except Exception:  # noqa: BLE001 - a completion has no place for an error
         return []

@@ -1,4 +1,4 @@
-"""Stopping in good order: what Ctrl-C and SIGTERM mean to a process that runs flows."""
+"""An orderly stop: what Ctrl-C and SIGTERM mean to a process that runs flows."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Self
 
-__all__ = ["Stopping", "code_of"]
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopping:
-    """Takes the signals over: the first one asks to stop, the second one ends the process at once.
+    """Handles the signals: the first asks to stop, the second ends the process at once.
 
-    That loses nothing that is on record: what was under way goes on at the next start.
+    Neither loses anything that is recorded: unfinished work continues at the next start.
     """
 
     def __init__(self) -> None:
@@ -39,13 +37,13 @@ class Stopping:
         self._wake_pipe.close()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for a signal, on the main thread; False: there was none within `timeout` seconds."""
+        """Wait on the main thread for a signal. False: none came within `timeout` seconds."""
         if self.by is None:
             self._wake_pipe.wait(timeout)
         return self.by is not None
 
     def ask(self) -> None:
-        """Ask to stop, from any thread, as SIGTERM does; a signal that comes later is the second one."""
+        """Ask to stop, from any thread, as SIGTERM does. A later signal counts as the second."""
         self.by = self.by or signal.SIGTERM
         self._wake_pipe.wake()
 
@@ -58,5 +56,5 @@ class Stopping:
 
 
 def code_of(number: int | None) -> int:
-    """Return the exit code of a process that a signal has stopped in good order."""
+    """Return the exit code of a process that a signal has stopped cleanly."""
     return INTERRUPTED if number == signal.SIGINT else DONE

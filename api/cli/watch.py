@@ -1,4 +1,4 @@
-"""Watching a log: whatever is recorded is told of, in the order of its commits."""
+"""Shows what is recorded, in the order of the commits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from .output.narration import Narrator
     from .output.screen import Screen
 
-__all__ = ["NOTABLE", "LogWatch"]
-
 NOTABLE = frozenset(
     {
         "flow_started",
@@ -27,17 +25,17 @@ NOTABLE = frozenset(
         "repaired",
     }
 )
-"""Kinds of events that are told of where not every step is of interest."""
+"""The kinds of events that are shown when not every step is."""
 
 _PAGE = 1_000
 _FLOOD = 200
 
 
 class LogWatch:
-    """Reads on from a position of a log, and tells of what is there.
+    """Reads a log from a position on, and shows what is new.
 
-    `kinds`: only these are told of; None: all. `sums_up`: where there is more than anybody could read, only
-    how much there is.
+    `kinds`: show only these kinds of events; None: all. `sums_up`: where a page holds more than anyone could
+    read, show only how many of each kind there are.
     """
 
     def __init__(
@@ -55,16 +53,15 @@ class LogWatch:
         self._sums_up = sums_up
         self.position = after
 
-    def tell_news(self) -> None:
-        """Tell of all that is new."""
+    def show_news(self) -> None:
         while page := self._reader.scan_all(after=self.position, limit=_PAGE):
-            self._tell([found for found in page if self._is_notable(found)])
+            self._show([found for found in page if self._is_notable(found)])
             self.position = page[-1].position or self.position + 1
 
     def _is_notable(self, found: GlobalRecord | Unreadable) -> bool:
         return self._kinds is None or isinstance(found, Unreadable) or found.record.kind in self._kinds
 
-    def _tell(self, news: list[GlobalRecord | Unreadable]) -> None:
+    def _show(self, news: list[GlobalRecord | Unreadable]) -> None:
         if self._sums_up is not None and len(news) > _FLOOD:
             counts = Counter(
                 "unreadable" if isinstance(found, Unreadable) else found.record.kind.replace("_", " ")
@@ -75,6 +72,6 @@ class LogWatch:
             return
         for found in news:
             if isinstance(found, Unreadable):
-                self._narrator.tell_unreadable(found)
+                self._narrator.show_unreadable(found)
             else:
-                self._narrator.tell(found.stream, found.record, found.position)
+                self._narrator.show(found.stream, found.record, found.position)

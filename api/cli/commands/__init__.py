@@ -1,1 +1,1 @@
-"""The commands, a module each, named as they are typed. A module is loaded when its command is used."""
+"""One module a command, named after it. A module is loaded when its command is used."""

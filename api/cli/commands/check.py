@@ -12,9 +12,8 @@ from ....actors.persistence.event_sourced import ACTOR_STATUS
 from ....flows import Registry
 from ....store import RecordCorrupt
 from ..flow_modules import flows_of
-from ..options import STORE, command, json_option, open_reader, store_option
+from ..options import FILE, command, open_reader
 from ..output.exit_codes import DONE, FAILED
-from ..output.outcome import telling_errors
 from ..output.screen import Screen, StyledText
 from ..output.sizes import counted
 
@@ -24,13 +23,11 @@ if TYPE_CHECKING:
 
     from ....store import Header, StoreReader
 
-__all__ = ["check"]
-
 _PAGE = 200
 
 
 class CheckedFlow(msgspec.Struct, frozen=True):
-    """What a replay of one flow has found; `version` is that of the event at fault, 0: none is."""
+    """The verdict on one flow. `version` is that of the event at fault; 0: no single event is."""
 
     flow_id: str
     type: str
@@ -45,11 +42,8 @@ class CheckedFlow(msgspec.Struct, frozen=True):
 
 
 @command("check", example="persistasaurus check orders.db --flows order.py")
-@click.argument("path", required=False, type=STORE, metavar="[STORE]")
+@click.argument("path", required=False, type=FILE, metavar="[STORE]")
 @click.option("--flows", required=True, multiple=True, metavar="MODULE[:NAME]", help="The code; repeatable.")
-@store_option
-@json_option
-@telling_errors
 def check(*, path: Path | None, flows: tuple[str, ...], store: Path, as_json: bool) -> int:
     """Replay every unfinished flow with the current code, and report which ones are incompatible.
 
@@ -63,13 +57,13 @@ def check(*, path: Path | None, flows: tuple[str, ...], store: Path, as_json: bo
         for header in _open_flows(reader):
             found = _checked(reader, header, registry)
             good, bad = good + found.is_compatible, bad + (not found.is_compatible)
-            _tell(screen, found, as_json=as_json)
+            _show(screen, found, as_json=as_json)
             screen.flush()
     if not as_json:
         what = (
-            StyledText(f"{counted(bad, 'flow')} could not go on", "bold red")
+            StyledText(f"{counted(bad, 'flow')} cannot continue", "bold red")
             if bad
-            else StyledText("All can go on", "green")
+            else StyledText("All can continue", "green")
         )
         screen.line(what, f"; {counted(good, 'open flow')} compatible.")
         screen.flush()
@@ -117,7 +111,7 @@ def _verdict(reader: StoreReader, header: Header, registry: Registry) -> Compati
     return check_history(definition, header.stream, history)
 
 
-def _tell(screen: Screen, found: CheckedFlow, *, as_json: bool) -> None:
+def _show(screen: Screen, found: CheckedFlow, *, as_json: bool) -> None:
     if as_json:
         screen.json(found)
     elif found.is_compatible:

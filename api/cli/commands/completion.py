@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import click
 from click.shell_completion import get_completion_class
-from rich_click import RichCommand
 
-from ..output.exit_codes import CODES, DONE
-from ..output.outcome import telling_errors
-
-__all__ = ["completion"]
+from ..options import command
+from ..output.exit_codes import DONE
 
 _PROGRAM, _VARIABLE = "persistasaurus", "_PERSISTASAURUS_COMPLETE"
 
 
-@click.command("completion", cls=RichCommand, epilog=CODES)
+@command("completion", example="persistasaurus completion bash", on_store=False)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
-@telling_errors
 def completion(ctx: click.Context, shell: str) -> int:
     """Print a shell completion script; it also completes flows and types from the store.
 

@@ -11,10 +11,10 @@ import msgspec
 from ....actors.remote.client import RemoteClient
 from ....actors.remote.protocol import SignalRequest
 from ....actors.runtime.primitives import SystemClock
-from ..options import command, json_option, limit_option, open_reader, store_option
+from ..options import command, limit_option, open_reader
 from ..output.documents import payload
 from ..output.exit_codes import DONE
-from ..output.outcome import tell, telling_errors
+from ..output.outcome import notify
 from ..output.printable import cut
 from ..output.screen import Column, Screen, StyledText
 from ..output.times import instant, local_clock, utc, zone
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
     from ....actors.remote.client import RefusedRequest
     from ....store import DeadLetter
 
-__all__ = ["dead_letters"]
-
 _LENGTH = 60
 
 
 class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What was on record and cannot be delivered. Without an `id` it is a request that was refused."""
+    """A signal that cannot be delivered; without an `id`, a request that was refused."""
 
     id: int | None
     at: datetime
@@ -45,9 +43,6 @@ class DeadLetterDocument(msgspec.Struct, frozen=True, kw_only=True):
 @command("dead-letters", example="persistasaurus dead-letters --json | jq -r .reason")
 @limit_option
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Only those after this id.")
-@store_option
-@json_option
-@telling_errors
 def dead_letters(*, limit: int, after: int, store: Path, as_json: bool) -> int:
     """List acknowledged signals and requests that cannot be delivered, oldest first.
 
@@ -99,7 +94,7 @@ def _refused(one: RefusedRequest) -> DeadLetterDocument:
 
 def _show(screen: Screen, letters: list[DeadLetterDocument], *, next_after: int | None) -> None:
     if not letters:
-        tell("No dead letters.")
+        notify("No dead letters.")
         return
     now = SystemClock().now()
     columns = (
@@ -113,7 +108,7 @@ def _show(screen: Screen, letters: list[DeadLetterDocument], *, next_after: int 
     screen.table(columns, [_row(letter, now) for letter in letters])
     if next_after is not None:
         screen.flush()
-        tell(f"There are more: --after {next_after}")
+        notify(f"There are more: --after {next_after}")
 
 
 def _row(letter: DeadLetterDocument, now: int) -> list[str | StyledText]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import RichCommand, RichGroup
+from rich_click import RichGroup
 
 from ..demo.watched_store import StorePath
-from ..options import STORE
+from ..options import FILE, command
 from ..output.exit_codes import CODES
-from ..output.outcome import telling_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = ["demo"]
 
 
 @click.group(cls=RichGroup, epilog=CODES)
@@ -23,12 +20,14 @@ def demo() -> None:
     """Watch a flow survive kills."""
 
 
-@demo.command(cls=RichCommand, epilog=CODES)
-@click.option("--store", type=STORE, help="The store's file; by default one in a temporary folder.")
-@telling_errors
+@command("crash", example="persistasaurus demo crash", on_store=False)
+@click.option("--store", type=FILE, help="The store's file; by default one in a temporary folder.")
 def crash(store: Path | None) -> int:
     """Run a sign-up in a process that is killed again and again, until it completes."""
     from ..demo.crash import run  # noqa: PLC0415 - it loads what no other command needs
 
     with StorePath(store) as path:
         return run(path)
+
+
+demo.add_command(crash)

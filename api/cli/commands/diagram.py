@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,16 +11,16 @@ from ....actors.runtime.primitives import SystemClock
 from ....store.files.atomic_file import AtomicFile
 from ...diagrams import LEVELS, draw
 from ...diagrams import svg as render
-from ..options import command, flow_argument, force_option, header_of, json_option, open_reader, store_option
+from ..options import FILE, command, flow_argument, force_option, header_of, open_reader
 from ..output.exit_codes import DONE
-from ..output.outcome import MissingExtra, tell, telling_errors
+from ..output.outcome import MissingExtra, notify
 from ..output.screen import Screen
-from ..reports.case import flow_events
+from ..reports.case import history_of
 
 if TYPE_CHECKING:
-    from ...diagrams import Level
+    from pathlib import Path
 
-__all__ = ["diagram"]
+    from ...diagrams import Level
 
 _WIDTH = 100
 
@@ -40,15 +39,10 @@ class Drawn(msgspec.Struct, frozen=True):
     "--level", type=click.Choice(LEVELS), default="actors", show_default=True, help="The level of detail."
 )
 @click.option("--text/--mermaid", "as_text", default=None, help="Print text, or Mermaid.")
-@click.option(
-    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG image to this file."
-)
+@click.option("--svg", type=FILE, help="Write an SVG image to this file.")
 @force_option
 @click.option("--values", is_flag=True, help="Show arguments, results and error messages.")
 @click.option("--times", is_flag=True, help="Show the time of each event.")
-@store_option
-@json_option
-@telling_errors
 def diagram(  # noqa: PLR0913 - click gives them by name
     *,
     flow: str,
@@ -64,7 +58,7 @@ def diagram(  # noqa: PLR0913 - click gives them by name
     """Draw a flow's execution as a sequence diagram: as text on a terminal, as Mermaid in a pipe."""
     with open_reader(store) as reader:
         header_of(reader, flow)
-        drawn = draw(flow_events(reader, flow), level=level, values=values, times=times)
+        drawn = draw(history_of(reader, flow), level=level, values=values, times=times)
     screen = Screen()
     if svg is not None:
         _write(svg, drawn.mermaid(), store, overwrite=overwrite)
@@ -84,4 +78,4 @@ def _write(path: Path, mermaid: str, store: Path, *, overwrite: bool) -> None:
     draft = AtomicFile(path, store.resolve(), overwrite=overwrite)
     with draft.create(SystemClock().now()):
         draft.path.write_text(picture, encoding="utf-8")
-    tell(f"Written to {path}.")
+    notify(f"Written to {path}.")

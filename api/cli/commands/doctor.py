@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..options import command, json_option, store_option
+from ..options import command
 from ..output.exit_codes import DONE, FAILED
-from ..output.outcome import telling_errors
 from ..output.screen import Screen, StyledText
 from ..reports.checkup import check_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["doctor"]
-
 _STYLES = {"ok": "green", "warn": "yellow", "bad": "bold red"}
 
 
 @command("doctor", example="persistasaurus doctor --store orders.db")
-@store_option
-@json_option
-@telling_errors
 def doctor(*, store: Path, as_json: bool) -> int:
     """Check the installation and the store, and suggest what to do about each problem.
 

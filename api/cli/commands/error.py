@@ -1,4 +1,4 @@
-"""The command `error`: what the documentation says of an error's code. The page comes with the package."""
+"""The command `error`: explains an error's code, from the page of the documentation in the package."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import click
 
 from ..options import command
 from ..output.exit_codes import DONE
-from ..output.outcome import telling_errors
-
-__all__ = ["error", "sections"]
 
 _PACKAGE = __name__.partition(".")[0]
 _SECTION = re.compile(r"^### (?P<code>[\w-]+)\n+(?P<text>.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
@@ -19,19 +16,17 @@ _NAME = re.compile(r"`(\w+)`")
 
 
 def sections() -> dict[str, str]:
-    """Return what docs/errors.md says, by code."""
+    """Return the sections of docs/errors.md, by code."""
     page = resources.files(_PACKAGE).joinpath("docs", "errors.md").read_text(encoding="utf-8")
     return {found["code"]: found["text"].strip() for found in _SECTION.finditer(page)}
 
 
 def complete_codes(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Propose codes."""
     return [code for code in sections() if code.startswith(incomplete)]
 
 
-@command("error", example="persistasaurus error flow-not-found")
+@command("error", example="persistasaurus error flow-not-found", on_store=False)
 @click.argument("code", required=False, shell_complete=complete_codes)
-@telling_errors
 def error(*, code: str | None) -> int:
     """Explain the code of an error, and what to do about it; without CODE, list all codes.
 

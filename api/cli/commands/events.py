@@ -10,11 +10,11 @@ import msgspec
 from ....actors.runtime.primitives import SystemClock
 from ....flows import events as vocabulary
 from ....store import Unreadable
-from ..options import command, flow_argument, header_of, json_option, open_reader, store_option
+from ..options import command, flow_argument, header_of, open_reader
 from ..output.documents import event_document, unreadable_document
 from ..output.exit_codes import DONE, FAILED
 from ..output.narration import Narrator
-from ..output.outcome import tell, telling_errors
+from ..output.outcome import notify
 from ..output.screen import Column, Screen, StyledText
 from ..output.times import local_clock, zone
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ....store import Record
-
-__all__ = ["events"]
 
 
 @command("events", example="persistasaurus events order-1 --json | jq -c .data")
@@ -35,9 +33,6 @@ __all__ = ["events"]
     "--limit", metavar="N", type=click.IntRange(min=1), default=None, help="The maximum number to show."
 )
 @click.option("--full", is_flag=True, help="Show whole payloads, messages and tracebacks.")
-@store_option
-@json_option
-@telling_errors
 def events(  # noqa: PLR0913 - click gives them by name
     *,
     flow: str,
@@ -66,7 +61,7 @@ def events(  # noqa: PLR0913 - click gives them by name
 
 def _show(screen: Screen, flow: str, records: list[Record | Unreadable], *, full: bool) -> None:
     if not records:
-        tell("No events.")
+        notify("No events.")
         return
     now = SystemClock().now()
     narrator = Narrator(screen, as_json=False, now=now, full=full)

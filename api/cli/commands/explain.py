@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ....actors.runtime.primitives import SystemClock
-from ..options import command, flow_argument, json_option, store_option
+from ..options import command, flow_argument
 from ..output.documents import FlowDocument, flow_document
 from ..output.exit_codes import DONE
-from ..output.outcome import telling_errors
 from ..output.screen import Screen, StyledText, styled
 from ..output.times import utc, zone
 from ..reports.case import case_of
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
 
     from ..reports.diagnosis import Case
 
-__all__ = ["explain"]
-
 _ALARMING = {"blocking", "failed", "parked", "no_engine", "suspect", "in_doubt", "retrying", "damaged"}
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Why a flow stands as it does. `engine_since`: since when a process has the store open, if one has."""
+    """Why a flow is in its state. `engine_since`: when the process that has the store open opened it."""
 
     flow: FlowDocument
     engine_since: datetime | None
@@ -37,9 +34,6 @@ class Explanation(msgspec.Struct, frozen=True):
 
 @command("explain", example="persistasaurus explain order-1 --store orders.db")
 @flow_argument
-@store_option
-@json_option
-@telling_errors
 def explain(*, flow: str, store: Path, as_json: bool) -> int:
     """Explain why a flow is not running, or what it is doing, and what you can do about it."""
     case = case_of(store, flow, SystemClock().now())

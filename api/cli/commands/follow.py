@@ -9,10 +9,9 @@ import click
 from ....actors.runtime.primitives import Event, SystemClock
 from ....flows.errors import PersistasaurusError
 from ....store import Unreadable
-from ..options import command, header_of, json_option, open_reader, store_option
+from ..options import command, header_of, open_reader
 from ..output.exit_codes import DONE, FAILED
 from ..output.narration import Narrator
-from ..output.outcome import telling_errors
 from ..output.screen import Screen
 from ..shell_completion import complete_flows
 from ..watch import NOTABLE, LogWatch
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ....store import StoreReader
-
-__all__ = ["follow"]
 
 _PAUSE_S = 0.05
 _PAGE = 1_000
@@ -40,9 +37,6 @@ _PAGE = 1_000
 )
 @click.option("--brief", is_flag=True, help="Show only how flows begin and end, and failures.")
 @click.option("--full", is_flag=True, help="Show whole payloads and messages.")
-@store_option
-@json_option
-@telling_errors
 def follow(  # noqa: PLR0913 - click gives them by name
     *,
     flow: str | None,
@@ -70,8 +64,6 @@ def follow(  # noqa: PLR0913 - click gives them by name
 
 
 class FlowWatch:
-    """Reads on in the history of one flow."""
-
     def __init__(
         self, reader: StoreReader, narrator: Narrator, flow_id: str, after: int, kinds: frozenset[str] | None
     ) -> None:
@@ -82,35 +74,35 @@ class FlowWatch:
         self._version = after
         self._kinds = kinds
 
-    def tell_news(self) -> str:
-        """Tell of all that is new; return the flow's status if it has ended and all is told, else nothing."""
+    def show_news(self) -> str:
+        """Show what is new. Return the flow's status once it has ended and everything is shown, else ""."""
         header = header_of(self.reader, self._flow_id)
         while page := self.reader.scan(self._flow_id, after=self._version, limit=_PAGE):
             for record in page:
                 if isinstance(record, Unreadable):
-                    self._narrator.tell_unreadable(record)
+                    self._narrator.show_unreadable(record)
                 elif self._kinds is None or record.kind in self._kinds:
-                    self._narrator.tell(self._flow_id, record)
+                    self._narrator.show(self._flow_id, record)
             self._version = page[-1].version or self._version + 1
         return header.status if header.state.is_over else ""
 
 
 def _check_after(after: int | None, newest: int) -> None:
-    """Refuse to wait for what can only be behind events that there are not.
+    """Refuse to wait for events that can never come.
 
     Raises:
-        PersistasaurusError: nothing has this number: the store was restored, or is another.
+        PersistasaurusError: no event has this number: the store was restored, or is a different one.
     """
     if after is not None and after > newest:
         raise PersistasaurusError(
-            f"there is no event {after}: the newest is {newest}. The store was restored, or is"
-            " another: leave --after out, or give a number that exists"
+            f"there is no event {after}: the newest is {newest}. The store was restored, or is a"
+            " different one: omit --after, or give a number that exists"
         )
 
 
 def _follow_one(watch: FlowWatch, screen: Screen) -> int:
     for _ in _changes(watch.reader):
-        status = watch.tell_news()
+        status = watch.show_news()
         screen.flush()
         if status:
             return DONE if status == "completed" else FAILED
@@ -119,14 +111,14 @@ def _follow_one(watch: FlowWatch, screen: Screen) -> int:
 
 def _follow_all(reader: StoreReader, watch: LogWatch, screen: Screen) -> int:
     for _ in _changes(reader):
-        watch.tell_news()
+        watch.show_news()
         screen.flush()
     return DONE
 
 
 def _changes(reader: StoreReader) -> Iterator[None]:
-    """Yield at once, and then whenever somebody has committed something, for ever."""
-    nobody = Event()
+    """Yield at once, then after each change of the store, forever."""
+    never = Event()
     seen = None
     while True:
         version = reader.data_version()
@@ -134,4 +126,4 @@ def _changes(reader: StoreReader) -> Iterator[None]:
             seen = version
             yield
         else:
-            nobody.wait(_PAUSE_S)
+            never.wait(_PAUSE_S)

@@ -9,10 +9,10 @@ import click
 from ....actors.flows.listing import STATUSES, flows_of
 from ....actors.persistence.event_sourced import ACTOR_STATUS
 from ....actors.runtime.primitives import SystemClock
-from ..options import command, header_of, json_option, limit_option, open_reader, store_option
+from ..options import command, header_of, limit_option, open_reader
 from ..output.documents import flow_document
 from ..output.exit_codes import DONE
-from ..output.outcome import tell, telling_errors
+from ..output.outcome import notify
 from ..output.proposal import option
 from ..output.screen import Column, Screen, StyledText, styled
 from ..output.times import ago
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ....store import Header, StoreReader
-
-__all__ = ["list_"]
 
 _COLUMNS = (
     Column("flow"),
@@ -51,9 +49,6 @@ ORDER BY s.id DESC LIMIT ?4
 @limit_option
 @click.option("--newest", is_flag=True, help="List newest first.")
 @click.option("--after", metavar="FLOW", help="Only those after this one.", shell_complete=complete_flows)
-@store_option
-@json_option
-@telling_errors
 def list_(  # noqa: PLR0913 - click gives them by name
     *,
     type_: str | None,
@@ -89,7 +84,7 @@ def list_(  # noqa: PLR0913 - click gives them by name
         if header.stream in blocking:
             screen.line(StyledText(f"{header.stream} blocks, at {blocking[header.stream]}", "bold red"))
     screen.flush()
-    _tell_rest(shown, has_more=has_more)
+    _notify_of_rest(shown, has_more=has_more)
     return DONE
 
 
@@ -101,7 +96,7 @@ def _newest(
     after: str | None,
     limit: int,
 ) -> list[Header]:
-    """Read headers as `flows_of` does, from the last flow that was started back."""
+    """Read headers like `flows_of`, newest first."""
     if after is not None:
         header_of(reader, after)
     names = reader.query(_NEWEST, (type, status, after, limit, ACTOR_STATUS))
@@ -122,14 +117,14 @@ def _row(header: Header, now: int, reason: str) -> list[str | StyledText]:
 
 
 def _next(header: Header, now: int) -> str:
-    """Say when a flow that waits has something to do."""
+    """Return when a waiting flow will continue."""
     if header.wake_at is None or header.status == "running":
         return ""
     return ago(header.wake_at, now) if header.wake_at > now else "due"
 
 
-def _tell_rest(shown: list[Header], *, has_more: bool) -> None:
+def _notify_of_rest(shown: list[Header], *, has_more: bool) -> None:
     if not shown:
-        tell("No flows.")
+        notify("No flows.")
     elif has_more:
-        tell(f"There are more: {option('--after', shown[-1].stream)}")
+        notify(f"There are more: {option('--after', shown[-1].stream)}")

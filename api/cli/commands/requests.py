@@ -1,32 +1,22 @@
-"""The commands `signal`, `pause`, `resume` and `retry`: what is asked of the engine that has the store."""
+"""The commands `signal`, `pause`, `resume` and `retry`: requests to the engine that owns the store."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from ....actors.remote.client import RemoteClient
 from ....flows.errors import PersistasaurusError, SignalRejected
-from ..options import (
-    by_option,
-    check_exists,
-    command,
-    flow_argument,
-    json_option,
-    login_name,
-    open_reader,
-    store_option,
-    why_option,
-)
+from ..options import check_exists, command, flow_argument, open_reader
 from ..output.exit_codes import DONE
-from ..output.outcome import telling_errors
 from ..output.screen import Screen
 from ..output.times import instant, local_time
 
@@ -36,12 +26,7 @@ if TYPE_CHECKING:
 
     from ....actors.remote.client import PendingRequest
 
-__all__ = ["pause", "resume", "retry", "signal"]
-
-F = TypeVar("F", bound="Callable[..., Any]")
-P = ParamSpec("P")
-
-_PATIENCE_S = 2.0
+_WAIT_S = 2.0
 _SIZE_MAX = 16 * 1024 * 1024
 _DONE = {
     "signal": "Taken: the signal is on record",
@@ -52,9 +37,9 @@ _DONE = {
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """What became of a request. `state`: `taken` by the engine; or `recorded`: it is durable, and will be.
+    """What became of a request. `state`: `taken` by the engine, or `recorded` for it, durably.
 
-    Of a signal that was taken, `at` says when it first came, and `duplicate` whether that was before.
+    For a signal that was taken, `at` is when it first arrived; `duplicate`: it had arrived before.
     """
 
     flow_id: str
@@ -75,23 +60,34 @@ class _Bytes(click.ParamType[bytes]):
         return value if isinstance(value, bytes) else os.fsencode(value)
 
 
-def wait_options(function: F) -> F:
-    """Let a command wait for the engine's answer, or not."""
-    patience = click.option(
-        "--wait",
-        "patience",
-        type=click.FloatRange(0, 3600),
-        default=_PATIENCE_S,
-        show_default=True,
-        help="Seconds to wait for the engine's answer, when one has the store open.",
-    )
-    none = click.option("--no-wait", "is_hurried", is_flag=True, help="Do not wait for an answer.")
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
 
+
+_by_option = click.option(
+    "--by", default=_login_name, show_default="the login name", help="Who asks; recorded."
+)
+_why_option = click.option("--why", default="", help="The reason; recorded.")
+_wait_option = click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 3600),
+    default=_WAIT_S,
+    show_default=True,
+    help="Seconds to wait for the engine's answer, when one has the store open.",
+)
+_no_wait_option = click.option("--no-wait", is_flag=True, help="Do not wait for an answer.")
+
+
+def _wait_options(function: Callable[..., int]) -> Callable[..., int]:
     @wraps(function)
-    def waiting(*args: Any, patience: float, is_hurried: bool, **kwargs: Any) -> Any:
-        return function(*args, patience=0.0 if is_hurried else patience, **kwargs)
+    def waiting(*, wait_s: float, no_wait: bool, **options: Any) -> int:
+        return function(wait_s=0.0 if no_wait else wait_s, **options)
 
-    return cast("F", patience(none(waiting)))
+    return _wait_option(_no_wait_option(waiting))
 
 
 @command(
@@ -101,17 +97,14 @@ def wait_options(function: F) -> F:
 @click.argument("name")
 @click.argument("payload", metavar="[JSON]", default="{}", type=_Bytes())
 @click.option("--id", "signal_id", help="A signal with the same id is recorded only once.")
-@wait_options
-@store_option
-@json_option
-@telling_errors
+@_wait_options
 def signal(  # noqa: PLR0913 - click gives them by name
     *,
     flow: str,
     name: str,
     payload: bytes,
     signal_id: str | None,
-    patience: float,
+    wait_s: float,
     store: Path,
     as_json: bool,
 ) -> int:
@@ -122,40 +115,40 @@ def signal(  # noqa: PLR0913 - click gives them by name
     start.
     """
     with _opened(store) as client:
-        pending = client.signal(flow, name, _given(payload), signal_id=signal_id, by=login_name())
-        return _tell("signal", pending, patience, store, as_json=as_json)
+        pending = client.signal(flow, name, _read(payload), signal_id=signal_id, by=_login_name())
+        return _report("signal", pending, wait_s, store, as_json=as_json)
 
 
-def asking(request: Callable[P, int]) -> Callable[P, None]:
-    """Give a request what all requests about one flow take, and have its errors told."""
-    asked = telling_errors(request)
-    for option in (json_option, store_option, wait_options, why_option, by_option, flow_argument):
-        asked = option(asked)
-    return asked
+def _request(name: str, *, example: str) -> Callable[[Callable[..., int]], click.Command]:
+    """Make a command of a function that makes a request about one flow."""
+
+    def declared(function: Callable[..., int]) -> click.Command:
+        for option in (_wait_options, _why_option, _by_option, flow_argument):
+            function = option(function)
+        return command(name, example=example)(function)
+
+    return declared
 
 
-@command("pause", example='persistasaurus pause order-1 --why "the bank is closed"')
-@asking
-def pause(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
+@_request("pause", example='persistasaurus pause order-1 --why "the bank is closed"')
+def pause(*, flow: str, by: str, why: str, wait_s: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Pause a flow: it starts no more steps until it is resumed. Running steps finish and are recorded."""
     with _opened(store) as client:
-        return _tell("pause", client.pause(flow, by=by, why=why), patience, store, as_json=as_json)
+        return _report("pause", client.pause(flow, by=by, why=why), wait_s, store, as_json=as_json)
 
 
-@command("resume", example="persistasaurus resume order-1")
-@asking
-def resume(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
-    """Resume a paused flow; it takes up everything that has happened meanwhile."""
+@_request("resume", example="persistasaurus resume order-1")
+def resume(*, flow: str, by: str, why: str, wait_s: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
+    """Resume a paused flow. Everything that arrived in the meantime takes effect."""
     with _opened(store) as client:
-        return _tell("resume", client.resume(flow, by=by, why=why), patience, store, as_json=as_json)
+        return _report("resume", client.resume(flow, by=by, why=why), wait_s, store, as_json=as_json)
 
 
-@command("retry", example='persistasaurus retry order-1 --why "the bank is back"')
-@asking
-def retry(*, flow: str, by: str, why: str, patience: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
+@_request("retry", example='persistasaurus retry order-1 --why "the bank is back"')
+def retry(*, flow: str, by: str, why: str, wait_s: float, store: Path, as_json: bool) -> int:  # noqa: PLR0913 - click's
     """Continue a failed or parked flow from where it stopped. Completed steps are not repeated."""
     with _opened(store) as client:
-        return _tell("retry", client.retry(flow, by=by, why=why), patience, store, as_json=as_json)
+        return _report("retry", client.retry(flow, by=by, why=why), wait_s, store, as_json=as_json)
 
 
 @contextmanager
@@ -170,7 +163,7 @@ def _opened(store: Path) -> Generator[RemoteClient]:
             raise PersistasaurusError(str(error)) from error
 
 
-def _given(payload: bytes) -> bytes:
+def _read(payload: bytes) -> bytes:
     if payload != b"-":
         return payload
     data = sys.stdin.buffer.read(_SIZE_MAX + 1)
@@ -179,28 +172,21 @@ def _given(payload: bytes) -> bytes:
     return data
 
 
-def _tell(request: str, pending: PendingRequest, patience: float, store: Path, *, as_json: bool) -> int:
-    """Wait for the engine's answer, and tell what it means.
+def _report(request: str, pending: PendingRequest, wait_s: float, store: Path, *, as_json: bool) -> int:
+    """Wait for the engine's answer, and report what it means.
 
     Raises:
         PersistasaurusError: the engine has refused the request.
     """
-    response = pending.wait(patience)
+    response = pending.wait(wait_s)
     receipt = None if response is None else response.result(pending.flow_id)
     screen = Screen()
     if as_json:
-        screen.json(
-            Reaction(
-                pending.flow_id,
-                request,
-                "recorded" if response is None else "taken",
-                pending.signal_id,
-                None if receipt is None else receipt.at,
-                None if receipt is None else receipt.duplicate,
-            )
-        )
+        state = "recorded" if response is None else "taken"
+        at, duplicate = (None, None) if receipt is None else (receipt.at, receipt.duplicate)
+        screen.json(Reaction(pending.flow_id, request, state, pending.signal_id, at, duplicate))
     elif response is None:
-        screen.line(f"On record. {_when_taken(store, patience)}")
+        screen.line(f"On record. {_when_taken(store, wait_s)}")
     elif receipt is not None and receipt.duplicate:
         screen.line(f"Taken before, at {local_time(instant(receipt.at))}: the same id is the same signal.")
     else:
@@ -208,10 +194,10 @@ def _tell(request: str, pending: PendingRequest, patience: float, store: Path, *
     return DONE
 
 
-def _when_taken(store: Path, patience: float) -> str:
+def _when_taken(store: Path, wait_s: float) -> str:
     with open_reader(store) as reader:
         owner = reader.owner()
     if owner is None:
         return "No process has the store open: it is taken at the next start."
-    waited = f" has not answered within {patience:g} s; it" if patience else ""
+    waited = f" has not answered within {wait_s:g} s; it" if wait_s else ""
     return f"Process {owner.pid}{waited} takes it when it comes to it."

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from ....flows import Registry
-from ..engine import Engine, Telling
+from ..engine import Engine, Verbosity
 from ..flow_modules import flows_of
-from ..options import command, json_option, store_option
+from ..options import command
 from ..output.exit_codes import UNREAD, UNUSABLE
-from ..output.outcome import tell, telling_errors
+from ..output.outcome import notify
 from ..output.proposal import proposed
 from ..stopping import Stopping, code_of
 
@@ -22,15 +22,12 @@ if TYPE_CHECKING:
 
     from ..flow_modules import FlowSource
 
-__all__ = ["introduce", "run", "telling_options", "until_stopped"]
-
 F = TypeVar("F", bound="Callable[..., Any]")
 
 _LOOK_S = 1.0
 
 
-def telling_options(function: F) -> F:
-    """Let a command tell more, or nothing, of what happens."""
+def verbosity_options(function: F) -> F:
     verbose = click.option(
         "-v", "--verbose", is_flag=True, help="Report every event, including each step and signal."
     )
@@ -42,10 +39,7 @@ def telling_options(function: F) -> F:
 
 @command("run", example="persistasaurus run order.py --store orders.db")
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE[:NAME]...")
-@telling_options
-@store_option
-@json_option
-@telling_errors
+@verbosity_options
 def run(*, modules: tuple[str, ...], verbose: bool, quiet: bool, store: Path, as_json: bool) -> int:
     """Run the flows of a module until Ctrl-C: unfinished flows continue, and new ones can be started.
 
@@ -57,26 +51,25 @@ def run(*, modules: tuple[str, ...], verbose: bool, quiet: bool, store: Path, as
     """
     flows = flows_of(modules)
     with Stopping() as stopping:
-        with Engine(flows, store, Telling(as_json, verbose, quiet), stopping.ask) as engine:
+        with Engine(flows, store, Verbosity(as_json, verbose, quiet), stopping.ask) as engine:
             introduce(flows, store)
             code = until_stopped(engine, stopping)
         return UNREAD if engine.is_unread else code
 
 
 def introduce(flows: Sequence[FlowSource], store: Path) -> None:
-    """Say what runs, and where."""
     names = ", ".join(definition.name for definition in Registry(tuple(flows)))
-    tell(f"Running {names} on {store}. Ctrl-C stops it; from another terminal:")
-    tell(f"  {proposed('list', store=store)}")
+    notify(f"Running {names} on {store}. Ctrl-C stops it; from another terminal:")
+    notify(f"  {proposed('list', store=store)}")
 
 
 def until_stopped(engine: Engine, stopping: Stopping) -> int:
-    """Wait until somebody wants the engine to stop, or it can do nothing any more; return the exit code."""
+    """Wait until the engine is asked to stop, or cannot continue. Return the exit code."""
     while not stopping.wait(_LOOK_S):
         refusal = engine.system.client.admission.refusal
         if refusal is not None:
-            tell(f"persistasaurus: {refusal}")
+            notify(f"persistasaurus: {refusal}")
             return UNUSABLE
     if not engine.is_unread:
-        tell("Stopping: waiting up to 10 s for running steps. Repeat it to stop at once.")
+        notify("Stopping: waiting up to 10 s for running steps. Repeat it to stop at once.")
     return code_of(stopping.by)

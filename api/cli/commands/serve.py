@@ -11,21 +11,19 @@ import click
 
 from ....flows.errors import PersistasaurusError
 from ....flows.examples import HelloWorldFlow, SignupFlow
-from ..engine import Engine, Telling
+from ..engine import Engine, Verbosity
 from ..flow_modules import flows_of
-from ..options import command, json_option, store_option
+from ..options import FILE, command
 from ..output.exit_codes import UNREAD
-from ..output.outcome import MissingExtra, tell, telling_errors
+from ..output.outcome import MissingExtra, notify
 from ..stopping import Stopping
-from .run import introduce, telling_options, until_stopped
+from .run import introduce, until_stopped, verbosity_options
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from ....actors import FlowSystem
     from ...http.server import Server
-
-__all__ = ["serve"]
 
 _PORT = 8716
 _SERVER = {"h11", "litestar", "uvicorn"}
@@ -43,12 +41,9 @@ _SERVER = {"h11", "litestar", "uvicorn"}
     help="The port to listen on; 0 means any free port.",
 )
 @click.option("--uds", type=click.Path(path_type=Path), help="Listen on this unix socket instead.")
-@click.option("--tokens", type=click.Path(dir_okay=False, path_type=Path), help="A file of named tokens.")
+@click.option("--tokens", type=FILE, help="A file of named tokens.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which clients call the server.")
-@telling_options
-@store_option
-@json_option
-@telling_errors
+@verbosity_options
 def serve(  # noqa: PLR0913 - click gives them by name
     *,
     modules: tuple[str, ...],
@@ -73,7 +68,7 @@ def serve(  # noqa: PLR0913 - click gives them by name
     examples = not modules
     with Stopping() as stopping:
         with (
-            Engine(flows, store, Telling(as_json, verbose, quiet), stopping.ask) as engine,
+            Engine(flows, store, Verbosity(as_json, verbose, quiet), stopping.ask) as engine,
             _served(engine.system, store, tokens, allow_host, (host, port, uds), examples=examples) as server,
         ):
             introduce(flows, store)
@@ -83,7 +78,7 @@ def serve(  # noqa: PLR0913 - click gives them by name
 
 
 def _check_extra() -> None:
-    """See that there is a server, before anything is opened."""
+    """Check that the server is installed, before anything is opened."""
     try:
         from ...http import app, server  # noqa: F401, PLC0415  # pyright: ignore[reportUnusedImport] - an extra
     except ModuleNotFoundError as error:
@@ -125,13 +120,12 @@ def _served(  # noqa: PLR0913 - the options of one command
 
 
 def _invite(url: str, store: Path, tokens: Path | None) -> None:
-    """Say where the server is, and how to ask it something."""
     from ...http.tokens import token_path  # noqa: PLC0415 - an extra
 
     beside = token_path(store)
     token = f"$(cat {shlex.quote(str(beside))})" if tokens is None else "TOKEN"
-    tell(f"Serving at {url}; the token is in {beside if tokens is None else tokens}. For example:")
+    notify(f"Serving at {url}; the token is in {beside if tokens is None else tokens}. For example:")
     socket = url.removeprefix("http+unix://")
     at = shlex.quote(f"{url}/flows")
     where = f"--unix-socket {shlex.quote(socket)} http://localhost/flows" if socket != url else at
-    tell(f'  curl -H "Authorization: Bearer {token}" {where}')
+    notify(f'  curl -H "Authorization: Bearer {token}" {where}')

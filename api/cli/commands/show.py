@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ....actors.runtime.primitives import SystemClock
-from ..options import command, flow_argument, json_option, store_option
+from ..options import command, flow_argument
 from ..output.documents import FlowDocument, StepDocument, flow_document, payload, step_document
 from ..output.exit_codes import DONE
-from ..output.outcome import telling_errors
 from ..output.printable import cut, one_line
 from ..output.screen import Column, Screen, StyledText, styled
 from ..output.times import ago, duration, local_time, zone
@@ -23,16 +22,12 @@ if TYPE_CHECKING:
     from ....flows.summary import StepSummary
     from ..reports.diagnosis import Case
 
-__all__ = ["show"]
-
 _LENGTH = 100
 _SECOND = 1_000_000
 _STATES = {"completed": "green", "failed": "red", "running": "cyan"}
 
 
 class ShownFlow(msgspec.Struct, frozen=True):
-    """A flow with its steps."""
-
     flow: FlowDocument
     args: msgspec.Raw
     result: msgspec.Raw
@@ -41,9 +36,6 @@ class ShownFlow(msgspec.Struct, frozen=True):
 
 @command("show", example="persistasaurus show order-1 --store orders.db")
 @flow_argument
-@store_option
-@json_option
-@telling_errors
 def show(*, flow: str, store: Path, as_json: bool) -> int:
     """Show the status of a flow, and its steps."""
     case = case_of(store, flow, SystemClock().now())

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import command, json_option, open_reader, store_option
+from ..options import command, open_reader
 from ..output.exit_codes import DONE, FAILED
-from ..output.outcome import tell, telling_errors
+from ..output.outcome import notify
 from ..output.printable import cut, printable
 from ..output.proposal import proposed
 from ..output.screen import Column, Screen, StyledText, width_of
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ....store import Rows, StoreReader
 
-__all__ = ["sql"]
-
 VIEWS = ("flows", "steps", "signals", "timers", "dead_letters", "events")
 _SHOWN_MAX = 1_000
 _LENGTH = 200
@@ -31,9 +29,6 @@ _LENGTH = 200
 @command("sql", example='persistasaurus sql "SELECT status, count(*) FROM flows GROUP BY status"')
 @click.argument("statement", required=False)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header line.")
-@store_option
-@json_option
-@telling_errors
 def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> int:
     """Query a store in SQL, read-only. Without STATEMENT, list the views and their columns.
 
@@ -45,7 +40,7 @@ def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> i
         raise click.UsageError("use either --csv or --json, not both")
     with open_reader(store) as reader:
         if statement is None:
-            return _tell_views(reader, as_json=as_json)
+            return _show_views(reader, as_json=as_json)
         found = reader.query(statement)
         if as_csv:
             _write_csv(found)
@@ -55,7 +50,7 @@ def sql(*, statement: str | None, as_csv: bool, store: Path, as_json: bool) -> i
             _show(found)
     if found.damage is None:
         return DONE
-    tell(f"{found.damage}; {proposed('verify', store=store)}")
+    notify(f"{found.damage}; {proposed('verify', store=store)}")
     return FAILED
 
 
@@ -78,7 +73,7 @@ def _show(found: Rows) -> None:
     rows: list[list[str]] = []
     for row in found.rows:
         if len(rows) == _SHOWN_MAX:
-            tell(f"Only the first {_SHOWN_MAX:,} rows are shown; --json or --csv gives all.")
+            notify(f"Only the first {_SHOWN_MAX:,} rows are shown; --json or --csv gives all.")
             break
         rows.append([cut(_text(value), _LENGTH) for value in row])
     if not found.columns:
@@ -91,7 +86,7 @@ def _show(found: Rows) -> None:
 
 
 def _show_one_by_one(screen: Screen, names: tuple[str, ...], rows: list[list[str]]) -> None:
-    """Show rows that are wider than the terminal, a value a line."""
+    """Show rows that are wider than the terminal, one value a line."""
     longest = max(map(len, names))
     for number, row in enumerate(rows, 1):
         screen.line(StyledText(f"row {number}", "dim"))
@@ -99,7 +94,7 @@ def _show_one_by_one(screen: Screen, names: tuple[str, ...], rows: list[list[str
             screen.line(StyledText(f"  {name:<{longest}}  ", "cyan"), value)
 
 
-def _tell_views(reader: StoreReader, *, as_json: bool) -> int:
+def _show_views(reader: StoreReader, *, as_json: bool) -> int:
     screen = Screen()
     views = dict(_views(reader))
     if as_json:

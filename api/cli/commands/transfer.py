@@ -15,9 +15,9 @@ from ....store import StreamNotFound
 from ....store.tools.export import export as write_export
 from ....store.tools.export import export_file
 from ....store.tools.importer import import_ as read_export
-from ..options import STORE, check_exists, command, force_option, json_option, store_option
+from ..options import FILE, check_exists, command, force_option
 from ..output.exit_codes import DONE, FAILED
-from ..output.outcome import tell, telling_errors
+from ..output.outcome import notify
 from ..output.printable import json_line
 from ..output.progress import progress
 from ..output.screen import Screen
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from ....store.tools.export import Exported
     from ....store.tools.importer import Imported
 
-__all__ = ["export", "import_"]
 
-
-class ExportTold(msgspec.Struct, frozen=True):
-    """What was written. `skipped` are damaged flows, which were left out."""
+class ExportSummary(msgspec.Struct, frozen=True):
+    """What was written. `skipped` lists damaged flows, which were left out."""
 
     flows: int
     events: int
@@ -40,8 +38,8 @@ class ExportTold(msgspec.Struct, frozen=True):
     skipped: list[str]
 
 
-class ImportTold(msgspec.Struct, frozen=True):
-    """What was written; `present`: so many were there already. `conflicts` differ, and were left."""
+class ImportSummary(msgspec.Struct, frozen=True):
+    """What was written. `present` counts flows that were there already; `conflicts` differ, and were left."""
 
     flows: int
     events: int
@@ -52,14 +50,11 @@ class ImportTold(msgspec.Struct, frozen=True):
 
 @command("export", example="persistasaurus export --store orders.db -o orders.jsonl")
 @click.argument("flows", nargs=-1, metavar="[FLOW]...", shell_complete=complete_flows)
-@click.option("-o", "--output", type=STORE, help="The file to write; standard output by default.")
+@click.option("-o", "--output", type=FILE, help="The file to write; standard output by default.")
 @force_option
 @click.option(
     "--skip-damaged", is_flag=True, help="Leave damaged flows out and list them; the exit code is 1."
 )
-@store_option
-@json_option
-@telling_errors
 def export(  # noqa: PLR0913 - click gives them by name
     *,
     flows: tuple[str, ...],
@@ -77,10 +72,14 @@ def export(  # noqa: PLR0913 - click gives them by name
     check_exists(store)
     chosen = list(flows) or None
     try:
-        with progress("Exporting") as told:
+        with progress("Exporting") as on_progress:
             if output is None:
                 made = write_export(
-                    store, sys.stdout.buffer.write, flows=chosen, skip_damaged=skip_damaged, on_progress=told
+                    store,
+                    sys.stdout.buffer.write,
+                    flows=chosen,
+                    skip_damaged=skip_damaged,
+                    on_progress=on_progress,
                 )
             else:
                 made = export_file(
@@ -89,36 +88,33 @@ def export(  # noqa: PLR0913 - click gives them by name
                     flows=chosen,
                     skip_damaged=skip_damaged,
                     overwrite=overwrite,
-                    on_progress=told,
+                    on_progress=on_progress,
                 )
     except StreamNotFound as error:
         raise FlowNotFound(error.stream) from error
-    _tell_export(made, output, as_json=as_json)
+    _report_export(made, output, as_json=as_json)
     return FAILED if made.skipped else DONE
 
 
-def _tell_export(made: Exported, output: Path | None, *, as_json: bool) -> None:
+def _report_export(made: Exported, output: Path | None, *, as_json: bool) -> None:
     skipped = [one.stream for one in made.skipped]
     if as_json:
-        document = ExportTold(made.flows, made.records, made.signals, skipped)
+        document = ExportSummary(made.flows, made.records, made.signals, skipped)
         if output is None:
-            tell(json_line(document))
+            notify(json_line(document))
         else:
             Screen().json(document)
         return
     sys.stdout.flush()
     where = "" if output is None else f" written to {output}"
-    tell(f"{_amount(made)}{where}.")
+    notify(f"{_amount(made)}{where}.")
     for one in made.skipped:
-        tell(f"Left out: {one}")
+        notify(f"Left out: {one}")
 
 
 @command("import", example="persistasaurus import orders.jsonl --store orders.db")
 @click.argument("source", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), default="-")
 @click.option("--skip-conflicts", is_flag=True, help="Leave out flows that exist with a different history.")
-@store_option
-@json_option
-@telling_errors
 def import_(*, source: Path, skip_conflicts: bool, store: Path, as_json: bool) -> int:
     """Import flows that `export` has written into a store, creating the store if needed.
 
@@ -127,24 +123,26 @@ def import_(*, source: Path, skip_conflicts: bool, store: Path, as_json: bool) -
     in the original store, too.
     """
     given = sys.stdin.buffer if str(source) == "-" else source
-    with progress("Importing") as told:
+    with progress("Importing") as on_progress:
         made = read_export(
-            given, store, now=SystemClock().now, skip_conflicts=skip_conflicts, on_progress=told
+            given, store, now=SystemClock().now, skip_conflicts=skip_conflicts, on_progress=on_progress
         )
-    _tell_import(made, store, as_json=as_json)
+    _report_import(made, store, as_json=as_json)
     return FAILED if made.conflicts else DONE
 
 
-def _tell_import(made: Imported, store: Path, *, as_json: bool) -> None:
+def _report_import(made: Imported, store: Path, *, as_json: bool) -> None:
     if as_json:
-        Screen().json(ImportTold(made.flows, made.records, made.signals, made.present, list(made.conflicts)))
+        Screen().json(
+            ImportSummary(made.flows, made.records, made.signals, made.present, list(made.conflicts))
+        )
         return
     screen = Screen()
     screen.line(f"Written to {store}: {_amount(made)}.")
     if made.present:
-        screen.line(f"Already there, just as in the export: {counted(made.present, 'flow')}.")
+        screen.line(f"Already there, unchanged: {counted(made.present, 'flow')}.")
     for flow_id in made.conflicts:
-        screen.line(f"Left as it is, since it has another history: {flow_id}")
+        screen.line(f"Left out, since it has a different history here: {flow_id}")
 
 
 def _amount(made: Exported | Imported) -> str:

@@ -1,1 +1,1 @@
-"""The demo: a flow in a process that is killed again and again, shown as it happens."""
+"""The demo: a flow whose process is killed again and again, shown as it happens."""

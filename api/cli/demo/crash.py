@@ -1,7 +1,7 @@
-"""The demo of a crash, or five: a process is killed for good, and the next one goes on.
+"""Five crashes: a process is killed, and the next one continues.
 
-The processes are real, and so is SIGKILL. They run in lockstep with this one (see `crash_child`), so
-that it can choose the moment of each death, and has seen every effect.
+The processes are real, and so is SIGKILL. They run in lockstep with this one (see `crash_child`), so it
+can choose the moment of each kill, and sees every effect.
 """
 
 from __future__ import annotations
@@ -32,18 +32,16 @@ if TYPE_CHECKING:
 
     from .watched_store import StorePath
 
-__all__ = ["run"]
-
 _DELAY_S = 2.0
 _INTO_THE_DELAY_S = 0.5
 _PACE_S = 0.08
-_PATIENCE_S = 10.0
+_TIMEOUT_S = 10.0
 _STEPS = 4
 _REPORT = msgspec.json.Decoder(Report)
 
 
 class Kill(NamedTuple):
-    """When a process is to be killed: at the first report that fits, or a while behind it."""
+    """When to kill a process: at the first report that matches, or `after_s` seconds after it."""
 
     when: str
     fits: Callable[[Report], bool]
@@ -67,22 +65,20 @@ def _recorded(kind: type[events.Event], step: int) -> Callable[[Report], bool]:
 KILLS = (
     Kill("during step 1, before it has done anything", _at("began", 1)),
     Kill("during the delay", _recorded(events.StepScheduled, 2), _INTO_THE_DELAY_S),
-    Kill("when the e-mail is sent, and that is not yet on record", _at("did", 2)),
-    Kill("while the flow waits for its person", _recorded(events.SignalAwaited, 3)),
+    Kill("when the e-mail is sent, but not yet recorded", _at("did", 2)),
+    Kill("while the flow waits for the confirmation", _recorded(events.SignalAwaited, 3)),
     Kill("between step 3 and step 4", _recorded(events.StepCompleted, 3)),
 )
 
 
 class Tally(NamedTuple):
-    """What the world has seen, whatever the processes remember."""
+    """How often each step ran and took effect, counted outside the processes."""
 
     runs: Counter[int]
     effects: Counter[int]
 
 
 class CrashDemo:
-    """A sign-up, its processes, and what they do."""
-
     def __init__(self, path: StorePath, out: Console) -> None:
         self._path = path
         self._out = out
@@ -93,14 +89,13 @@ class CrashDemo:
         self._pace = Event()
 
     def run(self) -> int:
-        """Kill a process at each of the moments, and let the last one end."""
         result = ""
         for kill in (*KILLS, None):
             result = self._live(kill)
         return self._sum_up(result)
 
     def _live(self, kill: Kill | None) -> str:
-        """Run a process until it is killed, or the flow has ended; return the flow's result."""
+        """Run a process until it is killed or the flow has ended. Return the flow's result."""
         child = self._spawn()
         try:
             self._out.print(Rule(f"Process {self._kills + 1} (pid {child.pid})", align="left"))
@@ -114,7 +109,7 @@ class CrashDemo:
         finally:
             child.kill()
             child.communicate()
-        raise PersistasaurusError(f"process {child.pid} ended by itself, which it should not have done")
+        raise PersistasaurusError(f"process {child.pid} ended by itself")
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         module = f"{__package__}.crash_child"
@@ -126,10 +121,10 @@ class CrashDemo:
 
     def _kill(self, child: subprocess.Popen[bytes], kill: Kill) -> None:
         if kill.after_s:
-            _let_go_on(child)
+            _continue(child)
             self._pace.wait(kill.after_s)
         child.kill()
-        child.wait(_PATIENCE_S)
+        child.wait(_TIMEOUT_S)
         self._kills += 1
         self._out.print(f"  [bold red]SIGKILL[/] {kill.when}")
 
@@ -178,29 +173,29 @@ class CrashDemo:
             f"   effects: {self._tally.effects.total()}   result: [bold]{escape(result)}[/]"
         )
         self._out.print(
-            "Each step is recorded once. One that was under way when its process died is begun again: what"
-            " it does must bear that, or tell a repetition by its idempotency key."
+            "Each step is recorded once. A step that was running when its process died runs again, so it"
+            " must tolerate that, or recognise a repetition by its idempotency key."
         )
         return 0 if once == _STEPS and result else 1
 
     def _recorded(self) -> Counter[int]:
-        """Count the completions on record, once nobody writes any more."""
+        """Count the recorded completions, once no process writes any more."""
         store = WatchedStore.at(self._path.store)
         try:
-            told = store.history(self._flow_id)
+            history = store.history(self._flow_id)
         finally:
             store.close()
-        return Counter(event.step for event in told if isinstance(event, events.StepCompleted))
+        return Counter(event.step for event in history if isinstance(event, events.StepCompleted))
 
 
 def _reports(child: subprocess.Popen[bytes]) -> Generator[Report]:
-    """Yield what a process reports, and let it go on behind each."""
+    """Yield what a process reports, and let it continue after each report."""
     for line in cast("IO[bytes]", child.stdout):
         yield _REPORT.decode(line)
-        _let_go_on(child)
+        _continue(child)
 
 
-def _let_go_on(child: subprocess.Popen[bytes]) -> None:
+def _continue(child: subprocess.Popen[bytes]) -> None:
     answers = cast("IO[bytes]", child.stdin)
     answers.write(b"\n")
     answers.flush()
@@ -219,5 +214,5 @@ def run(path: StorePath) -> int:
     """
     out = output_console()
     out.print(f"Store: {path}", markup=False, style="dim")
-    WatchedStore.at(path.store).close()  # whoever cannot open it says why, here rather than there
+    WatchedStore.at(path.store).close()  # if it cannot be opened, the error appears here, not in the child
     return CrashDemo(path, out).run()

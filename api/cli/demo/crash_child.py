@@ -1,9 +1,9 @@
-"""The process that the crash demo kills: one incarnation of a sign-up, in lockstep with its killer.
+"""The process that the crash demo kills: one run of a sign-up, in lockstep with its parent.
 
     python -m persistasaurus.api.cli.demo.crash_child STORE FLOW DELAY
 
-Whatever happens is reported as a line of JSON, and nothing goes on before a line comes back. So the
-other side can kill it at exactly the moment that it chooses, and sees each effect that is real.
+It reports whatever happens as a line of JSON, and waits for a line in return. So the parent can kill it at
+the exact moment it chooses, and sees every effect that is real.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from .watched_store import WatchedStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Report", "main"]
-
 T = TypeVar("T")
 
 
@@ -45,15 +43,13 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Wire:
-    """The line to the killer."""
-
     def __init__(self, answers: IO[bytes], reports: IO[bytes]) -> None:
         self._answers = answers
         self._reports = reports
         self._lock = Lock()
 
     def report(self, report: Report) -> None:
-        """Report, and wait to be let go on. A killer that is gone has nothing to gain by this process."""
+        """Report, and wait for permission to continue. Without a parent, this process has no purpose."""
         with self._lock:
             try:
                 self._reports.write(msgspec.json.encode(report) + b"\n")
@@ -65,12 +61,11 @@ class Wire:
                 os._exit(1)
 
     def report_event(self, moment: str, event: events.AnyEvent) -> None:
-        """Report an event of the flow."""
         self.report(Report(moment, event=msgspec.Raw(events.encode(event))))
 
 
 def watched_signup(wire: Wire, delay: timedelta) -> type[SignupFlow]:
-    """Return a sign-up whose steps report before and after they do something."""
+    """Return a sign-up whose steps report before and after they act."""
 
     def watched(function: Callable[..., T]) -> Callable[..., T]:
         @wraps(function)
@@ -99,8 +94,6 @@ def watched_signup(wire: Wire, delay: timedelta) -> type[SignupFlow]:
 
 
 class Incarnation:
-    """One process's part in the flow's life."""
-
     def __init__(self, wire: Wire, flow_id: str) -> None:
         self._wire = wire
         self._flow_id = flow_id
@@ -108,7 +101,7 @@ class Incarnation:
         self._is_confirmed = False
 
     def run(self, path: Path, delay: timedelta) -> None:
-        """Open the store, go on with the flow, and confirm the address when it waits for that."""
+        """Open the store, continue the flow, and confirm the address when the flow waits for that."""
         store = WatchedStore.at(path)
         for event in store.history(self._flow_id):
             self._hear(event)
@@ -134,7 +127,6 @@ class Incarnation:
 
 
 def main(store: str, flow_id: str, delay_s: str) -> None:
-    """Run one incarnation."""
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     wire = Wire(sys.stdin.buffer, reports)
     sys.stdout = Lines(lambda line: wire.report(Report("printed", text=line)))

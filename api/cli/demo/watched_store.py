@@ -1,4 +1,4 @@
-"""The store of the demo, at the path that was asked for or in a folder of its own; it tells what goes on."""
+"""The store of the demo, at a given path or in a temporary folder. It reports each event."""
 
 from __future__ import annotations
 
@@ -17,18 +17,16 @@ if TYPE_CHECKING:
 
     from ....store.contract import Outcome, Write
 
-__all__ = ["StorePath", "WatchedStore"]
-
 
 class StorePath:
-    """The path of the store. A folder that was made for it is removed at the end."""
+    """The path of the store. A temporary folder is removed at the end."""
 
     def __init__(self, store: Path | None) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="persistasaurus-")) if store is None else None
         self.store = store if store is not None else Path(str(self._folder)) / "demo.db"
 
     def __str__(self) -> str:
-        return str(self.store) if self._folder is None else f"{self.store}, removed once the flow has ended"
+        return str(self.store) if self._folder is None else f"{self.store}, removed when the demo ends"
 
     def __enter__(self) -> Self:
         return self
@@ -39,17 +37,15 @@ class StorePath:
 
 
 class WatchedStore(SqliteStore):
-    """A store that tells of each event, once it is durable. Told on the journal's thread."""
+    """A store that reports each event once it is durable, on the journal's thread."""
 
     on_event: Callable[[str, events.AnyEvent], None] | None = None
 
     @classmethod
     def at(cls, path: Path) -> WatchedStore:
-        """Open the store, as `SqliteStore.open` does."""
         return cls.open(path, now=SystemClock().now)  # pyright: ignore[reportReturnType] - it makes a `cls`
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
-        """See `EventStore.commit`."""
         outcomes = super().commit(writes)
         for write, outcome in zip(writes, outcomes, strict=True):
             if isinstance(outcome, Appended) and self.on_event is not None:
@@ -58,7 +54,7 @@ class WatchedStore(SqliteStore):
         return outcomes
 
     def history(self, flow_id: str) -> list[events.AnyEvent]:
-        """Read what is on record of a flow; nothing, when there is no such flow."""
+        """Read a flow's history; [] when there is no such flow."""
         if self.header(flow_id) is None:
             return []
         return [events.decode(record.data) for record in self.read(flow_id)]

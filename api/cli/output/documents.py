@@ -1,6 +1,6 @@
-"""What commands tell programs: the shapes of their JSON, named as the SQL views are. Fields are only added.
+"""The shapes of the commands' JSON, named like the SQL views. Fields are only ever added.
 
-Instants are in UTC. Payloads, arguments and results are the JSON that is on record; `null` where it is none.
+Instants are in UTC. Payloads, arguments and results are the recorded JSON, or `null`.
 """
 
 from __future__ import annotations
@@ -17,26 +17,14 @@ if TYPE_CHECKING:
     from ....flows.summary import StepSummary
     from ....store import Header, Record, Unreadable
 
-__all__ = [
-    "EventDocument",
-    "FlowDocument",
-    "StepDocument",
-    "UnreadableDocument",
-    "event_document",
-    "flow_document",
-    "payload",
-    "step_document",
-    "unreadable_document",
-]
-
 _NOTHING = msgspec.Raw(b"null")
 
 
 class FlowDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A flow, as its header says. `version` counts its events; `wake_at`: when it has something to do.
+    """A flow's header. `version` counts its events; `wake_at` is when it next has something to do.
 
-    `damage`: what of it cannot be read, if there is anything. `reason`: why it is parked. `blocking`: where
-    code of it holds a thread of the engine just now.
+    `damage`: what of it cannot be read, if anything. `reason`: why it is parked. `blocking`: where its code
+    holds a thread of the engine at this moment.
     """
 
     flow_id: str
@@ -52,7 +40,7 @@ class FlowDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StepDocument(msgspec.Struct, frozen=True):
-    """A step of a flow. `line` is where the flow has called it."""
+    """A step of a flow. `line` is where the flow called it."""
 
     step: int
     name: str
@@ -68,7 +56,7 @@ class StepDocument(msgspec.Struct, frozen=True):
 
 
 class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event, by its kind; `data` is what is on record. `position`: its place among those of all flows."""
+    """An event; `data` is what is recorded. `position` orders the events of all flows."""
 
     flow_id: str
     version: int
@@ -79,7 +67,7 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class UnreadableDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What stands in the place of an event that is damaged, and why it cannot be read."""
+    """Takes the place of a damaged event, and says why it cannot be read."""
 
     flow_id: str | None
     version: int | None
@@ -88,7 +76,6 @@ class UnreadableDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def flow_document(header: Header, reason: str = "", blocking: str = "") -> FlowDocument:
-    """Tell of a flow."""
     return FlowDocument(
         header.stream,
         header.type,
@@ -104,7 +91,6 @@ def flow_document(header: Header, reason: str = "", blocking: str = "") -> FlowD
 
 
 def step_document(step: StepSummary) -> StepDocument:
-    """Tell of a step."""
     return StepDocument(
         step=step.number,
         name=step.name,
@@ -121,17 +107,15 @@ def step_document(step: StepSummary) -> StepDocument:
 
 
 def event_document(flow_id: str, record: Record, position: int | None = None) -> EventDocument:
-    """Tell of an event."""
     return EventDocument(flow_id, record.version, utc(record.at), record.kind, payload(record.data), position)
 
 
 def unreadable_document(found: Unreadable) -> UnreadableDocument:
-    """Tell of an event that cannot be read."""
     return UnreadableDocument(found.stream, found.version, found.reason, found.position)
 
 
 def payload(data: bytes | None) -> msgspec.Raw:
-    """Return what is on record as it is, if it is JSON at all."""
+    """Return recorded data as it is if it is JSON, else as a JSON string."""
     if not data:
         return _NOTHING
     try:

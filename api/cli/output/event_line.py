@@ -1,4 +1,4 @@
-"""Events in words, in one line each."""
+"""An event in one line of words."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ if TYPE_CHECKING:
     from ....flows import events
     from ....flows.description import Description
 
-__all__ = ["SHORT", "WHOLE", "EventLine", "event_line"]
-
 SHORT, WHOLE = 60, 1_000_000
-"""Where payloads and messages are cut: to fit a line, or only where nobody would read on."""
+"""Where payloads and messages are cut: to fit a line, or only where they are absurdly long."""
 
 
 class EventLine(NamedTuple):
-    """An event in words, fit for a terminal."""
-
     what: str
     step: str
     detail: str

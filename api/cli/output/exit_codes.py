@@ -1,8 +1,6 @@
-"""Exit codes, and what each help page ends in."""
+"""The exit codes, and the text about them that ends each help page."""
 
 from __future__ import annotations
-
-__all__ = ["CODES", "DONE", "FAILED", "INTERRUPTED", "UNREAD", "UNUSABLE", "USAGE", "WAITS"]
 
 DONE, FAILED, USAGE, UNUSABLE, WAITS = 0, 1, 2, 3, 4
 INTERRUPTED, UNREAD = 130, 141

@@ -1,4 +1,4 @@
-"""What others print, a line at a time."""
+"""Output that is passed on in whole lines."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Lines"]
-
 
 class Lines(io.TextIOBase):
-    """A place to print to that hands on whole lines, whoever prints them.
+    """A text stream that passes on whole lines.
 
-    Steps print into it, so that no step fails because nobody reads this process's output any more.
+    Steps print into it, so that no step fails when the reader of this process's output has gone.
     """
 
     def __init__(self, take: Callable[[str], Any]) -> None:
@@ -23,11 +21,9 @@ class Lines(io.TextIOBase):
         self._begun = ""
 
     def writable(self) -> bool:
-        """Say that it can be printed to."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Take text; a line is handed on with its end."""
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             self._take(line)

@@ -1,4 +1,4 @@
-"""Telling what happens, an event a line."""
+"""Shows events, one a line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ....flows.description import Description
     from ....store import Record, Unreadable
     from .screen import Screen
-
-__all__ = ["Narrator"]
 
 _NAMES_MAX = 10_000
 _COLOURS = {
@@ -42,7 +40,7 @@ class _Step(NamedTuple):
 
 
 class Narrator:
-    """Tells of events, to people or to programs. `full`: payloads and messages are not cut."""
+    """Shows events, to people or to programs. `full`: payloads and messages are not cut."""
 
     def __init__(self, screen: Screen, *, as_json: bool, now: int, full: bool = False) -> None:
         self._screen = screen
@@ -52,10 +50,9 @@ class Narrator:
         self._names: dict[_Step, str] = {}
 
     def colour(self, record: Record) -> str:
-        """Return the style that an event of this kind is shown in."""
         return _COLOURS.get(record.kind, "")
 
-    def tell(self, flow_id: str, record: Record, position: int | None = None) -> None:
+    def show(self, flow_id: str, record: Record, position: int | None = None) -> None:
         """Tell of one event."""
         if self._as_json:
             self._screen.json(event_document(flow_id, record, position))
@@ -69,8 +66,7 @@ class Narrator:
             f"  {detail}" if detail else "",
         )
 
-    def tell_unreadable(self, found: Unreadable) -> None:
-        """Tell that there is an event which cannot be read."""
+    def show_unreadable(self, found: Unreadable) -> None:
         if self._as_json:
             self._screen.json(unreadable_document(found))
             return
@@ -82,7 +78,7 @@ class Narrator:
         )
 
     def words(self, flow_id: str, record: Record) -> EventLine:
-        """Put an event into words, a step with its name where its beginning has been told of."""
+        """Put an event into words; a step gets its name if an earlier event gave it."""
         try:
             event = events.decode(record.data)
         except msgspec.MsgspecError:

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and an error told in one line."""
+"""How a command ends: its exit code, and an error in one line."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-__all__ = ["MissingExtra", "give_up_output", "tell", "telling_errors"]
-
 P = ParamSpec("P")
 
 
@@ -38,11 +36,11 @@ _NOT_THE_STORES = (ImportConflict, NotAnExport, NotWritten, QueryFailed, QueryIn
 _SAYS_ALL = (PersistasaurusError.code, StoreError.code)
 
 
-def telling_errors(command: Callable[P, int]) -> Callable[P, None]:
-    """Have a command's errors told in one line, and its result made the exit code."""
+def reporting_errors(command: Callable[P, int]) -> Callable[P, None]:
+    """Make a command's result its exit code, and report its errors in one line."""
 
     @wraps(command)
-    def told(*args: P.args, **kwargs: P.kwargs) -> None:
+    def reporting(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = command(*args, **kwargs)
             sys.stdout.flush()
@@ -52,37 +50,37 @@ def telling_errors(command: Callable[P, int]) -> Callable[P, None]:
             give_up_output(sys.stdout)
             code = UNREAD
         except MissingExtra as error:
-            code = _tell_error(USAGE, error)
+            code = _report_error(USAGE, error)
         except (PersistasaurusError, OSError, *_NOT_THE_STORES) as error:
-            code = _tell_error(FAILED, error)
+            code = _report_error(FAILED, error)
         except StoreError as error:
-            code = _tell_error(UNUSABLE, error)
+            code = _report_error(UNUSABLE, error)
         sys.exit(code)
 
-    return told
+    return reporting
 
 
-def tell(message: str) -> None:
+def notify(message: str) -> None:
     """Tell people something beside the output, on the standard error."""
-    with suppress(OSError):  # nobody listens
+    with suppress(OSError):  # there is no reader
         click.echo(printable_lines(message), err=True)
 
 
 def give_up_output(output: TextIO) -> None:
-    """Have what is still to be written go nowhere: its reader is gone."""
+    """Discard further output: its reader has gone."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, output.fileno())
         os.close(nowhere)
 
 
-def _tell_error(code: int, error: Exception) -> int:
+def _report_error(code: int, error: Exception) -> int:
     message = str(error)
     if isinstance(error, FlowNotFound):
-        message += "; `persistasaurus list` shows those that there are"
+        message += "; `persistasaurus list` shows the existing flows"
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, PersistasaurusError | StoreError) and error.code not in _SAYS_ALL:
         message += f" [{error.code}]"
-    tell(f"persistasaurus: {message}")
+    notify(f"persistasaurus: {message}")
     return code

@@ -1,4 +1,4 @@
-"""What commands show: to people on a terminal, as plain text in a pipe, or as JSON, a document a line."""
+"""The screen: for people on a terminal, as plain text in a pipe, or as JSON, one document a line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from .printable import json_line, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Column", "Screen", "StyledText", "error_console", "output_console", "styled", "width_of"]
-
 _GAP = "  "
 _STATUSES = {
     "running": "cyan",
@@ -29,7 +27,7 @@ _STATUSES = {
 
 
 class _Terminal(Console):
-    """A console that leaves it to the command what to do when nobody reads any more."""
+    """A console that leaves a broken pipe to the command."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -51,22 +49,21 @@ class Column(NamedTuple):
 
 
 def output_console() -> Console:
-    """Make a console on what is the standard output now, whatever it will be redirected to."""
+    """Make a console on the current standard output, even if that is redirected later."""
     return _Terminal(file=sys.stdout, highlight=False, soft_wrap=True)
 
 
 def error_console() -> Console:
-    """Make a console on the standard error."""
     return _Terminal(file=sys.stderr, highlight=False, soft_wrap=True)
 
 
 def styled(status: str, reason: str = "") -> StyledText:
-    """Show a flow's status in its colour, and the reason for it if there is one."""
+    """Show a flow's status in its colour, with the reason if there is one."""
     return StyledText(f"{status} ({reason})" if reason else status, _STATUSES.get(status, ""))
 
 
 class Screen:
-    """The standard output. Whatever is shown is made fit for a terminal here, and is never markup."""
+    """The standard output. Whatever is shown is made safe for a terminal here, and is never markup."""
 
     def __init__(self) -> None:
         # Kept, since a command may have what others print redirected.
@@ -75,16 +72,14 @@ class Screen:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether people look on."""
         return self._console.is_terminal
 
     @property
     def width(self) -> int | None:
-        """The columns of the terminal, if it is one."""
+        """The width of the terminal in columns; None: it is not a terminal."""
         return self._console.width if self.is_terminal else None
 
     def json(self, document: object) -> None:
-        """Write a document, as one line of JSON."""
         self._out.write(json_line(document) + "\n")
 
     def line(self, *pieces: str | StyledText) -> None:
@@ -92,11 +87,11 @@ class Screen:
         self._console.print(_text(*pieces), markup=False)
 
     def raw(self, text: str) -> None:
-        """Write text as it is, with its lines: it was made here, or is for a program."""
+        """Write trusted text as it is, line breaks included."""
         self._out.write(text if text.endswith("\n") else f"{text}\n")
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str | StyledText]]) -> None:
-        """Lay rows out: in the width of the terminal, or in a pipe as wide as they are."""
+        """Lay rows out within the width of the terminal; in a pipe, as wide as they are."""
         if self.is_terminal:
             self._console.print(_laid_out(columns, rows), soft_wrap=False)
             return
@@ -107,12 +102,11 @@ class Screen:
             self._out.write(_GAP.join(padded).rstrip() + "\n")
 
     def flush(self) -> None:
-        """Have everything read that was written."""
         self._out.flush()
 
 
 def width_of(columns: Sequence[Column], rows: Sequence[Sequence[str | StyledText]]) -> int:
-    """Return how wide a table is that is cut nowhere."""
+    """Return the width of a table that is not cut anywhere."""
     widths = _widths(_lines(columns, rows))
     return sum(widths) + len(_GAP) * (len(widths) - 1)
 

@@ -1,15 +1,12 @@
-"""Sizes and counts, as people say them."""
+"""Sizes and counts in words."""
 
 from __future__ import annotations
-
-__all__ = ["counted", "size"]
 
 _STEP = 1024
 _DIGITS_FROM = 10
 
 
 def size(count: int) -> str:
-    """Say how much so many bytes are."""
     amount = float(count)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if amount < _STEP:
@@ -20,5 +17,4 @@ def size(count: int) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """Say how many there are of something."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,5 +1,5 @@
-"""What commands find out: about a flow, from its history, and about a store and its surroundings.
+"""Reports: about a flow, from its history, and about a store and its surroundings.
 
-Read-only, beside whoever owns the store, on the command's own thread. Damage is reported and does not end a
-report.
+They only read, whichever process owns the store, on the command's own thread. Damage is reported, and does
+not end a report.
 """

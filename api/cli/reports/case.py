@@ -1,4 +1,4 @@
-"""Where a case comes from: all that a store knows of a flow, read without disturbing anybody."""
+"""Reads all that a store knows about a flow, without disturbing the engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ....actors.handle import FlowEvent, from_microseconds
 from ....flows import events
 from ....flows.machine.history import Recorded
 from ....flows.summary import summary_of
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
     from ....store import Header, InboxEntry, StoreReader
 
-__all__ = ["blocking_now", "case_of", "flow_events", "history_of", "opened_at", "reasons_of"]
-
 
 _PARKED = """
 SELECT flow_id, error FROM flows WHERE status = 'parked' AND flow_id IN (SELECT value FROM json_each(?))
@@ -32,7 +29,7 @@ _DEAD = "SELECT key, name, reason FROM dead_letters WHERE flow_id = ? ORDER BY i
 
 
 def case_of(store: Path, flow_id: str, now: int) -> Case:
-    """Read what there is to know of a flow.
+    """Read what is known about a flow.
 
     Raises:
         FlowNotFound: there is no such flow.
@@ -56,7 +53,7 @@ def case_of(store: Path, flow_id: str, now: int) -> Case:
 
 
 def _readable(reader: StoreReader, flow_id: str) -> tuple[list[Recorded], str]:
-    """Read a flow's history up to the first event that cannot be read; say what is wrong with that."""
+    """Read a flow's history up to the first event that cannot be read; say what is wrong with that one."""
     found: list[Recorded] = []
     for record in reader.scan(flow_id):
         if isinstance(record, Unreadable):
@@ -69,7 +66,7 @@ def _readable(reader: StoreReader, flow_id: str) -> tuple[list[Recorded], str]:
 
 
 def opened_at(reader: StoreReader) -> int | None:
-    """Return when the process opened the store that has it open; 0: it does not say; None: there is none."""
+    """Return when the current owner opened the store; 0: that is unknown; None: it has no owner."""
     owner = reader.owner()
     if owner is None:
         return None
@@ -77,12 +74,12 @@ def opened_at(reader: StoreReader) -> int | None:
 
 
 def blocking_now(reader: StoreReader, store: Path) -> Present:
-    """Tell what keeps the process from its work that has the store open; nothing when none has."""
+    """Return what blocks the process that owns the store; nothing when it has no owner."""
     return Present() if reader.owner() is None else present_in(store)
 
 
 def reasons_of(reader: StoreReader, headers: Sequence[Header]) -> dict[str, str]:
-    """Tell why flows are parked: of those that are, and of which that can be read, by their names."""
+    """Return why flows are parked, by flow id, as far as that can be read."""
     parked = [header.stream for header in headers if header.status == "parked"]
     if not parked:
         return {}
@@ -106,8 +103,3 @@ def history_of(reader: StoreReader, flow_id: str) -> list[Recorded]:
         except msgspec.MsgspecError as error:
             raise RecordCorrupt(flow_id, record.version, f"it is not an event: {error}") from error
     return found
-
-
-def flow_events(reader: StoreReader, flow_id: str) -> list[FlowEvent]:
-    """Read a flow's history as `FlowHandle.events` returns it; raises as `history_of` does."""
-    return [FlowEvent(v, from_microseconds(at), event) for v, at, event in history_of(reader, flow_id)]

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: programs, the store's file and its surroundings, and what waits in it."""
+"""The checks of `doctor`: programs, the store's file and its surroundings, and pending work."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-__all__ = ["Check", "check_all"]
-
 _SQLITE_MIN = (3, 51, 3)
 _PYTHON_MIN = (3, 11)
 _CORE = ("apsw", "msgspec", "pykka")
@@ -49,7 +47,7 @@ _DEAD = "SELECT count(*) FROM dead_letters"
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at. `state`: `ok`; `warn`, to be thought about; `bad`, to be mended."""
+    """One check. `state`: `ok`; `warn`, worth a thought; `bad`, needs a fix."""
 
     name: str
     state: Literal["ok", "warn", "bad"]
@@ -58,11 +56,11 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def check_all(store: Path) -> Iterator[Check]:
-    """Look at everything, also behind what is found."""
+    """Run every check; one that fails does not stop the others."""
     yield from _programs()
     if not store.exists():
         yield Check(
-            "store", "warn", f"there is none at {store}", "it is created by the first `run`; or give --store"
+            "store", "warn", f"there is none at {store}", "the first `run` creates it; or give --store"
         )
         yield from _folder(store.absolute().parent)
         return
@@ -79,12 +77,12 @@ def _programs() -> Iterator[Check]:
     is_new = tuple(int(part) for part in sqlite.split(".")[:3]) >= _SQLITE_MIN
     yield _at_least("sqlite", sqlite, is_new=is_new, least=_SQLITE_MIN)
     for name in ("persistasaurus", *_CORE):
-        yield Check(name, "ok", _version(name) or "of unknown version")
+        yield Check(name, "ok", _version(name) or "unknown version")
     for extra, names in _EXTRAS.items():
         missing = [name for name in names if _version(name) is None]
         found = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
         if missing:
-            text = f"not installed ({', '.join(missing)}): what needs it says so"
+            text = f"not installed ({', '.join(missing)}): commands that need it say so"
             yield Check(f"extra {extra}", "ok", text, f"pip install 'persistasaurus[{extra}]'")
         else:
             yield Check(f"extra {extra}", "ok", found)
@@ -94,7 +92,7 @@ def _at_least(name: str, found: str, *, is_new: bool, least: tuple[int, ...]) ->
     if is_new:
         return Check(name, "ok", found)
     needed = ".".join(map(str, least))
-    return Check(name, "bad", f"{found} is older than {needed}", f"bring {name} up to {needed} or later")
+    return Check(name, "bad", f"{found} is older than {needed}", f"upgrade {name} to {needed} or later")
 
 
 def _version(name: str) -> str | None:
@@ -109,39 +107,34 @@ def _file(store: Path) -> Iterator[Check]:
     found = store.stat()
     mode = f"{stat.S_IMODE(found.st_mode):04o}"
     if found.st_mode & stat.S_IWOTH:
-        yield Check("permissions", "bad", f"all users may write to it ({mode})", f"chmod 600 {store}")
+        yield Check("permissions", "bad", f"every user may write to it ({mode})", f"chmod 600 {store}")
     elif found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Check("permissions", "warn", f"others than its owner may use it ({mode})", f"chmod 600 {store}")
+        yield Check("permissions", "warn", f"other users may use it, too ({mode})", f"chmod 600 {store}")
     elif found.st_uid != os.geteuid():
-        yield Check(
-            "permissions", "warn", f"it belongs to another user ({found.st_uid})", "write as that user"
-        )
+        yield Check("permissions", "warn", f"it belongs to user {found.st_uid}", "write to it as that user")
     else:
-        yield Check("permissions", "ok", f"its owner's alone ({mode})")
+        yield Check("permissions", "ok", f"only its owner has access ({mode})")
     log = store.resolve().with_name(store.resolve().name + "-wal")
     length = log.stat().st_size if log.exists() else 0
-    text = f"{size(found.st_size)}, and {size(length)} in the write-ahead log"
+    text = f"{size(found.st_size)}, plus {size(length)} in the write-ahead log"
     if length > _LOG_WARN:
-        todo = "a long-running reader keeps SQLite from checkpointing the log: find and end it"
+        todo = "a long-running reader keeps SQLite from checkpointing the log: find it and end it"
         yield Check("size", "warn", text, todo)
     else:
         yield Check("size", "ok", text)
 
 
 def _folder(folder: Path) -> Iterator[Check]:
-    kind = filesystem_of(folder) or "of unknown type"
+    kind = filesystem_of(folder) or "unknown type"
     if kind in _IN_MEMORY:
-        yield Check(
-            "filesystem", "warn", f"{kind}: in memory, so the loss of power takes it all", "use a disk"
-        )
+        yield Check("filesystem", "warn", f"{kind}: in memory, so a power cut loses everything", "use a disk")
     else:
         yield Check("filesystem", "ok", kind)
     room = os.statvfs(folder)
     free = room.f_bavail * room.f_frsize
     state = "bad" if free < _ROOM_BAD else "warn" if free < _ROOM_WARN else "ok"
-    yield Check(
-        "free space", state, size(free), "" if state == "ok" else "make room: a full disk stops all flows"
-    )
+    todo = "" if state == "ok" else "free some space: a full disk stops all flows"
+    yield Check("free space", state, size(free), todo)
     yield _sync(folder)
 
 
@@ -149,20 +142,15 @@ def _sync(folder: Path) -> Check:
     try:
         seconds = _sync_seconds(folder)
     except OSError as error:
-        return Check(
-            "sync", "warn", f"{folder} cannot be written to: {error.strerror}", "an engine could not, either"
-        )
+        text = f"{folder} is not writable: {error.strerror}"
+        return Check("sync", "warn", text, "an engine could not write there, either")
     typical = median(seconds)
-    text = f"{typical * 1000:.2f} ms for each commit (at most {max(seconds) * 1000:.2f} ms)"
+    text = f"{typical * 1000:.2f} ms a commit (at most {max(seconds) * 1000:.2f} ms)"
     if typical > _SLOW_S:
-        return Check("sync", "warn", text, "the disk is slow: a flow takes that long for each of its steps")
+        return Check("sync", "warn", text, "the disk is slow: each step of a flow takes at least this long")
     if typical < _TOO_FAST_S:
-        return Check(
-            "sync",
-            "warn",
-            f"{text}: this is faster than any disk",
-            "it may be acknowledging writes it has not made. Use a different disk",
-        )
+        todo = "it may be acknowledging writes it has not made. Use a different disk"
+        return Check("sync", "warn", f"{text}: this is faster than any disk", todo)
     return Check("sync", "ok", text)
 
 
@@ -184,7 +172,7 @@ def _content(store: Path) -> Iterator[Check]:
     try:
         reader = StoreReader.open(store)
     except StoreError as error:
-        yield Check("store", "bad", str(error), "give --store FILE; or put a backup in its place")
+        yield Check("store", "bad", str(error), "give --store FILE, or restore a backup")
         return
     with reader:
         yield Check("store", "ok", f"{store}, schema {reader.schema_version}")
@@ -201,17 +189,13 @@ def _additions(reader: StoreReader, _: Path) -> Iterator[Check]:
     if found:
         shown = ", ".join(found[:_ADDITIONS_SHOWN])
         more = f" and {len(found) - _ADDITIONS_SHOWN} more" if len(found) > _ADDITIONS_SHOWN else ""
-        yield Check(
-            "additions", "ok", f"others keep something in the file, which is left alone: {shown}{more}"
-        )
+        yield Check("additions", "ok", f"other programs keep these in the file, too: {shown}{more}")
 
 
 def _owner(reader: StoreReader, _: Path) -> Iterator[Check]:
     owner = reader.owner()
     if owner is None:
-        yield Check(
-            "engine", "warn", "no process has the store open: nothing in it runs", "start the program"
-        )
+        yield Check("engine", "warn", "no process has the store open, so nothing runs", "start the program")
     else:
         yield Check("engine", "ok", f"process {owner.pid} on {owner.host}{_opened(owner.since)}")
 
@@ -228,32 +212,32 @@ def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:
         found = reader.inspect(after=after)
         damaged += [header.stream for header in found.damaged]
         is_index_damaged, after = is_index_damaged or found.is_index_damaged, found.after
-    todo = f"the next start makes anew what it can; {proposed('verify', store=store)}"
+    todo = f"the next start repairs what it can; {proposed('verify', store=store)}"
     if damaged:
-        text = f"those of {counted(len(damaged), 'flow')} are damaged: {_some(damaged)}"
+        text = f"damaged for {counted(len(damaged), 'flow')}: {_some(damaged)}"
         yield Check("headers", "bad", text, todo)
     elif is_index_damaged:
-        yield Check("headers", "bad", "an index is damaged: flows may not be found when they are due", todo)
+        yield Check("headers", "bad", "an index is damaged: due flows may be missed", todo)
     else:
-        yield Check("headers", "ok", "as they were written")
+        yield Check("headers", "ok", "intact")
 
 
 def _words(reader: StoreReader, store: Path) -> Iterator[Check]:
     damaged = reader.damaged_words()
     if damaged:
         some = _some([repr(word) for word in damaged])
-        text = f"damaged, as is everything of that type, status or kind of event: {some}"
-        yield Check("words", "bad", text, f"put a backup in its place; {proposed('verify', store=store)}")
+        text = f"damaged, and with them all flows and events that use them: {some}"
+        yield Check("words", "bad", text, f"restore a backup; {proposed('verify', store=store)}")
     else:
-        yield Check("words", "ok", "as they were written")
+        yield Check("words", "ok", "intact")
 
 
 def _log(reader: StoreReader, _: Path) -> Iterator[Check]:
     kept = reader.kept_logs()
     if kept:
-        text = f"commits after a damaged page of it could not be read; it is kept as {kept[-1].name}"
+        text = f"commits after a damaged page of the log could not be read; a copy is kept as {kept[-1].name}"
         more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
-        todo = "check the disk, and which flows lack commits; then delete the copy"
+        todo = "check the disk, and which flows lack commits, then delete the copy"
         yield Check("log", "bad", f"{text}{more}", todo)
 
 
@@ -263,8 +247,8 @@ def _clock(reader: StoreReader, _: Path) -> Iterator[Check]:
     )
     now, at = SystemClock().now(), newest[0]
     if isinstance(at, int) and at - now > _LATE_US:
-        text = f"the newest event is of {ago(at, now)}: the clock has been set back"
-        yield Check("clock", "warn", text, "set it right; timers are not early for it, but late")
+        text = f"the newest event is dated {ago(at, now)}: the clock has been set back"
+        yield Check("clock", "warn", text, "correct the clock; until then timers fire late, never early")
 
 
 def _late(reader: StoreReader, _: Path) -> Iterator[Check]:
@@ -275,8 +259,10 @@ def _late(reader: StoreReader, _: Path) -> Iterator[Check]:
     since = first if owner.since is None else max(first, instant(owner.since))
     late = SystemClock().now() - since
     if late > _LATE_US:
-        text = f"a flow has had something to do for {duration(late / 1_000_000)}"
-        yield Check("timers", "warn", text, "is the engine overloaded, or the disk full? Its log says more")
+        text = f"a flow has been due for {duration(late / 1_000_000)}"
+        yield Check(
+            "timers", "warn", text, "the engine may be overloaded, or the disk full; its log says more"
+        )
 
 
 def _blocking(reader: StoreReader, store: Path) -> Iterator[Check]:
@@ -287,13 +273,13 @@ def _blocking(reader: StoreReader, store: Path) -> Iterator[Check]:
         what = f"{one.what!r} of {one.stream}" if one.what and one.stream else one.what or one.stream
         place = f", at {one.place}" if one.place else ""
         text = f"{what or 'a callback'} holds a thread of the engine, {text_since(one.since, now)}{place}"
-        todo = "put what takes time, or waits, into a `def` step; the engine's log has the stack"
+        todo = "move slow or waiting code into a `def` step; the engine's log has the stack"
         yield Check("blocking", "warn", text, todo)
 
 
 def _threads(reader: StoreReader, store: Path) -> Iterator[Check]:
     lost = blocking_now(reader, store).lost_threads
-    todo = "code that was given up and runs still holds them until it ends, or the engine is restarted"
+    todo = "abandoned code holds them until it ends or the engine is restarted"
     yield _none("lost threads", lost, todo)
 
 
@@ -315,9 +301,9 @@ def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
     with RemoteClient(store) as client:
         waiting, refused = client.pending_count(), len(client.refused())
     if waiting and reader.owner() is None:
-        yield Check("requests", "warn", f"{waiting} on record, for the next start", "start the program")
+        yield Check("requests", "warn", f"{waiting} on record for the next start", "start the program")
     else:
-        yield Check("requests", "ok", f"{waiting} wait for the engine" if waiting else "none wait")
+        yield Check("requests", "ok", f"{waiting} waiting for the engine" if waiting else "none")
     if refused:
         yield _none("refused requests", refused, proposed("dead-letters", store=store))
 

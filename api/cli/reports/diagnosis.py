@@ -1,4 +1,4 @@
-"""Why a flow does not run, or what it is doing: findings, each with what can be done about it."""
+"""Why a flow does not run, or what it is doing: findings, each with what the user can do."""
 
 from __future__ import annotations
 
@@ -23,22 +23,20 @@ if TYPE_CHECKING:
     from ....store import Header, InboxEntry
     from ....store.files.black_box import Blocking
 
-__all__ = ["Case", "Finding", "diagnose"]
-
 _SUSPICIOUS = 2
 _POISONOUS = 3
 _LATE_US = 5_000_000
 _RETRY_AT_ONCE = {
     "in_doubt": "find out whether the step's effect has happened; a retry runs the step again",
     "poisoned": "find out whether the step takes the process down; a retry runs it again, and"
-    " FlowSystem(limits=Limits(poison_after=...)) says how often that may be",
+    " FlowSystem(limits=Limits(poison_after=...)) sets how often it may do that",
     "crashing": "the traceback shows what went wrong; fix that, then retry",
     "blocking": "put what blocks into a step, restart the engine with that code, then retry",
     "lethal": "find out why its code takes the process down; a retry runs it again",
     "history_limit": "give FlowSystem higher limits=Limits(...), then retry",
 }
 _RETRY_LATER = {
-    "nondeterminism": "bring the code back that the flow was started with, and restart the engine; or retry",
+    "nondeterminism": "restore the code that the flow was started with, and restart the engine; or retry",
     "unknown_flow": "start the engine with the module that has this flow: persistasaurus run MODULE",
     "unreadable": "`persistasaurus verify` says what is damaged; a backup may have it intact",
 }
@@ -68,10 +66,10 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Case:
     """What is known about a flow at the instant `now`, in microseconds since the epoch, UTC.
 
-    `engine_since` says when the process opened the store that has it open now, if one has; `store` is how
-    the store's path is written in the commands that are proposed. `dead` are the names of the flow's signals
-    that are among the dead letters, each with the reason. `damage` says what of the flow cannot be read; the
-    summary is then of what happened before that. `blocking` is what of the flow holds a thread just now.
+    `engine_since` is when the current owner opened the store, if it has one; `store` is the path to use in
+    proposed commands. `dead` are the flow's dead letters: each signal's name, and the reason. `damage` says
+    what of the flow cannot be read; the summary then covers what happened before that. `blocking` is what of
+    the flow holds a thread of the engine at this moment.
     """
 
     header: Header
@@ -85,19 +83,19 @@ class Case:
     blocking: Sequence[Blocking] = ()
 
     def command(self, verb: str, *words: str, **options: str) -> str:
-        """Return a command line for this flow."""
+        """Return a command line about this flow."""
         return proposed(verb, self.header.stream, *words, store=self.store, **options)
 
 
 def diagnose(case: Case) -> list[Finding]:
-    """Say how a flow stands, the most important first."""
+    """Return the findings, the most important first."""
     if case.header.state.is_over:
         return [*_damaged(case), *_end(case), *_unread(case), *_early(case), *_dead(case)]
     found = [*_damaged(case), *_engine(case), *_blocking(case), *_parked(case), *_paused(case)]
     doing = [*_steps(case), *_sleeps(case), *_waits(case)]
     letters = [*_unread(case), *_early(case), *_dead(case)]
     if not doing and case.summary.parked is None and not case.damage:
-        doing.append(Finding(kind="between", text="Its code is between two things that it awaits."))
+        doing.append(Finding(kind="between", text="Its code is running between two awaits."))
     return [*found, *doing, *letters]
 
 
@@ -127,7 +125,7 @@ def _end(case: Case) -> Iterator[Finding]:
         yield Finding(
             kind="failed",
             text=f"It has failed {_when(at, case.now)}{where}: {_said(error)}",
-            todo="When the cause is gone, let it run on; completed steps are not run again:",
+            todo="Once the cause is fixed, continue the flow; completed steps are not repeated:",
             command=case.command("retry", why="..."),
             step=event.step,
             since=utc(at),
@@ -175,12 +173,11 @@ def _parked(case: Case) -> Iterator[Finding]:
 
 
 def _code(event: Parked) -> str:
-    """Return what `persistasaurus error` explains the reason by."""
     return f"parked-{event.reason.replace('_', '-')}"
 
 
 def _advice(event: Parked) -> str:
-    advice = _RETRY_AT_ONCE.get(event.reason) or _RETRY_LATER.get(event.reason, "see to it; then retry")
+    advice = _RETRY_AT_ONCE.get(event.reason) or _RETRY_LATER.get(event.reason, "fix the cause, then retry")
     return f"{advice[0].upper()}{advice[1:]}:"
 
 
@@ -192,7 +189,7 @@ def _paused(case: Case) -> Iterator[Finding]:
     why = f": {event.why}" if event.why else ""
     yield Finding(
         kind="paused",
-        text=f"It is paused{by} {since(at, case.now)}{why}. It starts nothing more until it is resumed.",
+        text=f"It is paused{by} {since(at, case.now)}{why}. It starts no more steps until it is resumed.",
         command=case.command("resume"),
         since=utc(at),
         by=event.by,
@@ -223,24 +220,24 @@ def _step(case: Case, step: StepSummary) -> Finding:
 
 def _step_text(case: Case, step: StepSummary) -> tuple[str, str]:
     if step.state is StepState.SCHEDULED and step.due is not None:
-        return "scheduled", f"is to run {_due(case, step.due)}."
+        return "scheduled", f"will run {_due(case, step.due)}."
     if step.state is StepState.RETRYING and step.due is not None and step.error is not None:
         times = "once" if step.attempts == 1 else f"{step.attempts} times"
         last = _said(step.error)
-        return "retrying", f"has failed {times}, and is tried again {_due(case, step.due)}. Last: {last}"
+        return "retrying", f"has failed {times}, and will be retried {_due(case, step.due)}. Last: {last}"
     begun = step.attempted_at or step.begun_at
     if step.state is StepState.INTERRUPTED:
-        return "interrupted", f"was interrupted by its engine, in attempt {step.attempts}."
+        return "interrupted", f"was interrupted when its engine stopped, in attempt {step.attempts}."
     is_in_doubt = step.state is StepState.IN_DOUBT
     if case.engine_since is not None and begun >= case.engine_since and not is_in_doubt:
-        return "running", f"runs {since(begun, case.now)}, in attempt {step.attempts}."
+        return "running", f"has been running {since(begun, case.now)}, in attempt {step.attempts}."
     text = f"was running in attempt {step.attempts}, begun {_when(begun, case.now)}, when its process ended"
     if is_in_doubt or step.unresolved < _SUSPICIOUS:
         return "in_doubt", f"{text}. Its effect is unknown."
     return "suspect", (
-        f"{text}: {step.unresolved} times in a row. It is suspected of that, so it runs when no other"
-        f" suspect does. After {_POISONOUS} times, unless Limits(poison_after=...) says otherwise or it had"
-        " run for long each time, its flow is parked."
+        f"{text}: {step.unresolved} times in a row. The step is suspected of causing that, so only one such"
+        f" step runs at a time. After {_POISONOUS} times its flow is parked, unless Limits(poison_after=...)"
+        " says otherwise or the step ran for long each time."
     )
 
 
@@ -280,7 +277,7 @@ def _unread(case: Case) -> Iterator[Finding]:
     n = len(case.inbox)
     yield Finding(
         kind="unread_signals",
-        text=f"{n} signal{'s are' if n > 1 else ' is'} on record, and unread ({names}),"
+        text=f"{n} signal{'s are' if n > 1 else ' is'} on record and unread ({names}),"
         f" the oldest {since(oldest.at, case.now)}.{_kept(case)}",
         since=utc(oldest.at),
         count=n,
@@ -291,22 +288,22 @@ def _early(case: Case) -> Iterator[Finding]:
     for name, count in case.summary.unread.items():
         yield Finding(
             kind="unread_signals",
-            text=f"Signal {name!r} has come {_times(count)}, and is unread: the flow does not wait for it"
-            f" yet.{_kept(case) or ' It is kept until then.'}",
+            text=f"Signal {name!r} has arrived {_times(count)}, and is unread: the flow does not wait for it"
+            f" yet.{_kept(case) or ' It is kept until it does.'}",
             name=name,
             count=count,
         )
 
 
 def _kept(case: Case) -> str:
-    return " It is kept for when the flow is let run on." if case.header.state is StreamState.FAILED else ""
+    return " It is kept for a retry of the flow." if case.header.state is StreamState.FAILED else ""
 
 
 def _dead(case: Case) -> Iterator[Finding]:
     for (name, reason), count in Counter(case.dead).items():
         yield Finding(
             kind="dead_letters",
-            text=f"Signal {name!r} has come {_times(count)}, and was not delivered: {reason}.",
+            text=f"Signal {name!r} arrived {_times(count)}, and was not delivered: {reason}.",
             name=name,
             reason=reason,
             count=count,
@@ -319,7 +316,7 @@ def _times(count: int) -> str:
 
 def _due(case: Case, due: int) -> str:
     is_late = case.engine_since is not None and case.now - due > _LATE_US
-    held = " (once it is no longer held back)" if is_late and _is_held(case) else ""
+    held = " (once it is resumed or retried)" if is_late and _is_held(case) else ""
     return f"at {local_time(due)} ({ago(due, case.now)}){held}"
 
 

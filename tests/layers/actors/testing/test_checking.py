@@ -61,7 +61,7 @@ def test_the_code_that_wrote_them_is_compatible_with_all_that_have_not_ended(sto
 
     assert told.exit_code == 0, told.output
     assert [json.loads(line)["flow_id"] for line in told.stdout.splitlines()] == ["order-1"]
-    assert "All can go on" in check(store, "--flows", "testing.shop").stdout
+    assert "All can continue" in check(store, "--flows", "testing.shop").stdout
 
 
 def test_other_code_diverges_and_both_lines_are_told(store: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_step_that_runs_is_told_with_its_line_and_its_attempt() -> None:
 
     assert (found.kind, found.step, found.name, found.attempt) == ("running", 1, "charge", 1)
     assert found.line == "order.py:7"
-    assert "Step 1 'charge' runs since" in found.text
+    assert "Step 1 'charge' has been running since" in found.text
     assert "(2 min)" in found.text
 
 
@@ -68,7 +68,7 @@ def test_a_step_that_is_tried_again_is_told_with_its_last_error() -> None:
     found = only(case(STARTED, CHARGE, failed))
 
     assert (found.kind, found.error) == ("retrying", ERROR)
-    assert "has failed once, and is tried again at" in found.text
+    assert "has failed once, and will be retried at" in found.text
     assert "(in 60 s)" in found.text
     assert "ConnectionError: nobody answers" in found.text
 
@@ -128,7 +128,7 @@ def test_a_flow_that_has_failed_keeps_what_it_has_not_read_and_says_so() -> None
     found = diagnose(case(STARTED, early, *FAILED[1:], inbox=inbox))
 
     assert [one.kind for one in found] == ["failed", "unread_signals", "unread_signals"]
-    assert all(one.text.endswith("kept for when the flow is let run on.") for one in found[1:])
+    assert all(one.text.endswith("kept for a retry of the flow.") for one in found[1:])
 
 
 def test_what_was_not_delivered_is_told_with_the_reason() -> None:
