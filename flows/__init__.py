@@ -1,7 +1,7 @@
 """What a flow is: the authoring API, the events of its history, and the pure machine that runs it.
 
-Nothing in here does I/O, knows a thread or reads a clock. What has happened comes in as messages
-and recorded events; what is to be recorded and done comes out as a decision.
+Nothing here does I/O, knows a thread or reads a clock. Messages and recorded events come in, and a decision
+comes out: what to record, and what to do.
 """
 
 from __future__ import annotations

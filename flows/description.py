@@ -1,8 +1,7 @@
-"""Events in words: the one place that says what each kind of event is about.
+"""Events in words: the one place that describes each kind of event.
 
-Everybody who shows events takes the words from here, and lays them out as the place needs it: a line of a
-terminal, an arrow of a diagram, an error. Names, messages and payloads are as they are on record, so whoever
-shows them makes them harmless first.
+Everything that shows events takes its words from here and arranges them: as a line of a terminal, an arrow
+of a diagram, an error. Names, messages and payloads are as recorded, so callers must escape them.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from . import events
 
 
 class Deadline(NamedTuple):
-    """An instant that an event sets, in microseconds since the epoch, UTC; `what` says what it is for."""
+    """An instant that an event sets, in microseconds since the epoch, UTC; `what` is its purpose."""
 
     what: str
     at: int
 
 
 class Description(NamedTuple):
-    """What an event says, in one form for all kinds. What a kind does not have is empty.
+    """What an event says, in one form for all kinds. Fields that a kind lacks are empty.
 
-    `subject` and `verb` make a sentence, as "step" and "started"; `step` or `sleep` is the number, and
-    `name` the name, of what it is about. `args` and `result` are JSON. Of a flow that is parked `error` says
-    why, with the reason for its type.
+    `subject` and `verb` make a sentence, as "step" and "started"; `step` or `sleep` is the number of the
+    subject, and `name` its name. `args` and `result` are JSON. The `error` of a parked flow says why, with
+    the reason as its type.
     """
 
     subject: str
@@ -42,12 +41,12 @@ class Description(NamedTuple):
 
     @property
     def what(self) -> str:
-        """The sentence, without saying which one it is about."""
+        """The sentence, without number and name."""
         return f"{self.subject} {self.verb}".lstrip()
 
     @property
     def thing(self) -> str:
-        """What it is about, and which one: `step 1 'charge'`."""
+        """The subject with number and name: `step 1 'charge'`."""
         number = self.step if self.subject == "step" else self.sleep
         words = (self.subject, str(number) if number else "", repr(self.name) if self.name else "")
         return " ".join(word for word in words if word)
@@ -58,7 +57,6 @@ class Description(NamedTuple):
 
 
 def describe(event: events.AnyEvent) -> Description:  # noqa: C901, PLR0911, PLR0912 - one line a kind
-    """Put an event into words."""
     match event:
         case events.FlowStarted():
             return Description("flow", "started", name=event.flow, args=event.args)

@@ -1,26 +1,26 @@
-"""What the engine raises, split by what the reader does next.
+"""The errors of the engine, by what the reader does next.
 
 PersistasaurusError
-├── FlowDefinitionError     fix the definition: it is refused when it is made or registered
+├── FlowDefinitionError     fix the definition, which is refused when it is made or registered
 │   └── FlowNotRegistered   this process does not have the flow's code
 ├── NotDurableError         await the durable replacement that the message names
 ├── AlreadyAwaitedError     make a new call for each await, or keep the first one's result
 ├── NotInFlowError          call steps, and wait, inside a flow only
-├── FlowStateError          return the value from the step instead of assigning it, or changing it
-├── PayloadError            the value at `path` does not survive being stored; change it or its annotation
+├── FlowStateError          return the value from the step instead of changing the flow's state
+├── PayloadError            the value at `path` cannot be stored; change it or its annotation
 ├── StepError               raised in the flow: a step has failed for good
-├── NondeterminismError     bring the right code back, or repair the flow; nothing was changed
+├── NondeterminismError     restore the code, or repair the flow; nothing was changed
 ├── FlowNotFound            no flow has this id
 ├── QueryNotFound           the flow answers no query of this name
 ├── FlowAlreadyExists       the id belongs to another flow, or to other arguments
-├── FlowEnded               the flow takes nothing any more
-├── FlowFailed              the flow ended with an error, which is told
-├── FlowParked              the flow needs a person; the reason is told
+├── FlowEnded               the flow accepts nothing any more
+├── FlowFailed              the flow ended with an error; the message has it
+├── FlowParked              the flow needs a person; the message says why
 ├── SignalRejected          the signal's payload is not what the flow declares; nothing was written
 │   └── SignalNotFound      the flow never waits for a signal of this name; nothing was written
 ├── DeadlockError           the wait would never end; the message says what to do instead
-├── Overloaded              too much at once; nothing was written, try again later
-├── StoreUnavailable        nothing was written for certain, or the outcome is unknown: ask again
+├── Overloaded              a queue is full; nothing was written, try again later
+├── StoreUnavailable        the outcome of a write is unknown: repeat it with the same id
 └── SystemClosed            the system is closed, or closing
 """
 
@@ -208,7 +208,7 @@ class FlowFailed(PersistasaurusError):
 
 
 def _hint(failure: Failure) -> str:
-    """Say how to catch what has left a flow, since the step's own exception is not what the flow gets."""
+    """Say how a flow catches the failure of a step, whose own exception it does not get."""
     if failure.type != StepError.__name__:
         return ""
     return (
@@ -241,7 +241,7 @@ class SignalNotFound(SignalRejected, LookupError):
     code = "signal-not-found"
 
     def __init__(self, flow_id: str, name: str, known: tuple[str, ...]) -> None:
-        from difflib import get_close_matches  # noqa: PLC0415 - only who has misspelt something needs it
+        from difflib import get_close_matches  # noqa: PLC0415 - only errors pay for the import
 
         close = get_close_matches(name, known, 1)
         meant = f"Did you mean {close[0]!r}? " if close else ""
@@ -278,7 +278,7 @@ class SystemClosed(PersistasaurusError):
 
 
 class NotDurableWarning(UserWarning):
-    """A flow's body calls something that a replay would repeat, or that returns another value in a replay.
+    """A flow's body calls something that a replay would repeat or answer differently.
 
     Silence it with `warnings.filterwarnings("ignore", category=NotDurableWarning)`, with `module=` for some
     modules only.

@@ -1,11 +1,11 @@
-"""What has happened to a flow: the events that its history consists of.
+"""The events that a flow's history consists of.
 
-An event carries what cannot be derived, and nothing else. Its body is JSON with the fields below
-and a `type`; the names are chosen and never change. Fields are only ever appended, with defaults:
-the histories of every release must replay for ever.
+An event carries only what cannot be derived. Its body is JSON with the fields below and a `type`, whose
+names never change. Fields are only ever appended, with defaults: the histories of every release must replay
+for ever.
 
-Input events come from outside the flow's code and make it go on; command events record what the code did
-about them. A replay feeds the inputs to the code and expects the same commands.
+Input events come from outside the flow's code and make it continue; command events record what the code then
+did. A replay feeds the inputs to the code and expects the same commands.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ ParkReason: TypeAlias = Literal[
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An exception as it is stored: text only.
 
-    `line` is the place in the user's code (file and line) that it comes from, where that is known; `ancestry`
-    names its classes where they are not Python's own.
+    `line` is its place in the user's code (file and line), if known; `ancestry` names its classes unless they
+    are built in.
     """
 
     type: str
@@ -49,7 +49,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 # ----------------------------------------------------------------------------------- input events
 class FlowStarted(Event, tag="flow_started", frozen=True):
-    """The flow exists. `seed` is where its random numbers and uuids come from."""
+    """The flow exists. Its random numbers and uuids derive from `seed`."""
 
     flow: str
     args: msgspec.Raw
@@ -57,7 +57,7 @@ class FlowStarted(Event, tag="flow_started", frozen=True):
 
 
 class StepCompleted(Event, tag="step_completed", frozen=True):
-    """The step's result is known and will never be asked for again."""
+    """The step has a result, and will never run again."""
 
     step: int
     result: msgspec.Raw
@@ -80,7 +80,7 @@ class StepAttempted(Event, tag="step_attempted", frozen=True):
 
 
 class StepInterrupted(Event, tag="step_interrupted", frozen=True):
-    """The step was not waited for, as by an orderly shutdown: it is in doubt, but has not killed the process.
+    """The engine stopped waiting for the step, as in a shutdown: it is in doubt, but killed no process.
 
     If it had not `begun`, it is not in doubt either.
     """
@@ -90,7 +90,7 @@ class StepInterrupted(Event, tag="step_interrupted", frozen=True):
 
 
 class TimerFired(Event, tag="timer_fired", frozen=True):
-    """The time has come."""
+    """The sleep is over."""
 
     timer: int
 
@@ -111,7 +111,7 @@ class Paused(Event, tag="paused", frozen=True):
 
 
 class Resumed(Event, tag="resumed", frozen=True):
-    """The flow goes on with all that happened while it was paused."""
+    """The flow continues with everything that happened while it was paused."""
 
     by: str = ""
     why: str = ""
@@ -126,9 +126,9 @@ class Parked(Event, tag="parked", frozen=True):
 
 
 class Repaired(Event, tag="repaired", frozen=True):
-    """Somebody lets the flow run on. What its code did from version `since` on is void; inputs stay.
+    """A person lets the flow continue. What its code did from version `since` on is void; inputs stay.
 
-    Only the failures at the versions `retried` do not stay: their steps are tried again.
+    Only the failures at the versions `retried` are void, too: their steps are retried.
     """
 
     since: int | None = None
@@ -211,7 +211,7 @@ encode = _encoder.encode
 
 
 def kind(event: Event) -> str:
-    """Return the event's chosen name, under which the store lists it."""
+    """Return the name under which the store lists the event."""
     return event.__struct_config__.tag  # pyright: ignore[reportReturnType] - all tags are given, as text
 
 
@@ -219,7 +219,7 @@ def decode(data: bytes) -> AnyEvent:
     """Read an event's body.
 
     Raises:
-        msgspec.MsgspecError: it is no event that this version knows.
+        msgspec.MsgspecError: this version does not know such an event.
     """
     # Payloads are no deeper than the limit. Anything deeper is damage, and could exhaust a small stack.
     if len(data) > _DEPTH and depth(data, _DEPTH) > _DEPTH:

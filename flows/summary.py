@@ -1,8 +1,8 @@
-"""What a history says about its flow now: how it stands, its steps, and what it waits for.
+"""What a history says about its flow now: its status, its steps, and what it waits for.
 
-The flow machine answers the same from inside, by replaying the flow's code. Here the events alone are
-enough, so it serves whoever has only those: commands, tests, diagrams. What a repair has made void is left
-out, as a replay leaves it out (see `machine.history.plan_of`).
+The flow machine answers the same by replaying the flow's code. Here the events alone are enough, for callers
+that have only those: commands, tests, diagrams. Events that a repair has voided do not count, as in a replay
+(see `machine.history.plan_of`).
 """
 
 from __future__ import annotations
@@ -20,22 +20,12 @@ if TYPE_CHECKING:
 
     from .machine.history import Recorded
 
-__all__ = [
-    "FlowSummary",
-    "OpenSleep",
-    "OpenWait",
-    "ReceivedSignal",
-    "StepState",
-    "StepSummary",
-    "summary_of",
-]
-
 _FOUND_AT_A_START = frozenset(("poisoned", "in_doubt", "lethal"))
-"""Reasons to be parked that are found when a process has died, and another one looks at the flow."""
+"""Reasons to park a flow that a new process finds after the death of the previous one."""
 
 
 class StepState(enum.StrEnum):
-    """How a step stands."""
+    """The state of a step."""
 
     SCHEDULED = "scheduled"
     RUNNING = "running"
@@ -52,10 +42,9 @@ _ENDED = (StepState.COMPLETED, StepState.FAILED)
 
 @dataclass(slots=True)
 class StepSummary:
-    """A step. Instants are microseconds since the epoch, UTC; `attempts` counts those that are recorded.
+    """A step. Instants are microseconds since the epoch, UTC; `attempts` counts the recorded ones.
 
-    `version` is that of the event with which it began. `unresolved` counts the attempts of which nobody
-    knows how they ended.
+    `version` is that of its first event. `unresolved` counts the attempts without a known outcome.
     """
 
     number: int
@@ -73,25 +62,21 @@ class StepSummary:
     result: bytes | None = None
     error: events.Failure | None = None
     before_failure: tuple[int, StepSummary] | None = field(default=None, repr=False)
-    """The version of the last failure, and how the step stood before it."""
+    """The version of the last failure, and the step before it."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the step has not ended."""
         return self.state not in _ENDED
 
     @property
     def waits_for_time(self) -> bool:
-        """Whether its delay, or the one before its next attempt, is not over."""
         return self.state in _WAITING
 
     def attempt(self, number: int, at: int) -> None:
-        """Note an attempt."""
         self.state, self.attempts, self.attempted_at, self.due = StepState.RUNNING, number, at, None
         self.unresolved += 1
 
     def fail(self, event: events.StepFailed, version: int, at: int) -> None:
-        """Note a failure, for good or to be tried again."""
         self.before_failure = None
         self.before_failure = version, copy(self)
         self.error, self.unresolved, self.due = event.error, 0, event.retry_at
@@ -100,7 +85,7 @@ class StepSummary:
 
 
 class OpenSleep(NamedTuple):
-    """A sleep that is not over; `version` is that of the event with which it began."""
+    """A sleep that is not over; `version` is that of its first event."""
 
     number: int
     version: int
@@ -129,10 +114,10 @@ class ReceivedSignal(NamedTuple):
 
 
 class FlowSummary:
-    """What a history says about its flow, as far as it was applied. Not to be shared between threads.
+    """What a history says about its flow, as far as it was applied. Not thread-safe.
 
-    `paused`, `parked`, `completed` and `failed` hold the event by which the flow came to that, if it stands
-    so, and its instant. `dead` are the keys of signals that were given up: they wait for nobody.
+    `paused`, `parked`, `completed` and `failed` hold the event that brought the flow there, with its instant,
+    if it still is there. `dead` are the keys of signals that were given up.
     """
 
     def __init__(self, dead: Container[str] = ()) -> None:
@@ -165,7 +150,7 @@ class FlowSummary:
 
     @property
     def last_word(self) -> events.FlowCompleted | events.FlowFailed | events.Parked | None:
-        """The event that says how the flow has ended, or why it is parked."""
+        """The event that ended or parked the flow."""
         for word in (self.completed, self.failed, self.parked):
             if word is not None:
                 return word[0]
@@ -173,14 +158,13 @@ class FlowSummary:
 
     @property
     def open_steps(self) -> list[StepSummary]:
-        """The steps that have not ended."""
         return [step for step in self.steps.values() if step.is_open]
 
     @property
     def waits(self) -> list[OpenWait]:
-        """The waits for signals that none has come for yet, oldest first.
+        """The waits that no signal has come for, oldest first.
 
-        Signals and waits of a name meet as they do in the flow, oldest first.
+        Signals and waits of a name are matched as in the flow, oldest first.
         """
         return sorted(
             wait for name, waits in self._awaited.items() for wait in waits[len(self.signals.get(name, ())) :]
@@ -188,19 +172,19 @@ class FlowSummary:
 
     @property
     def unread(self) -> Counter[str]:
-        """How many signals have come, by name, that nothing has waited for yet."""
+        """How many signals have come without a wait for them, by name."""
         counts = {
             name: len(signals) - len(self._awaited.get(name, ())) for name, signals in self.signals.items()
         }
         return +Counter(counts)
 
     def step_name(self, number: int) -> str:
-        """Return a step's name, also of one that is undone; nothing, when it is not known."""
+        """Return a step's name, also of one that a repair has undone; "" if it is not known."""
         return self._names.get(number, "")
 
     # ------------------------------------------------------------------------------ what has happened
     def apply(self, recorded: Recorded) -> None:  # noqa: C901, PLR0912 - one line a kind
-        """Take in the next event of the history."""
+        """Apply the next event of the history."""
         version, at, event = recorded
         match event:
             case events.FlowStarted():
@@ -259,7 +243,7 @@ class FlowSummary:
     ) -> None:
         step = self.steps.get(event.step)
         if step is None:
-            return  # of a step that a repair has undone; or a history that no flow has written
+            return  # a repair has undone the step; or no flow wrote this history
         match event:
             case events.StepCompleted():
                 step.state, step.ended_at, step.result = StepState.COMPLETED, at, bytes(event.result)
@@ -273,13 +257,13 @@ class FlowSummary:
     def _park(self, event: events.Parked, at: int) -> None:
         self.parked = event, at
         if event.reason in _FOUND_AT_A_START:
-            # It was parked before anything was run again, so nothing of it runs.
+            # It was parked before any step was run again.
             for step in self.steps.values():
                 if step.state is StepState.RUNNING:
                     step.state = StepState.IN_DOUBT
 
     def _repair(self, event: events.Repaired) -> None:
-        """Take back what the code did from a version on, with all that came of it; and failures to retry."""
+        """Undo what the code did from a version on, with its consequences, and the failures to retry."""
         self.parked = self.failed = None
         since = event.since
         if since is not None:
@@ -294,7 +278,7 @@ class FlowSummary:
 
 
 def summary_of(history: Iterable[Recorded], dead: Container[str] = ()) -> FlowSummary:
-    """Return what a history says; `dead` are the keys of signals that were given up."""
+    """Return the summary of a history; `dead` are the keys of signals that were given up."""
     summary = FlowSummary(dead)
     for recorded in history:
         summary.apply(recorded)

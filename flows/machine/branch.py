@@ -1,4 +1,4 @@
-"""Branches of a flow: coroutines that the machine drives itself, and the gathers where they meet."""
+"""Branches of a flow: coroutines that the machine drives, and the gathers where they meet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from ..authoring.foreign import not_durable, not_gathered
 from ..authoring.request import Request
@@ -17,7 +17,7 @@ from ..errors import AlreadyAwaitedError
 from ..values.location import NOWHERE, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from contextvars import Context
     from types import CodeType
 
@@ -28,13 +28,13 @@ _Resume: TypeAlias = "Callable[[Driver, Any, BaseException | None], None]"
 
 
 class RunQueue:
-    """What can go on, in the order in which it became able to. Draining it is deterministic.
+    """What can continue, in the order in which it became able to. Draining it is deterministic.
 
-    What inputs have made ready waits in `_inputs`. Each of them goes on as far as it can, with all that
-    comes of it, before the next: so it makes no difference whether the code stood still in between.
+    What inputs have made ready waits in `_inputs`. Each of them runs as far as it can, with everything that
+    follows from it, before the next: so it makes no difference whether the code stood still in between.
 
-    What a `gather` starts, it starts before anything else goes on, depth first. That is done with a stack
-    of its own, since gathers may be nested deeper than Python recurses.
+    The awaitables of a `gather` start before anything else continues, depth first. A stack of its own does
+    that, since gathers may be nested deeper than Python recurses.
     """
 
     __slots__ = ("_driver", "_inputs", "_is_draining", "_launches", "_ready", "branches")
@@ -46,14 +46,14 @@ class RunQueue:
         self._launches: list[Launch] = []
         self._is_draining = False
         self.branches: dict[Branch, None] = {}
-        """Those that have not ended, in the order in which they began."""
+        """Those that have not ended, in the order of their start."""
 
     def add(self, resume: _Resume, value: Any = None, error: BaseException | None = None) -> None:
-        """Let something go on, when its turn comes, with a value or an error."""
+        """Let something continue, in its turn, with a value or an error."""
         (self._ready if self._is_draining else self._inputs).append((resume, value, error))
 
     def drain(self) -> None:
-        """Let go on whatever can, until nothing can."""
+        """Run until nothing can continue."""
         inputs, ready, launches, driver = self._inputs, self._ready, self._launches, self._driver
         self._is_draining = True
         try:
@@ -71,32 +71,31 @@ class RunQueue:
             self._is_draining = False
 
     def launch(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gather) -> None:
-        """Start what is given to a gather, in order, as soon as the code that asks for it stands still."""
-        self._launches.append(Launch(awaitables, gathered))
+        """Start the awaitables of a gather, in order, as soon as the code that awaits it stands still."""
+        self._launches.append(Launch(iter(enumerate(awaitables)), gathered))
 
     def _launch(self) -> None:
         launches, driver = self._launches, self._driver
         while launches:
-            launch = launches[-1]
-            started = next(launch.rest, None)
+            rest, gathered = launches[-1]
+            started = next(rest, None)
             if started is None:
                 launches.pop()
                 continue
             index, awaitable = started
             try:
-                _start(awaitable, GatherSlot(launch.gathered, index), self, driver)
-            except Exception as error:  # noqa: BLE001 - the flow is told where it awaits
-                while launches and launches[-1].branch is launch.branch:
+                _start(awaitable, GatherSlot(gathered, index), self, driver)
+            except Exception as error:  # noqa: BLE001 - raised in the flow, where it awaits
+                while launches and launches[-1].gathered.outermost is gathered.outermost:
                     launches.pop()
-                launch.branch.fail(error)
+                gathered.outermost.fail(error)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody can go on."""
         return not self._inputs
 
     def clear(self) -> None:
-        """Forget who could go on: the flow has ended."""
+        """Forget everything that could continue: the flow has ended."""
         self._inputs.clear()
         self._ready.clear()
         self._launches.clear()
@@ -105,7 +104,7 @@ class RunQueue:
 class Branch:
     """One coroutine of a flow: its body, or an awaitable given to `gather`.
 
-    It runs in a context of its own, as a task of asyncio does: what it sets, the others do not see.
+    It runs in a context of its own, as a task of asyncio does: the others do not see what it sets.
     """
 
     __slots__ = ("_coroutine", "_on_end", "_queue", "context")
@@ -124,22 +123,22 @@ class Branch:
         queue.branches[self] = None
 
     def resolve(self, value: Any) -> None:
-        """Let it go on with a value."""
+        """Let it continue with a value."""
         self._queue.add(self.resume, value)
 
     def fail(self, error: BaseException) -> None:
-        """Let it go on with an error, raised where it waits."""
+        """Let it continue with an error, raised where it waits."""
         self._queue.add(self.resume, None, error)
 
     def resume(self, driver: Driver, value: Any, error: BaseException | None) -> None:
-        """Run the coroutine to its next await, and have the driver do what it asks for."""
+        """Run the coroutine to its next await, and have the driver begin the request."""
         run, coroutine = self.context.run, self._coroutine
         try:
             request = run(coroutine.send, value) if error is None else run(coroutine.throw, error)
         except StopIteration as stop:
             del self._queue.branches[self]
             self._on_end.resolve(stop.value)
-        except BaseException as raised:  # noqa: BLE001 - one flow's SystemExit must stop nobody else
+        except BaseException as raised:  # noqa: BLE001 - one flow's SystemExit must not stop the others
             del self._queue.branches[self]
             self._on_end.fail(raised)
         else:
@@ -152,11 +151,11 @@ class Branch:
         try:
             request.claim()
             request.begin(driver, self)
-        except Exception as error:  # noqa: BLE001 - the flow is told where it awaits
+        except Exception as error:  # noqa: BLE001 - raised in the flow, where it awaits
             self.fail(error)
 
     def close(self) -> None:
-        """Drop the coroutine. Its `finally` blocks run, and can do nothing durable."""
+        """Drop the coroutine. Its `finally` blocks run, but can do nothing durable."""
         for _ in range(_AWAITS_IN_FINALLY):
             try:
                 self.context.run(self._coroutine.close)
@@ -172,7 +171,6 @@ class Branch:
 
     @property
     def location(self) -> Location:
-        """Where it waits."""
         innermost: Any = self._coroutine
         while type(inner := innermost.cr_await) is CoroutineType:
             innermost = cast("Any", inner)
@@ -186,8 +184,8 @@ _AWAITS_IN_FINALLY = 100
 class _Undying:
     """Code that catches everything, and so does not end when it is dropped.
 
-    When Python forgets such a coroutine it asks it once more to end. That has to happen while what it awaits
-    is still taken for its flow's, or it would try again for ever; and nothing is to be printed about it.
+    Python asks such a coroutine to end once more when it frees it. Its awaits must then still seem to belong
+    to its flow, or it would try again for ever; and Python must not print anything about it.
     """
 
     def __init__(self) -> None:
@@ -195,11 +193,11 @@ class _Undying:
         self._quiet: set[int] = set()
 
     def add(self, coroutine: Any, context: Context) -> None:
-        """Forget a coroutine in its context, as soon as nobody else has it, and it is asked for again."""
+        """Free a coroutine in its context, once there are no other references to it."""
         self._waiting.append((context, [coroutine]))
 
     def forget(self) -> None:
-        """Forget those that nobody else has."""
+        """Free those without other references."""
         for _ in range(len(self._waiting)):
             context, held = self._waiting.popleft()
             if sys.getrefcount(held[0]) > _OWN_REFERENCES:
@@ -211,10 +209,10 @@ class _Undying:
         self._quiet.clear()
 
     def outlive(self) -> None:
-        """Have those that others have outlive Python, which would ask them once more to end while it ends."""
+        """Keep the others beyond Python's exit, which would ask them to end once more."""
         self.forget()
         for _, held in self._waiting:
-            held.append(held)  # no longer forgotten when nobody has it, and as of now not collected either
+            held.append(held)  # a cycle that is not freed, and with the freeze below not collected either
         if self._waiting:
             gc.freeze()
 
@@ -229,7 +227,7 @@ class _Undying:
             sys.unraisablehook = hook
 
 
-# The list's, and that of the call that counts.
+# That of the list, and that of the call that counts.
 _OWN_REFERENCES = 2
 _undying = _Undying()
 atexit.register(_undying.outlive)
@@ -237,7 +235,7 @@ _locations: dict[tuple[int, int], tuple[CodeType, Location]] = {}
 
 
 def _location(code: CodeType, instruction: int) -> Location:
-    """Look a place up by its instruction: to work out line numbers takes longer than all the rest."""
+    """Look up a place by its instruction: computing line numbers takes longer than all the rest."""
     key = (id(code), instruction)  # hashing a code object hashes all of it; kept here, its id stays its own
     known = _locations.get(key)
     if known is None:
@@ -251,20 +249,17 @@ def _location(code: CodeType, instruction: int) -> Location:
 _LOCATIONS = 4096
 
 
-class OnEnd:
-    """Where a branch's end is told."""
+class OnEnd(NamedTuple):
+    """Callbacks for a branch's end."""
 
-    __slots__ = ("fail", "resolve")
-
-    def __init__(self, resolve: Callable[[Any], None], fail: Callable[[BaseException], None]) -> None:
-        self.resolve = resolve
-        self.fail = fail
+    resolve: Callable[[Any], None]
+    fail: Callable[[BaseException], None]
 
 
 class Gather:
-    """The meeting point of several branches. The waiter may be a slot of another.
+    """The meeting point of several branches. The waiter may be a slot of another gather.
 
-    `outermost` is the branch that awaits it all, where gathers are given to gathers.
+    `outermost` is the branch that awaits all of them, where gathers are nested.
     """
 
     __slots__ = ("_is_told", "_missing", "_results", "_return_exceptions", "_waiter", "outermost")
@@ -309,7 +304,7 @@ class Gather:
 
 
 class GatherSlot:
-    """One branch's slot in a gather: where its result goes."""
+    """One branch's slot in a gather: the destination of its result."""
 
     __slots__ = ("gathered", "index")
 
@@ -318,37 +313,29 @@ class GatherSlot:
         self.index = index
 
     def resolve(self, value: Any) -> None:
-        """Complete the branch with a value."""
         self.gathered.complete(self.index, value)
 
     def fail(self, error: BaseException) -> None:
-        """Fail the branch."""
         self.gathered.fail(self.index, error)
 
     @property
     def location(self) -> Location:
-        """Where the gather is awaited."""
         return self.gathered.outermost.location
 
     @property
     def context(self) -> Context:
-        """The context variables of the code that awaits the gather."""
         return self.gathered.outermost.context
 
 
-class Launch:
-    """What a gather has still to start, and the branch that is told when it cannot."""
+class Launch(NamedTuple):
+    """The awaitables that a gather has still to start."""
 
-    __slots__ = ("branch", "gathered", "rest")
-
-    def __init__(self, awaitables: tuple[Awaitable[Any], ...], gathered: Gather) -> None:
-        self.rest = iter(enumerate(awaitables))
-        self.gathered = gathered
-        self.branch = gathered.outermost
+    rest: Iterator[tuple[int, Awaitable[Any]]]
+    gathered: Gather
 
 
 def _start(awaitable: Awaitable[Any], slot: GatherSlot, queue: RunQueue, driver: Driver) -> None:
-    """Start one awaitable of a gather; whatever is no request becomes a branch."""
+    """Start one awaitable of a gather; anything but a request becomes a branch."""
     if isinstance(awaitable, Request):
         awaitable.claim()
         awaitable.begin(driver, slot)
@@ -363,7 +350,7 @@ async def _awaiting(awaitable: Awaitable[Any]) -> Any:
 
 
 def check_awaitables(awaitables: Sequence[Any]) -> None:
-    """Refuse what nobody could await, or not again, before any of them has begun.
+    """Refuse what cannot be awaited, or was awaited before, before any of them has begun.
 
     Raises:
         NotDurableError: one of them cannot be awaited.

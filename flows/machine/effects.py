@@ -1,4 +1,4 @@
-"""What a flow machine wants done, once what it decided is durable."""
+"""What a flow machine wants done once its decision is durable."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
 
 
 class RunStep(msgspec.Struct, frozen=True):
-    """Run an attempt at a step, and tell the machine how it went."""
+    """Run an attempt at a step, and report its outcome to the machine."""
 
     run: StepRun
     attempt: int
 
 
 class RunAlone(msgspec.Struct, frozen=True):
-    """Ask for the step's turn among those that are suspected of killing the process."""
+    """Request the step's turn among those suspected of killing the process."""
 
     step: int
 
 
 class Reconcile(msgspec.Struct, frozen=True):
-    """Run the step's `reconcile` function, and tell the machine what it found out."""
+    """Run the step's `reconcile` function, and report its answer to the machine."""
 
     run: StepRun
 
 
 class Warn(msgspec.Struct, frozen=True):
-    """Tell whoever runs the system, once."""
+    """Log a warning, once."""
 
     text: str
 
@@ -40,10 +40,10 @@ AnyEffect: TypeAlias = RunStep | RunAlone | Reconcile | Warn
 
 
 class Decision:
-    """What came of one message: input and command events to record, and effects to carry out after that.
+    """The result of one message: input and command events to record, and effects to carry out after that.
 
-    `consumed` and `rejected` are ids of the inbox; `rejected` ones come with the reason. `given_up` are
-    keys of signals that are in the history, and that nobody will take after all, with the reasons.
+    `consumed` and `rejected` are ids of the inbox, `rejected` with the reasons. `given_up` are keys of
+    signals in the history that will never be taken, with the reasons.
     """
 
     __slots__ = ("consumed", "effects", "events", "given_up", "rejected")
@@ -57,11 +57,11 @@ class Decision:
 
     @property
     def has_settled(self) -> bool:
-        """Whether it says what becomes of a signal."""
+        """Whether it decides the fate of a signal."""
         return bool(self.consumed or self.rejected or self.given_up)
 
     def merge(self, later: Decision) -> None:
-        """Take in what was decided next, to be recorded together."""
+        """Add a later decision, to be recorded together."""
         self.events += later.events
         self.effects += later.effects
         self.consumed += later.consumed

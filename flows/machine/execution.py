@@ -36,7 +36,7 @@ _NO_LOOP: Any = NoLoop()
 
 
 class Execution:
-    """Drives one flow's coroutine. The order of `apply` and `run` determines all that it does."""
+    """Drives one flow's coroutine. The order of `apply` and `run` determines everything that it does."""
 
     def __init__(self, flow_id: str, definition: FlowDefinition[..., Any], limits: PayloadLimits) -> None:
         self.flow_id = flow_id
@@ -51,9 +51,9 @@ class Execution:
         self.draining = False
         self.has_started = False
         self.is_over = False
-        """Whether the code has come to its end, be that recorded yet or not."""
+        """Whether the code has ended, be that recorded or not."""
         self.sink: CommandSink
-        """Who is told what the code does: to be set before the first input event is applied."""
+        """The receiver of the code's commands: to be set before the first input event is applied."""
         self.queue = RunQueue(self)
         self.signals = SignalQueues(definition.signals, limits)
         self._definition = definition
@@ -70,16 +70,16 @@ class Execution:
         return self.paused or self.draining or self.parked is not None or self.ended is not None
 
     def apply(self, event: events.InputEvent, at: int, value: Any = None) -> None:
-        """Take an input event in. `value` is the decoded result of a step, where somebody has it already.
+        """Apply an input event. `value` is the decoded result of a step, if it is known already.
 
         Raises:
-            LookupError: it is about something that the code has not begun.
+            LookupError: the event is about something that the code has not begun.
         """
         self.at = at
         self._APPLY[type(event)](self, event, value)
 
     def run(self) -> None:
-        """Let the code go on as far as it can."""
+        """Run the code as far as it can."""
         if not (self.queue.is_empty or self.is_over or self.is_still):
             self._driven(self.queue.drain)
 
@@ -93,7 +93,7 @@ class Execution:
             sys.set_asyncgen_hooks(*hooks)
 
     def _without_loop(self, code: Callable[..., Any], *args: Any) -> Any:
-        # The documented hooks for implementors of loops. Nobody imports asyncio for this: it takes its time.
+        # The documented hooks for implementers of loops. Importing asyncio just for this would be slow.
         asyncio: Any = sys.modules.get("asyncio.events")
         if asyncio is None or not hasattr(asyncio, "_set_running_loop"):
             return code(*args)
@@ -105,7 +105,7 @@ class Execution:
             asyncio._set_running_loop(loop)  # noqa: SLF001
 
     def _left(self, generator: AsyncGenerator[Any, Any]) -> None:
-        """Close an async generator that the code has left before its end, and that nobody awaits any more."""
+        """Close an async generator that the code left before its end, and that nothing awaits any more."""
         left: Any = generator
         closing = left.aclose()
         try:
@@ -126,10 +126,10 @@ class Execution:
             )
 
     def close(self) -> None:
-        """Drop the code. Nothing that it awaits begins any more, so that it can do nothing durable.
+        """Drop the code. Nothing that it awaits begins any more, so it can do nothing durable.
 
-        It still is this flow's code: were its awaits refused, code that catches everything would try again
-        for ever.
+        Its awaits are still accepted: if they were refused, code that catches everything would try again for
+        ever.
         """
         self.is_over = True
         while self.queue.branches:
@@ -137,19 +137,19 @@ class Execution:
             self._driven(branch.close)
 
     def dues(self) -> Iterator[Due]:
-        """Yield everything that time will bring."""
+        """Yield everything that waits for a time."""
         yield from (timer.due for timer in self.timers.values())
         yield from (run.due for run in self.steps.values() if run.due is not None)
 
     def end(self, event: events.FlowCompleted | events.FlowFailed) -> None:
-        """Note that the flow has ended, as is recorded. Only after a failure do late outcomes matter."""
+        """Note that the flow's end is recorded. Only after a failure do late outcomes matter."""
         self.ended = event
         if type(event) is events.FlowCompleted:
             self.steps.clear()
             self.timers.clear()
 
     def renumber(self, operations: Iterable[PendingOperation], last: Rewound) -> None:
-        """Continue numbering behind the numbers that were used already, from these operations on."""
+        """Continue numbering after the numbers used before a repair, beginning with these operations."""
         self._last_step = max(self._last_step, last.last_step)
         self._last_timer = max(self._last_timer, last.last_timer)
         for operation in operations:
@@ -170,36 +170,29 @@ class Execution:
     # ----------------------------------------------------------------- what the code asks for (Driver)
     @property
     def random(self) -> random.Random:
-        """The flow's own randomness."""
         if self._random is None:
             self._random = random.Random(self._seed)  # noqa: S311 - repeatable on purpose
         return self._random
 
     @property
     def flow_type(self) -> str:
-        """The name under which the flow is stored."""
         return self._definition.name
 
     def log(self, say: Callable[[], None]) -> None:
-        """Have something said, unless a replay says it again."""
         self.sink.log(say)
 
     def now(self) -> datetime:
-        """The time at which the flow went on."""
         return _EPOCH + self.at * _MICROSECOND
 
     def seal(self, codec: Codec, values: msgspec.Struct) -> bytes:
-        """Encode the arguments of a call, and see that they come back."""
         return self.sink.seal(codec, values, self._payload_limits)
 
     def begin_step(self, step: Step[..., Any], data: bytes, waiter: Waiter) -> None:
-        """Begin a step, under the next number."""
         self._last_step = number = self._last_step + 1
         run = self.steps[number] = StepRun(number, step, data, waiter)
         self.sink.step(run)
 
     def begin_timer(self, until: timedelta | datetime, waiter: Waiter) -> None:
-        """Begin a sleep."""
         self._last_timer += 1
         timer = self.timers[self._last_timer] = Timer(self._last_timer, until, waiter)
         self.sink.timer(timer)
@@ -217,13 +210,11 @@ class Execution:
     def begin_gather(
         self, branches: tuple[Awaitable[Any], ...], waiter: Waiter, *, return_exceptions: bool
     ) -> None:
-        """Begin several things, in order."""
         check_awaitables(branches)
         gathered = Gather(len(branches), waiter, return_exceptions=return_exceptions)
         self.queue.launch(branches, gathered)
 
     def forgotten(self, request: Request[Any], location: Location) -> None:
-        """Tell somebody that the flow lacks an `await`."""
         if not self.is_over:
             self.sink.warn(
                 f"flow {self.flow_id!r}: {request!r} was dropped at {location} without being awaited, so"
@@ -237,7 +228,7 @@ class Execution:
         self.has_started = True
         self._seed = event.seed
         values = self._definition.parameters.decode(bytes(event.args))
-        # Empty: what the thread that comes by has in its context is nothing that a replay could know.
+        # Empty: a replay could not know what is in the context of the current thread.
         context = Context()
         context.run(enter, self)
         try:
@@ -290,7 +281,7 @@ class Execution:
 
     def _signal_received(self, event: events.SignalReceived, _: Any) -> None:
         self.signals.keep(event.name, event.key, bytes(event.args))
-        # In its turn, as everything else: when the code stands still, what came first goes on first.
+        # In its turn, as everything else: after a standstill, what came first continues first.
         self.queue.add(self._meet_in_turn, event.name)
 
     def _paused(self, _: events.Paused, __: Any) -> None:
@@ -312,7 +303,7 @@ class Execution:
         self._meet(name)
 
     def _meet(self, name: str) -> None:
-        """Bring signals and those who wait for them together, oldest first."""
+        """Match signals with waits, oldest first."""
         while (met := self.signals.meet(name, self.sink.give_up)) is not None:
             wait, data, value = met
             if wait.step is None:
@@ -326,7 +317,7 @@ class Execution:
         try:
             data, _ = self._definition.result.seal(result, self._payload_limits)
         except PayloadError as error:
-            # Its line is gone: the body has ended.
+            # The body has ended, so no line of it is current.
             line = text_of(defined_at(self._definition.function))
             self._end(events.FlowFailed(msgspec.structs.replace(failure_of(error), line=line)))
         else:
@@ -336,14 +327,14 @@ class Execution:
         self._end(events.FlowFailed(failure_of(error, advice_on(error)), failed_step(error)))
 
     def _end(self, event: events.FlowCompleted | events.FlowFailed) -> None:
-        """Come to the end: whatever else could go on, does not, live and in each replay alike."""
+        """End the flow: nothing else continues, live and in each replay alike."""
         self.is_over = True
         self.queue.clear()
         self.sink.end(FlowEnding(event, self.end))
 
     @property
     def has_open_attempts(self) -> bool:
-        """Whether an attempt at a step is recorded, and not its outcome."""
+        """Whether an attempt at a step is recorded without its outcome."""
         for run in self.steps.values():  # noqa: SIM110 - asked at each step: no generator
             if run.phase is not StepPhase.SCHEDULED:
                 return True
@@ -351,7 +342,6 @@ class Execution:
 
     @property
     def waits_for_time(self) -> bool:
-        """Whether there is anything that time will bring."""
         if self.timers:
             return True
         for run in self.steps.values():  # noqa: SIM110 - asked at each step: no generator
@@ -359,7 +349,7 @@ class Execution:
                 return True
         return False
 
-    # A table of functions, not of bound methods: one for all flows.
+    # A table of functions, not of bound methods: all flows share it.
     _APPLY: ClassVar[dict[type, Callable[..., None]]] = {
         events.FlowStarted: _flow_started,
         events.StepCompleted: _step_completed,
@@ -376,7 +366,7 @@ class Execution:
 
 
 def failed_step(error: BaseException) -> int | None:
-    """Return the number of the step whose failure led to an error, following what it was raised from."""
+    """Return the number of the step whose failure led to an error, following its causes."""
     seen: set[int] = set()
     ahead: list[BaseException | None] = [error]
     while ahead:

@@ -1,4 +1,4 @@
-"""From an exception to what is recorded of it."""
+"""The record of an exception."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..values.text import storable
 
 
 def failure_of(error: BaseException, advice: str = "") -> events.Failure:
-    """Turn an exception into text, with a traceback of bounded length; `advice` is added to what it says."""
+    """Turn an exception into text, with a traceback of bounded length; `advice` follows its message."""
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - the user's own __str__
@@ -30,7 +30,7 @@ def line_of(error: BaseException) -> str:
     """Return the line of the user's code that an error comes from, as it is stored; "" if there is none."""
     place = origin_of(error)
     if place is NOWHERE and error.__cause__ is not None:
-        place = origin_of(error.__cause__)  # Python makes a RuntimeError of a StopIteration, where nobody is
+        place = origin_of(error.__cause__)  # Python turns a StopIteration into a RuntimeError
     return "" if place is NOWHERE else text_of(place)
 
 

@@ -1,4 +1,4 @@
-"""A flow's history as it is replayed: what of it counts, and how it differs from what the code does."""
+"""A flow's history in a replay: which part of it counts, and how the code differs from it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Recorded(NamedTuple):
 class Rewound(NamedTuple):
     """A place to which a repair has taken the code back.
 
-    The numbers are the last ones that were used before the repair. What the code does anew gets higher
-    ones: a number, and the idempotency key made of it, never means two things.
+    The numbers are the last ones used before the repair. What the code does anew gets higher ones: a number,
+    and the idempotency key derived from it, never means two things.
     """
 
     last_step: int
@@ -39,7 +39,7 @@ class Rewound(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What repairs have made of a history: the versions that are void, and where the code was taken back."""
+    """The effect of repairs on a history: the void versions, and where the code was taken back."""
 
     void: frozenset[int]
     rewound: dict[int, Rewound]
@@ -50,11 +50,11 @@ _NO_REPAIRS = Plan(frozenset(), {})
 
 
 def plan_of(history: Sequence[Recorded]) -> Plan:
-    """Return what of a history counts.
+    """Return which part of a history counts.
 
-    A repair makes the failures void that it retries, and all that the code did from the version
-    `since` on, with all that came of it: the code will do it anew. Input for what had begun
-    before, and signals, stay: they have happened.
+    A repair voids the failures that it retries, and everything that the code did from the version `since`
+    on, with its consequences: the code will do it anew. Signals, and input for what had begun before, stay:
+    they have happened.
     """
     repairs = [(index, r.event) for index, r in enumerate(history) if type(r.event) is events.Repaired]
     if not repairs:
@@ -91,8 +91,8 @@ def _voided_by(history: Sequence[Recorded], since: int, end: int) -> set[int]:
 def failures_to_retry(history: Sequence[Recorded]) -> tuple[tuple[int, ...], int | None]:
     """Return the versions of the failures that a repair retries, and that of the flow's own failure.
 
-    They are the failure that was fatal, and those that nobody could handle since the flow had ended.
-    When the flow has not failed, or not since the last repair, there are none.
+    They are the failure that was fatal, and those after the flow's end, which no code could handle.
+    There are none if the flow has not failed since the last repair.
     """
     ended = next(
         (r for r in reversed(history) if isinstance(r.event, events.FlowFailed | events.Repaired)), None
@@ -160,7 +160,7 @@ def _attempted(attempted: PendingOperation | None) -> str:
 
 
 def _arguments(event: events.AnyEvent, attempted: PendingOperation | None) -> str:
-    """Show both sides' arguments when it is only they that differ."""
+    """Show both sides' arguments if only they differ."""
     if not isinstance(attempted, StepRun) or not isinstance(event, events.StepStarted | events.StepScheduled):
         return ""
     if (event.step, event.name) != (attempted.number, attempted.step.name):

@@ -1,4 +1,4 @@
-"""What to do about a step whose attempt is recorded, and of which nobody knows whether it has happened."""
+"""What to do about a step whose attempt is recorded without an outcome."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from .pending import StepRun
 
 _SUSPICIOUS = 2
-"""So many unresolved attempts, and the step only runs when no other suspect does."""
+"""After this many unresolved attempts a step only runs when no other suspect does."""
 _LONG = 1_000_000
-"""Who takes the process down does so soon. A step that had run for so many microseconds may be innocent."""
+"""A lethal step kills the process soon. One that had run for this many microseconds may be innocent."""
 _PATIENCE = 3
-"""So much more often may the process die during such a step."""
+"""The process may die this many times as often during such a step."""
 
 
 class Evidence(NamedTuple):
-    """What is known of how the process before has ended, and speaks for the steps that ran then."""
+    """How the previous process ended, as far as it exonerates the steps that ran then."""
 
     is_blameless: bool = False
-    """It was told to end, or the code was another: no step is to blame."""
+    """It was told to end, or its code was another: no step is to blame."""
     alive_at: int | None = None
     """When it was last seen alive, in microseconds since the epoch, UTC."""
 
     def excuses(self, run: StepRun) -> bool:
-        """Tell whether a step had run for long when the process died."""
+        """Return whether a step had been running for long when the process died."""
         return self.alive_at is not None and self.alive_at - run.attempted_at >= _LONG
 
 
@@ -47,9 +47,9 @@ class InDoubtAction(enum.Enum):
 def decide_in_doubt(
     run: StepRun, poison_after: int, *, is_reconciled: bool = False, evidence: Evidence = NONE
 ) -> InDoubtAction | events.Parked:
-    """Return what is to be done. A person's approval counts for more than anything that has happened.
+    """Return what to do. A person's approval overrides everything that has happened.
 
-    But who can find out is asked all the same: the approval may have been for another step of the flow.
+    `reconcile` is called even so: the approval may have been for another step of the flow.
     """
     if not run.is_doubtful:
         return InDoubtAction.RUN
@@ -77,9 +77,9 @@ def decide_in_doubt(
 
 
 def parked_in_doubt(actions: Iterable[InDoubtAction | events.Parked]) -> events.Parked | None:
-    """Return the event that parks a flow, if any of its steps has to wait for a person; it names all of them.
+    """Return the event that parks a flow if any of its steps needs a person; it names all of them.
 
-    A retry approves of all steps of a flow, so whoever retries must have been told of each.
+    A retry approves every in-doubt step of the flow, so the message must list all of them.
     """
     found = [action for action in actions if isinstance(action, events.Parked)]
     return events.Parked(found[0].reason, "; ".join(parked.message for parked in found)) if found else None

@@ -1,4 +1,4 @@
-"""Where signals and those who wait for them meet."""
+"""Matching signals with the waits for them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,20 @@ class SignalQueues:
         self._waits: dict[str, deque[Wait]] = {}
 
     def wait(self, wait: Wait) -> None:
-        """Queue up behind those who wait for the same."""
         self._waits.setdefault(wait.name, deque()).append(wait)
 
     def keep(self, name: str, key: str, data: bytes) -> None:
-        """Keep a signal until somebody waits for it."""
         self._early.setdefault(name, deque()).append((key, data))
 
     @property
     def unread(self) -> list[str]:
-        """The keys of the signals that nobody has taken."""
+        """The keys of the signals that no wait has taken."""
         return [key for early in self._early.values() for key, _ in early]
 
     def meet(self, name: str, give_up: Callable[[str, str], None]) -> tuple[Wait, bytes, Any] | None:
-        """Take the first wait of a name, with the first payload that fits it; None when there are no two.
+        """Take the first wait of a name with the first payload that fits it; None if there is no such pair.
 
-        What does not fit is given up, by its key and with the reason.
+        A payload that does not fit is given up, by its key and with the reason.
         """
         early, waits = self._early.get(name), self._waits.get(name)
         while early and waits:
@@ -51,7 +49,7 @@ class SignalQueues:
             try:
                 value = waits[0].decode(data)
             except PayloadError as error:
-                # It came when nobody could tell yet that it would not fit.
+                # When it came, it could not be known yet that it would not fit.
                 give_up(key, str(error))
                 continue
             wait = waits.popleft()
@@ -61,13 +59,14 @@ class SignalQueues:
         return None
 
     def refuses(self, name: str, data: bytes) -> str | None:
-        """Return why a payload fits nothing that is waited for, or declared; None when it may."""
+        """Return why a payload fits neither a wait nor the declared signal; None if it may fit."""
         try:
             check(data, f"signal {name!r}", self._limits)
-            wait = self._waiting_behind(len(self._early.get(name, ())), name)
+            # Its turn comes after the signals that came earlier.
+            earlier, waits = len(self._early.get(name, ())), self._waits.get(name, ())
             declared = self._declared.get(name)
-            if wait is not None:
-                wait.decode(data)
+            if earlier < len(waits):
+                waits[earlier].decode(data)
             elif declared is not None:
                 declared.parameters.decode(data)
         except PayloadError as error:
@@ -76,17 +75,11 @@ class SignalQueues:
 
     @property
     def awaited_names(self) -> list[str]:
-        """The names of what is waited for."""
         return list(self._waits)
 
     def awaited(self, name: str) -> Codec | None:
-        """Return the type of the first wait of a name, for which nothing has come; None where it has none."""
+        """Return the type of the first wait of a name that no signal has come for; None if it has none."""
         try:
             return None if self._early.get(name) else self._waits[name][0].codec
         except LookupError:
-            return None  # there is none, or not any more
-
-    def _waiting_behind(self, count: int, name: str) -> Wait | None:
-        """Return whose turn it will be when the signals that came earlier are taken."""
-        waits = self._waits.get(name, ())
-        return waits[count] if count < len(waits) else None
+            return None  # there is none, or another thread has just taken it

@@ -1,4 +1,4 @@
-"""How long one flow's history may become."""
+"""Bounds of one flow's history."""
 
 from __future__ import annotations
 
@@ -23,14 +23,9 @@ class Limits(msgspec.Struct, frozen=True):
     history_bytes: int = 50 << 20
     payload: PayloadLimits = DEFAULT_LIMITS
     poison_after: int = 3
-    """So often may the process die during one step before its flow is parked."""
+    """How many times the process may die during one step before its flow is parked."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no bound.
-
-        Raises:
-            TypeError, ValueError: saying which, and what it may be.
-        """
         check_count("Limits", "events", self.events)
         check_count("Limits", "history_bytes", self.history_bytes)
         check_count("Limits", "poison_after", self.poison_after)
@@ -49,20 +44,18 @@ class LengthWatch:
         self._warned = False
         self.short_events = limits.events // _WARN_SHARE
         self.short_bytes = limits.history_bytes // _WARN_SHARE
-        """Below these there is nothing to look at."""
+        """Below these there is nothing to check."""
 
     def look(self, version: int, size: int, effects: list[AnyEffect]) -> str | None:
-        """Look at the length of a history, and return why its flow is to be parked; None while it is not."""
+        """Warn of a long history once; return why its flow must be parked, or None."""
         limits = self._limits
         if version >= limits.events or size >= limits.history_bytes:
             return f"{version:,} events, {size:,} bytes: raise Limits, then retry"
         if not self._warned:
             self._warned = True
-            effects.append(Warn(self._warning(version, size)))
+            warning = (
+                f"flow {self._flow_id!r} has {version:,} events ({size:,} bytes); it will be parked at"
+                f" {limits.events:,} events or {limits.history_bytes:,} bytes"
+            )
+            effects.append(Warn(warning))
         return None
-
-    def _warning(self, version: int, size: int) -> str:
-        return (
-            f"flow {self._flow_id!r} has {version:,} events ({size:,} bytes); it will be parked at"
-            f" {self._limits.events:,} events or {self._limits.history_bytes:,} bytes"
-        )

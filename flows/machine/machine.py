@@ -1,17 +1,17 @@
-"""The flow machine: what has happened goes in, events to record and effects to carry out come out.
+"""The flow machine, which is pure: no I/O, no threads, no clock.
 
-The machine is pure: no I/O, no threads, no clock. Theory of operation:
+Theory of operation:
 
-1. A flow's coroutine is driven by the machine, with a run queue of its own. Each *input event* (a step's
-   result, a timer, a signal) makes waiters ready; the queue is then drained, in order. So the order
-   of input events determines everything that the code does, however its branches interleave.
-2. What the code does then are *commands*: start a step, set a timer, end the flow. Live, each is recorded
-   as a *command event* after the input, in the same commit. In a replay those events are expected next
-   in the history; when something else comes, the code is not the one that wrote it.
-3. Recovery is a replay followed by `recovered`, which says what is owed: steps in doubt, timers that
-   are due. There is no other path for a restart.
-4. While a flow is paused or parked input is recorded, and the run queue stands still. A replay
-   does the same at the same places.
+1. The machine drives a flow's coroutine, with a run queue of its own. Each *input event* (a step's result, a
+   timer, a signal) makes waiters ready; the queue is then drained, in order. So the order of input events
+   determines everything that the code does, however its branches interleave.
+2. The code then issues *commands*: start a step, set a timer, end the flow. Live, each is recorded as a
+   *command event* after the input, in the same commit. A replay expects those events next in the history;
+   if the code does something else, it is not the code that wrote the history.
+3. Recovery is a replay followed by `recovered`, which returns what is owed: steps in doubt, timers that are
+   due. There is no other path for a restart.
+4. While a flow is paused or parked, input is recorded and the run queue stands still. A replay does the same
+   at the same places.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _NOTHING: frozenset[tuple[int, int]] = frozenset()
 class FlowMachine:
     """One flow: its code, and how far it has come.
 
-    Either `start` a new flow or `replay` a history and ask what is owed with `recovered`; then
-    `handle` messages, one at a time. A machine that has raised is good for nothing but `close`.
+    Either `start` a new flow, or `replay` a history and call `recovered` for what is owed; then `handle`
+    messages, one at a time. After an exception a machine can only be closed.
     """
 
     def __init__(self, flow_id: str, definition: FlowDefinition[..., Any], limits: Limits = DEFAULT) -> None:
@@ -100,7 +100,7 @@ class FlowMachine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something of it runs, or is about to, in this process."""
+        """Whether some of its work runs, or is about to, in this process."""
         for run in self._execution.steps.values():  # noqa: SIM110 - asked at each step: no generator
             if run.is_live or run.phase in _WAITED_FOR:
                 return True
@@ -108,22 +108,20 @@ class FlowMachine:
 
     @property
     def is_too_long(self) -> bool:
-        """Whether its history has as many bytes as it may: unless it is over, the next decision parks it."""
+        """Whether its history has its maximum of bytes: unless it is over, the next decision parks it."""
         return self.history_bytes >= self.limits.history_bytes
 
     @property
     def ended(self) -> events.FlowCompleted | events.FlowFailed | None:
-        """The event that ended it."""
         return self._execution.ended
 
     @property
     def parked(self) -> events.Parked | None:
-        """The event that parked it."""
         return self._execution.parked
 
     @property
     def alarm(self) -> Due | None:
-        """The next thing that time will bring; None while time brings nothing."""
+        """The next time that something is due; None if nothing is."""
         execution = self._execution
         if not execution.waits_for_time or execution.is_still:
             return None
@@ -134,7 +132,7 @@ class FlowMachine:
         """Feed the history to the code.
 
         Raises:
-            NondeterminismError: the code does something else than the history says.
+            NondeterminismError: the code does something other than the history says.
         """
         self._checker = checker = ReplayChecker(self._execution, self._name)
         self._execution.sink = checker
@@ -145,11 +143,11 @@ class FlowMachine:
         return f"flow {self.flow_id!r} ({self.definition.name})"
 
     def recovered(self, moment: Timestamp, running: Container[tuple[int, int]] = _NOTHING) -> Decision:
-        """Say what is owed, now that the history has been replayed.
+        """Return what is owed after a replay.
 
-        What the code did after the last input and the history does not say is recorded now: an orderly
-        shutdown leaves it so, and code that was changed at its end may. `running` are attempts
-        (step, attempt) that this very process is still making, so that they are not in doubt.
+        It records what the code did after the last input if the history lacks it: after an orderly shutdown,
+        or a change at the end of the code. `running` are attempts (step, attempt) that this process is still
+        making, so they are not in doubt.
         """
         self._begin(moment)
         return self._owed(moment, running)
@@ -162,26 +160,24 @@ class FlowMachine:
         moment: Timestamp,
         running: Container[tuple[int, int]] = _NOTHING,
     ) -> Decision:
-        """Let a flow that has failed or is parked run on, from its history; on a new machine only.
+        """Let a flow that has failed or is parked continue, from its history; on a new machine only.
 
-        The failed step is tried again, and completed ones are not. Only what the code made of the failure
-        (the steps of an `except` block, and what came after it) is void, and done anew if the code
-        comes there again. Policies of `retry` start afresh.
+        It retries the failed step and does not repeat completed ones. Only what the code made of the failure
+        (the steps of an `except` block, and what came after it) is void, and done anew if the code comes
+        there again. `retry` policies start afresh.
 
         Raises:
             FlowEnded: it has completed.
             NondeterminismError: the code is still not the one that wrote the history.
         """
-        repaired = repair_of(history, self._scratch(), self._name, storable(by), storable(why))
+        scratch = Execution(self.flow_id, self.definition, self.limits.payload)
+        repaired = repair_of(history, scratch, self._name, storable(by), storable(why))
         self.replay([*history, Recorded(history[-1].version + 1, moment.wall, repaired)])
         if self.ended is not None:
             raise FlowEnded(self.flow_id, self.status)
         self._begin(moment)
         self._decision.events.append(repaired)
         return self._owed(moment, running)
-
-    def _scratch(self) -> Execution:
-        return Execution(self.flow_id, self.definition, self.limits.payload)
 
     def _owed(self, moment: Timestamp, running: Container[tuple[int, int]]) -> Decision:
         for run in self._execution.steps.values():
@@ -195,7 +191,7 @@ class FlowMachine:
         return self._end()
 
     def _acquit(self) -> None:
-        """Record of the steps that ran when the process was told to end that they have not killed it."""
+        """Record that the steps that ran when the process was told to end have not killed it."""
         for run in list(self._execution.steps.values()):
             if self._execution.is_still:
                 return
@@ -203,14 +199,14 @@ class FlowMachine:
                 self._record(events.StepInterrupted(run.number, run.is_doubtful))
 
     def _catch_up(self) -> None:
-        """Record what the code has done and the history does not say yet; not while it stands still."""
+        """Record what the code has done beyond the history; not while it stands still."""
         if self._checker is not None and not self._execution.is_still:
             self._checker.record_rest(self._recorder)
             self._checker = None
 
     # ---------------------------------------------------------------------------------------- live
     def handle(self, message: Message, moment: Timestamp) -> Decision:
-        """Decide what a message makes of the flow. Messages that come too late decide nothing.
+        """Decide what a message makes of the flow. A message that comes too late decides nothing.
 
         Raises:
             FlowEnded: a `Pause` or `Resume` of a flow that has ended.
@@ -249,7 +245,7 @@ class FlowMachine:
                 assert_never(message)
 
     def query(self, query: Query[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer from the flow's state. What the query raises goes to the caller.
+        """Answer from the flow's state. Exceptions of the query reach the caller.
 
         Raises:
             NotInFlowError: the query belongs to another flow, or this one has no state.
@@ -257,42 +253,42 @@ class FlowMachine:
         instance = self._execution.instance
         if not query.fits(instance):
             raise NotInFlowError(f"{query!r} asks for state that {self._name} does not have")
-        # In a context of its own: it leaves nothing behind on a thread that drives other flows, too.
+        # In a context of its own: the thread drives other flows, too.
         loan = Loan(instance, query.name, self._shared)
         return Context().run(query.ask, loan, args, kwargs)
 
     def lend(self, run: StepRun) -> Loan | None:
-        """Lend the flow's state to a step, as it is now: the flow may go on meanwhile."""
+        """Lend the flow's state, as it is now, to a step: the flow may continue meanwhile."""
         instance = self._execution.instance
         if instance is None or not run.step.is_method:
             return None
         return Loan(instance, run.step.name, self._shared)
 
     def awaited(self, name: str) -> Codec | None:
-        """Return the type that it waits with for the next signal of a name. May be called from any thread."""
+        """Return the type of its wait for the next signal of a name. Callable from any thread."""
         return None if self.ended is not None else self._execution.signals.awaited(name)
 
     def all_awaited(self) -> dict[str, Codec]:
-        """Return the types that it waits with, by the signals' names."""
+        """Return the types of its waits, by the signals' names."""
         found = {name: self.awaited(name) for name in self._execution.signals.awaited_names}
         return {name: codec for name, codec in found.items() if codec is not None}
 
     def is_running(self, step: int, attempt: int) -> bool:
-        """Tell whether this attempt is still the one whose outcome counts."""
+        """Return whether this attempt is still the one whose outcome counts."""
         run = self._execution.steps.get(step)
         return run is not None and run.phase is StepPhase.RUNNING and run.attempt == attempt
 
     def drain(self) -> None:
-        """Let the code stand still from now on. Input is recorded; the next run goes on with them."""
+        """Stop running the code. Input is still recorded, and the next process continues with it."""
         self._execution.draining = True
 
     @property
     def undecided(self) -> Decision:
-        """The decision that is being made, as far as it has come. May be looked at from another thread."""
+        """The decision in progress. Readable from another thread."""
         return self._decision
 
     def close(self) -> None:
-        """Drop the flow's code. What it recorded is all that matters."""
+        """Drop the flow's code. Only its history matters."""
         self._execution.close()
 
     # ----------------------------------------------------------------------------------- decisions
@@ -316,7 +312,7 @@ class FlowMachine:
         return self._decision
 
     def _drop_effects(self) -> None:
-        """Start nothing more. What was to run is recorded as begun, so it will be in doubt."""
+        """Start nothing more. Recorded attempts will be in doubt."""
         decision = self._decision
         for effect in decision.effects:
             if type(effect) is RunStep:
@@ -324,7 +320,7 @@ class FlowMachine:
         decision.effects = [e for e in decision.effects if type(e) is Warn]
 
     def _record(self, event: events.InputEvent, value: Any = None) -> None:
-        """Record an input event, and let the flow go on with it."""
+        """Record an input event, and let the flow continue with it."""
         execution = self._execution
         self._decision.events.append(event)
         execution.version += 1
@@ -332,9 +328,6 @@ class FlowMachine:
         if self._checker is not None:
             self._catch_up()
         execution.run()
-
-    def _park(self, reason: events.ParkReason, message: str, trace: str = "") -> None:
-        self._record(events.Parked(reason, message, trace))
 
     # -------------------------------------------------------------------------------------- messages
     def _start(self, message: messages.StartRequested) -> None:
@@ -370,7 +363,7 @@ class FlowMachine:
         self._record(events.SignalReceived(message.name, message.key, msgspec.Raw(message.data)))
 
     def _tick(self, moment: Timestamp) -> None:
-        """Do what is due, in the order in which it became so."""
+        """Do what is due, in order of time."""
         execution = self._execution
         if execution.is_still:
             return
@@ -408,7 +401,7 @@ class FlowMachine:
             self._record(events.StepCompleted(message.step, msgspec.Raw(message.data)), value)
 
     def _attempt_lost(self, message: messages.AttemptLost) -> None:
-        """Decide about an attempt as after a death of the process, of which this one is innocent."""
+        """Decide as after a death of the process, but without blaming the attempt for it."""
         if self.is_running(message.step, message.attempt):
             self._execution.steps[message.step].is_live = False
             self._record(events.StepInterrupted(message.step))
@@ -426,13 +419,12 @@ class FlowMachine:
             self._run_again(run)
             return
         failure = message.failure
-        self._park(
-            "in_doubt",
+        reason = (
             f"step {run.number} {run.step.name!r}: its reconcile function could not find out:"
             f" {failure.type}: {failure.message}. handle.retry() asks it once more, and runs the step again"
-            " if it still does not know",
-            failure.traceback,
+            " if it still does not know"
         )
+        self._record(events.Parked("in_doubt", reason, failure.traceback))
 
     def _interrupt(self, message: messages.Interrupt) -> None:
         for run in list(self._execution.steps.values()):
@@ -463,14 +455,14 @@ class FlowMachine:
         self._decision.effects.append(RunStep(run, run.attempt))
 
     def _go_on_with(self, run: StepRun) -> None:
-        """Run a step again that was in doubt; when the flow stands still it is in doubt again later."""
+        """Run a step that was in doubt. If the flow stands still, it stays in doubt."""
         if self._execution.is_still:
             run.phase = StepPhase.RUNNING
         else:
             self._attempt(run)
 
     def _settle(self) -> None:
-        """Decide about the steps whose attempts are recorded and are not running: they are in doubt."""
+        """Decide about the steps in doubt: those with a recorded attempt that is not running."""
         if self._execution.is_still:
             return
         doubtful = [
@@ -489,7 +481,7 @@ class FlowMachine:
                 self._run_again(run)
 
     def _run_again(self, run: StepRun) -> None:
-        """Run it again: alone, when it may have killed the process more than once."""
+        """Run it again: alone if it may have killed the process more than once."""
         limit, evidence = self.limits.poison_after, self.evidence
         if decide_in_doubt(run, limit, is_reconciled=True, evidence=evidence) is InDoubtAction.RUN_ALONE:
             run.phase = StepPhase.SUSPECT

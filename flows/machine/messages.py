@@ -1,4 +1,4 @@
-"""What a flow machine is told: requests to record that something has happened outside."""
+"""Messages to a flow machine: something has happened outside that it is to record."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 
 
 class Timestamp(msgspec.Struct, frozen=True, gc=False):
-    """An instant, on two clocks: the calendar (microseconds, UTC), and one that only goes forward.
+    """An instant, on two clocks: the calendar (microseconds, UTC), and a monotonic one.
 
-    `elapsed` counts seconds from any point, and no further back than this run of the process.
+    `elapsed` counts seconds from any point within this run of the process.
     """
 
     wall: int
     elapsed: float
     jumps: tuple[tuple[int, int], ...] = ()
-    """Each jump of the calendar in this run: from which instant on, and by how many microseconds."""
+    """The jumps of the calendar in this run: from which instant on, and by how many microseconds."""
     uptime: float = 0.0
-    """How many seconds this run of the process has lasted, at least."""
+    """For how many seconds this run of the process has lasted, at least."""
 
 
 class StartRequested(msgspec.Struct, frozen=True):
-    """A new flow is to begin. `args` are sealed already; `seed` feeds its random numbers."""
+    """A new flow begins. `args` are encoded already; `seed` feeds its random numbers."""
 
     args: bytes
     seed: int
 
 
 class StepSucceeded(msgspec.Struct, frozen=True, gc=False):
-    """An attempt has returned. `data` is the sealed result, `value` what it decodes to."""
+    """An attempt has returned. `data` is the encoded result, `value` its decoded form."""
 
     step: int
     attempt: int
@@ -41,9 +41,9 @@ class StepSucceeded(msgspec.Struct, frozen=True, gc=False):
 
 
 class StepErrored(msgspec.Struct, frozen=True):
-    """An attempt has raised. `error` is there when it was raised in this process.
+    """An attempt has raised. `error` is set if it was raised in this process.
 
-    `is_final`: to try again would not help, or would do harm, since the effect has happened.
+    `is_final`: a retry would not help, or would do harm, since the effect has happened.
     """
 
     step: int
@@ -54,34 +54,34 @@ class StepErrored(msgspec.Struct, frozen=True):
 
 
 class AttemptLost(msgspec.Struct, frozen=True, gc=False):
-    """An attempt will have no outcome, though the process lives on: nobody knows how far it has come."""
+    """An attempt will have no outcome, though the process lives on: its progress is unknown."""
 
     step: int
     attempt: int
 
 
 class MayRunAlone(msgspec.Struct, frozen=True):
-    """A step that is suspected of killing the process may run now: no other suspect does."""
+    """A step suspected of killing the process may run now: no other suspect does."""
 
     step: int
 
 
 class Reconciled(msgspec.Struct, frozen=True):
-    """A `reconcile` function has found out. `data` is the result, or None: the step is to run again."""
+    """A `reconcile` function has an answer. `data` is the result, or None: the step is to run again."""
 
     step: int
     data: bytes | None
 
 
 class ReconcileFailed(msgspec.Struct, frozen=True):
-    """A `reconcile` function could not find out."""
+    """A `reconcile` function has no answer."""
 
     step: int
     failure: Failure
 
 
 class SignalArrived(msgspec.Struct, frozen=True):
-    """A signal is in the inbox, under `id`. Telling the same again is harmless."""
+    """A signal is in the inbox, under `id`. Repeating the message is harmless."""
 
     id: int
     name: str
@@ -90,11 +90,11 @@ class SignalArrived(msgspec.Struct, frozen=True):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """Time has passed. Telling it too early is harmless."""
+    """Time has passed. Sending it too early is harmless."""
 
 
 class Interrupt(msgspec.Struct, frozen=True):
-    """An orderly shutdown does not wait for the running steps any longer.
+    """An orderly shutdown stops waiting for the running steps.
 
     `not_begun` are the attempts (step, attempt) that were recorded and never got to run.
     """
@@ -103,14 +103,14 @@ class Interrupt(msgspec.Struct, frozen=True):
 
 
 class PauseRequested(msgspec.Struct, frozen=True):
-    """Nothing more is to be started until the flow is resumed."""
+    """Start nothing more until the flow is resumed."""
 
     by: str = ""
     why: str = ""
 
 
 class ResumeRequested(msgspec.Struct, frozen=True):
-    """A paused flow is to go on."""
+    """Continue a paused flow."""
 
     by: str = ""
     why: str = ""

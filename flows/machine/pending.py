@@ -23,24 +23,23 @@ AnyEnd: TypeAlias = events.FlowCompleted | events.FlowFailed
 
 _MICROSECOND = 1e-6
 _INEXACT = 999_999
-"""What is less than a second does not count as a jump of the calendar."""
+"""Less than a second does not count as a jump of the calendar."""
 
 
 _BEGINNING_OF_TIME = -62_135_596_800_000_000
 _END_OF_TIME = 253_402_300_799_999_999
-"""The first microsecond of the year 1, and the last one of 9999: there `datetime` begins and ends, in UTC."""
+"""The first microsecond of the year 1, and the last one of 9999: the bounds of `datetime`, in UTC."""
 
 
 def within_time(instant: int) -> int:
-    """Return an instant, or the one nearest to it that everybody can show."""
+    """Return the nearest instant that `datetime` can express."""
     return min(max(instant, _BEGINNING_OF_TIME), _END_OF_TIME)
 
 
 class Due:
-    """When something is to happen: at an instant on disk, and in this run by the clock that cannot jump.
+    """When something is to happen: at an instant on disk, and in this process by the monotonic clock.
 
-    A duration is over when it has elapsed, whatever the calendar says; a date on the calendar has
-    come when the calendar says so.
+    A duration ends when it has elapsed, whatever the calendar says; a date comes when the calendar says so.
     """
 
     __slots__ = ("_calendar", "_elapsed", "_since", "wall")
@@ -52,38 +51,37 @@ class Due:
         self._elapsed: float | None = None
 
     def arm(self, moment: Timestamp) -> None:
-        """Begin to wait, in this run, for what remains: never for more than the whole duration.
+        """Begin to wait, in this run, for the remainder: never for more than the whole duration.
 
-        Where the calendar has jumped since the duration began, in this run, that is no time gone by.
+        A jump of the calendar in this run, since the duration began, does not count as elapsed time.
         """
         if not self._calendar:
             whole = max(self.wall - self._since, 0) * _MICROSECOND
             jumped, is_of_this_run = _jumped(self._since, moment)
             left = max(self.wall - (moment.wall - jumped), 0) * _MICROSECOND
             if not is_of_this_run:
-                # Whatever the calendar says, that long it has been waited for.
+                # Whatever the calendar says, it has waited for this long.
                 whole = max(whole - moment.uptime, 0.0)
             self._elapsed = moment.elapsed + min(left, whole)
 
     def has_come(self, moment: Timestamp) -> bool:
-        """Tell whether it is time."""
         return self.remaining(moment) <= 0
 
     def remaining(self, moment: Timestamp) -> float:
-        """Return the seconds that are left."""
+        """Return the seconds left."""
         if self._elapsed is None:
             return (self.wall - moment.wall) * _MICROSECOND
         return self._elapsed - moment.elapsed
 
     def instant(self, moment: Timestamp) -> float:
-        """Return when it comes, on the clock that cannot jump."""
+        """Return when it comes, on the monotonic clock."""
         return moment.elapsed + self.remaining(moment) if self._elapsed is None else self._elapsed
 
 
 def _jumped(since: int, moment: Timestamp) -> tuple[int, bool]:
-    """Return by how much the calendar has jumped from an instant on, and whether that was in this run.
+    """Return by how much the calendar has jumped since an instant, and whether that was in this run.
 
-    What it has shown more than once was for the last time: to wait too long is better than too short.
+    An instant that the calendar showed more than once counts as its last one: it is better to wait too long.
     """
     jumped, end = 0, moment.wall
     for at, by in reversed(moment.jumps):
@@ -95,50 +93,46 @@ def _jumped(since: int, moment: Timestamp) -> tuple[int, bool]:
 
 
 class StepPhase(enum.Enum):
-    """Where a step that has begun stands."""
+    """The state of a step that has begun."""
 
     SCHEDULED = "scheduled"
-    """It waits for its time: a delay, or a retry."""
+    """It waits for a delay, or for its next attempt."""
     RUNNING = "running"
-    """An attempt is recorded. Right after a recovery that means: in doubt."""
+    """An attempt is recorded. Right after a recovery it is in doubt."""
     SUSPECT = "suspect"
-    """It waits for its turn, since it may have killed the process."""
+    """It waits for its turn, because it may have killed the process."""
     RECONCILING = "reconciling"
-    """Its `reconcile` function is finding out."""
+    """Its `reconcile` function runs."""
 
 
 class PendingOperation(Protocol):
-    """Something that the flow's code has done: live it is recorded, in a replay the history has to say it."""
+    """Something that the flow's code has done: recorded live, and expected from the history in a replay."""
 
     @property
     def waiter(self) -> Waiter | None:
-        """Who in the code waits for it."""
+        """The part of the code that waits for it."""
         ...
 
     def matches(self, event: events.AnyEvent) -> bool:
-        """Tell whether an event is the record of it."""
+        """Return whether an event is the record of it."""
         ...
 
     def confirm(self, event: Any, at: int) -> None:
-        """Take over from its record what the code cannot know."""
+        """Take from its record what the code cannot know."""
         ...
 
-    def record(self, sink: CommandSink) -> None:
-        """Have it recorded."""
-        ...
+    def record(self, sink: CommandSink) -> None: ...
 
-    def describe(self) -> str:
-        """Say it in words."""
-        ...
+    def describe(self) -> str: ...
 
 
 class StepRun:
     """A step of this flow that has begun and not ended.
 
-    `attempt` numbers attempts from 1, `failures` counts the failed ones, and `unresolved` those since
-    the last outcome: that many times the process may have died of it. `is_live`: the attempt was made
-    by this process, so it is not in doubt; neither is one that is known not to have begun, which is what
-    `is_doubtful` tells. `approved`: a person has said that it may run once more.
+    `attempt` numbers attempts from 1, `failures` counts the failed ones, and `unresolved` those since the
+    last outcome, during which the process may have died. `is_live`: this process made the attempt, so it is
+    not in doubt; nor is one that is known not to have begun, for which `is_doubtful` is False. `approved`:
+    a person lets it run once more.
     """
 
     __slots__ = (
@@ -173,16 +167,15 @@ class StepRun:
         self.is_doubtful = True
 
     def arguments(self) -> msgspec.Struct:
-        """Decode the arguments: anew for each attempt, which may change its own as it likes."""
+        """Decode the arguments: anew for each attempt, which may change its copy."""
         return self.step.parameters.decode(self.data)
 
     def schedule(self, due: Due) -> None:
-        """Wait for a time."""
         self.phase = StepPhase.SCHEDULED
         self.due = due
 
     def begin(self, attempt: int, at: int) -> None:
-        """Note that an attempt is recorded. An approval is used up by it."""
+        """Note that an attempt is recorded. It uses up an approval."""
         self.attempted_at = at
         self.phase = StepPhase.RUNNING
         self.due = None
@@ -193,21 +186,21 @@ class StepRun:
         self.is_doubtful = True
 
     def fail_once(self, due: Due) -> None:
-        """Note a failure that is to be tried again."""
+        """Note a failure that is to be retried."""
         self.failures += 1
         self.unresolved = 0
         self.is_live = False
         self.schedule(due)
 
     def approve(self) -> None:
-        """Note that a person wants it to run on, whatever happened before."""
+        """Note that a person wants it to run, whatever happened before."""
         self.approved = True
         self.unresolved = 0
         self.failures = 0
 
     # ------------------------------------------------------------------------------ as an operation
     def matches(self, event: events.AnyEvent) -> bool:
-        """Tell whether it was started, or scheduled, under this number and name and with these arguments."""
+        """Return whether it was started, or scheduled, with this number, name and arguments."""
         kind = type(event)
         if kind is not events.StepStarted and kind is not events.StepScheduled:
             return False
@@ -219,23 +212,20 @@ class StepRun:
         )
 
     def confirm(self, event: events.StepStarted | events.StepScheduled, at: int) -> None:
-        """Begin the attempt, or wait as long as is recorded."""
         if type(event) is events.StepScheduled:
             self.schedule(Due(event.due, at))
         else:
             self.begin(1, at)
 
     def record(self, sink: CommandSink) -> None:
-        """Have its start recorded."""
         sink.step(self)
 
     def describe(self) -> str:
-        """Say it in words."""
         return f"step {self.number} {self.step.name!r}"
 
 
 class Timer:
-    """A sleep of this flow: for a duration, or `until` a date on the calendar."""
+    """A sleep of this flow: for a duration, or `until` a date."""
 
     __slots__ = ("due", "number", "until", "waiter")
 
@@ -246,19 +236,16 @@ class Timer:
         self.due = Due(0, 0)
 
     def matches(self, event: events.AnyEvent) -> bool:
-        """Tell whether a timer of this number was set; for how long may have changed since."""
+        """Return whether a timer of this number was set; its duration may have changed since."""
         return type(event) is events.TimerSet and event.timer == self.number
 
     def confirm(self, event: events.TimerSet, at: int) -> None:
-        """Wait as long as is recorded."""
         self.due = Due(event.due, at, calendar=event.until)
 
     def record(self, sink: CommandSink) -> None:
-        """Have it recorded that the timer is set."""
         sink.timer(self)
 
     def describe(self) -> str:
-        """Say it in words."""
         return f"sleep {self.number}"
 
 
@@ -280,25 +267,23 @@ class Wait:
         """Decode a payload.
 
         Raises:
-            PayloadError: it does not fit what is waited for.
+            PayloadError: it does not fit the wait.
         """
         if self.step is not None:
             return self.step.parameters.decode(data)
         return data if self.codec is None else self.codec.decode(data)
 
     def matches(self, event: events.AnyEvent) -> bool:
-        """Tell whether a signal of this name was awaited, as this step or as none."""
+        """Return whether a signal of this name was awaited, as this step or without one."""
         return type(event) is events.SignalAwaited and event.name == self.name and event.step == self.number
 
     def confirm(self, event: events.SignalAwaited, at: int) -> None:
-        """Take nothing over: the name is all there is."""
+        """Take nothing: the name is all there is."""
 
     def record(self, sink: CommandSink) -> None:
-        """Have it recorded that the signal is awaited."""
         sink.wait(self)
 
     def describe(self) -> str:
-        """Say it in words."""
         return describe_wait(self.name, self.number)
 
 
@@ -313,58 +298,45 @@ class FlowEnding:
         self.waiter: Waiter | None = None
 
     def matches(self, event: events.AnyEvent) -> bool:
-        """Tell whether the flow has ended in the same way; with which value is not compared."""
+        """Return whether the flow has ended in the same way; the result is not compared."""
         return type(event) is type(self.event)
 
     def confirm(self, event: AnyEnd, at: int) -> None:
-        """End as is recorded."""
         del at
         self._end(event)
 
     def record(self, sink: CommandSink) -> None:
-        """Have it recorded."""
         sink.end(self)
 
     def describe(self) -> str:
-        """Say it in words."""
         if isinstance(self.event, events.FlowCompleted):
             return "the flow's completion"
         return f"the flow's failure with {self.event.error.type}: {storable(self.event.error.message, 200)}"
 
 
 class CommandSink(Protocol):
-    """Where the commands go that a flow's code issues: to be recorded, or to be compared with its history."""
+    """Receives the commands of a flow's code: to record them, or to compare them with its history."""
 
-    def step(self, run: StepRun, /) -> None:
-        """Take note of a step."""
-        ...
+    def step(self, run: StepRun, /) -> None: ...
 
-    def wait(self, wait: Wait, /) -> None:
-        """Take note of a wait for a signal."""
-        ...
+    def wait(self, wait: Wait, /) -> None: ...
 
-    def timer(self, timer: Timer, /) -> None:
-        """Take note of a sleep."""
-        ...
+    def timer(self, timer: Timer, /) -> None: ...
 
-    def end(self, end: FlowEnding, /) -> None:
-        """Take note of the flow's end."""
-        ...
+    def end(self, end: FlowEnding, /) -> None: ...
 
     def retry(self, run: StepRun) -> None:
-        """Take note that a failed step waits for its next attempt."""
+        """Note that a failed step waits for its next attempt."""
         ...
 
-    def warn(self, text: str) -> None:
-        """Take note of what somebody should know."""
-        ...
+    def warn(self, text: str) -> None: ...
 
     def log(self, say: Callable[[], None]) -> None:
-        """Have something said, unless it was said before."""
+        """Call `say`, unless it was called before."""
         ...
 
     def give_up(self, key: str, reason: str) -> None:
-        """Take note that nobody will take a signal, since it does not fit."""
+        """Note that a signal fits no wait, and will not be taken."""
         ...
 
     def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
@@ -373,5 +345,4 @@ class CommandSink(Protocol):
 
 
 def describe_wait(name: str, step: int) -> str:
-    """Say in words that a signal is awaited."""
     return f"wait for signal {name!r}" + (f" as step {step}" if step else "")

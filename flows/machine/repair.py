@@ -1,4 +1,4 @@
-"""Repairs: how a flow that has failed is taken back to where it can run on."""
+"""Repairs, which take a failed flow back to where it can continue."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 def repair_of(
     history: Sequence[Recorded], scratch: Execution, flow: str, by: str, why: str
 ) -> events.Repaired:
-    """Return the event that repairs a flow; nothing of it becomes void when it has not failed.
+    """Return the event that repairs a flow. It voids nothing if the flow has not failed.
 
-    The failures that are retried are taken out of the history, and what is left is replayed, on an
-    execution that is used for nothing else. As far as the code does the same as before, that stays;
-    from where it does something else on, what it did is void.
+    It replays the history without the failures to retry, on an execution that serves only for this. As long
+    as the code does the same as before, its history stays; from the first difference on, it is void.
 
     Raises:
-        NondeterminismError: the code does something else already before the failure.
+        NondeterminismError: the code differs already before the failure.
     """
     retried, failed_at = failures_to_retry(history)
     if failed_at is None:

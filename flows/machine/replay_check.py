@@ -1,4 +1,4 @@
-"""What becomes of what the code does: live it is recorded, in a replay it is expected."""
+"""The code's commands: recorded live, and expected in a replay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..values.codec import Codec, PayloadLimits
     from .effects import Decision
     from .execution import Execution
-    from .history import Recorded, Rewound
+    from .history import Recorded
     from .messages import Timestamp
     from .pending import FlowEnding, PendingOperation
 
@@ -31,12 +31,12 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def instant(at: int, wait: timedelta | int) -> int:
-    """Return the instant that comes a while (a duration, or microseconds) after another."""
+    """Return the instant after another by a duration, or by microseconds."""
     return within_time(at + (wait if isinstance(wait, int) else wait // _MICROSECOND))
 
 
 class Recorder:
-    """Live: turns commands into events of the decision that is being made."""
+    """Live: turns commands into events of the current decision."""
 
     def __init__(self, execution: Execution, decision: Decision, moment: Timestamp) -> None:
         self._execution = execution
@@ -44,7 +44,7 @@ class Recorder:
         self.moment = moment
 
     def step(self, run: StepRun) -> None:
-        """Record that a step is started, or scheduled when it has a delay."""
+        """Record that a step is started, or scheduled if it has a delay."""
         args = msgspec.Raw(run.data)
         line = text_of(run.waiter.location)
         if run.step.delay is None:
@@ -58,7 +58,6 @@ class Recorder:
         run.schedule(self._armed(Due(due, self._execution.at)))
 
     def wait(self, wait: Wait) -> None:
-        """Record that a signal is awaited."""
         self._add(events.SignalAwaited(wait.name, wait.number, text_of(wait.waiter.location)))
 
     def timer(self, timer: Timer) -> None:
@@ -71,33 +70,28 @@ class Recorder:
         timer.due = self._armed(Due(due, at, calendar=calendar))
 
     def end(self, end: FlowEnding) -> None:
-        """Record the flow's end."""
         self._add(end.event)
         self._execution.end(end.event)
-        if type(end.event) is events.FlowCompleted:  # one that has failed may be let run on, and take them
+        if type(end.event) is events.FlowCompleted:  # after a repair, a failed one may take them
             unread = self._execution.signals.unread
             self.decision.given_up += [(key, "unread when the flow ended (completed)") for key in unread]
 
     def retry(self, run: StepRun) -> None:
-        """Let the time until the retry begin."""
-        assert run.due is not None, "a step that is tried again waits for its time"
+        assert run.due is not None, "a step that is retried waits for its time"
         run.due.arm(self.moment)
 
     def log(self, say: Callable[[], None]) -> None:
-        """Have it said."""
         say()
 
     def warn(self, text: str) -> None:
-        """Have it told."""
         self.decision.effects.append(Warn(text))
 
     def give_up(self, key: str, reason: str) -> None:
-        """Have a signal go to the dead letters, and have it told."""
+        """Turn a signal into a dead letter, and warn of it."""
         self.decision.given_up.append((key, reason))
         self.warn(f"a signal is passed over; the flow waits on for one that fits: {reason}")
 
     def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
-        """Encode, and look whether it comes back."""
         return codec.seal(values, limits)[0]
 
     def _armed(self, due: Due) -> Due:
@@ -110,10 +104,10 @@ class Recorder:
 
 
 class ReplayChecker:
-    """Replay: holds what the code has done against what the history says next.
+    """Replay: compares what the code does with what the history says next.
 
-    The history may say it later: input that was recorded while the code stood still, for a shutdown,
-    is followed by what the code made of them when it went on. It may even not say it yet.
+    The history may say it later: input recorded while the code stood still, for a shutdown, is followed by
+    what the code made of it when it continued. It may even not say it yet.
     """
 
     def __init__(self, execution: Execution, flow: str) -> None:
@@ -132,15 +126,15 @@ class ReplayChecker:
         self.end: Callable[[FlowEnding], None] = expect
 
     def retry(self, run: StepRun) -> None:
-        """Expect nothing: a failure that is tried again is no command of the code."""
+        """Expect nothing: a retry is not a command of the code."""
 
     def log(self, say: Callable[[], None]) -> None:
-        """Say nothing yet. What comes after all that is recorded may never have been said."""
+        """Keep back what was logged before; what lies beyond the history may never have been."""
         if self._is_beyond():
             self._unsaid.append(say)
 
     def _is_beyond(self) -> bool:
-        """Tell whether the code has done all that the history says that it did."""
+        """Return whether the code has done everything in the history."""
         left = len(self._next)
         for version, _, event in islice(self._history, self._position, None):
             if type(event) in COMMAND_EVENTS and version not in self._void:
@@ -150,14 +144,14 @@ class ReplayChecker:
         return True
 
     def warn(self, text: str) -> None:
-        """Tell nobody: it was told when it happened."""
+        """Stay silent: the warning was given when it happened."""
 
     def give_up(self, key: str, reason: str) -> None:
         """Remember it, as the history does not say whether it was done."""
         self._given_up.append((key, reason))
 
     def seal(self, codec: Codec, values: msgspec.Struct, limits: PayloadLimits) -> bytes:
-        """Encode; look whether it comes back only where the history does not show that it did."""
+        """Encode; check that the value comes back only where the history does not prove it."""
         data = codec.encode_unchecked(values)
         if data is not None and self._is_recorded(data):
             return data
@@ -182,7 +176,8 @@ class ReplayChecker:
         for position, recorded in enumerate(history, 1):
             version, at, event = recorded
             if version in rewound:
-                self._rewind(rewound[version])
+                # What the code does from here on gets numbers that were never used.
+                execution.renumber(following, rewound[version])
             if version in void:
                 continue
             execution.version = version
@@ -191,7 +186,7 @@ class ReplayChecker:
                     raise divergence(self._flow, recorded, following[0] if following else None)
                 following.popleft().confirm(event, at)
                 if not following:
-                    self._given_up.clear()  # with what followed it
+                    self._given_up.clear()  # with its consequences
                 continue
             self._position = position
             try:
@@ -203,16 +198,12 @@ class ReplayChecker:
         if history:
             execution.version = history[-1].version
 
-    def _rewind(self, rewound: Rewound) -> None:
-        """Give what the code does from here on numbers that were never used."""
-        self._execution.renumber(self._next, rewound)
-
     def record_rest(self, recorder: Recorder) -> None:
-        """Have what the code did beyond the history recorded now; a signal may be given up once more."""
+        """Record what the code did beyond the history; it may give up a signal once more."""
         recorder.decision.given_up += self._given_up
         self._given_up.clear()
         if self._next:
-            # It has not come so far before: otherwise that would be recorded, too.
+            # The code has not come this far before: otherwise that would be recorded, too.
             for say in self._unsaid:
                 say()
         while self._next:
