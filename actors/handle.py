@@ -14,7 +14,7 @@ from ..flows.values.settings import check_timeout
 from ..store import Deliver, StoreError
 from .flows import requests
 from .flows.admission import checked_id, is_text, outside_error
-from .flows.client import Receipt, from_microseconds
+from .flows.client import Receipt, from_microseconds, to_microseconds
 from .flows.result_waiters import tell_if_over
 from .persistence.event_sourced import ACTOR_STATUS
 from .runtime.futures import Reply, waiting
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..store import Header
     from .flows.client import EngineClient
 
-__all__ = ["FlowEvent", "FlowHandle", "Receipt", "from_microseconds"]
+__all__ = ["FlowEvent", "FlowHandle", "Receipt", "from_microseconds", "to_microseconds"]
 
 R = TypeVar("R")
 T = TypeVar("T")

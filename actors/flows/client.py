@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .awaited import Awaited
     from .supervisor import Supervisor
 
-__all__ = ["CLOSED", "EngineClient", "Receipt", "from_microseconds"]
+__all__ = ["CLOSED", "EngineClient", "Receipt", "from_microseconds", "to_microseconds"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -49,6 +49,11 @@ class Receipt(msgspec.Struct, frozen=True):
     signal_id: str
     at: datetime
     duplicate: bool
+
+
+def to_microseconds(at: datetime) -> int:
+    """Return an instant as the store holds it: in microseconds since the epoch, UTC."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_microseconds(at: int) -> datetime:

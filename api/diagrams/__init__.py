@@ -1,4 +1,7 @@
-"""Executions as sequence diagrams, and as paths through them. Events in, text out; on any thread."""
+"""Executions as sequence diagrams, and the check of executions against diagrams.
+
+Events in, text out; on any thread.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequence diagrams for the terminal: lifelines as columns, one row or two for each message."""
+"""Sequence diagrams for the terminal: lifelines as columns, one or two rows for each message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ class Chart:
         self._columns = {role: first + spread * index for index, role in enumerate(roles)}
 
     def text(self, items: Sequence[Item], *, ascii: bool) -> str:  # noqa: A002 - what it is
-        """Return all of it, line by line."""
         rows = [self._header(), *self._rows(items, 0, numbered=True), self._header()]
         text = "".join(f"{row.rstrip()}\n" for row in rows)
         return text.translate(_ASCII) if ascii else text
@@ -108,13 +107,13 @@ class Chart:
 
 
 class Row:
-    """A row of the chart, in columns of the terminal. What is put there later covers what was there."""
+    """A row of the chart, in columns of the terminal. Later text covers earlier text."""
 
     def __init__(self, width: int) -> None:
         self._cells = [" "] * width
 
     def put(self, column: int, text: str) -> None:
-        """Put text at a column; what does not fit is left out."""
+        """Put text at a column, and cut off what does not fit."""
         for character in text:
             size = wide(character)
             if not size:
@@ -131,7 +130,7 @@ class Row:
             column += size
 
     def _uncover(self, column: int) -> None:
-        """Leave no half of a wide character behind."""
+        """Blank the other half of a wide character."""
         if not self._cells[column] and column:
             self._cells[column - 1] = " "
         if column + 1 < len(self._cells) and not self._cells[column + 1]:
@@ -142,7 +141,6 @@ class Row:
 
 
 def _shaft(label: str, length: int, line: str) -> str:
-    """Return an arrow's line with its label in the middle."""
     before = (length - wide(label)) // 2
     return line * before + label + line * (length - before - wide(label))
 
@@ -153,7 +151,7 @@ def wide(text: str) -> int:
 
 
 def shortened(text: str, width: int) -> str:
-    """Return text that takes no more than so many columns."""
+    """Return text of at most `width` columns."""
     if wide(text) <= width:
         return text
     while text and wide(text) > width - 1:

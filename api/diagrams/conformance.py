@@ -1,4 +1,4 @@
-"""Whether a recorded execution is a path through a diagram; and if not, where it leaves it."""
+"""Whether a recorded execution is a path through a diagram, and if not, where it leaves it."""
 
 from __future__ import annotations
 
@@ -26,49 +26,48 @@ _CONTEXT = 2
 def assert_matches_diagram(run: Drawable, path: str | PathLike[str], *, partial: bool = False) -> None:
     """Assert that a recorded execution is a path through a Mermaid `sequenceDiagram`, to its last line.
 
-    The participants are `Client`, `Supervisor`, `Journal`, `Store`, `Step`, and one more, which is the
-    flow and has to have its name. What goes on between others than those that take part is not looked at,
-    so a diagram may be as coarse or as fine as is wanted:
+    The participants are `Client`, `Supervisor`, `Journal`, `Store`, `Step`, and one more, which is the flow
+    and has its name. Messages between participants that the diagram does not have are ignored, so a diagram
+    may be as coarse or as fine as you like:
 
     - `Client->>Supervisor: start`, `Supervisor->>SignupFlow: start`, and without a supervisor
       `Client->>SignupFlow: start`; likewise `pause`, `resume` and `retry`. The answers are
       `SignupFlow-->>Client: accepted`, `paused`, `resumed` and `repaired`.
     - `Client->>Journal: signal confirm`, `Journal-->>Client: receipt`, and then
-      `Supervisor->>SignupFlow: signal confirm`; without a journal the client tells the flow, and the flow
+      `Supervisor->>SignupFlow: signal confirm`; without a journal the client signals the flow, and the flow
       gives the receipt.
     - `SignupFlow->>Journal: record step started: send_mail`, for each event: flow started, completed, failed;
       step started, scheduled, attempted, completed, failed, interrupted; signal NAME awaited, received;
-      sleep set, over; paused, resumed, parked, repaired. What was decided together is recorded together, and
-      then comes one `Journal-->>SignupFlow: durable`; before it, if there is a store,
+      sleep set, over; paused, resumed, parked, repaired. What was decided together is recorded together,
+      followed by one `Journal-->>SignupFlow: durable`; before that, if there is a store,
       `Journal->>Store: commit` and `Store-->>Journal: committed`.
     - `SignupFlow->>Step: send_mail`, `Step-->>SignupFlow: returns`, `Step-->>SignupFlow: raises ValueError`.
     - `SignupFlow-->>Supervisor: result`, `Supervisor-->>Client: result`, or `fails with ValueError`.
 
-    Details may be said or left out: the number (`step 1: send_mail`, `record step 1 started`), arguments
+    Details are optional: the number (`step 1: send_mail`, `record step 1 started`), arguments
     (`send_mail(user_id)` or `send_mail(user_id=7)`), values (`returns 7`, `result 7`), attempts
-    (`send_mail (attempt 2)`). `...` stands for anything. As `draw` writes it, it is always right.
+    (`send_mail (attempt 2)`). `...` stands for anything. Whatever `draw` writes is valid.
 
-    Notes over the flow are looked at when they begin with `waits 10 s before step`, `waits for signal
-    NAME`, `wait before step ... is over`, `sleeps`, `sleep ... is over`, `signal NAME has come early`,
+    Notes over the flow count when they begin with `waits 10 s before step`, `waits for signal NAME`,
+    `wait before step ... is over`, `sleeps`, `sleep ... is over`, `signal NAME has come early`,
     `keeps signal`, `parked`, `what the code did since`, `shutdown`, `the process died` or `the system was
-    closed`. A note that was recorded may be left out; one that is written must have been recorded. All
-    other notes, messages to oneself, `activate`, `rect`, `title` and comments say nothing. A diagram that
-    begins with a note that is looked at begins there: what was recorded before is not compared.
+    closed`. The diagram may omit such a note, but one that it has must have been recorded. All other notes,
+    messages of a participant to itself, `activate`, `rect`, `title` and comments are ignored. A diagram whose
+    first line is a note that counts begins there: what was recorded before is not compared.
 
-    `alt` is one of its branches, or, without `else`, none; `opt` is there or not; `par` is any
-    interleaving. `loop 5 times`, `loop 2 to 4 times` and `loop at least once` mean that; any other loop is
-    any number of times.
+    `alt` is one of its branches, or, without `else`, none; `opt` is there or not; `par` is any interleaving.
+    `loop 5 times`, `loop 2 to 4 times` and `loop at least once` mean that; any other loop is any number of
+    times.
 
-    A diagram that says nothing of restarts (no `recover`, none of the last three notes) holds whether or not
-    there were any: attempts in doubt and interruptions are then not looked at. `Journal-->>SignupFlow:
-    recorded result` is a replay, which leaves no event: a branch with it is never the one that was recorded.
+    A diagram without restarts (no `recover`, none of the last three notes) matches whether or not there were
+    any: attempts in doubt and interruptions are then ignored. `Journal-->>SignupFlow: recorded result` is a
+    replay, which leaves no event: a branch with it is never the one that was recorded.
 
-    `partial`: the run need not have come to the diagram's end. Otherwise the run has to be through, be that
-    the flow's end or a wait.
+    `partial`: the run need not have reached the diagram's end. Otherwise it must have, be that the flow's end
+    or a wait.
 
     Raises:
-        AssertionError: it is not such a path; the message shows the lines that were expected, and what was
-            recorded instead.
+        AssertionError: it is not such a path; the message shows the expected lines, and what was recorded.
         DiagramError: the diagram cannot be read as a specification; the message names the line.
         OSError: the file cannot be read.
     """
@@ -79,9 +78,9 @@ def assert_matches_diagram(run: Drawable, path: str | PathLike[str], *, partial:
 
 
 def mismatch(diagram: str, run: Drawable, *, partial: bool = False) -> str | None:
-    """Return how an execution differs from a diagram; None when it is a path through it.
+    """Return how an execution differs from a diagram; None: it is a path through it.
 
-    `partial`: it need not have come to the diagram's end.
+    `partial`: it need not have reached the diagram's end.
 
     Raises:
         DiagramError: the diagram cannot be read as a specification.
@@ -96,7 +95,7 @@ def mismatch(diagram: str, run: Drawable, *, partial: bool = False) -> str | Non
 
 
 def _moves(items: Sequence[Item]) -> Iterator[Move]:
-    """Yield what has been recorded: neither remarks, nor what a replay does."""
+    """Yield what has been recorded, without remarks and replays."""
     for item in items:
         if isinstance(item, Block):
             for branch in item.branches:
@@ -106,14 +105,14 @@ def _moves(items: Sequence[Item]) -> Iterator[Move]:
 
 
 class _Stop(NamedTuple):
-    """Where a run could not go on: the places in the diagram, and the number of the move."""
+    """Where a run could not continue: the places in the diagram, and the number of the move."""
 
     places: set[Position]
     at: int
 
 
 class _Whereabouts(NamedTuple):
-    """Where in the diagram the run may be; `likely` is where it took the notes along."""
+    """Where in the diagram the run may be; `likely` are the places that matched the notes, too."""
 
     places: set[Position]
     likely: set[Position]
@@ -130,7 +129,7 @@ class _Comparison:
     def __init__(self, specification: Specification, moves: list[Move]) -> None:
         self._specification = specification
         self._moves = moves
-        self._paths = Paths(specification.elements)
+        self._paths = Paths(specification.sequence)
 
     def difference(self, *, partial: bool) -> str | None:
         opening = self._specification.opening
@@ -199,7 +198,6 @@ class _Comparison:
         return self._excerpt(sorted(lines)[:_EXPECTED_MAX])
 
     def _excerpt(self, marked: list[int]) -> str:
-        """Return lines of the diagram, with a mark at those that are meant."""
         lines = self._specification.lines
         near = {line + by for line in marked for by in range(-_CONTEXT, _CONTEXT + 1)}
         shown = [number for number in sorted(near) if 1 <= number <= len(lines)]

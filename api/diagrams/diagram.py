@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Diagram:
-    """A diagram of one execution, to be written in Mermaid's language or for a terminal."""
+    """A diagram of one execution, to be written as Mermaid or for a terminal."""
 
     def __init__(
         self, roles: Sequence[Role], flow: str | None, items: Sequence[Item], *, values: bool
@@ -34,14 +34,14 @@ class Diagram:
     def mermaid(self) -> str:
         """Return the text of a Mermaid `sequenceDiagram`. It ends with a newline.
 
-        The same history always gives the same text. No text of a payload or a name means anything in it.
+        The same history always gives the same text. Payloads and names are escaped.
         """
         return "".join(f"{line}\n" for line in (*self._writer.head(), *self._writer.lines(self._items)))
 
     def text(self, *, width: int = 100, ascii: bool = False) -> str:  # noqa: A002 - what it is
-        """Return a chart for a terminal of so many columns; `ascii`: without box characters.
+        """Return a chart for a terminal of `width` columns; `ascii`: without box characters.
 
-        It ends with a newline. No line is wider, where `width` is 40 or more.
+        It ends with a newline. No line is wider, if `width` is 40 or more.
         """
         chart = Chart(self._roles, self._flow, values=self._values, width=width)
         return chart.text(self._items, ascii=ascii)
@@ -54,15 +54,15 @@ class Diagram:
 
 
 def draw(run: Drawable, *, level: Level = "actors", values: bool = False, times: bool = False) -> Diagram:
-    """Draw a flow as of its last commit, or a history: what is in its history, and nothing that is not.
+    """Draw a flow as of its last commit, or a history.
 
-    Levels: `api` has the client, the flow and its steps; `actors` has the supervisor and the journal, too;
-    `store` has the commits as well. `values`: show arguments, results and messages of errors, which are
-    left out otherwise, so that the diagram can be committed. `times`: say when each thing was recorded.
+    Levels: `api` has the client, the flow and its steps; `actors` adds the supervisor and the journal;
+    `store` adds the commits. `values`: show arguments, results and messages of errors, which are omitted
+    otherwise, so that the diagram can be committed. `times`: show when each thing was recorded.
 
-    A restart leaves no event. It is drawn where a step that was under way is attempted again, or a
-    shutdown has left one behind; one that interrupted nothing is not seen. Runs of the same become a
-    loop, and where the text would be too long for Mermaid it says how much is left out.
+    A restart leaves no event. It is drawn where a step that was running is attempted again, or a shutdown has
+    interrupted one; a restart that interrupted nothing is not shown. Repetitions become a loop. A diagram
+    that would be too long for Mermaid is shortened, and says by how much.
 
     Raises:
         ValueError: there is no such level.

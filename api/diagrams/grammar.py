@@ -1,21 +1,13 @@
-"""What a diagram says when it is read: messages and notes that are expected, in a certain order."""
+"""The meaning of a diagram that is read: expected messages and notes, in a certain order."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ...flows.errors import PersistasaurusError
 
-__all__ = [
-    "Choice",
-    "DiagramError",
-    "Element",
-    "ExpectedMessage",
-    "ExpectedNote",
-    "Repeat",
-    "Shuffle",
-    "Skip",
-]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class DiagramError(PersistasaurusError, ValueError):
@@ -25,7 +17,7 @@ class DiagramError(PersistasaurusError, ValueError):
 
 
 class ExpectedMessage(NamedTuple):
-    """A message between two participants, by the names that the diagram gives them."""
+    """A message between two participants, by their names in the diagram."""
 
     line: int
     source: str
@@ -35,22 +27,18 @@ class ExpectedMessage(NamedTuple):
 
 
 class ExpectedNote(NamedTuple):
-    """A note about what the flow actor does."""
-
     line: int
     text: str
 
 
 class Skip(NamedTuple):
-    """So many messages, whichever."""
+    """So many messages of any kind."""
 
     line: int
     messages: int
 
 
 class Choice(NamedTuple):
-    """One of several sequences."""
-
     branches: tuple[Sequence, ...]
 
 
@@ -63,10 +51,16 @@ class Repeat(NamedTuple):
 
 
 class Shuffle(NamedTuple):
-    """Several sequences at once, interleaved in any way."""
+    """Several sequences in any interleaving."""
 
     branches: tuple[Sequence, ...]
 
 
 Element: TypeAlias = ExpectedMessage | ExpectedNote | Skip | Choice | Repeat | Shuffle
-Sequence: TypeAlias = tuple[Element, ...]
+
+
+class Sequence:
+    """Elements, one after the other. Compared by identity, since they are many."""
+
+    def __init__(self, elements: Iterable[Element] = ()) -> None:
+        self.elements = tuple(elements)

@@ -1,4 +1,4 @@
-"""What a diagram consists of, from top to bottom."""
+"""The parts of a diagram, from top to bottom."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Message(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What the flow actor does that is no message; `is_wide`: it concerns everybody."""
+    """What the flow actor does that is not a message; `is_wide`: it concerns all participants."""
 
     version: int
     phrase: Phrase
@@ -29,28 +29,28 @@ class Note(NamedTuple):
 
 
 class Remark(NamedTuple):
-    """A note that has no meaning for a comparison."""
+    """A note that a comparison ignores."""
 
     version: int
     text: str
 
 
 class Activation(NamedTuple):
-    """A participant begins to work, or ends."""
+    """A participant begins or stops working."""
 
     role: Role
     is_on: bool
 
 
 class Section(NamedTuple):
-    """One part of a block, with what is written beside it."""
+    """One part of a block, with its label."""
 
     label: str
     items: tuple[Item, ...]
 
 
 class Block(NamedTuple):
-    """`alt`, `opt`, `loop` or `par`. A loop says how many `times`."""
+    """`alt`, `opt`, `loop` or `par`. A loop has a number of `times`."""
 
     kind: str
     branches: tuple[Section, ...]
@@ -67,7 +67,6 @@ class Omission(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What the reader is told."""
         among = ", restarts among them," if self.has_restarts else ""
         return f"{self.messages} messages{among} are not drawn (events {self.first} to {self.last})"
 

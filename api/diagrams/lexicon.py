@@ -42,29 +42,24 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
 def named(text: str) -> str:
-    """Return a name as it is shown."""
     return clean(text, NAME_MAX) or "?"
 
 
 def start(event: events.FlowStarted) -> Phrase:
-    """Somebody starts a flow."""
     return (word("start"), detail(f" {named(event.flow)}", f" {named(event.flow)}"), _arguments(event.args))
 
 
 def call(step: int, name: str, args: bytes | None, attempt: int) -> Phrase:
-    """A step is to run."""
     again = [number(f" (attempt {attempt})")] if attempt > 1 else []
     known = [] if args is None else [_arguments(args)]
     return (number(f"step {step}: "), word(named(name)), *known, *again)
 
 
 def returns(step: int, result: bytes) -> Phrase:
-    """A step has returned."""
     return (number(f"step {step} "), word("returns"), detail("", f" {_shown(result)}"))
 
 
 def raises(event: events.StepFailed) -> Phrase:
-    """A step has raised."""
     return (
         number(f"step {event.step} "),
         word("raises "),
@@ -75,35 +70,29 @@ def raises(event: events.StepFailed) -> Phrase:
 
 
 def signal(event: events.SignalReceived) -> Phrase:
-    """Somebody sends a signal."""
     return (word(f"signal {named(event.name)}"), _arguments(event.args))
 
 
 def result(event: events.FlowCompleted) -> Phrase:
-    """A flow has ended well."""
     return (word("result"), detail("", f" {_shown(event.result)}"))
 
 
 def fails(event: events.FlowFailed) -> Phrase:
-    """A flow has ended badly."""
     error = event.error
     return (word(f"fails with {named(error.type)}"), detail("", f": {clean(error.message, _VALUE_MAX)}"))
 
 
 def demand(what: str, by: str, why: str) -> Phrase:
-    """Somebody wants the flow paused, resumed or retried."""
     who = (f" by {named(by)}" if by else "") + (f": {clean(why, _VALUE_MAX)}" if why else "")
     return (word(what), detail("", who))
 
 
 def said(text: str) -> Phrase:
-    """Return a phrase without any detail."""
     return (word(text),)
 
 
 # ------------------------------------------------------------------------------------------- notes
 def waits_before(step: int, name: str | None, wait: int | None) -> Phrase:
-    """A step has a delay."""
     return (
         word("waits "),
         *([detail(f"{duration(wait)} ", f"{duration(wait)} ")] if wait is not None else []),
@@ -114,7 +103,7 @@ def waits_before(step: int, name: str | None, wait: int | None) -> Phrase:
 
 
 def waits_before_retry(event: events.StepFailed, wait: int | None) -> Phrase:
-    """A step is to be tried again. For how long may depend on chance, and is a detail."""
+    """How long a step waits may depend on chance, so it is a detail."""
     return (
         word("waits "),
         detail("", "" if wait is None else f"{duration(wait)} "),
@@ -125,29 +114,24 @@ def waits_before_retry(event: events.StepFailed, wait: int | None) -> Phrase:
 
 
 def wait_is_over(step: int) -> Phrase:
-    """A step's time has come."""
     return (word("wait before step"), number(f" {step}"), word(" is over"))
 
 
 def sleeps(event: events.TimerSet, wait: int | None) -> Phrase:
-    """The flow sleeps."""
     if event.until:
         return (word("sleeps until a date"),)
     return (word("sleeps "), *([] if wait is None else [detail(duration(wait), duration(wait))]))
 
 
 def sleep_is_over(event: events.TimerFired) -> Phrase:
-    """The flow's sleep is over."""
     return (word("sleep"), number(f" {event.timer}"), word(" is over"))
 
 
 def waits_for(event: events.SignalAwaited) -> Phrase:
-    """The flow waits for a signal."""
     return (word(f"waits for signal {named(event.name)}"), *_as_step(event.step))
 
 
 def came_early(event: events.SignalAwaited) -> Phrase:
-    """The flow need not wait for a signal."""
     return (word(f"signal {named(event.name)} has come early"), *_as_step(event.step))
 
 
@@ -156,34 +140,29 @@ def _as_step(step: int) -> tuple[Part, ...]:
 
 
 def keeps(event: events.SignalReceived) -> Phrase:
-    """A signal has come before anybody waits for it."""
     return (word(f"keeps signal {named(event.name)} until it is awaited"),)
 
 
 def parked(event: events.Parked) -> Phrase:
-    """The flow needs a person."""
     return (word(f"parked: {named(event.reason)}"), detail("", f": {clean(event.message)}"))
 
 
 def shutdown(event: events.StepInterrupted) -> Phrase:
-    """A shutdown leaves a step behind."""
     had = "does not wait for step" if event.begun else "does not begin step"
     return (word(f"shutdown {had}"), number(f" {event.step}"))
 
 
 def anew(since: int) -> Phrase:
-    """A repair has made void what the code did."""
     return (word("what the code did since"), number(f" event {since}"), word(" is done anew"))
 
 
 def tells_of_restart(note: str) -> bool:
-    """Tell whether a note is about the end of a process, or its beginning."""
+    """Whether a note is about the end of a process, or the start of one."""
     return _RESTART.match(note) is not None
 
 
 # ----------------------------------------------------------------------------------------- records
 def record(event: events.AnyEvent, summary: FlowSummary) -> Phrase:
-    """An event is appended to what a summary says of."""
     return (word("record "), *_recorded(describe(event), summary))
 
 
@@ -212,7 +191,7 @@ def _numbered(subject: str, count: int) -> tuple[Part, ...]:
 
 # ------------------------------------------------------------------------------------------ values
 def _arguments(data: bytes) -> Part:
-    """Return arguments: their names, or with values; a payload that has no names only has a value."""
+    """Return arguments: their names, or with values. A payload without names is only a value."""
     try:
         values = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -227,7 +206,7 @@ def _shown(data: Any) -> str:
 
 
 def duration(microseconds: int) -> str:
-    """Return how long something lasts, in words: `10 s`, `2 d 3 h`, `250 ms`."""
+    """Return a duration in words: `10 s`, `2 d 3 h`, `250 ms`."""
     if microseconds < _SECOND:
         return f"{max(microseconds, 0) / 1000:.0f} ms"
     seconds = round(microseconds / _SECOND, 2)

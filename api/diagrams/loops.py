@@ -1,4 +1,4 @@
-"""Runs of the same, drawn once, as a loop."""
+"""Repetitions, drawn once as a loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMES_MIN = 3
 
 
 class _Repetition(NamedTuple):
-    """From somewhere on, `period` items come `times` times."""
+    """A run of `period` items that comes `times` times."""
 
     period: int
     times: int
@@ -27,9 +27,9 @@ class _Repetition(NamedTuple):
 
 
 def fold(items: Sequence[Item], *, values: bool) -> list[Item]:
-    """Return items with runs of three and more of the same made loops; also within such a run.
+    """Return the items, with runs that come three times or more made into loops, recursively.
 
-    The same is what looks the same when numbers are left out.
+    Runs are equal if they look the same without numbers.
     """
     shapes: dict[Hashable, int] = {}
     looks = [shapes.setdefault(_look(item, values=values), len(shapes)) for item in items]
@@ -51,7 +51,7 @@ def fold(items: Sequence[Item], *, values: bool) -> list[Item]:
 
 
 def _longest_run(looks: Sequence[int], start: int, places: list[int]) -> _Repetition | None:
-    """Return the run that covers most; of those the one with the shortest period."""
+    """Return the run that covers most items; of equals, the one with the shortest period."""
     best: _Repetition | None = None
     for index in range(bisect_right(places, start), len(places)):
         period = places[index] - start
@@ -71,7 +71,7 @@ def _times(looks: Sequence[int], start: int, period: int) -> int:
 
 
 def _look(item: Item, *, values: bool) -> Hashable:
-    """Return what an item looks like when numbers are left out."""
+    """Return what an item looks like without numbers."""
     match item:
         case Message():
             text = drawn(item.phrase, numbered=False, values=values)

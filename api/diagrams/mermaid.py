@@ -1,4 +1,4 @@
-"""Mermaid's text: how items are written in it, and how text of anybody is kept from meaning anything."""
+"""Mermaid's language: writes items in it, and escapes untrusted text."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ _KEYWORDS = re.compile(
 
 
 def escaped(text: str) -> str:
-    """Return text with whatever Mermaid or HTML would take for its own as numbers of characters."""
+    """Return text in which characters that Mermaid or HTML would interpret are written as numbers."""
     return _SPECIAL.sub(lambda match: "".join(f"#{ord(c)};" for c in match.group()), text)
 
 
 def unescaped(text: str) -> str:
-    """Return what a text of a diagram says."""
     return _ENTITY.sub(_character, text)
 
 
@@ -44,7 +43,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Tell whether a name can stand in a diagram as it is, and means nobody else."""
+    """Whether a name can stand in a diagram unescaped, and is no other participant's."""
     return (
         _PLAIN.fullmatch(name) is not None
         and _KEYWORDS.fullmatch(name) is None
@@ -53,8 +52,6 @@ def is_plain(name: str) -> bool:
 
 
 class MermaidWriter:
-    """Writes items, line by line."""
-
     def __init__(self, roles: Sequence[Role], flow: str | None, *, values: bool) -> None:
         self._flow = flow if flow is not None and is_plain(flow) else Role.FLOW.value
         self._roles = roles
@@ -62,13 +59,13 @@ class MermaidWriter:
         self._values = values
 
     def head(self) -> Iterator[str]:
-        """Write what comes before all items."""
+        """Write what precedes all items."""
         yield "sequenceDiagram"
         for role in self._roles:
             yield f"{_INDENT}participant {self._id(role)}{self._alias if role is Role.FLOW else ''}"
 
     def lines(self, items: Sequence[Item], depth: int = 1, *, numbered: bool = True) -> Iterator[str]:
-        """Write items. In a loop there are no numbers, since they differ each time."""
+        """Write items. Those in a loop have no numbers, since they differ each time."""
         for item in items:
             if isinstance(item, Block):
                 yield from self._block(item, depth, numbered=numbered)

@@ -1,4 +1,4 @@
-"""A flow as notebooks show it: a table of its events, and its diagram."""
+"""A flow in notebooks: a table of its events, and its diagram."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ROWS_MAX = 60
 
 
 def mime_bundle(handle: FlowHandle[Any]) -> dict[str, str]:
-    """Return a flow as notebooks show it: a table of its events, and its diagram. Never raises.
+    """Return a table of the flow's events and its diagram, by MIME type. Never raises.
 
-    No text of a payload or a name means anything in it.
+    Payloads and names are escaped.
     """
     plain = repr(handle)
     try:
@@ -40,7 +40,7 @@ def mime_bundle(handle: FlowHandle[Any]) -> dict[str, str]:
 
 
 def _rows(history: Sequence[FlowEvent]) -> list[tuple[str, ...]]:
-    """Return the events as cells; of very many the first and the last."""
+    """Return the events as cells; of very many, the first and the last."""
     rows = [_row(one) for one in history[: _ROWS_MAX // 2]]
     if len(history) > _ROWS_MAX:
         rows.append(("...", f"{len(history) - _ROWS_MAX} more", "", "", ""))
@@ -66,7 +66,7 @@ def _html_table(caption: str, history: Sequence[FlowEvent]) -> str:
 
 
 def _picture(diagram: Diagram) -> str:
-    """Return the diagram as an image, in which nothing can run; as text where it cannot be rendered."""
+    """Return the diagram as an image, in which nothing can run, or as text if it cannot be rendered."""
     try:
         data = base64.b64encode(svg(diagram.mermaid()).encode()).decode()
     except (ImportError, PersistasaurusError):
@@ -80,5 +80,5 @@ def _markdown_table(caption: str, history: Sequence[FlowEvent]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Return text that means nothing in Markdown: what could, as numbers of characters."""
+    """Return text that means nothing in Markdown: special characters are written as numbers."""
     return "".join(c if c.isalnum() or c in " .:_-+" else f"&#{ord(c)};" for c in text)

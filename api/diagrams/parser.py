@@ -1,4 +1,4 @@
-"""Reads the part of Mermaid's sequence diagrams in which executions can be specified."""
+"""Reads the part of Mermaid's sequence diagrams that can specify executions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import re
 from typing import NamedTuple
 
 from . import lexicon
-from .grammar import Choice, DiagramError, Element, ExpectedMessage, ExpectedNote, Repeat, Shuffle, Skip
+from .grammar import (
+    Choice,
+    DiagramError,
+    Element,
+    ExpectedMessage,
+    ExpectedNote,
+    Repeat,
+    Sequence,
+    Shuffle,
+    Skip,
+)
 from .mermaid import unescaped
 from .phrases import clean
 from .roles import Role
@@ -32,7 +42,7 @@ _GAP = re.compile(r"(\d+) messages,? .*\bnot drawn\b")
 class Specification(NamedTuple):
     """A diagram as a specification. `roles` are its participants; `flow` is the name of the flow actor."""
 
-    elements: tuple[Element, ...]
+    sequence: Sequence
     roles: dict[str, Role]
     flow: str | None
     tells_of_restarts: bool
@@ -40,8 +50,8 @@ class Specification(NamedTuple):
 
     @property
     def opening(self) -> ExpectedNote | None:
-        """The note with which it begins in the middle, if it does."""
-        first = self.elements[0] if self.elements else None
+        """The note with which it begins in the middle of an execution, if it does."""
+        first = next(iter(self.sequence.elements), None)
         return first if isinstance(first, ExpectedNote) else None
 
 
@@ -49,7 +59,7 @@ def parse(text: str) -> Specification:
     """Read a diagram.
 
     Raises:
-        DiagramError: there is something in it that is not known; the message names the line.
+        DiagramError: it contains something unknown; the message names the line.
     """
     return _Parser(text).specification()
 
@@ -60,7 +70,7 @@ class _Open(NamedTuple):
     line: int
     kind: str
     label: str
-    branches: list[tuple[Element, ...]]
+    branches: list[Sequence]
     before: list[Element]
 
 
@@ -88,11 +98,11 @@ class _Parser:
             self._number = self._open[-1].line
             raise self._error(f"`{self._open[-1].kind}` has no `end`")
         roles, flow = self._resolved
-        return Specification(tuple(self._elements), roles, flow, self._tells_of_restarts, self._lines)
+        return Specification(Sequence(self._elements), roles, flow, self._tells_of_restarts, self._lines)
 
     # ------------------------------------------------------------------------------------ participants
     def _declare(self, lines: list[tuple[int, str]]) -> None:
-        """Note everybody before anything else is read: who the flow actor is decides what notes mean."""
+        """Find all participants first: which one is the flow actor decides what notes mean."""
         for self._number, line in lines:
             if declared := _PARTICIPANT.fullmatch(line):
                 name, alias = declared.groups()
@@ -117,7 +127,7 @@ class _Parser:
         return roles, None if flow == Role.FLOW.value else flow
 
     def _role(self, name: str, roles: dict[str, Role]) -> Role:
-        """Return whom a name means. The one name that means nobody else means the flow actor."""
+        """Return a name's role. The one name that is not a known role is the flow actor's."""
         known_as = {role.value: role for role in Role}
         for said in (name, self._names[name]):
             if said in known_as:
@@ -176,7 +186,7 @@ class _Parser:
             self._elements.append(ExpectedNote(self._number, said))
 
     def _is_about_the_flow(self, names: list[str]) -> bool:
-        """Tell whether a note is over the flow actor, alone or between two others."""
+        """Whether a note is over the flow actor, or over several participants."""
         roles = self._resolved[0]
         return len(names) > 1 or roles[names[0]] is Role.FLOW
 
@@ -195,28 +205,28 @@ class _Parser:
     def _part(self, keyword: str) -> None:
         if not self._open or self._open[-1].kind != _PARTS[keyword]:
             raise self._error(f"`{keyword}` is only allowed inside `{_PARTS[keyword]}`")
-        self._open[-1].branches.append(tuple(self._elements))
+        self._open[-1].branches.append(Sequence(self._elements))
         self._elements = []
 
     def _end(self) -> None:
         if not self._open:
             raise self._error("there is nothing that could `end` here")
         block = self._open.pop()
-        branches = (*block.branches, tuple(self._elements))
+        branches = (*block.branches, Sequence(self._elements))
         self._elements = block.before
         match block.kind:
             case "rect":
-                self._elements += branches[0]
+                self._elements += branches[0].elements
             case "alt":
-                self._elements.append(Choice(branches if len(branches) > 1 else (*branches, ())))
+                self._elements.append(Choice(branches if len(branches) > 1 else (*branches, Sequence())))
             case "opt":
-                self._elements.append(Choice((*branches, ())))
+                self._elements.append(Choice((*branches, Sequence())))
             case "par":
                 self._elements.append(Shuffle(branches))
             case _:
                 self._elements.append(self._repeat(branches[0], block))
 
-    def _repeat(self, body: tuple[Element, ...], block: _Open) -> Repeat:
+    def _repeat(self, body: Sequence, block: _Open) -> Repeat:
         """Return a loop: `5 times`, `2 to 4 times`, `at least once`; anything else is any number of times."""
         self._number = block.line
         if times := _TIMES.match(block.label):

@@ -1,8 +1,8 @@
-"""All paths through a diagram at once: where in it one could be, after what has been seen so far.
+"""All paths through a diagram at once: the places where one could be after the moves so far.
 
-A place is a frame: an index into a sequence, and the frame that follows it. Equal frames are one
-object, so what can come next is found out once for each. No path is ever tried on its own: the time
-grows with the length of the run and the number of places, and never with the number of paths.
+A place is a frame: an index into a sequence, or an element that is under way, and the frame that follows.
+Equal frames are one object, so what can come next is computed once for each. No path is tried on its own:
+the time grows with the length of the run and the number of places, not with the number of paths.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from .grammar import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
 _PLACES_MAX = 20_000
+_EMPTY = Sequence()
 
 Leaf: TypeAlias = ExpectedMessage | ExpectedNote | Skip
 
 
 class _Frame:
-    """A place in a diagram. Compared by identity; `opened` is found out when it is needed."""
+    """A place in a diagram. Compared by identity; `opened` is computed when it is needed."""
 
     __slots__ = ("key", "opened")
 
-    def __init__(self, key: Hashable) -> None:
+    def __init__(self, key: _Key) -> None:
         self.key = key
         self.opened: _Opened | None = None
 
 
 class _Opened(NamedTuple):
-    """What is right here, and which places one is at as well."""
+    """The leaves at a place, and the places that are reached from it without a message."""
 
     leaves: list[tuple[Leaf, Position]]
     also: list[Position]
@@ -49,32 +50,27 @@ class _Opened(NamedTuple):
 class _At(NamedTuple):
     sequence: Sequence
     place: int
-    then: _Frame | None
+    then: Position
 
 
-class _Looping(NamedTuple):
-    body: Sequence
-    least: int
-    most: int | None
-    then: _Frame | None
+class _Parallel(NamedTuple):
+    """The places in the branches of a `par`."""
 
-
-class _Skipping(NamedTuple):
-    leaf: Skip
-    left: int
-    then: _Frame | None
-
-
-class _Shuffling(NamedTuple):
     branches: tuple[_Frame, ...]
-    then: _Frame | None
 
 
-_Key: TypeAlias = _At | _Looping | _Skipping | _Shuffling
+class _UnderWay(NamedTuple):
+    """What is left of an element."""
+
+    element: Skip | Repeat | _Parallel
+    then: Position
+
+
+_Key: TypeAlias = _At | _UnderWay
 
 
 class Ahead(NamedTuple):
-    """What may come next, and where one is then; and whether it may end here."""
+    """What may come next, and where that leads; and whether the diagram may end here."""
 
     leaves: list[tuple[Leaf, Position]]
     may_end: bool
@@ -85,14 +81,12 @@ Position: TypeAlias = "_Frame | None"
 
 
 class Paths:
-    """The paths through a diagram."""
-
-    def __init__(self, elements: Sequence) -> None:
-        self._frames: dict[Hashable, _Frame] = {}
-        self.start: Position = self._at(elements, 0, None)
+    def __init__(self, sequence: Sequence) -> None:
+        self._frames: dict[_Key, _Frame] = {}
+        self.start: Position = self._at(sequence, None)
 
     def step(self, places: set[Position], fits: Callable[[Leaf], bool]) -> set[Position]:
-        """Return where one may be after something that fits only some of what may come next.
+        """Return the places after a move that fits only some of the leaves.
 
         Raises:
             DiagramError: there are too many places.
@@ -100,7 +94,7 @@ class Paths:
         return {then for leaf, then in self.ahead(places).leaves if fits(leaf)}
 
     def ahead(self, places: set[Position]) -> Ahead:
-        """Follow everything that can be passed without a message: each place once, and without recursion.
+        """Follow everything that needs no message: each place once, and without recursion.
 
         Raises:
             DiagramError: there are too many places; that takes a `par` of many long branches.
@@ -123,65 +117,55 @@ class Paths:
     def _opened(self, frame: _Frame) -> _Opened:
         if frame.opened is None:
             frame.opened = opened = _Opened([], [])
-            self._open(frame, opened)
+            match frame.key:
+                case _At(sequence, index, then) if index == len(sequence.elements):
+                    opened.also.append(then)
+                case _At(sequence, index, then):
+                    self._open(sequence.elements[index], self._at(sequence, then, index + 1), opened)
+                case _UnderWay(element, then):
+                    self._open(element, then, opened)
         return frame.opened
 
-    def _open(self, frame: _Frame, opened: _Opened) -> None:
-        match frame.key:
-            case _At(sequence, index, then) if index == len(sequence):
-                opened.also.append(then)
-            case _At(sequence, index, then):
-                self._element(sequence[index], self._at(sequence, index + 1, then), opened)
-            case _Looping(body, least, most, then):
+    def _open(self, element: Element | _Parallel, then: Position, opened: _Opened) -> None:
+        match element:
+            case ExpectedMessage() | ExpectedNote():
+                opened.leaves.append((element, then))
+            case Skip(line, messages):
+                if messages == 0:
+                    opened.also.append(then)
+                else:
+                    opened.leaves.append((element, self._frame(_UnderWay(Skip(line, messages - 1), then))))
+            case Choice(branches):
+                opened.also.extend(self._at(branch, then) for branch in branches)
+            case Repeat(body, least, most):
                 if least == 0:
                     opened.also.append(then)
                 if most != 0:
-                    left = None if most is None else most - 1
-                    again = self._frame(_Looping(body, max(least - 1, 0), left, then), body)
-                    opened.also.append(self._at(body, 0, again))
-            case _Skipping(leaf, left, then):
-                opened.leaves.append((leaf, self._skip(leaf, left - 1, then)))
-            case _Shuffling(branches, then):
-                self._shuffle(branches, then, opened)
-            case _:
-                raise AssertionError(frame.key)
+                    left = Repeat(body, max(least - 1, 0), None if most is None else most - 1)
+                    opened.also.append(self._at(body, self._frame(_UnderWay(left, then))))
+            case Shuffle(branches):
+                places = _Parallel(tuple(self._at(branch, None) for branch in branches))
+                opened.also.append(self._frame(_UnderWay(places, then)))
+            case _Parallel(places):
+                self._advance_one(places, then, opened)
 
-    def _element(self, element: Element, then: Position, opened: _Opened) -> None:
-        match element:
-            case Skip():
-                opened.also.append(self._skip(element, element.messages, then))
-            case Choice():
-                opened.also.extend(self._at(branch, 0, then) for branch in element.branches)
-            case Repeat():
-                looping = _Looping(element.body, element.least, element.most, then)
-                opened.also.append(self._frame(looping, element.body))
-            case Shuffle():
-                branches = tuple(self._at(branch, 0, None) for branch in element.branches)
-                opened.also.append(self._frame(_Shuffling(branches, then)))
-            case _:
-                opened.leaves.append((element, then))
-
-    def _shuffle(self, branches: tuple[_Frame, ...], then: Position, opened: _Opened) -> None:
-        aheads = [self.ahead({branch}) for branch in branches]
+    def _advance_one(self, places: tuple[_Frame, ...], then: Position, opened: _Opened) -> None:
+        """Open a `par`: one of its branches moves on, or all of them have ended."""
+        aheads = [self.ahead({place}) for place in places]
         if all(ahead.may_end for ahead in aheads):
             opened.also.append(then)
         for index, ahead in enumerate(aheads):
             for leaf, place in ahead.leaves:
-                after = self._at((), 0, None) if place is None else place
-                rest = (*branches[:index], after, *branches[index + 1 :])
-                opened.leaves.append((leaf, self._frame(_Shuffling(rest, then))))
+                after = self._at(_EMPTY, None) if place is None else place
+                rest = _Parallel((*places[:index], after, *places[index + 1 :]))
+                opened.leaves.append((leaf, self._frame(_UnderWay(rest, then))))
 
-    # ------------------------------------------------------------------------------------------ frames
-    def _at(self, sequence: Sequence, index: int, then: Position) -> _Frame:
-        return self._frame(_At(sequence, index, then), sequence)
+    def _at(self, sequence: Sequence, then: Position, index: int = 0) -> _Frame:
+        return self._frame(_At(sequence, index, then))
 
-    def _skip(self, leaf: Skip, left: int, then: Position) -> Position:
-        return self._frame(_Skipping(leaf, left, then)) if left else then
-
-    def _frame(self, key: _Key, sequence: Sequence | None = None) -> _Frame:
-        """Return the one frame of this kind; sequences are told apart by identity, since they are long."""
-        short: Hashable = key if sequence is None else (type(key), id(sequence), *key[1:])
-        frame = self._frames.get(short)
+    def _frame(self, key: _Key) -> _Frame:
+        """Return the one frame of this key."""
+        frame = self._frames.get(key)
         if frame is None:
-            frame = self._frames[short] = _Frame(key)
+            frame = self._frames[key] = _Frame(key)
         return frame

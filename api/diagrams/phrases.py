@@ -1,4 +1,4 @@
-"""What messages and notes say: phrases with details that may be shown, or left out."""
+"""The texts of messages and notes: phrases whose details may be shown or omitted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WILD = re.compile(r"\.\.\.|…")
 
 
 class Kind(Enum):
-    """What becomes of a part of a phrase."""
+    """How a part of a phrase is treated."""
 
     WORD = "word"
     """It is always there."""
@@ -28,14 +28,13 @@ class Kind(Enum):
 
 
 class Part(NamedTuple):
-    """A piece of a phrase. `full` is what a detail says when values are asked for."""
+    """A piece of a phrase. `full` is the text of a detail when values are shown."""
 
     kind: Kind
     text: str
     full: str = ""
 
     def drawn(self, *, numbered: bool, values: bool) -> str:
-        """Return it as a diagram shows it."""
         if self.kind is Kind.DETAIL:
             return self.full if values else self.text
         if self.kind is Kind.HIDDEN or (self.kind is Kind.NUMBER and not numbered):
@@ -53,32 +52,27 @@ Phrase: TypeAlias = tuple[Part, ...]
 
 
 def word(text: str) -> Part:
-    """Return a part that is always there."""
     return Part(Kind.WORD, text)
 
 
 def number(text: str) -> Part:
-    """Return a part that tells similar things apart."""
     return Part(Kind.NUMBER, text)
 
 
 def detail(text: str, full: str) -> Part:
-    """Return a part that says more when values are asked for."""
     return Part(Kind.DETAIL, text, full)
 
 
 def hidden(text: str) -> Part:
-    """Return a part that only specifications say."""
     return Part(Kind.HIDDEN, text)
 
 
 def drawn(phrase: Phrase, *, numbered: bool = True, values: bool = False) -> str:
-    """Return a phrase as a diagram shows it."""
     return cut("".join(part.drawn(numbered=numbered, values=values) for part in phrase), _TEXT_MAX)
 
 
 def says(phrase: Phrase, text: str) -> bool:
-    """Tell whether a text of a diagram says what a phrase says; `...` in it stands for anything."""
+    """Whether a diagram's text says what a phrase says; `...` in it stands for anything."""
     forms = _forms(phrase)
     if text in forms:
         return True
@@ -96,19 +90,18 @@ def _forms(phrase: Phrase) -> frozenset[str]:
 
 
 def clean(text: str, limit: int = _TEXT_MAX) -> str:
-    """Return text of anybody as one line of bounded length that cannot steer a terminal."""
+    """Return untrusted text as one line of bounded length that cannot control a terminal."""
     text = " ".join(text[: limit * 8].split())
     return cut("".join(c if _is_harmless(c) else _spelled(c) for c in text), limit)
 
 
 def cut(text: str, limit: int) -> str:
-    """Return text of bounded length."""
     text = text.strip()
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def _is_harmless(character: str) -> bool:
-    """Tell what is neither a control, nor changes the direction of text, nor is forbidden in XML."""
+    """Whether a character is not a control, does not change the direction of text, and is valid in XML."""
     if unicodedata.category(character) in _HARMFUL:
         return character in _JOINERS
     return ord(character) & 0xFFFE != 0xFFFE  # noqa: PLR2004 - the last two of each plane are no characters

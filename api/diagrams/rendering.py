@@ -1,4 +1,4 @@
-"""Diagrams as pictures, by the extra `diagram`."""
+"""Diagrams as pictures, with the extra `diagram`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def svg(mermaid: str) -> str:
 
     Raises:
         ImportError: the extra `diagram` is not installed.
-        PersistasaurusError: it is not a diagram that can be rendered.
+        PersistasaurusError: the text is not a diagram that can be rendered.
     """
     try:
         import mmdr  # noqa: PLC0415 - an extra

@@ -1,4 +1,4 @@
-"""What a history shows of restarts. A restart leaves no event: only steps in doubt tell of it."""
+"""The restarts that a history shows. A restart leaves no event; only steps in doubt reveal it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_DOUBT = ("poisoned", "in_doubt")
 
 
 class RestartMarks(NamedTuple):
-    """By position in a history: before which events there was a restart, and which ones are due to it."""
+    """By position in a history: before which events a restart happened, and which events it caused."""
 
     before: dict[int, Cause]
     due: frozenset[int]
@@ -27,8 +27,8 @@ class RestartMarks(NamedTuple):
 def restart_marks_of(history: Sequence[Happened]) -> RestartMarks:
     """Return the restarts that a history shows.
 
-    A step is attempted again, and no outcome of its last attempt is on record: then the process has
-    died meanwhile, once for all steps that ran. A restart while no step ran shows nowhere.
+    If a step is attempted again and its last attempt has no recorded outcome, the process died in between,
+    once for all steps that were running. A restart while no step was running is not visible.
     """
     evidence = _Evidence()
     for position, one in enumerate(history):
@@ -39,8 +39,8 @@ def restart_marks_of(history: Sequence[Happened]) -> RestartMarks:
 class _Evidence:
     """Reads a history.
 
-    `_explained` are the steps that ran before a restart which is known already, `_retried` those that have
-    failed and are to run once more because somebody retried the flow.
+    `_explained` are the steps that were running before a known restart; `_retried` are failed steps that run
+    once more because the flow was retried.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _Evidence:
         self._explained.discard(step)
 
     def _running(self) -> set[int]:
-        """Return the steps that have no outcome, also when they were found in doubt."""
+        """Return the steps that have no outcome, including those found in doubt."""
         found = {step.number for step in self._summary.steps.values() if step.state in _RUNNING}
         return found - self._retried
 

@@ -1,4 +1,4 @@
-"""Who takes part in a diagram: the project's own vocabulary, and how much of it each level shows."""
+"""The participants of a diagram, and which of them each level shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Level: TypeAlias = Literal["api", "actors", "store"]
 
 
 class Role(Enum):
-    """A participant. The flow actor is shown under the name of its flow."""
+    """A participant. The flow actor appears under the name of its flow."""
 
     CLIENT = "Client"
     SUPERVISOR = "Supervisor"

@@ -1,7 +1,7 @@
-"""From a history to what a diagram consists of: who told whom, in the order in which it happened.
+"""Turns a history into the items of a diagram: who sent what to whom, in the order in which it happened.
 
-What a diagram looks at depends on who takes part in it. So the same history is told for the
-participants of a level when it is drawn, and for those of a specification when it is compared.
+What a diagram shows depends on its participants. So the same history is told for the participants of a level
+when it is drawn, and for those of a specification when it is compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _AT_ONCE_MAX = 8
 
 
 class Scenario(NamedTuple):
-    """A history as items, and the name of its flow where that is known."""
+    """A history as items, and the name of its flow if that is known."""
 
     flow: str | None
     items: list[Item]
@@ -39,7 +39,7 @@ class Scenario(NamedTuple):
 def scenario_of(
     run: Drawable, roles: Collection[Role], *, with_restarts: bool = True, times: bool = False
 ) -> Scenario:
-    """Tell a history for some participants; without restarts: as if the process had never ended."""
+    """Return a history for some participants; without restarts, as if the process had never ended."""
     past = happened(run)
     restarts = restart_marks_of(past)
     if not with_restarts:
@@ -55,7 +55,7 @@ def scenario_of(
 def _decisions(
     past: Sequence[Happened], restarts: dict[int, Cause]
 ) -> list[tuple[Cause | None, list[Happened]]]:
-    """Cut a history into what was decided together: an input, and what the code did about it."""
+    """Split a history into decisions: an input, and what the code did about it."""
     decisions: list[tuple[Cause | None, list[Happened]]] = []
     for position, one in enumerate(past):
         cause = restarts.get(position)
@@ -67,7 +67,7 @@ def _decisions(
 
 
 class _ScenarioWriter:
-    """Tells one decision after the other: what came in, what was recorded, what was done then."""
+    """Writes one decision after the other: what came in, what was recorded, what was done then."""
 
     def __init__(self, roles: Collection[Role], *, times: bool) -> None:
         self.items: list[Item] = []
@@ -80,7 +80,7 @@ class _ScenarioWriter:
         self._is_active = False
 
     def tell(self, decided: Sequence[Happened], cause: Cause | None) -> None:
-        """Tell one decision. Everything in it belongs to its last event, with which it is durable."""
+        """Write one decision. All of it belongs to its last event, with which it is durable."""
         self._version = decided[-1].version
         if cause is None:
             self._decision(decided)
@@ -96,7 +96,7 @@ class _ScenarioWriter:
             self.items.append(Block("alt", (self._replay(), Section("step not complete", rest))))
 
     def _aside(self, tell: Callable[[], None]) -> tuple[Item, ...]:
-        """Return what is told, instead of adding it."""
+        """Return what is written, instead of adding it."""
         before, self.items = self.items, []
         tell()
         aside, self.items = self.items, before
@@ -137,7 +137,7 @@ class _ScenarioWriter:
 
     # ------------------------------------------------------------------------------------- movements
     def _before(self, one: Happened) -> None:  # noqa: C901 - one line a kind
-        """Tell what came in."""
+        """Write what came in."""
         match one.event:
             case events.FlowStarted() as event:
                 self._send(lexicon.start(event), Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
@@ -163,7 +163,7 @@ class _ScenarioWriter:
                 pass
 
     def _after(self, one: Happened) -> None:  # noqa: C901, PLR0912 - one line a kind
-        """Tell what was done once it was durable."""
+        """Write what was done once the event was durable."""
         match one.event:
             case events.FlowStarted():
                 self._send(lexicon.ACCEPTED, Role.FLOW, Role.CLIENT, is_reply=True)
@@ -202,7 +202,7 @@ class _ScenarioWriter:
         self._running.discard(step)
 
     def _call(self, starting: Sequence[events.StepStarted | events.StepAttempted]) -> None:
-        """Run steps: those that start at once, at once."""
+        """Run steps: those that start together, in parallel."""
         calls = [(event.step, self._aside(partial(self._run, event))) for event in starting]
         if 1 < len(calls) <= _AT_ONCE_MAX:
             branches = tuple(Section(f"step {step}", call) for step, call in calls)
@@ -260,7 +260,7 @@ class _ScenarioWriter:
 
     # ----------------------------------------------------------------------------------------- items
     def _send(self, phrase: Phrase, *path: Role, is_reply: bool = False) -> None:
-        """Hand something on along a path; who does not take part is passed over."""
+        """Pass something on along a path, skipping roles that do not take part."""
         present = [role for role in path if role in self._roles]
         for source, target in pairwise(present):
             self.items.append(Message(self._version, source, target, is_reply, phrase))

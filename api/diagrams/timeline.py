@@ -1,39 +1,32 @@
-"""The events that a diagram is drawn from, whoever has read them."""
+"""The events that a diagram is drawn from, in one form."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from ...actors.handle import from_microseconds
+from ...actors.handle import from_microseconds, to_microseconds
 from ...flows import events
 from ...flows.machine.history import Recorded
 
 if TYPE_CHECKING:
     from ...actors.handle import FlowHandle
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
 
 class Happening(Protocol):
     """An event with its place: a `FlowEvent` of a handle, or a `Recorded` of the flow machine."""
 
     @property
-    def version(self) -> int:
-        """Its number in the flow's history."""
-        ...
+    def version(self) -> int: ...
 
     @property
     def at(self) -> datetime | int:
-        """When it was recorded; as a number: in microseconds since the epoch, UTC."""
+        """When it was recorded; a number is in microseconds since the epoch, UTC."""
         ...
 
     @property
-    def event(self) -> events.AnyEvent:
-        """What has happened."""
-        ...
+    def event(self) -> events.AnyEvent: ...
 
 
 History: TypeAlias = "Sequence[Happening] | Sequence[events.AnyEvent]"
@@ -42,7 +35,7 @@ Drawable: TypeAlias = "FlowHandle[Any] | History"
 
 
 class Happened(NamedTuple):
-    """An event with its number, and its instant where that is known."""
+    """An event with its number, and its instant if that is known."""
 
     version: int
     at: int | None
@@ -50,7 +43,6 @@ class Happened(NamedTuple):
 
     @property
     def recorded(self) -> Recorded:
-        """It, as the flow machine knows it."""
         return Recorded(self.version, self.at or 0, self.event)
 
     def until(self, due: int) -> int | None:
@@ -68,9 +60,8 @@ def _happened(number: int, one: Happening | events.AnyEvent) -> Happened:
     if isinstance(one, events.Event):
         return Happened(number, None, one)
     at = one.at
-    return Happened(one.version, (at - _EPOCH) // _MICROSECOND if isinstance(at, datetime) else at, one.event)
+    return Happened(one.version, to_microseconds(at) if isinstance(at, datetime) else at, one.event)
 
 
 def written(at: int) -> str:
-    """Return an instant as text."""
     return from_microseconds(at).isoformat(timespec="milliseconds").replace("+00:00", "Z")

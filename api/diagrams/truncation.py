@@ -1,4 +1,4 @@
-"""Very long diagrams, shortened: those who draw Mermaid refuse more than 50,000 characters."""
+"""Shortens very long diagrams: Mermaid's renderers refuse more than 50,000 characters."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _HEAD = 0.6
 
 
 def cut_out(items: Sequence[Item], sizes: Sequence[int]) -> list[Item]:
-    """Return the first and the last items, and in between how much is not drawn, when it is too much.
+    """Return the first and the last items, with a note of what is omitted between them, if it is too much.
 
-    `sizes`: how many characters each of them takes.
+    `sizes`: how many characters each item takes.
     """
     if sum(sizes) <= CHARACTERS_MAX:
         return list(items)
@@ -41,7 +41,7 @@ def _fitting(sizes: Sequence[int], limit: float) -> int:
 
 
 def _leaves(item: Item, times: int) -> Iterator[_Leaf]:
-    """Yield everything in an item that is no block, and how often it comes."""
+    """Yield everything in an item that is not a block, and how often it comes."""
     if not isinstance(item, Block):
         yield item, times
         return
@@ -63,7 +63,7 @@ def _versions(leaves: Sequence[_Leaf]) -> Iterator[int]:
 
 
 def _activations(missing: Sequence[_Leaf]) -> Iterator[Activation]:
-    """Yield what makes everybody as active as they are behind the gap."""
+    """Yield what makes the participants as active as they are after the gap."""
     balance: Counter[Role] = Counter()
     for leaf, times in missing:
         if isinstance(leaf, Activation):

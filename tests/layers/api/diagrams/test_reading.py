@@ -85,7 +85,7 @@ def test_participants_may_have_an_alias_and_need_not_be_declared() -> None:
 def test_mermaids_way_to_write_special_characters_is_understood() -> None:
     text = "sequenceDiagram\nF->>Step: a#59;b#semi;c#35;1#num;2 #lt;#gt;#amp;#quot; #nonsense; #99999999;"
 
-    element = parse(text).elements[0]
+    element = parse(text).sequence.elements[0]
 
     assert element.text == 'a;b;c#1#2 <>&" #nonsense; #99999999;'  # type: ignore[union-attr]
 
