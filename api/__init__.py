@@ -1,1 +1,1 @@
-"""Doors for people and programs. Some need more than the engine does: `persistasaurus[cli]`."""
+"""Interfaces for people and programs. Some need more than the engine does: `persistasaurus[cli]`."""

@@ -1,7 +1,6 @@
-"""Have notebooks show the handle of a flow with a diagram.
+"""Makes notebooks show a flow's handle with a diagram.
 
-The package's front door imports this module for its effect, so it imports nothing that draws until a
-notebook asks.
+The package imports this module for its effect, so it imports nothing that draws until a notebook asks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small files that belong to one user: made whole or not at all, and not believed when others had access."""
+"""Small files that belong to one user: made whole or not at all, and not trusted when others had access."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def create_once(path: Path, text: str) -> None:
-    """Make the file, with all of its content and mode 0600, unless there is one. Durable when it returns.
+    """Make the file, with all of its content and mode 0600, unless it exists. Durable on return.
 
     Of several processes that do this at once, one wins, and none ever sees half a file.
 
     Raises:
-        OSError: it cannot be made there, or the folder lets everybody replace what is in it.
+        OSError: it cannot be made there, or everyone may replace files in the folder.
     """
     _check_folder(path.parent)
     if os.path.lexists(path):
@@ -37,7 +37,7 @@ def create_once(path: Path, text: str) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Put another file in the place of the one that is there. Durable when it returns.
+    """Replace the file. Durable on return.
 
     Raises:
         OSError: it cannot be made there; the old one stays.
@@ -50,7 +50,7 @@ def replace(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Keep other processes that do the same from changing the file meanwhile. Waits for them."""
+    """Keep other processes that use this from changing the file in the block. Waits for them."""
     while True:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -64,7 +64,7 @@ def locked(path: Path) -> Generator[None]:
 
 
 def read_private(path: Path) -> str:
-    """Read a small file that only its owner, who is us, can open.
+    """Read a small file that only its owner, this user, can open.
 
     Raises:
         OSError: it is missing, too large, a link, or belongs or is open to others; or its folder is.
@@ -86,7 +86,7 @@ def read_private(path: Path) -> str:
 
 @contextlib.contextmanager
 def _draft(path: Path, text: str) -> Generator[Path]:
-    """Make a file of mode 0600 beside the path, whole and synced, that is gone when the block is left."""
+    """Make a file of mode 0600 beside the path, whole and synced. It is removed after the block."""
     draft = path.with_name(f"{path.name}.{new_id()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

@@ -1,5 +1,5 @@
-"""Links for people: who has one may do one thing, once, until it expires.
+"""Links for people: its holder may do one thing, once, until it expires.
 
-Signed, not stored. Pages are plain HTML. A link that is wrong, used or expired is answered with a page that
-says so, and never with the reason why a signature failed.
+Links are signed, not stored. Pages are plain HTML. A link that is wrong, used or expired leads to a page that
+says so, but never why a signature failed.
 """

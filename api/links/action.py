@@ -1,4 +1,4 @@
-"""What links may ask of a person."""
+"""What a link asks of a person."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SAMPLE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """What a link may ask of a person: the signal that the button sends, and what the page says.
+    """What a link asks of a person: the signal that the button sends, and the texts of the page.
 
-    `send` makes the signal from the instant at which the button was pressed, and from nothing else: a
-    call such as `OrderFlow.decide(approved=True)`, or the payload of a signal that is known by its name
-    only. Without it, the signal is sent with that instant as its only value. It is called once when
-    `Links` are made, to see that it fits, and must do nothing else than to return.
+    `send` makes the signal from the instant at which the button was pressed, and from nothing else: a call
+    such as `OrderFlow.decide(approved=True)`, or the payload of a signal that is known only by its name.
+    Without it, that instant is the signal's only value. It is called once when `Links` are made, to check
+    that it fits, and must have no effects.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         return at if isinstance(self.signal, str) else self.signal(at)
 
     def check(self) -> None:
-        """See that it can work, before anybody gets a link.
+        """Check that the action can work, before anyone gets a link.
 
         Raises:
             ValueError: what is wrong with it.

@@ -1,10 +1,10 @@
-"""The double-submit cache: two clicks on one button are one answer, told twice.
+"""The double-submit cache: two clicks on one button get the same answer.
 
-Nothing depends on it but what a person gets to see. The first click of a double click is given up by
-the browser; who goes back finds the button as it was. Either would hear that the link is used.
+Only what a person sees depends on it. The browser abandons the first click of a double click, and a person
+who goes back finds the button as it was; either would read that the link is used.
 
-The store cannot answer the second click: what it has recorded holds the instant of the first, and all
-links for one wait, whatever they ask, share its id.
+The store cannot answer the second click: it has recorded the instant of the first, and all links for one
+wait, whatever they ask, share its id.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from ...actors.runtime.primitives import Clock
 
-__all__ = ["DoubleSubmitCache"]
-
 T = TypeVar("T")
 
 _KEPT_S: Final = 600.0
@@ -32,7 +30,7 @@ class _Visit(NamedTuple, Generic[T]):
 
 
 class DoubleSubmitCache(Generic[T]):
-    """Answers that were given within the last ten minutes, by visit; a thousand at most. On one loop."""
+    """The answers of the last ten minutes, by visit; a thousand at most. Used on one event loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -42,7 +40,7 @@ class DoubleSubmitCache(Generic[T]):
         return len(self._double_submits)
 
     async def once(self, visit: str, act: Callable[[], Awaitable[T | None]]) -> T | None:
-        """Act, unless this visit did, or is just doing so: then answer the same. None is not remembered."""
+        """Act, unless this visit did or is doing so: then give the same answer. None is not remembered."""
         earlier = self._double_submits.get(visit)
         if earlier is not None and self._clock.elapsed() < earlier.until:
             answer = await earlier.answer

@@ -1,12 +1,11 @@
 """The keys that links are signed with: the newest one signs, all are accepted.
 
-They lie in a file beside the store, `<store>.keys`, a line each, the newest first:
+They are in a file beside the store, `<store>.keys`, one a line, the newest first:
 
     a1b2c3d4 Zm9yIGV4YW1wbGUgb25seSwgbm90IGEgcmVhbCBrZXk
 
-`rotate` puts a new one in front. Once the links of an old one have expired, or at once when it may be
-known to somebody, `remove` it or delete its line: its links are worth nothing from then on, also in
-a process that is running.
+`rotate` adds a new one in front. Once the links of an old one have expired, or at once when it may have
+leaked, `remove` it or delete its line: its links are invalid from then on, even in a running process.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _MEMORY: Final = ":memory:"
 
 
 class KeysUnusable(PersistasaurusError):
-    """Keys that cannot be read, or trusted. The message says what to do, and contains none of them."""
+    """Keys that cannot be read or trusted. The message says what to do, and contains no key."""
 
     code = "keys-unusable"
 
@@ -52,7 +51,6 @@ class SigningKey:
 
     @classmethod
     def fresh(cls) -> SigningKey:
-        """Make one of 256 random bits."""
         return cls(bytes.fromhex(new_id() + new_id()))
 
     def __repr__(self) -> str:
@@ -60,10 +58,10 @@ class SigningKey:
 
 
 class KeyRing:
-    """Keys that the program itself keeps, the newest first; they live as long as the ring. From any thread.
+    """Keys that the program itself keeps, the newest first, for as long as the ring lives. From any thread.
 
     Raises:
-        KeysUnusable: there is none, or one that is not 32 bytes long.
+        KeysUnusable: there is none, or one is not 32 bytes long.
     """
 
     def __init__(self, *secrets: bytes) -> None:
@@ -78,10 +76,10 @@ class KeyRing:
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
-        """The keys that are accepted now, the newest first.
+        """The accepted keys, the newest first.
 
         Raises:
-            KeysUnusable: they are in a file that cannot be used any more.
+            KeysUnusable: they are in a file that is no longer usable.
         """
         return self._keys
 
@@ -94,12 +92,12 @@ class KeyRing:
 
 
 class KeyFile(KeyRing):
-    """Keys in a file that its owner alone can open, made with one key when it is not there.
+    """Keys in a file that only its owner can open; made with one key if it does not exist.
 
-    What another process changes in it holds from the next use on.
+    A change by another process takes effect at the next use.
 
     Raises:
-        KeysUnusable: it, or its folder, is open to others, or holds something else.
+        KeysUnusable: the file or its folder is open to others, or the file holds something else.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -110,9 +108,9 @@ class KeyFile(KeyRing):
 
     @classmethod
     def beside(cls, store: str | os.PathLike[str]) -> KeyFile:
-        """Use the keys of a store, `<store>.keys`, links to the store followed.
+        """Use the keys of a store, `<store>.keys`, with links to the store resolved.
 
-        Processes that start at once get the same ones.
+        Processes that start at the same time get the same ones.
 
         Raises:
             KeysUnusable: as above; or the store is in memory, where nothing is beside it.
@@ -124,10 +122,10 @@ class KeyFile(KeyRing):
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
-        """The keys that are in the file now, the newest first.
+        """The keys in the file, the newest first.
 
         Raises:
-            KeysUnusable: it is gone, or cannot be trusted any more.
+            KeysUnusable: it is gone, or can no longer be trusted.
         """
         read_as, keys = self._read
         if _stamp(self.path) != read_as:
@@ -135,20 +133,20 @@ class KeyFile(KeyRing):
         return keys
 
     def rotate(self) -> SigningKey:
-        """Put a new key in front, durably, and return it. Links of the others stay good.
+        """Add a new key in front, durably, and return it. Links of the others stay valid.
 
         Raises:
-            KeysUnusable: the file cannot be used; or it is full, so that old keys must go first.
+            KeysUnusable: the file cannot be used, or is full: remove old keys first.
         """
         key = SigningKey.fresh()
         self._change(lambda keys: (key, *keys))
         return key
 
     def remove(self, key_id: str) -> None:
-        """Take a key away, durably: its links are worth nothing any more.
+        """Remove a key, durably: its links are invalid from then on.
 
         Raises:
-            KeysUnusable: there is no such key; or no other, so that nothing could be signed: rotate first.
+            KeysUnusable: there is no such key, or it is the only one: rotate first.
         """
 
         def without(keys: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
@@ -182,7 +180,7 @@ def _text(keys: Sequence[SigningKey]) -> str:
 
 
 def _read(path: Path) -> tuple[tuple[int, ...], tuple[SigningKey, ...]]:
-    """Return what a file's keys are, and which file it was. It may change while it is read: first, then."""
+    """Return a file's keys, and its stamp, which is read first: the file may change meanwhile."""
     read_as = _stamp(path)
     with _reporting_errors(path):
         lines = read_private(path).splitlines()

@@ -1,11 +1,11 @@
-"""Links for people: who has one may do one thing, once, until it expires, and needs nothing else for it.
+"""Links for people: the holder may do one thing, once, until it expires, and needs nothing else for that.
 
-A link is made in a step that sends it, before the flow waits for what it asks. So it is bound to *the n-th
-wait* of one flow for one signal. Following it shows a page, and changes nothing: mail scanners and
+A link is made in the step that sends it, before the flow waits for the answer. So it is bound to *the n-th
+wait* of one flow for one signal. Following it shows a page, and changes nothing, since mail scanners and
 previews follow every link. The button on the page sends the signal.
 
-The signal itself is the mark of its use. All links for one wait send it under the same id, so the store
-records one of them, also when they come at once, and across restarts; nothing about it is kept in memory.
+The signal itself marks the link as used. All links for one wait send it under the same id, so the store
+records one of them, even when they come at once, and across restarts; nothing about it is kept in memory.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ class Links:
 
     Args:
         keys: what they are signed with: `KeyFile.beside("flows.db")`, or a `KeyRing` of your own.
-        base_url: where people reach the application that `link_routes` are in: `https://example.org`, with
-            the path that it is mounted under.
+        base_url: where people reach the application that has `link_routes`: `https://example.org`, with the
+        path
+            that it is mounted under.
         actions: what links may ask.
-        clock: the environment's, by which they expire.
+        clock: the environment's clock, by which they expire.
         wording: what the pages say beside the texts of the actions.
 
     Raises:
@@ -88,14 +89,16 @@ class Links:
         Args:
             flow_id: in a step, `current_step().flow_id`.
             action: the name of one of the actions.
-            wait: the how-many-th wait of the flow for the action's signal this answers, counted from 1.
-                Several links for the same wait exclude each other, whatever their actions.
+            wait: which wait of the flow for the action's signal this answers, counted from 1. Several links
+            for the
+                same wait exclude each other, whatever their actions.
             expires_in: how long it can be used, up to a year.
-            says: shown on the page as it is, such as an address or an amount; nobody can alter it.
-                It can be read in the link.
+            says: shown on the page as it is, such as an address or an amount. It cannot be altered, but can
+            be read
+                in the link.
 
         Raises:
-            ValueError: one of the arguments makes no sense.
+            ValueError: an argument makes no sense.
             KeysUnusable: the keys cannot be read.
         """
         chosen = self.actions.get(action)
@@ -111,7 +114,7 @@ class Links:
         return f"{self.base_url}/links/{claim.token(self.keys)}"
 
     def read(self, token: str) -> tuple[Claim, Action] | None:
-        """Tell what a link asks; None when it is not genuine, has expired, or asks what is asked no more.
+        """Return what a link asks; None: it is not genuine, has expired, or its action no longer exists.
 
         Raises:
             KeysUnusable: the keys cannot be read.
@@ -123,12 +126,12 @@ class Links:
         return (claim, action) if action is not None and action.signal_name == claim.signal else None
 
     def done_token(self, action: Action, at: datetime) -> str:
-        """Make the token of a page that says for a few minutes that an action is done. It allows nothing."""
+        """Make the token of a page that says for ten minutes that an action is done. It permits nothing."""
         seconds = int(at.timestamp())
         return DonePage(action.name, seconds, seconds + int(_DONE_SHOWN.total_seconds())).token(self.keys)
 
     def read_done(self, token: str) -> tuple[DonePage, Action] | None:
-        """Tell what such a token says; None as in `read`."""
+        """Return what such a token says; None as in `read`."""
         done = DonePage.of(self.keys, token)
         if done is None or self._is_past(done.expires_at):
             return None
@@ -136,7 +139,7 @@ class Links:
         return None if action is None else (done, action)
 
     def now(self) -> datetime:
-        """Tell the time by the clock that links expire by."""
+        """Return the time by the clock that links expire by."""
         return from_microseconds(self.clock.now())
 
     def _is_past(self, seconds: int) -> bool:
@@ -146,7 +149,8 @@ class Links:
 def link_signal_id(signal: str, wait: int = 1) -> str:
     """Return the id under which links send a signal for the n-th wait of a flow.
 
-    Whatever else sends it under this id, such as an endpoint of your own, excludes the links, and they it.
+    Anything else that sends it under this id, such as an endpoint of your own, excludes the links, and they
+    it.
     """
     return f"link:{wait}:{signal}"
 

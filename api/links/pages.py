@@ -1,7 +1,7 @@
-"""The pages that people see who follow a link: plain HTML, one small stylesheet, and no script at all.
+"""The pages that a link leads to: plain HTML, one small stylesheet, and no script.
 
-Every text that is put into a page is escaped; the policy that goes with each page lets a browser run,
-load and embed nothing, should a text get through all the same.
+Every text in a page is escaped. In case one is not, the policy that goes with each page lets a browser run,
+load and embed nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     from .action import Action
     from .signed_text import Claim, DonePage
 
-__all__ = ["HEADERS", "Wording", "ask_page", "done_page", "later_page", "refused_page"]
-
 
 class Wording(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pages say beside an action's own texts; `site` is who asks, in the reader's words."""
+    """What the pages say beside an action's own texts; `site` names the sender in the reader's words."""
 
     lang: str = "en"
     site: str = ""
@@ -141,7 +139,7 @@ _CLOCK: Final = "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 7.5V12l3 2"
 
 
 def ask_page(action: Action, claim: Claim, visit: str, wording: Wording) -> str:
-    """Say what is to be confirmed, and offer the button. `visit` tells a second click from a second page."""
+    """Ask for the confirmation, and show the button. `visit` identifies the page, not the click."""
     body = _optional(_PARAGRAPH, action.text) + _optional(_SAYS, claim.says)
     body += _fill(_FORM, visit=visit, button=action.button)
     body += _fill(_SMALL, text=wording.until, at=_time(claim.expires_at))
@@ -155,13 +153,13 @@ def done_page(action: Action, done: DonePage, wording: Wording) -> str:
 
 
 def refused_page(wording: Wording) -> str:
-    """Say that the link does not work, and the same whatever is wrong with it."""
+    """Say that the link does not work, whatever the reason."""
     body = _fill(_PARAGRAPH, text=wording.refused_why) + _fill(_PARAGRAPH, text=wording.refused_hint)
     return _page(wording, wording.refused, _BROKEN, body, "mute")
 
 
 def later_page(wording: Wording) -> str:
-    """Say that nothing could be recorded now, and that the link is still good."""
+    """Say that nothing could be recorded now, and that the link is still valid."""
     body = _fill(_PARAGRAPH, text=wording.later_why) + _fill(_PARAGRAPH, text=wording.later_hint)
     return _page(wording, wording.later, _CLOCK, body, "mute")
 
@@ -191,6 +189,6 @@ def _optional(template: Template, text: str) -> _Html:
 
 
 def _time(seconds: int) -> _Html:
-    """Write an instant as people of all languages read it."""
+    """Write an instant in a form that all languages read."""
     at = datetime.fromtimestamp(seconds, UTC)
     return _fill(_TIME, machine=f"{at:%Y-%m-%dT%H:%M:%SZ}", human=f"{at:%Y-%m-%d %H:%M} UTC")

@@ -1,4 +1,4 @@
-"""Where links are answered: pages for who follows one, and the signal for who presses the button."""
+"""The routes of links: pages for those who follow one, and the signal for those who press the button."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from litestar.concurrency import sync_to_thread
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import ResponseSpec
 
-from ...actors.handle import FlowHandle
 from ...actors.runtime.primitives import new_id
 from ...flows import SignalCall, events
 from ...flows.errors import FlowEnded, FlowNotFound, PersistasaurusError, SignalRejected
 from ...store import StoreError, StreamNotFound
+from ..http.contract.parsing import handle_of
 from ..http.middleware.request_context import RoutePolicy
 from .double_submit import DoubleSubmitCache
 from .keys import KeysUnusable
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
     from .action import Action
     from .links import Links
 
-__all__ = ["HidesLinks", "LinkRoutes", "link_routes"]
-
 logger = logging.getLogger("persistasaurus.http")
 
-# What is looked up when a link is not genuine, so that it takes as long. No flow has an empty id.
+# Looked up when a link is not genuine, so that this takes as long. No flow has an empty id.
 _NOBODY: Final = Claim("", "", 1, "", 0)
 _RECEIVED: Final = events.SignalReceived.__struct_config__.tag
 _INBOX_MOST: Final = 10_000
@@ -85,7 +83,7 @@ class _Answer(NamedTuple):
 
 
 class LinkRoutes:
-    """Answers links to the flows of one system. Whatever is wrong with a link, the answer is the same."""
+    """Answers links to the flows of one system. The answer to an invalid link never depends on the reason."""
 
     def __init__(self, system: FlowSystem, links: Links) -> None:
         self._system = system
@@ -94,22 +92,22 @@ class LinkRoutes:
 
     # ------------------------------------------------------------------------------------- the policy
     def policy(self, connection: ASGIConnection[Any, Any, Any, Any]) -> RoutePolicy:
-        """Let a link in. One that is genuine has its own share of requests, by its signature."""
+        """Admit a link. A genuine one has its own share of requests, by its signature."""
         token = _token(connection)
         try:
             genuine = self._links.read(token) or self._links.read_done(token)
         except KeysUnusable:
-            genuine = None  # it is answered that nothing can be done just now
+            genuine = None  # the answer is that nothing can be recorded now
         link = None if genuine is None else token.rpartition(".")[2]
         return RoutePolicy(public=True, hidden_origin=True, origin=self._links.origin, link=link)
 
     # ------------------------------------------------------------------------------------- the routes
     async def show_link(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """Show what a link asks. Changes nothing, however often it is followed."""
+        """Show what a link asks. Following it changes nothing."""
         return await self._answered(lambda: sync_to_thread(self._shown, _token(request)))
 
     async def use_link(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """Do what a link asks. When that is durable, lead on to a page that may be reloaded."""
+        """Do what a link asks. When that is durable, redirect to a page that may be reloaded."""
         visit = _VISIT.fullmatch(await request.body())
         chosen = visit.group(1).decode() if visit else new_id()
         response = await self._answered(lambda: self._used(_token(request), chosen))
@@ -120,13 +118,13 @@ class LinkRoutes:
         return response
 
     async def show_link_done(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """Say that it is recorded, to who comes from there."""
+        """Show that it is recorded, after the redirect."""
         return await self._answered(lambda: sync_to_thread(self._shown_done, _token(request)))
 
     async def _answered(self, answer: Callable[[], Awaitable[_Answer]]) -> Response[str]:
         try:
             return _response(await answer())
-        except Exception as error:  # noqa: BLE001 - whatever it is, Litestar would log the path with it
+        except Exception as error:  # noqa: BLE001 - Litestar would log the path with it
             return _response(self._failed(error))
 
     # ------------------------------------------------------------------------------------ what is done
@@ -163,7 +161,7 @@ class LinkRoutes:
 
     async def _send(self, claim: Claim, action: Action) -> str | None:
         """Send the signal, and return the token of the page that says so; None: the link cannot be used."""
-        handle = self._handle(claim.flow_id)
+        handle = handle_of(self._system, claim.flow_id)
         message, key = action.message(self._links.now()), link_signal_id(claim.signal, claim.wait)
         try:
             if isinstance(message, SignalCall):
@@ -179,10 +177,10 @@ class LinkRoutes:
         return None if receipt.duplicate else self._links.done_token(action, receipt.at)
 
     def _is_open(self, claim: Claim, action: Action | None = None) -> bool:
-        """Tell whether the flow has had as many signals of that name as come before this wait.
+        """Whether the flow has received exactly the signals of that name that precede this wait.
 
-        Waits take signals in order: with fewer, the signal would answer an earlier wait; with more, the
-        wait has its answer. The inbox is read first, since signals move from there into the history.
+        Waits take signals in order: with fewer, the signal would answer an earlier wait; with more, the wait
+        has its answer. The inbox is read first, since signals move from there into the history.
         """
         store, flow_id = self._system.store, claim.flow_id
         takes_it = self._takes(flow_id, action)
@@ -200,9 +198,9 @@ class LinkRoutes:
         return takes_it and len(keys) == claim.wait - 1
 
     def _takes(self, flow_id: str, action: Action | None) -> bool:
-        """Tell whether there is such a flow, still open, that can wait for what the action sends."""
+        """Whether the flow exists, is open, and can wait for what the action sends."""
         try:
-            header = self._handle(flow_id).header()
+            header = handle_of(self._system, flow_id).header()
         except FlowNotFound:
             return False
         definition = self._system.client.admission.registry.find(header.type)
@@ -213,15 +211,12 @@ class LinkRoutes:
         logger.error("flow %r (%s) never waits for what action %r sends", flow_id, header.type, action.name)
         return False
 
-    def _handle(self, flow_id: str) -> FlowHandle[Any]:
-        return FlowHandle(self._system.client, flow_id, "")
-
     # ------------------------------------------------------------------------------------- the answers
     def _refused(self) -> _Answer:
         return _Answer(HTTPStatus.NOT_FOUND, refused_page(self._links.wording))
 
     def _failed(self, error: Exception) -> _Answer:
-        """Answer that it did not work just now. The link is not told to anybody, nor to the log."""
+        """Answer that it did not work now. The link itself is not disclosed, not even to the log."""
         if isinstance(error, PersistasaurusError | StoreError):
             logger.warning("a link could not be answered: %s: %s", type(error).__name__, error)
         else:
@@ -230,9 +225,9 @@ class LinkRoutes:
 
 
 def link_routes(system: FlowSystem, links: Links) -> list[HTTPRouteHandler]:
-    """Return Litestar's handlers of `/links/...`: open to all, since the link is the authority.
+    """Return Litestar's handlers of `/links/...`: open to everyone, since the link is the authority.
 
-    What they are called with is kept out of uvicorn's log.
+    Uvicorn's log does not show the links.
     """
     access_log = logging.getLogger("uvicorn.access")
     if _hides_links not in access_log.filters:

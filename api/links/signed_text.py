@@ -1,11 +1,11 @@
-"""Text that only the holder of a key can have made: what links carry, and nobody can alter.
+"""Text that only the holder of a key can have made: what links carry, and no one can alter.
 
     v1.<key id>.<flow>.<wait>.<action>.<expires>.<nonce>.<says>.<HMAC-SHA256 of all before>
 
-There is one spelling of each: the signature is compared as text, and covers everything before it. The rate
-of requests with a link is counted by its signature, so nobody may respell one. That is why this is not a
-`Signer` of itsdangerous, which decodes a signature before it compares it, and so accepts several spellings
-of each.
+Each has one spelling: the signature is compared as text, and covers everything before it. Requests with a
+link are counted by its signature, so it must not be possible to respell one. That is why this is not a
+`Signer` of itsdangerous, which decodes a signature before it compares it, and so accepts several spellings of
+each.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .keys import KeyRing, SigningKey
-
-__all__ = ["LENGTH_MAX", "Claim", "DonePage", "sign", "verify"]
 
 LENGTH_MAX: Final = 4096
 """How long a token may be: longer ones are refused before they are looked at."""
@@ -46,7 +44,7 @@ class Claim(msgspec.Struct, frozen=True):
     says: str = ""
 
     def token(self, keys: KeyRing) -> str:
-        """Sign it with the newest key. Each token differs from every other.
+        """Sign it with the newest key. All tokens differ.
 
         Raises:
             ValueError: it would be too long.
@@ -60,7 +58,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, keys: KeyRing, token: str) -> Claim | None:
-        """Read a token; None when none of the keys has signed it."""
+        """Read a token; None: none of the keys has signed it."""
         try:
             flow, wait, action, expires_at, _nonce, says = verify(keys, _LINK, token)
             number, _, signal = _decode(wait).partition(":")
@@ -70,7 +68,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class DonePage(msgspec.Struct, frozen=True):
-    """That an action was done, for the page that says so. It says of which, and not for which flow.
+    """That an action was done, for the page that says so. It does not name the flow.
 
     Instants are in seconds since the epoch, UTC.
     """
@@ -80,12 +78,11 @@ class DonePage(msgspec.Struct, frozen=True):
     expires_at: int
 
     def token(self, keys: KeyRing) -> str:
-        """Sign it with the newest key."""
         return sign(keys, _DONE, (self.action, str(self.at), str(self.expires_at)))
 
     @classmethod
     def of(cls, keys: KeyRing, token: str) -> DonePage | None:
-        """Read a token; None when none of the keys has signed it."""
+        """Read a token; None: none of the keys has signed it."""
         try:
             action, at, expires_at = verify(keys, _DONE, token)
             return cls(action, int(at), int(expires_at))
@@ -94,17 +91,17 @@ class DonePage(msgspec.Struct, frozen=True):
 
 
 def sign(keys: KeyRing, version: str, parts: Sequence[str]) -> str:
-    """Sign parts, which are free of dots, with the newest key."""
+    """Sign parts, which contain no dots, with the newest key."""
     key = keys.keys[0]
     body = ".".join((version, key.id, *parts))
     return f"{body}.{_mac(key, body)}"
 
 
 def verify(keys: KeyRing, version: str, text: str) -> list[str]:
-    """Return the parts of what one of the keys has signed, and no parts of everything else.
+    """Return the parts of what one of the keys has signed; [] for everything else.
 
-    Nothing of the text is believed, or decoded, before its signature has been checked; and that takes
-    the same time whatever is wrong with it.
+    Nothing of the text is trusted, or decoded, before its signature has been checked. That takes the same
+    time whatever is wrong with it.
     """
     if len(text) > LENGTH_MAX or not text.isascii():
         return []

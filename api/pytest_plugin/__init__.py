@@ -1,4 +1,4 @@
-"""The door of Persistasaurus' pytest plugin: its options, marks and fixture.
+"""The entry point of Persistasaurus' pytest plugin: its options, marks and fixture.
 
 It is a package of its own, so that a run which uses none of them does not import the engine.
 """
@@ -26,7 +26,7 @@ _REGISTRY = pytest.StashKey["Registry"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what can be typed, and set."""
+    """Add the options and settings."""
     group = parser.getgroup("persistasaurus", "durable flows")
     group.addoption(
         "--crash-at",
@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marks known; have histories collected, alone when nothing else was named."""
+    """Register the marks. Collect histories; only those, when no other test was named."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     folder = config.getoption("replay_histories")
@@ -88,7 +88,7 @@ def _registry(config: pytest.Config) -> Registry:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Take the histories."""
+    """Collect the histories."""
     folder = parent.config.getoption("replay_histories")
     registry = parent.config.stash.get(_REGISTRY, None)
     if registry is None or file_path.suffix != ".jsonl":
