@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ....actors.handle import from_microseconds, to_microseconds
 from ....actors.remote.client import RemoteClient
 from ....actors.remote.protocol import SignalRequest
 from ....actors.runtime.primitives import SystemClock
@@ -17,7 +18,7 @@ from ..output.exit_codes import DONE
 from ..output.outcome import notify
 from ..output.printable import cut
 from ..output.screen import Column, Screen, StyledText
-from ..output.times import instant, local_clock, utc, zone
+from ..output.times import local_clock, zone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ def dead_letters(*, limit: int, after: int, store: Path, as_json: bool) -> int:
 def _letter(letter: DeadLetter) -> DeadLetterDocument:
     return DeadLetterDocument(
         id=letter.id,
-        at=utc(letter.at),
+        at=from_microseconds(letter.at),
         flow_id=letter.stream,
         name=letter.name,
         key=letter.key,
@@ -83,7 +84,7 @@ def _refused(one: RefusedRequest) -> DeadLetterDocument:
     kind = "" if request is None else type(request).__name__.removesuffix("Request").lower()
     return DeadLetterDocument(
         id=None,
-        at=utc(one.at),
+        at=from_microseconds(one.at),
         flow_id="" if request is None else request.flow_id,
         name=request.name if is_signal else kind,
         key=request.signal_id if is_signal else "",
@@ -114,7 +115,7 @@ def _show(screen: Screen, letters: list[DeadLetterDocument], *, next_after: int 
 def _row(letter: DeadLetterDocument, now: int) -> list[str | StyledText]:
     return [
         "" if letter.id is None else str(letter.id),
-        StyledText(local_clock(instant(letter.at), now), "dim"),
+        StyledText(local_clock(to_microseconds(letter.at), now), "dim"),
         StyledText(letter.flow_id, "bold"),
         letter.name,
         cut(bytes(letter.payload).decode(errors="replace"), _LENGTH),

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ....actors.handle import from_microseconds
 from ....actors.runtime.primitives import SystemClock
 from ..options import command, flow_argument
 from ..output.documents import FlowDocument, flow_document
 from ..output.exit_codes import DONE
 from ..output.screen import Screen, StyledText, styled
-from ..output.times import utc, zone
+from ..output.times import zone
 from ..reports.case import case_of
 from ..reports.diagnosis import Finding, diagnose
 
@@ -40,7 +41,7 @@ def explain(*, flow: str, store: Path, as_json: bool) -> int:
     findings = diagnose(case)
     screen = Screen()
     if as_json:
-        opened = None if case.engine_since is None else utc(case.engine_since)
+        opened = None if case.engine_since is None else from_microseconds(case.engine_since)
         screen.json(Explanation(flow_document(case.header), opened, findings))
     else:
         _show(screen, case, findings)

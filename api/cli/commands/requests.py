@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from ....actors.handle import to_microseconds
 from ....actors.remote.client import RemoteClient
 from ....flows.errors import PersistasaurusError, SignalRejected
 from ..options import check_exists, command, flow_argument, open_reader
 from ..output.exit_codes import DONE
 from ..output.screen import Screen
-from ..output.times import instant, local_time
+from ..output.times import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -188,7 +189,9 @@ def _report(request: str, pending: PendingRequest, wait_s: float, store: Path, *
     elif response is None:
         screen.line(f"On record. {_when_taken(store, wait_s)}")
     elif receipt is not None and receipt.duplicate:
-        screen.line(f"Taken before, at {local_time(instant(receipt.at))}: the same id is the same signal.")
+        screen.line(
+            f"Taken before, at {local_time(to_microseconds(receipt.at))}: the same id is the same signal."
+        )
     else:
         screen.line(f"{_DONE[request]}.")
     return DONE

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ....actors.handle import from_microseconds
 from ....flows.events import Failure
-from .times import utc
 
 if TYPE_CHECKING:
     from ....flows.summary import StepSummary
@@ -81,9 +81,9 @@ def flow_document(header: Header, reason: str = "", blocking: str = "") -> FlowD
         header.type,
         header.status,
         header.version,
-        utc(header.created_at),
-        utc(header.updated_at),
-        None if header.wake_at is None else utc(header.wake_at),
+        from_microseconds(header.created_at),
+        from_microseconds(header.updated_at),
+        None if header.wake_at is None else from_microseconds(header.wake_at),
         header.damage or "",
         reason,
         blocking,
@@ -96,9 +96,9 @@ def step_document(step: StepSummary) -> StepDocument:
         name=step.name,
         status=step.state,
         attempts=step.attempts,
-        called_at=utc(step.begun_at),
-        ended_at=None if step.ended_at is None else utc(step.ended_at),
-        due_at=None if step.due is None else utc(step.due),
+        called_at=from_microseconds(step.begun_at),
+        ended_at=None if step.ended_at is None else from_microseconds(step.ended_at),
+        due_at=None if step.due is None else from_microseconds(step.due),
         line=step.line,
         args=payload(step.args),
         result=payload(step.result),
@@ -107,7 +107,9 @@ def step_document(step: StepSummary) -> StepDocument:
 
 
 def event_document(flow_id: str, record: Record, position: int | None = None) -> EventDocument:
-    return EventDocument(flow_id, record.version, utc(record.at), record.kind, payload(record.data), position)
+    return EventDocument(
+        flow_id, record.version, from_microseconds(record.at), record.kind, payload(record.data), position
+    )
 
 
 def unreadable_document(found: Unreadable) -> UnreadableDocument:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from ....actors.handle import from_microseconds
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _SECOND = 1_000_000
 _UNITS = ((36 * 3_600, 86_400, "d"), (90 * 60, 3_600, "h"), (90, 60, "min"), (1, 1, "s"))
 """From how many seconds on a unit is used, how many it has, and what it is called."""
-
-
-def utc(at: int) -> datetime:
-    return from_microseconds(at)
-
-
-def instant(at: datetime) -> int:
-    return round((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * _SECOND)
 
 
 def local_time(at: int) -> str:
@@ -58,7 +53,7 @@ def since(at: int, now: int) -> str:
 
 
 def _local(at: int) -> datetime:
-    then = utc(at)
+    then = from_microseconds(at)
     try:
         return then.astimezone()
     except (OverflowError, ValueError):  # the first or the last day there is, and elsewhere it is another

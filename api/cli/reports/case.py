@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ....actors.handle import to_microseconds
 from ....flows import events
 from ....flows.machine.history import Recorded
 from ....flows.summary import summary_of
 from ....store import QueryFailed, RecordCorrupt, StoreUnusable, Unreadable
 from ....store.files.black_box import Present, present_in
 from ..options import header_of, open_reader
-from ..output.times import instant
 from .diagnosis import Case
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def opened_at(reader: StoreReader) -> int | None:
     owner = reader.owner()
     if owner is None:
         return None
-    return 0 if owner.since is None else instant(owner.since)
+    return 0 if owner.since is None else to_microseconds(owner.since)
 
 
 def blocking_now(reader: StoreReader, store: Path) -> Present:

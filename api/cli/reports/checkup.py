@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal
 import apsw
 import msgspec
 
+from ....actors.handle import to_microseconds
 from ....actors.remote.client import RemoteClient
 from ....actors.runtime.primitives import SystemClock
 from ....store import StoreError, StoreReader
 from ....store.files.location import filesystem_of
 from ..output.proposal import proposed
 from ..output.sizes import counted, size
-from ..output.times import ago, duration, instant
+from ..output.times import ago, duration
 from ..output.times import since as text_since
 from .case import blocking_now
 
@@ -201,7 +202,7 @@ def _owner(reader: StoreReader, _: Path) -> Iterator[Check]:
 
 
 def _opened(since: datetime | None) -> str:
-    return "" if since is None else f", {text_since(instant(since), SystemClock().now())}"
+    return "" if since is None else f", {text_since(to_microseconds(since), SystemClock().now())}"
 
 
 def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:
@@ -256,7 +257,7 @@ def _late(reader: StoreReader, _: Path) -> Iterator[Check]:
     if first is None or owner is None:
         return
     # Nobody could do anything before the engine was there.
-    since = first if owner.since is None else max(first, instant(owner.since))
+    since = first if owner.since is None else max(first, to_microseconds(owner.since))
     late = SystemClock().now() - since
     if late > _LATE_US:
         text = f"a flow has been due for {duration(late / 1_000_000)}"

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ....actors.handle import from_microseconds
 from ....flows.events import Failure
 from ....flows.summary import StepState
 from ....store import StreamState
 from ..output.proposal import proposed
-from ..output.times import ago, local_time, since, utc
+from ..output.times import ago, local_time, since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,7 +116,9 @@ def _end(case: Case) -> Iterator[Finding]:
     summary = case.summary
     if summary.completed is not None:
         _, at = summary.completed
-        yield Finding(kind="completed", text=f"It has completed {_when(at, case.now)}.", since=utc(at))
+        yield Finding(
+            kind="completed", text=f"It has completed {_when(at, case.now)}.", since=from_microseconds(at)
+        )
     if summary.failed is not None:
         event, at = summary.failed
         step = summary.steps.get(event.step or 0)
@@ -128,7 +131,7 @@ def _end(case: Case) -> Iterator[Finding]:
             todo="Once the cause is fixed, continue the flow; completed steps are not repeated:",
             command=case.command("retry", why="..."),
             step=event.step,
-            since=utc(at),
+            since=from_microseconds(at),
             line=error.line or event.error.line,
             error=error,
         )
@@ -151,7 +154,7 @@ def _blocking(case: Case) -> Iterator[Finding]:
             kind="blocking",
             text=f"{whose} holds a thread of the engine, {since(one.since, case.now)}.",
             todo="Put what takes time, or waits, into a `def` step. The log has the stack.",
-            since=utc(one.since),
+            since=from_microseconds(one.since),
             line=one.place,
             name=one.what,
         )
@@ -167,7 +170,7 @@ def _parked(case: Case) -> Iterator[Finding]:
         text=f"It is parked {since(at, case.now)}, {reason}: {event.message} [{_code(event)}]",
         todo=_advice(event),
         command=case.command("retry", why="..."),
-        since=utc(at),
+        since=from_microseconds(at),
         reason=event.reason,
     )
 
@@ -191,7 +194,7 @@ def _paused(case: Case) -> Iterator[Finding]:
         kind="paused",
         text=f"It is paused{by} {since(at, case.now)}{why}. It starts no more steps until it is resumed.",
         command=case.command("resume"),
-        since=utc(at),
+        since=from_microseconds(at),
         by=event.by,
         why=event.why,
     )
@@ -211,8 +214,8 @@ def _step(case: Case, step: StepSummary) -> Finding:
         step=step.number,
         name=step.name,
         attempt=step.attempts or None,
-        since=utc(step.attempted_at or step.begun_at),
-        due_at=None if step.due is None else utc(step.due),
+        since=from_microseconds(step.attempted_at or step.begun_at),
+        due_at=None if step.due is None else from_microseconds(step.due),
         line=step.line,
         error=step.error if is_error_new else None,
     )
@@ -246,8 +249,8 @@ def _sleeps(case: Case) -> Iterator[Finding]:
         yield Finding(
             kind="sleeping",
             text=f"It sleeps, and continues {_due(case, sleep.due)}.",
-            since=utc(sleep.begun_at),
-            due_at=utc(sleep.due),
+            since=from_microseconds(sleep.begun_at),
+            due_at=from_microseconds(sleep.due),
             line=sleep.line,
         )
 
@@ -264,7 +267,7 @@ def _wait(case: Case, wait: OpenWait) -> Finding:
         command=case.command("signal", wait.name, "JSON"),
         step=wait.step or None,
         name=wait.name,
-        since=utc(wait.since),
+        since=from_microseconds(wait.since),
         line=wait.line,
     )
 
@@ -279,7 +282,7 @@ def _unread(case: Case) -> Iterator[Finding]:
         kind="unread_signals",
         text=f"{n} signal{'s are' if n > 1 else ' is'} on record and unread ({names}),"
         f" the oldest {since(oldest.at, case.now)}.{_kept(case)}",
-        since=utc(oldest.at),
+        since=from_microseconds(oldest.at),
         count=n,
     )
 

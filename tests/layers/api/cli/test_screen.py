@@ -8,10 +8,11 @@ import re
 import unicodedata
 
 import pytest
+from persistasaurus.actors.handle import from_microseconds
 from persistasaurus.api.cli.output.printable import cut, json_line, printable, printable_lines
 from persistasaurus.api.cli.output.screen import Column, Screen, StyledText, width_of
 from persistasaurus.api.cli.output.sizes import counted, size
-from persistasaurus.api.cli.output.times import ago, duration, local_clock, utc
+from persistasaurus.api.cli.output.times import ago, duration, local_clock
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND
@@ -126,8 +127,11 @@ def test_instants_are_said_from_here() -> None:
     assert ago(NOW - 180 * SECOND, NOW) == "3 min ago"
     assert ago(NOW + 7200 * SECOND, NOW) == "in 2 h"
     assert ago(NOW, NOW) == "now"
-    assert local_clock(NOW, NOW) == f"{utc(NOW):%H:%M:%S}.000"
-    assert local_clock(NOW - 86_400 * SECOND, NOW) == f"{utc(NOW - 86_400 * SECOND):%Y-%m-%d %H:%M:%S}.000"
+    assert local_clock(NOW, NOW) == f"{from_microseconds(NOW):%H:%M:%S}.000"
+    assert (
+        local_clock(NOW - 86_400 * SECOND, NOW)
+        == f"{from_microseconds(NOW - 86_400 * SECOND):%Y-%m-%d %H:%M:%S}.000"
+    )
 
 
 def test_sizes_and_counts_are_said_in_round_figures() -> None:
