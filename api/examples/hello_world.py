@@ -9,12 +9,10 @@ from litestar import Request, Response, post
 from ...flows.examples import HelloWorldFlow
 from ..http.contract.models import ApiModel
 from ..http.contract.parsing import derived_id, flow_id_of, refuse_body, system_of, until_stopping
-from ..http.contract.promise import Contract, promise
+from ..http.contract.promise import Contract
 from ..http.contract.views import json_response
 from ..http.middleware.identity import Scope
 from ..http.middleware.problem import ProblemError
-
-__all__ = ["HELLO_ROUTES", "HELLO_WORLD"]
 
 ApiRequest = Request[Any, Any, Any]
 HELLO_WORLD: Final = "hello-world"
@@ -33,21 +31,15 @@ class Greeting(ApiModel, frozen=True):
 @post(
     "/flows/{flow_id:str}",
     status_code=200,
-    opt=promise(
-        Scope.START,
-        Contract(
-            tag="examples",
-            answers={200: Greeting},
-            problems=(404, 409),
-            takes_key=True,
-        ),
-    ),
+    opt=Contract(
+        scope=Scope.START, tag="examples", answers={200: Greeting}, problems=(404, 409), takes_key=True
+    ).opt,
 )
 async def say_hello(request: ApiRequest) -> Response[bytes]:
     """Run the hello-world flow, and answer when it has completed.
 
-    404, when `flowId` is not hello-world. With an `Idempotency-Key`, the same request again is answered
-    the same, and nobody is greeted twice. 409, when the flow has failed, is parked, or was paused.
+    404 if `flowId` is not hello-world. With an `Idempotency-Key`, repeating the request gives the same
+    answer, and runs the flow only once. 409 if the flow has failed, is parked, or was paused.
     """
     if flow_id_of(request) != HELLO_WORLD:
         raise ProblemError(404, "flows are started by POST /flows, or /flows/hello-world")

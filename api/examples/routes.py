@@ -7,7 +7,5 @@ from typing import Final
 from .hello_world import HELLO_ROUTES
 from .signups import SIGNUP_ROUTES
 
-__all__ = ["EXAMPLE_ROUTES"]
-
 EXAMPLE_ROUTES: Final = [*HELLO_ROUTES, *SIGNUP_ROUTES]
 """To be given to `asgi_app(..., routes=EXAMPLE_ROUTES)`, over a system with the example flows."""

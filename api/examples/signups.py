@@ -1,7 +1,4 @@
-"""The routes of sign-ups.
-
-All of it comes from the log: nothing about a sign-up is kept in memory.
-"""
+"""The routes of sign-ups. They keep nothing in memory: every answer comes from the store."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.concurrency import sync_to_thread
 
-from ...actors import FlowHandle
 from ...actors.flows.admission import outside_error
 from ...actors.flows.replay import recorded
 from ...actors.handle import from_microseconds
@@ -21,8 +17,8 @@ from ...flows.examples import SignupFlow
 from ...flows.summary import summary_of
 from ...store import StoreError
 from ..http.contract.models import ApiModel, FlowStatus, Instant, RequestModel
-from ..http.contract.parsing import derived_id, flow_id_of, idempotency_key, read_body, system_of
-from ..http.contract.promise import Contract, promise
+from ..http.contract.parsing import derived_id, flow_id_of, handle_of, idempotency_key, read_body, system_of
+from ..http.contract.promise import Contract
 from ..http.contract.views import json_response
 from ..http.middleware.identity import Scope
 from ..http.middleware.mounting import link
@@ -35,15 +31,13 @@ if TYPE_CHECKING:
     from ...flows.summary import FlowSummary
     from ...store import Header
 
-__all__ = ["SIGNUP_ROUTES"]
-
 ApiRequest = Request[Any, Any, Any]
 _TAG: Final = "examples"
 _TYPE: Final = SignupFlow.sign_up.name
 _CONFIRM: Final = SignupFlow.confirm_email_address.name
 _CREATE: Final = cast("Step[..., int]", SignupFlow.create_user_record).name
 _CONTROLS: Final = "\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029"
-# The id that links for people send it under, too: whoever comes first has confirmed.
+# Links for people send it under this id, too: the first one counts.
 _SIGNAL_ID: Final = link_signal_id(_CONFIRM)
 
 
@@ -62,7 +56,7 @@ class NewSignup(RequestModel, frozen=True):
 
 
 class SignupAccepted(ApiModel, frozen=True):
-    """The sign-up is durable, and under way."""
+    """The sign-up is durable, and in progress."""
 
     flow_id: str
     message: str
@@ -70,7 +64,7 @@ class SignupAccepted(ApiModel, frozen=True):
 
 
 class SignupView(ApiModel, frozen=True):
-    """How a sign-up stands. `userId` is null until the user's record has been created."""
+    """The state of a sign-up. `userId` is null until the user's record has been created."""
 
     flow_id: str
     user_name: str
@@ -80,13 +74,13 @@ class SignupView(ApiModel, frozen=True):
 
 
 class NewConfirmation(RequestModel, frozen=True):
-    """When the address was confirmed; now, when nothing is said."""
+    """When the address was confirmed; by default, now."""
 
     confirmed_at: Instant | msgspec.UnsetType = msgspec.UNSET
 
 
 class Confirmed(ApiModel, frozen=True):
-    """The confirmation is durable. `confirmedAt` is what the first one said."""
+    """The confirmation is durable. `confirmedAt` is the instant of the first one."""
 
     flow_id: str
     message: str
@@ -108,23 +102,21 @@ _decode_confirmation = msgspec.json.Decoder(_Confirmation).decode
 @post(
     "/signups",
     status_code=202,
-    opt=promise(
-        Scope.START,
-        Contract(
-            tag=_TAG,
-            body=NewSignup,
-            answers={202: SignupAccepted},
-            problems=(409,),
-            takes_key=True,
-            locates=True,
-        ),
-    ),
+    opt=Contract(
+        scope=Scope.START,
+        tag=_TAG,
+        body=NewSignup,
+        answers={202: SignupAccepted},
+        problems=(409,),
+        takes_key=True,
+        locates=True,
+    ).opt,
 )
 async def sign_up(request: ApiRequest) -> Response[bytes]:
     """Sign a user up.
 
-    When this is answered, the sign-up is durable; its e-mail follows ten seconds later. With an
-    `Idempotency-Key`, the same again is answered the same; 409, when name or address differ.
+    Once this is answered, the sign-up is durable; its e-mail follows ten seconds later. With an
+    `Idempotency-Key`, repeating the request gives the same answer; 409 if name or address differ.
     """
     new, system = await read_body(request, NewSignup), system_of(request)
     definition = system.client.admission.registry.find(_TYPE) or SignupFlow.sign_up
@@ -139,12 +131,12 @@ async def sign_up(request: ApiRequest) -> Response[bytes]:
 
 @get(
     "/signups/{flow_id:str}",
-    opt=promise(Scope.READ, Contract(tag=_TAG, answers={200: SignupView}, problems=(404,))),
+    opt=Contract(scope=Scope.READ, tag=_TAG, answers={200: SignupView}, problems=(404,)).opt,
 )
 async def show_signup(request: ApiRequest) -> Response[bytes]:
-    """Show how a sign-up stands.
+    """Show the state of a sign-up.
 
-    404, when there is none of this id, or the flow of this id is something else.
+    404 if no sign-up has this id.
     """
     return json_response(await sync_to_thread(_shown, system_of(request), flow_id_of(request)))
 
@@ -152,23 +144,21 @@ async def show_signup(request: ApiRequest) -> Response[bytes]:
 @post(
     "/signups/{flow_id:str}/confirm",
     status_code=200,
-    opt=promise(
-        Scope.SIGNAL,
-        Contract(
-            tag=_TAG,
-            body=NewConfirmation,
-            body_optional=True,
-            answers={200: Confirmed},
-            problems=(404, 409),
-            takes_key=True,
-        ),
-    ),
+    opt=Contract(
+        scope=Scope.SIGNAL,
+        tag=_TAG,
+        body=NewConfirmation,
+        body_optional=True,
+        answers={200: Confirmed},
+        problems=(404, 409),
+        takes_key=True,
+    ).opt,
 )
 async def confirm_signup(request: ApiRequest) -> Response[bytes]:
     """Confirm the e-mail address of a sign-up.
 
-    The first confirmation counts: whoever confirms again hears what it said, also after the end. So an
-    `Idempotency-Key` may be given, and makes no difference. 409, when the sign-up failed unconfirmed.
+    The first confirmation counts: later ones are answered with its instant, even after the end. So an
+    `Idempotency-Key` may be given, and makes no difference. 409 if the sign-up failed unconfirmed.
     """
     asked = await read_body(request, NewConfirmation, optional=True)
     idempotency_key(request)
@@ -186,16 +176,16 @@ def _instant(system: FlowSystem, asked: NewConfirmation) -> datetime:
 
 
 def _confirmed_or_call(system: FlowSystem, flow_id: str, at: datetime) -> datetime | SignalCall[Any]:
-    """Return what the first confirmation says, or the signal to send. Binding it looks into the store."""
+    """Return the first confirmation's instant, or the signal to send. Reads the store."""
     first = _confirmed_at(system, flow_id)
     return first if first is not None else system.client.admission.signal_call(flow_id, _CONFIRM, (at,))
 
 
 async def _confirm(system: FlowSystem, flow_id: str, call: SignalCall[Any]) -> datetime:
     try:
-        await FlowHandle[Any](system.client, flow_id, _TYPE).signal_async(call, signal_id=_SIGNAL_ID)
+        await handle_of(system, flow_id).signal_async(call, signal_id=_SIGNAL_ID)
     except (SignalRejected, FlowEnded):
-        # Somebody else was faster; or nobody was, and it really is refused.
+        # Another confirmation was faster, or it really is refused.
         first = await sync_to_thread(_confirmed_at, system, flow_id)
         if first is None:
             raise
@@ -225,12 +215,12 @@ def _shown(system: FlowSystem, flow_id: str) -> SignupView:
 
 
 def _confirmed_at(system: FlowSystem, flow_id: str) -> datetime | None:
-    """Return what the first confirmation says, if there is one on record.
+    """Return the first confirmation's instant, if one is recorded.
 
     The inbox is read first, since signals move from there into the history.
 
     Raises:
-        FlowNotFound: it is no sign-up.
+        FlowNotFound: it is not a sign-up.
     """
     _signup(system, flow_id)
     try:

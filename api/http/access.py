@@ -1,8 +1,8 @@
-"""Who may do what over HTTP: what an application needs that answers for its own users.
+"""Who may do what over HTTP: for applications that authenticate their own users.
 
-An access check is a callable that finds out who sends a request: `Tokens`, `OpenToAll()`, or one of your
-own that returns an `Access`. Routes of your own are guarded by `Guarding`, and declare a `Scope` each; the
-guard's module says how.
+An access check is a callable that finds out who sends a request: `Tokens`, `OpenToAll()`, or one of your own
+that returns an `Access`. `Guarding` guards your own routes, each of which declares a `Scope`; the guard's
+module says how.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The application: all routes over one system, within their protection. The place where parts are joined."""
+"""The application: joins all routes over one system, and puts the protection around them."""
 
 from __future__ import annotations
 
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -9,14 +10,14 @@ import msgspec
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.enums import MediaType
+from litestar.routes import HTTPRoute
 
 from ..links.routes import link_routes
 from .contract.guard import Guarding
 from .contract.openapi import document
 from .contract.problems import HANDLERS
-from .contract.promise import Contract, promise
+from .contract.promise import Contract
 from .middleware.identity import Scope
-from .middleware.methods import AllowedMethods
 from .middleware.mounting import MountedApp, link
 from .middleware.protection import Protected, protected
 from .routes.commands import COMMAND_ROUTES
@@ -26,7 +27,7 @@ from .routes.follow import FOLLOW_ROUTES
 from .routes.health import HEALTH_ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from litestar.handlers import HTTPRouteHandler
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["asgi_app"]
 
 _HEARTBEAT_S: Final = 15.0
+_PARAMETER: Final = re.compile(r"\\\{\w+\\\}")
 
 
 def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
@@ -55,19 +57,19 @@ def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
 ) -> Protected:
     """Return an ASGI application over a system, for any server, or to be mounted in another application.
 
-    Under which prefix it is mounted, it learns from each request's `root_path`. It holds nothing that
-    outlives a request but the caller's rates: whatever it answers comes from the store.
+    It learns its mount point from each request's `root_path`. Between requests it keeps only the callers'
+    rates: every answer comes from the store.
 
     Args:
         system: is neither opened nor closed here, unless `lifespan` says so.
-        access: tells who asks: `Tokens`, `OpenToAll()`, or a callable of the host application's own.
-        hosts: the names under which it answers; loopback names unless said otherwise.
+        access: finds out who sends a request: `Tokens`, `OpenToAll()`, or your own callable.
+        hosts: the names under which it answers; loopback names by default.
         limits: the bounds of sizes, times and rates.
         links: adds the routes of links for people.
         routes: route handlers of your own, each of which declares a scope; see `EXAMPLE_ROUTES`.
-        lifespan: the system is this application's own: it is closed when the server shuts the application
-            down. For a factory that makes both, and a server that speaks the lifespan protocol.
-        heartbeat_s: so often somebody who follows hears that the connection lives, when nothing happens.
+        lifespan: the application owns the system, and closes it when the server shuts the application down.
+            For a factory that makes both, and a server that speaks the lifespan protocol.
+        heartbeat_s: the interval at which followers hear that the connection lives, when nothing happens.
     """
     state = {"system": system, "commit_notifier": CommitNotifier(system), "heartbeat_s": heartbeat_s}
     framework = Litestar(
@@ -87,7 +89,7 @@ def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
 
     framework.state.describe = describe
     return protected(
-        MountedApp(cast("ASGIApp", framework), AllowedMethods(framework)),
+        MountedApp(cast("ASGIApp", framework), _allowed_methods(framework)),
         access=access,
         hosts=hosts,
         limits=limits,
@@ -95,11 +97,28 @@ def asgi_app(  # noqa: PLR0913 - settings, all by name, with defaults
     )
 
 
-@get("/openapi.json", opt=promise(Scope.READ, Contract(tag="about", answers={200: None})))
+@get("/openapi.json", opt=Contract(scope=Scope.READ, tag="about", answers={200: None}).opt)
 async def show_document(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show this document."""
     described: bytes = request.app.state.describe(link(request.scope))
     return Response(described, media_type=MediaType.JSON)
+
+
+def _allowed_methods(app: Litestar) -> Callable[[str], str]:
+    """Return a function that lists the methods of a path. Litestar knows only those of the last handler."""
+    routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
+    patterns = [re.compile(_PARAMETER.sub("[^/]+", re.escape(route.path_format))) for route in routes]
+
+    def allowed(path: str) -> str:
+        methods: set[str] = set()
+        for pattern, route in zip(patterns, routes, strict=True):
+            if pattern.fullmatch(path):
+                methods.update(
+                    str(method) for handler in route.route_handlers for method in handler.http_methods
+                )
+        return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+
+    return allowed
 
 
 _ROUTES: Final = [*HEALTH_ROUTES, *FLOW_ROUTES, *COMMAND_ROUTES, *FOLLOW_ROUTES, show_document]

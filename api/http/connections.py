@@ -1,9 +1,9 @@
-"""Connections that nobody can hold for ever.
+"""Connections that no client can hold forever.
 
-Uvicorn bounds how long a connection may be idle between two requests, and nothing else: neither one that
-never sends a request, nor a head that comes byte by byte, nor a client that does not read. So an asyncio
-protocol of our own stands in front of uvicorn's. It knows nothing of what is inside uvicorn: it sees bytes
-come and go, and hears from the ASGI side when a request of its connection is being answered.
+Uvicorn bounds how long a connection may be idle between two requests, and nothing else: not a connection
+that never sends a request, not a head that comes byte by byte, not a client that does not read. So an
+asyncio protocol of our own stands in front of uvicorn's. It knows nothing of uvicorn's inside: it sees the
+bytes, and the ASGI side tells it when a request of its connection is being answered.
 
 All of it runs on the event loop of one server.
 """
@@ -35,7 +35,7 @@ _REFUSED: Final = 64
 
 
 class Connections:
-    """The open connections of one server. Each operation costs the same, however many there are."""
+    """The open connections of one server. The cost of each operation does not depend on their number."""
 
     def __init__(self, app: ASGIApp, limits: ServerLimits) -> None:
         self.limits = limits
@@ -63,7 +63,7 @@ class Connections:
             connection.end_request()
 
     def protocol(self) -> type[asyncio.Protocol]:
-        """Return the class of protocols that uvicorn makes one of for each connection."""
+        """Return the class of protocols of which uvicorn makes one for each connection."""
         connections = self
 
         class Bounded(_Connection):
@@ -73,9 +73,9 @@ class Connections:
         return Bounded
 
     def admit(self, connection: _Connection, peer: _Peer | None) -> bool:
-        """Add a connection if there is room, or room can be made."""
+        """Add a connection if there is room, or an idle one can be closed to make room."""
         if len(self._open) >= self.limits.connections:
-            # Whoever holds most of the idle connections loses the one that has been idle for longest.
+            # The holder of the most idle connections loses the one that has been idle for longest.
             held = max(self._idle.values(), key=len, default=None)
             if held is None:
                 return False
@@ -86,25 +86,24 @@ class Connections:
         return True
 
     def refuse(self, connection: _Connection) -> bool:
-        """Let a connection that was not admitted stay for a moment, unless too many do."""
+        """Keep a refused connection open for a moment, unless too many are."""
         if len(self._refused) >= _REFUSED:
             return False
         self._refused.add(connection)
         return True
 
     def mark_idle(self, connection: _Connection) -> None:
-        """Note that a connection has no request: it may be closed to make room."""
+        """Note that a connection has no request, so it may be closed to make room."""
         self._idle.setdefault(connection.holder, {})[connection] = None
 
     def mark_busy(self, connection: _Connection) -> None:
-        """Note that a connection has a request, or an answer to be read."""
+        """Note that a connection has a request, or an answer that the client still has to read."""
         if (held := self._idle.get(connection.holder)) is not None:
             held.pop(connection, None)
             if not held:
                 del self._idle[connection.holder]
 
     def remove(self, connection: _Connection, peer: _Peer | None) -> None:
-        """Forget a connection."""
         self.mark_busy(connection)
         self._open.discard(connection)
         self._refused.discard(connection)
@@ -113,10 +112,10 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: whatever it does is passed to uvicorn's protocol, and each phase of it has an end.
+    """One connection. It passes everything on to uvicorn's protocol, and bounds the time of each phase.
 
-    A connection of a unix socket, which only its owner can open, has no address by which its requests could
-    be recognised. It counts as busy all the time, and has only uvicorn's timeout between two requests.
+    A connection of a unix socket, which only its owner can open, has no address by which to recognise its
+    requests. It always counts as busy, and has only uvicorn's timeout between two requests.
     """
 
     def __init__(self, connections: Connections, arguments: dict[str, Any]) -> None:
@@ -138,7 +137,6 @@ class _Connection(asyncio.Protocol):
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit the connection, or refuse it."""
         self._transport = cast("asyncio.Transport", transport)
         self._peer = _peer(transport.get_extra_info("peername"))
         self.holder = network(self._peer[0]) if self._peer is not None else ""
@@ -150,7 +148,7 @@ class _Connection(asyncio.Protocol):
             self._refuse()
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what has come. The time for the head of a request begins with its first byte."""
+        """Pass the data on. The time for the head of a request begins with its first byte."""
         if self._inner is None:
             self._transport.close()
             return
@@ -160,11 +158,10 @@ class _Connection(asyncio.Protocol):
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """Pass on that the client sends nothing more."""
         return None if self._inner is None else self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """Give the client time to read."""
+        """Give the client `write_seconds` to read."""
         self._is_reading = False
         self._work()
         self._write_timer = self._loop.call_later(self._limits.write_seconds, self._transport.abort)
@@ -172,7 +169,6 @@ class _Connection(asyncio.Protocol):
             self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """Note that the client has read."""
         self._is_reading = True
         self._cancel_write_timer()
         self._rest()
@@ -180,7 +176,6 @@ class _Connection(asyncio.Protocol):
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
         self._is_open = False
         self._work()
         self._cancel_write_timer()
@@ -189,13 +184,11 @@ class _Connection(asyncio.Protocol):
             self._inner.connection_lost(exc)
 
     def begin_request(self) -> None:
-        """Note that a request is being answered."""
         self._requests += 1
         self._has_unread_body = False
         self._work()
 
     def end_request(self) -> None:
-        """Note that a request has been answered."""
         self._requests -= 1
         self._rest()
 
@@ -205,7 +198,7 @@ class _Connection(asyncio.Protocol):
         self._rest()
 
     def cut_off(self) -> None:
-        """Close the connection at once, whatever is still to be sent."""
+        """Close the connection at once, even if data is still to be sent."""
         self._transport.abort()
         self._connections.remove(self, self._peer)
 
@@ -215,7 +208,7 @@ class _Connection(asyncio.Protocol):
         return is_answered and self._is_reading and self._is_open and self._peer is not None
 
     def _rest(self) -> None:
-        """Wait for the next request, or for what is left of an answer to be sent."""
+        """Wait for the next request, or for the rest of an answer to be sent."""
         if self._is_idle:
             self._is_in_head = False
             self._connections.mark_idle(self)
@@ -248,14 +241,14 @@ class _Connection(asyncio.Protocol):
         detail = "the server has as many connections as it may have"
         self._transport.write(_answer(HTTPStatus.SERVICE_UNAVAILABLE, detail))
         if self._connections.refuse(self):
-            # With unread data, closing resets the connection, which takes the answer along.
+            # With unread data, closing resets the connection, and the answer is lost.
             self._timer = self._loop.call_later(_REFUSED_SECONDS, self._transport.close)
         else:
             self._transport.close()
 
 
 def _peer(address: object) -> tuple[str, int] | None:
-    """Return the address and port that tell apart the connections of TCP; those of unix sockets have none."""
+    """Return the address and port that identify a TCP connection; unix sockets have none."""
     if not isinstance(address, (tuple, list)):
         return None
     host, port, *_ = cast("Sequence[Any]", address)

@@ -1,4 +1,4 @@
-"""Sockets to listen on, and who can reach them."""
+"""Listening sockets, and who can reach them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ServerSocket(Protocol):
     """Only this machine reaches it."""
 
     def close(self) -> None:
-        """Listen no more, and leave nothing behind."""
+        """Stop listening, and leave nothing behind."""
         ...
 
 
@@ -44,14 +44,14 @@ class TcpListener:
     """A socket on an address and a port; port 0 lets the system choose.
 
     Raises:
-        CannotServe: the address does not exist, is taken, or is not ours to take.
+        CannotServe: the address does not exist, is in use, or is not permitted.
     """
 
     def __init__(self, host: str, port: int) -> None:
         family, address = _resolved(host, port)
         self.is_local = ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
-        # With the protocol named: asyncio sets TCP_NODELAY on sockets that say that they are TCP, and on no
-        # others. Without it the body of an answer waits for the client to acknowledge its head, for 40 ms.
+        # With the protocol named, since asyncio sets TCP_NODELAY only on sockets that say they are TCP.
+        # Without it, the body of an answer waits up to 40 ms for the client to acknowledge its head.
         self.socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,7 +64,7 @@ class TcpListener:
         self.url = f"http://{shown}:{self.port}"
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.socket.close()
 
 
@@ -72,7 +72,7 @@ class UnixListener:
     """A unix socket that only its owner can open (mode 0600).
 
     Raises:
-        CannotServe: there is something else, or a server that is alive.
+        CannotServe: something else is there, or a running server.
     """
 
     is_local = True
@@ -84,7 +84,7 @@ class UnixListener:
         try:
             _clear(self._path)
             self.socket.bind(str(self._path))
-            # Nobody can connect before it listens, so nobody can be faster than this.
+            # No one can connect before it listens, so this comes early enough.
             self._path.chmod(0o600)
         except OSError as error:
             self.socket.close()
@@ -95,7 +95,7 @@ class UnixListener:
         self._inode = self._path.lstat().st_ino
 
     def close(self) -> None:
-        """Listen no more, and remove the socket's file if it is still ours."""
+        """Stop listening, and remove the socket's file if it is still ours."""
         self.socket.close()
         with contextlib.suppress(FileNotFoundError):
             if self._path.lstat().st_ino == self._inode:
@@ -104,7 +104,7 @@ class UnixListener:
 
 def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
     if not 0 <= port <= _LAST_PORT:
-        # The system would take the rest of a division, and listen somewhere.
+        # The system would take it modulo 65536, and listen on another port.
         raise CannotServe(f"cannot listen on port {port}: ports end at {_LAST_PORT}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -115,13 +115,13 @@ def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, in
 
 
 def _clear(path: Path) -> None:
-    """Remove the socket that a server left when it died, and nothing else."""
+    """Remove the socket that a dead server left, and nothing else."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise CannotServe(f"cannot listen on {path}: there is something else, which was not touched")
+        raise CannotServe(f"cannot listen on {path}: something else is there, and was not touched")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

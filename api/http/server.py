@@ -1,4 +1,4 @@
-"""Serving a protected application with uvicorn: where it may listen, and how it stops."""
+"""Serves a protected application with uvicorn: where it may listen, and how it stops."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = ["DEFAULT_PORT", "CannotServe", "Server", "serve"]
 
 DEFAULT_PORT: Final = 8716
 
-# CVE-2025-43859. The package asks for it, and an environment may have been changed since.
+# CVE-2025-43859. The package requires it, but the environment may have been changed since.
 _OLDEST_H11: Final = (0, 16)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-# How often a server that starts is asked whether it has: uvicorn reports it to nobody.
+# How often to check whether a server has started: uvicorn does not report it.
 _STARTING_SECONDS: Final = 0.01
 
 
@@ -43,22 +43,22 @@ def serve(
     uds: str | os.PathLike[str] | None = None,
     on_bound: Callable[[str], None] | None = None,
 ) -> int | None:
-    """Serve until SIGINT or SIGTERM, and return which of them it was. Call it on the main thread.
+    """Serve until SIGINT or SIGTERM, and return which one it was. Call it on the main thread.
 
-    Then no connection is accepted any more, streams end, and requests under way have `drain_seconds`
-    to finish; a second signal ends them at once. The process goes on, so that a `FlowSystem` around
-    this call is closed in order.
+    After the signal no connection is accepted, streams end, and requests in progress have `drain_seconds` to
+    finish; a second signal ends them at once. The process continues, so a `FlowSystem` around this call is
+    closed in order.
 
     Args:
-        app: what `protected` returned.
-        host: an address, or a name for one. Other than loopback needs tokens that somebody chose, and
-            the names under which clients call it.
+        app: what `protected` or `asgi_app` returned.
+        host: an address, or a name for one. Any but loopback needs tokens that you chose, and the names under
+            which clients call the server.
         port: 0 lets the system choose.
         uds: the path of a unix socket, to be used instead of an address.
-        on_bound: is told where the server is, once it accepts connections.
+        on_bound: called with the server's URL once it accepts connections.
 
     Raises:
-        CannotServe: it may not, or cannot listen there, or the application does not start.
+        CannotServe: it may not or cannot listen there, or the application does not start.
     """
     server = Server(app, host=host, port=port, uds=uds)
     with _signals_to(server) as received:
@@ -70,13 +70,9 @@ def serve(
 
 
 class Server:
-    """A server on a thread of its own, for tests and for programs that do something else as well.
+    """A server on a thread of its own, for tests and for programs that also do something else.
 
-    Args:
-        app: what `protected` returned.
-        host: as in `serve`.
-        port: as in `serve`; the system chooses by default.
-        uds: as in `serve`.
+    The arguments are those of `serve`; by default the system chooses the port.
     """
 
     def __init__(
@@ -117,7 +113,7 @@ class Server:
         return self
 
     def begin_stop(self) -> None:
-        """Stop as `serve` does, and do not wait for it. A second call ends requests under way at once."""
+        """Stop as `serve` does, without waiting. A second call ends requests in progress at once."""
         self._uvicorn.force_exit = self._uvicorn.should_exit
         self._uvicorn.should_exit = True
         if self._loop is not None:
@@ -168,7 +164,7 @@ class Server:
 
 @contextlib.contextmanager
 def _signals_to(server: Server) -> Generator[list[int]]:
-    """Stop the server at a signal, and collect those that come; only the main thread may ask for them."""
+    """Stop the server at a signal, and collect the signals. Only the main thread may do this."""
     received: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -184,7 +180,7 @@ def _signals_to(server: Server) -> Generator[list[int]]:
 
 
 def _not_started() -> CannotServe:
-    # Versions of uvicorn differ in how they say so; all log why.
+    # Versions of uvicorn differ in how they report it; all log the reason.
     return CannotServe("the application did not start; the log says why")
 
 
@@ -198,7 +194,7 @@ def _config(app: Protected, connections: Connections) -> uvicorn.Config:
         interface="asgi3",
         lifespan="auto",
         log_config=None,
-        # It would show query strings and the paths of links.
+        # It would log query strings and the paths of links.
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -223,7 +219,7 @@ def _listen(app: Protected, host: str, port: int, uds: str | os.PathLike[str] | 
 
 
 def _check_exposure(app: Protected, host: str) -> None:
-    """Refuse to be reached from other machines unless somebody has thought about it."""
+    """Refuse to be reachable from other machines without an explicit decision."""
     access = app.rules.access
     where = f"{host} can be reached from other machines"
     if isinstance(access, OpenToAll):

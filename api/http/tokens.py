@@ -1,7 +1,7 @@
-"""Bearer tokens: the one that is made beside a store, named ones from a file, and how they are compared.
+"""Bearer tokens: the one beside a store, and named ones from a file.
 
-The file beside a store, `<store>.token`, holds one token, which may do everything. It is made when the
-store is first served, and is worth as much as the store. A file of named tokens is TOML:
+The file beside a store, `<store>.token`, holds one token, which permits everything. It is made when the
+store is first served; guard it like the store itself. A file of named tokens is TOML:
 
     [tokens.grafana]
     scopes = ["read"]
@@ -11,7 +11,7 @@ store is first served, and is worth as much as the store. A file of named tokens
     scopes = ["read", "start"]
     token = "pst_..."            # or the token itself, 32 characters at least
 
-Both kinds belong to the user that reads them, and nobody else may look into them.
+Both files must belong to the user that reads them, and be closed to everyone else.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _OWNER: Final = "owner"
 
 
 class TokensUnusable(Exception):
-    """Tokens that cannot be trusted, or read. The message says what to do, and contains none of them."""
+    """Tokens that cannot be read or trusted. The message says what to do, and contains no token."""
 
 
 class Tokens:
-    """An access check by `Authorization: Bearer ...`, and by nothing else. Keeps hashes, not tokens.
+    """An access check by `Authorization: Bearer ...`, and by nothing else. It keeps hashes, not tokens.
 
-    `chosen` tells whether somebody set these tokens, or the one beside the store was made in passing:
-    that one opens loopback and unix sockets, and no other address.
+    `chosen`: someone configured these tokens. The token that is made beside a store is not chosen, so it is
+    valid only on loopback and unix sockets.
     """
 
     def __init__(self, known: Iterable[tuple[bytes, Access]], *, chosen: bool = True) -> None:
@@ -65,7 +65,7 @@ class Tokens:
         return f"Tokens({', '.join(access.name for _, access in self._known)})"
 
     def __call__(self, scope: ASGIScope) -> Access | None:
-        """Tell whose token a request carries; None when it is unknown, missing, malformed or twice there."""
+        """Return whose token a request carries; None: it is unknown, malformed, missing or repeated."""
         given = headers(scope, b"authorization")
         match = _CREDENTIALS.fullmatch(given[0].strip()) if len(given) == 1 else None
         return self._find(match[1]) if match else None
@@ -73,7 +73,7 @@ class Tokens:
     def _find(self, token: bytes) -> Access | None:
         digest, found = hashlib.sha256(token).digest(), None
         for known, access in self._known:
-            # All of them, each time: neither which one fits nor how far one fits shows in the time it takes.
+            # All of them, each time, so that the time taken reveals nothing.
             if hmac.compare_digest(known, digest):
                 found = access
         return found
@@ -83,15 +83,15 @@ class Tokens:
         """Take tokens from a program.
 
         Raises:
-            TokensUnusable: there are none, or one that could be guessed or sent by nobody.
+            TokensUnusable: there are none, or one could be guessed or cannot be sent.
         """
         return cls(_distinct((_digest(token, access.name), access) for token, access in tokens.items()))
 
     @classmethod
     def beside(cls, store: str | os.PathLike[str]) -> Tokens:
-        """Take the token of a store from `<store>.token`, which is made when it is not there.
+        """Take the token of a store from `<store>.token`, which is made if it does not exist.
 
-        Processes that start at once get the same one.
+        Processes that start at the same time get the same one.
 
         Raises:
             TokensUnusable: the file, or its folder, is open to others.
@@ -106,17 +106,17 @@ class Tokens:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Tokens:
-        """Take named tokens from a TOML file, whose form the module's documentation shows.
+        """Take named tokens from a TOML file; the module's documentation shows its form.
 
         Raises:
-            TokensUnusable: it is not there, open to others, or says something that it should not.
+            TokensUnusable: the file does not exist, is open to others, or is not of that form.
         """
         try:
             named = msgspec.convert(tomllib.loads(read_private(Path(path))), _TokenFile).tokens
         except OSError as error:
             raise TokensUnusable(f"cannot read the tokens in {path}: {_reason(error)}") from error
         except tomllib.TOMLDecodeError:
-            # Its own message may quote what it stumbled on.
+            # Its own message may quote a token.
             raise TokensUnusable(f"cannot read the tokens in {path}: it is not TOML") from None
         except msgspec.ValidationError as error:
             raise TokensUnusable(f"cannot read the tokens in {path}: {error}") from None
@@ -131,7 +131,7 @@ def new_token() -> str:
 
 
 def token_path(store: str | os.PathLike[str]) -> Path:
-    """Tell where the token of a store is: beside the file that the path leads to, links followed."""
+    """Return where the token of a store is: beside the file that the path resolves to."""
     resolved = Path(store).resolve()
     return resolved.with_name(resolved.name + ".token")
 

@@ -1,5 +1,5 @@
-"""What the API promises: who may use a route, what it takes, what it answers, and the document that says so.
+"""What the API promises: who may use a route, what it takes, what it answers, and the document of that.
 
-Routes import from here; nothing here imports a route. All of it is free of state, and runs on the
-server's event loop. What cannot be read, or is not allowed, is raised as a `ProblemError`.
+Routes import from here; nothing here imports a route. All of it is stateless, and runs on the server's event
+loop. What cannot be read, or is not allowed, is raised as a `ProblemError`.
 """

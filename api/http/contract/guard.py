@@ -1,16 +1,16 @@
-"""The guard of the routes: each declares who may use it, and what declares nothing is denied.
+"""The guard of the routes: each route declares who may use it; a route that declares nothing is denied.
 
 How an application joins:
 
-- each route handler declares `opt={"scope": Scope.READ}`, or `opt={"public": True}` when it is open to
-  everybody (health, links for people). A public route may add `"policy": ...`, the `RoutePolicy` that
-  says how, or what makes one of the connection. A route that stays open for long (server-sent
-  events) adds `"stream": True`: it has no deadline, and counts against the caller's streams.
-- `Litestar(..., plugins=[Guarding()])` puts the guard on each route, and refuses to be built with
-  a route that declares nothing. So that the OpenAPI document is covered, give its router a declaration:
+- Each route handler declares `opt={"scope": Scope.READ}`, or `opt={"public": True}` when it is open to
+  everyone (health, links for people). A public route may add `"policy": ...`, the `RoutePolicy` that says
+  how, or a function that makes one of the connection. A route that stays open for long (server-sent events)
+  adds `"stream": True`: it has no deadline, and counts against the caller's streams.
+- `Litestar(..., plugins=[Guarding()])` puts the guard on each route, and fails to build an application with
+  a route that declares nothing. To cover Litestar's OpenAPI document, give its router a declaration:
   `OpenAPIConfig(..., openapi_router=Router("/schema", route_handlers=[], opt={"scope": Scope.READ}))`.
 - `protected(app, ...)` of the middleware goes around it, and finds out who sends a request.
-- a route handler that needs the sender calls `access_of(request.scope)`.
+- A route handler that needs the sender calls `access_of(request.scope)`.
 
 The guard raises Litestar's own exceptions; the application's handlers turn them into problem details.
 """
@@ -56,11 +56,11 @@ def declared(handler: BaseRouteHandler) -> Scope | None:
 
 
 async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Let a request through to a route that its sender may use. What is not declared is denied.
+    """Let a request through if its sender may use the route.
 
     Raises:
-        ProblemError: it is not known who asks (401), they ask too often (429), or by a wrong name (403).
-        PermissionDeniedException: it is known who asks, and they may not (403).
+        ProblemError: the sender is unknown (401), too frequent (429), or used a wrong host name (403).
+        PermissionDeniedException: the sender is known, and may not (403).
     """
     context = context_of(connection.scope)
     if context is None:
@@ -79,12 +79,11 @@ class Guarding(InitPlugin, ReceiveRoutePlugin):
     """Puts `guard` on each route of an application, and refuses routes that declare nothing."""
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Put the guard before any other."""
         app_config.guards = [guard, *app_config.guards]  # pyright: ignore[reportUnknownMemberType]
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
-        """Refuse a route as it is registered, also one that is added later."""
+        """Refuse a route as it is registered, even one that is added later."""
         if isinstance(route, HTTPRoute):
             handlers: list[BaseRouteHandler] = [*route.route_handlers]
         else:
@@ -110,7 +109,7 @@ def _policy(
 
 
 def _is_made_by_litestar(handler: BaseRouteHandler) -> bool:
-    """Tell the handler that answers OPTIONS with the allowed methods, which anybody known may ask for."""
+    """Recognise the handler that answers OPTIONS, which every known caller may ask for."""
     return handler.fn.__module__ == "litestar.routes.http" and handler.handler_name == "options_handler"
 
 

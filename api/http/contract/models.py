@@ -1,7 +1,7 @@
-"""What goes over the wire: the bodies of requests and answers, in camelCase JSON.
+"""The bodies of requests and answers, in camelCase JSON.
 
-What is asked may have the fields that are declared here and no others. What is answered is always
-written from a declared shape, so that nothing is told by accident.
+A request may have the declared fields and no others. An answer is always written from a declared shape, so
+nothing is disclosed by accident.
 """
 
 from __future__ import annotations
@@ -41,12 +41,10 @@ def _nothing() -> Raw:
     return Raw(b"{}")
 
 
-class ApiModel(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
-    """Base of everything that goes over the wire."""
+class ApiModel(msgspec.Struct, rename="camel", frozen=True, kw_only=True): ...
 
 
-class RequestModel(ApiModel, frozen=True, forbid_unknown_fields=True):
-    """Base of what is asked."""
+class RequestModel(ApiModel, frozen=True, forbid_unknown_fields=True): ...
 
 
 class HealthView(ApiModel, frozen=True):
@@ -72,7 +70,7 @@ class FlowAccepted(ApiModel, frozen=True):
 
 
 class FlowView(ApiModel, frozen=True):
-    """How a flow stands, as of the last commit. `wakeAt`: when it has something to do by itself."""
+    """The state of a flow as of the last commit. `wakeAt`: when it next does something by itself."""
 
     flow_id: str
     type: str
@@ -98,9 +96,9 @@ class Parking(ApiModel, frozen=True):
 
 
 class FlowDetails(FlowView, frozen=True):
-    """A flow, with its result when it has completed, its error when it has failed, and why it is parked.
+    """A flow, with its result if it has completed, its error if it has failed, or why it is parked.
 
-    `unreadSignals` are those that it was sent and has not taken, if there are any: how many of each name.
+    `unreadSignals` counts the signals, by name, that it was sent and has not taken, if there are any.
     """
 
     result: Raw | UnsetType = UNSET
@@ -110,7 +108,7 @@ class FlowDetails(FlowView, frozen=True):
 
 
 class FlowOutcome(ApiModel, frozen=True):
-    """What has become of a flow, if it has ended or is parked."""
+    """How a flow has ended, or why it is parked, if it has or is."""
 
     flow_id: str
     status: FlowStatus
@@ -134,7 +132,7 @@ class FlowPage(ApiModel, frozen=True):
 class EventView(ApiModel, frozen=True):
     """An event of a flow's history.
 
-    `event` has a `type`, and is as it was recorded, stack traces and the seed of random numbers left out.
+    `event` has a `type`, and is as recorded, without stack traces and the seed of random numbers.
     """
 
     version: int
@@ -152,7 +150,7 @@ class EventView(ApiModel, frozen=True):
 
 
 class UnreadableEvent(ApiModel, frozen=True, omit_defaults=True):
-    """What stands in the place of an event that is damaged in the store: which one it is, and the reason."""
+    """Takes the place of an event that is damaged in the store, and gives the reason."""
 
     flow_id: str | None
     version: int | None
@@ -161,7 +159,7 @@ class UnreadableEvent(ApiModel, frozen=True, omit_defaults=True):
 
 
 class EventPage(ApiModel, frozen=True, omit_defaults=True):
-    """Events, oldest first. `unreadable`: those between them that are damaged."""
+    """Events, oldest first. `unreadable` lists the damaged ones among them."""
 
     events: list[EventView]
     next: NextPage
@@ -169,21 +167,21 @@ class EventPage(ApiModel, frozen=True, omit_defaults=True):
 
 
 class FollowedEvent(EventView, frozen=True):
-    """An event of any flow, as it is followed."""
+    """An event of any flow, as a follower receives it."""
 
     position: int
     flow_id: str
 
 
 class FlowEnd(ApiModel, frozen=True):
-    """The last thing that is heard of a flow that is followed: how it has ended."""
+    """The last event that a follower of a flow receives: how the flow has ended."""
 
     flow_id: str
     status: FlowStatus
 
 
 class NewSignal(RequestModel, frozen=True):
-    """A signal. `payload`: the values by the names of the signal's parameters, or what is waited for."""
+    """A signal. `payload`: the values by the names of the signal's parameters, or what is awaited."""
 
     payload: Annotated[Raw, Meta(description="Any JSON that fits what the flow declares.")] = msgspec.field(
         default_factory=_nothing
@@ -192,7 +190,7 @@ class NewSignal(RequestModel, frozen=True):
 
 
 class SignalTaken(ApiModel, frozen=True):
-    """The signal is durable. `at` is when it first came; `duplicate`: it had come before."""
+    """The signal is durable. `at` is when it first arrived; `duplicate`: it had arrived before."""
 
     flow_id: str
     signal_id: str
@@ -207,7 +205,7 @@ class NewQuery(RequestModel, frozen=True):
 
 
 class QueryAnswer(ApiModel, frozen=True):
-    """What a flow has answered."""
+    """A flow's answer to a query."""
 
     flow_id: str
     query: str
@@ -215,13 +213,13 @@ class QueryAnswer(ApiModel, frozen=True):
 
 
 class Reason(RequestModel, frozen=True):
-    """Why; it is recorded, together with who."""
+    """The reason; it is recorded, together with who asked."""
 
     why: Annotated[str, Meta(max_length=1000, examples=["the bank is back"])] = ""
 
 
 class FlowStatusView(ApiModel, frozen=True):
-    """How the flow stands now. What was asked for is durable."""
+    """The flow's status now. What was asked for is durable."""
 
     flow_id: str
     status: FlowStatus
@@ -233,8 +231,6 @@ Position: TypeAlias = Annotated[int, Meta(ge=0, le=_POSITION)]
 
 
 class FlowFilter(RequestModel, frozen=True):
-    """Which flows."""
-
     type: str | UnsetType = UNSET
     status: FlowStatus | UnsetType = UNSET
     after: Annotated[str, Meta(description="The last flowId of the page before.")] | UnsetType = UNSET
@@ -242,14 +238,12 @@ class FlowFilter(RequestModel, frozen=True):
 
 
 class EventRange(RequestModel, frozen=True):
-    """Which events."""
-
     after: Annotated[int, Meta(ge=0, le=_POSITION, description="The last version of the page before.")] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
 class FollowRange(RequestModel, frozen=True):
-    """From behind which event to follow; the header `Last-Event-ID` says so, too, and counts for more."""
+    """After which event to follow. The header `Last-Event-ID` takes precedence."""
 
     after: Position | UnsetType = UNSET
     seconds: (

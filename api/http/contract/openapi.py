@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from ....actors import FlowSystem
 
-__all__ = ["document"]
-
 _JSON: Final = "application/json"
 _SCHEME_NAME: Final = "bearer"
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
@@ -93,7 +91,7 @@ class _Endpoint(NamedTuple):
 
 
 def document(app: Litestar, system: FlowSystem) -> dict[str, Any]:
-    """Return the document, without its `servers`: they depend on where the application is mounted."""
+    """Return the document without its `servers`, which depend on where the application is mounted."""
     endpoints = _endpoints(app)
     schemas = Schemas(
         [endpoint.contract for endpoint in endpoints if endpoint.contract is not None],
@@ -120,7 +118,7 @@ def document(app: Litestar, system: FlowSystem) -> dict[str, Any]:
 
 
 def _endpoints(app: Litestar) -> list[_Endpoint]:
-    """List what is offered: HEAD and OPTIONS go without saying."""
+    """List the operations, except HEAD and OPTIONS, which are everywhere."""
     endpoints: list[_Endpoint] = []
     for route in app.routes:
         path = _PARAMETER.sub(lambda match: f"{{{_camel(match[1])}}}", route.path_format)
@@ -206,7 +204,6 @@ def _responses(endpoint: _Endpoint, endpoints: list[_Endpoint], schemas: Schemas
 
 
 def _event(data: list[dict[str, Any]]) -> dict[str, Any]:
-    """Describe one server-sent event."""
     text = {"type": "string"}
     content = {**text, "contentMediaType": _JSON, "contentSchema": {"anyOf": data}}
     return {
@@ -217,7 +214,6 @@ def _event(data: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _links(start: _Endpoint, endpoints: list[_Endpoint]) -> dict[str, Any]:
-    """Say what can be done with the flow that was started."""
     return {
         endpoint.name: {"operationId": endpoint.name, "parameters": {"flowId": "$response.body#/flowId"}}
         for endpoint in endpoints
@@ -235,7 +231,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _pages(handler: HTTPRouteHandler) -> dict[str, Any]:
-    """Describe pages for people by what their handler declares."""
+    """Describe pages for people from what their handler declares."""
     return {
         str(status): {
             "description": spec.description,

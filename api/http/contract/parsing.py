@@ -1,4 +1,4 @@
-"""What a request asks for, read strictly: anything doubtful is refused, and never guessed."""
+"""Reads requests strictly: anything doubtful is refused, never guessed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from ....actors import FlowHandle
 from ....flows.errors import FlowNotFound, PayloadError, SignalRejected
 from ....flows.values.depth import DEPTH_MAX, depth
 from ....flows.values.duplicates import refuse_duplicates
@@ -26,20 +27,6 @@ if TYPE_CHECKING:
 
     from ....actors import FlowSystem
 
-__all__ = [
-    "caller_name",
-    "derived_id",
-    "flow_id_of",
-    "idempotency_key",
-    "in_body_field",
-    "name_of",
-    "read_body",
-    "read_query",
-    "refuse_body",
-    "system_of",
-    "until_stopping",
-]
-
 A = TypeVar("A")
 T = TypeVar("T", bound=RequestModel)
 
@@ -49,18 +36,21 @@ _PARAMETERS_MAX: Final = 20
 
 
 def system_of(request: Request[Any, Any, Any]) -> FlowSystem:
-    """Return the system that the application serves."""
     return request.app.state.system
 
 
+def handle_of(system: FlowSystem, flow_id: str) -> FlowHandle[Any]:
+    """Return a handle without checking that the flow exists: whatever it is used for does."""
+    return FlowHandle(system.client, flow_id, "")
+
+
 def caller_name(request: Request[Any, Any, Any]) -> str:
-    """Return the name of whoever asks."""
     access = access_of(request.scope)
     return "" if access is None else access.name
 
 
 async def until_stopping(request: Request[Any, Any, Any], answer: Awaitable[A]) -> A:
-    """Wait for something that may take long, but not beyond the server's end.
+    """Wait for something that may take long, but not after the server stops.
 
     Raises:
         TimeoutError: the server stops.
@@ -85,17 +75,17 @@ def name_of(request: Request[Any, Any, Any]) -> str:
     """Return the name of a signal or query in the path.
 
     Raises:
-        ProblemError: nothing can have it.
+        ProblemError: no signal or query can have it.
     """
     name = segment(request.path_params["name"])
     if len(name) > _ID_LENGTH or not name.isprintable():
-        raise ProblemError(404, "nothing can have this name", code="name-not-found")
+        raise ProblemError(404, "no signal or query can have this name", code="name-not-found")
     return name
 
 
 # --------------------------------------------------------------------------------------------- bodies
 async def read_body(request: Request[Any, Any, Any], shape: type[T], *, optional: bool = False) -> T:
-    """Read the body: one JSON object, in which each field is known and there once.
+    """Read the body: one JSON object in which each field is known and occurs once.
 
     Raises:
         ProblemError: it is something else; with the position, or the path.
@@ -122,7 +112,7 @@ async def read_body(request: Request[Any, Any, Any], shape: type[T], *, optional
 
 @contextmanager
 def in_body_field(field: str) -> Generator[None]:
-    """Have a payload that does not fit told with its path in the whole body.
+    """Report a payload that does not fit with its path in the whole body.
 
     Raises:
         PayloadError: it does not fit.
@@ -138,7 +128,7 @@ def in_body_field(field: str) -> Generator[None]:
 
 
 async def refuse_body(request: Request[Any, Any, Any]) -> None:
-    """Refuse a body where none is read: whoever sends one expects something of it.
+    """Refuse a body where none is read: its sender expects something of it.
 
     Raises:
         ProblemError: there is one.
@@ -165,7 +155,7 @@ def _check_media_type(request: Request[Any, Any, Any]) -> None:
 
 
 def _position(error: Exception, data: bytes) -> str:
-    """Say what is wrong with JSON, and at which byte."""
+    """Return what is wrong with JSON, and at which byte."""
     if isinstance(error, UnicodeDecodeError):
         return f"invalid UTF-8 (byte {error.start})"
     message = str(error).removeprefix("JSON is malformed: ")
@@ -175,7 +165,7 @@ def _position(error: Exception, data: bytes) -> str:
 
 
 def _with_known(shape: type[Any], message: str) -> str:
-    """Say which fields are known, when one is not."""
+    """Add the known fields to a message about an unknown one."""
     fields = ", ".join(field.encode_name for field in msgspec.structs.fields(shape))
     return (
         message.replace("unknown field", f"an unknown field (known are {fields}):", 1) if fields else message
@@ -191,7 +181,7 @@ def _unfit(what: str, message: str) -> ProblemError:
 
 # --------------------------------------------------------------------------------------------- queries
 def read_query(request: Request[Any, Any, Any], shape: type[T]) -> T:
-    """Read the query string: each parameter is known, and there once.
+    """Read the query string: each parameter is known and occurs once.
 
     Raises:
         ProblemError: it is something else.
@@ -223,27 +213,27 @@ def _parameters(text: bytes) -> dict[str, str]:
 
 # ------------------------------------------------------------------------------------------------ keys
 def idempotency_key(request: Request[Any, Any, Any]) -> str | None:
-    """Return what `Idempotency-Key` says, with or without its quotes.
+    """Return the `Idempotency-Key`, with or without its quotes.
 
     Raises:
-        ProblemError: it cannot be one.
+        ProblemError: it is not a valid key.
     """
     given = request.headers.getall("idempotency-key", [])
     if not given:
         return None
     match = _KEY.fullmatch(given[0]) if len(given) == 1 else None
     if match is None:
-        raise ProblemError(400, "Idempotency-Key must be there once, with 1 to 200 visible ASCII characters")
+        raise ProblemError(400, "Idempotency-Key must occur once, with 1 to 200 visible ASCII characters")
     return match[1] or match[2]
 
 
 def derived_id(request: Request[Any, Any, Any], given: str | msgspec.UnsetType = msgspec.UNSET) -> str | None:
-    """Return the id of what is asked for: the one that is given, or one that belongs to caller and key.
+    """Return the given id, or one derived from the caller and the key; None: neither is given.
 
-    Another caller's key of the same text is another key. None: neither is given.
+    Equal keys of two callers give different ids.
 
     Raises:
-        ProblemError: the key cannot be one.
+        ProblemError: the key is not valid.
     """
     key = idempotency_key(request)
     if given is not msgspec.UNSET:

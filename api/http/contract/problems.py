@@ -1,15 +1,15 @@
-"""Errors as problem details (RFC 9457): what outsiders are told, and what stays in the log.
+"""Errors as problem details (RFC 9457): what callers get, and what stays in the log.
 
 | status | |
 | --- | --- |
-| 400 | it cannot be read, or is not what the document of the API describes |
+| 400 | the request cannot be read, or is not what the document of the API describes |
 | 404 | there is no such flow, signal, query or path |
 | 409 | it contradicts what is recorded |
-| 422 | it can be read, and does not fit what that very flow, signal or query declares |
-| 503 | nobody could confirm it now; the same again, with the same key or id, is safe |
+| 422 | it can be read, but does not fit what that flow, signal or query declares |
+| 503 | it cannot be confirmed now; it is safe to repeat with the same key or id |
 
-No answer holds a stack trace, a statement or a path of the server: of what went wrong in the store,
-the caller hears that it did.
+No answer holds a stack trace, a statement or a path of the server. About a failure of the store, the caller
+learns only that it happened.
 """
 
 from __future__ import annotations
@@ -39,8 +39,6 @@ from ..middleware.problem import PROBLEM, FieldError, ProblemError, failed
 if TYPE_CHECKING:
     from litestar import Request
 
-__all__ = ["HANDLERS", "problem_of", "problem_response"]
-
 logger = logging.getLogger("persistasaurus.http")
 
 _AGAIN: Final = "You can safely repeat it with the same key or id"
@@ -55,7 +53,6 @@ _STATUSES: Final[dict[type[Exception], int]] = {
 
 
 def problem_response(error: ProblemError) -> Response[bytes]:
-    """Return the response that carries a problem."""
     return Response(
         error.content(), status_code=error.status_code, media_type=PROBLEM, headers=error.headers or {}
     )
@@ -72,7 +69,7 @@ def _of_framework(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if status == HTTPStatus.NOT_FOUND:
         detail = "there is nothing at this path"
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"{request.method} is not what can be done here"
+        detail = f"{request.method} is not allowed here"
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE:
         return _unexpected(request, error)
     else:
@@ -89,10 +86,10 @@ def _of_engine(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """Turn what the engine raises on purpose into what outsiders are told."""
+    """Turn what the engine raises on purpose into what callers get."""
     match error:
         case Overloaded():
-            return _unavailable("too much is waiting to be written; nothing was written", error.code)
+            return _unavailable("too many writes are waiting; nothing was written", error.code)
         case SystemClosed():
             return _unavailable("the system is closed, or closing", error.code)
         case StoreUnavailable() | StoreError():
@@ -113,15 +110,13 @@ def _unavailable(detail: str, code: str) -> ProblemError:
 
 
 def _rejected(error: SignalRejected) -> ProblemError:
-    """Tell a payload that does not fit from an id that was used for another signal."""
+    """Distinguish a payload that does not fit from an id that another signal has used."""
     cause = error.__cause__
     if isinstance(cause, PayloadError):
         return problem_of(cause)
     if isinstance(error, SignalNotFound):
         return ProblemError(404, str(error), code=error.code)
-    return ProblemError(
-        409, "the id was used before, for another signal; nothing was written", code=error.code
-    )
+    return ProblemError(409, "another signal has used this id; nothing was written", code=error.code)
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -1,30 +1,29 @@
-"""What a route promises: who may use it, what it takes, and what it answers. The API's document says it."""
+"""The contract of a route: who may use it, what it takes, and what it answers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from ..middleware.identity import Scope
+from ..middleware.request_context import RoutePolicy
 from .models import ApiModel
-
-if TYPE_CHECKING:
-    from ..middleware.identity import Scope
-
-__all__ = ["ANY_ROUTE", "Contract", "promise"]
 
 _KEY: Final = "contract"
 ANY_ROUTE: Final = (400, 401, 403, 408, 413, 415, 429, 431, 500, 503)
-"""What any request may be answered with: by the protection, by the readers of requests, by the store."""
+"""How any request may be refused: by the protection, by the readers of requests, by the store."""
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """The contract of one route; its summary and description are the handler's docstring.
 
-    `answers` are the shapes by status; None: an answer without a body, or a stream. `problems` are the
-    statuses besides those of `ANY_ROUTE`. `example` is a body that may be tried.
+    `scope` None: it is open to everyone, as `policy` says. `answers` are the shapes by status; None: an
+    answer without a body, or a stream. `problems` are the statuses besides those of `ANY_ROUTE`. `example` is
+    a valid body.
     """
 
+    scope: Scope | None
     tag: str
     answers: dict[int, type[ApiModel] | None]
     body: type[ApiModel] | None = None
@@ -35,14 +34,15 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     locates: bool = False
     streams: bool = False
     example: dict[str, Any] | None = None
+    policy: RoutePolicy | None = None
 
-
-def promise(scope: Scope | None, contract: Contract, **opt: Any) -> dict[str, Any]:
-    """Return the `opt` of a route: its scope (None: open to everybody), and its contract."""
-    access: dict[str, Any] = {"public": True} if scope is None else {"scope": scope}
-    return {**access, _KEY: contract, **opt}
+    @property
+    def opt(self) -> dict[str, Any]:
+        """The `opt` of the route's handler."""
+        if self.scope is None:
+            return {"public": True, "policy": self.policy or RoutePolicy(public=True), _KEY: self}
+        return {"scope": self.scope, "stream": self.streams, _KEY: self}
 
 
 def contract_of(opt: dict[str, Any]) -> Contract | None:
-    """Return what a route has promised."""
     return opt.get(_KEY)

@@ -1,7 +1,7 @@
 """The schemas of the API's document: those of the models, and of the arguments of the registered flows.
 
-They are made by msgspec, which also reads the requests. Litestar's own generator leaves out that other
-fields are refused, the defaults, and what the annotation of a field adds to its schema.
+msgspec makes them, which also reads the requests. Litestar's own generator omits that other fields are
+refused, the defaults, and what a field's annotation adds to its schema.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ....flows import FlowDefinition, Registry
     from .models import ApiModel
     from .promise import Contract
-
-__all__ = ["Schemas"]
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
@@ -52,11 +50,9 @@ class Schemas:
         return {name: schema for name, schema in sorted(self._all.items()) if name not in hidden}
 
     def reference(self, shape: type[msgspec.Struct]) -> dict[str, Any]:
-        """Refer to a shape."""
         return self._made[shape]
 
     def query(self, shape: type[ApiModel]) -> list[dict[str, Any]]:
-        """Describe query parameters."""
         return [
             {
                 "name": name,
@@ -68,7 +64,6 @@ class Schemas:
         ]
 
     def body(self, contract: Contract) -> dict[str, Any]:
-        """Describe a body, with an example if there is one."""
         assert contract.body is not None
         schema = self._new_flow() if contract.body is NewFlow else self.reference(contract.body)
         return {"schema": schema} | ({} if contract.example is None else {"example": contract.example})
@@ -93,7 +88,7 @@ class Schemas:
 
 
 def _arguments(definition: FlowDefinition[..., Any], number: int) -> Any:
-    """Make the shape of a flow's arguments; None, when its types have no schema."""
+    """Make the shape of a flow's arguments; None: its types have no schema."""
     try:
         hints = parameter_hints(definition.function, repr(definition))
         parameters = list(inspect.signature(definition.function).parameters.values())[definition.is_method :]

@@ -1,4 +1,4 @@
-"""What is answered: shapes as JSON, and how a flow is shown to outsiders."""
+"""Answers: shapes as JSON, and what callers get to see of a flow."""
 
 from __future__ import annotations
 
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
     from ....actors import FlowSystem
     from ....store import Header, Record, Unreadable
 
-__all__ = [
-    "ENDED",
-    "event_fields",
-    "event_view",
-    "flow_details",
-    "flow_outcome",
-    "flow_view",
-    "json_response",
-    "unreadable_event",
-]
-
 S = TypeVar("S", bound=ApiModel)
 
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +36,7 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_failed = msgspec.json.Decoder(events.Failure).decode
 
 ENDED: Final = ("completed", "failed", "parked")
-"""The statuses in which there is an outcome to tell, for now at least."""
+"""The statuses that have an outcome."""
 _SIGNALS: Final = ("signal_awaited", "signal_received", "repaired")
 _MOST: Final = 10_000
 
@@ -55,22 +44,20 @@ _MOST: Final = 10_000
 def json_response(
     shape: ApiModel, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response[bytes]:
-    """Return the response that carries a shape."""
     return Response(_encode(shape), status_code=status, media_type=MediaType.JSON, headers=headers or {})
 
 
 def flow_view(header: Header) -> FlowView:
-    """Show how a flow stands."""
     return FlowView(**_standing(header))
 
 
 def flow_details(system: FlowSystem, header: Header) -> FlowDetails:
-    """Show how a flow stands, and what has become of it. Reads the store."""
+    """Return a flow's state and outcome. Reads the store."""
     return FlowDetails(**_standing(header), **_ending(system, header), **_unread(system, header))
 
 
 def flow_outcome(system: FlowSystem, header: Header) -> FlowOutcome:
-    """Show what has become of a flow. Reads the store."""
+    """Return a flow's outcome. Reads the store."""
     return FlowOutcome(flow_id=header.stream, status=header.status, **_ending(system, header))  # pyright: ignore[reportArgumentType] - one of them
 
 
@@ -100,7 +87,7 @@ def _ending(system: FlowSystem, header: Header) -> dict[str, Any]:
 
 
 def _unread(system: FlowSystem, header: Header) -> dict[str, Any]:
-    """Count the signals that a flow has not taken; one that cannot be read shows the rest all the same."""
+    """Count the signals that a flow has not taken; nothing, if that cannot be read."""
     if header.status == "completed":
         return {}
     store, flow_id = system.store, header.stream
@@ -116,7 +103,7 @@ def _unread(system: FlowSystem, header: Header) -> dict[str, Any]:
 
 
 def event_fields(record: Record) -> dict[str, Any]:
-    """Show an event without what is the server's own: stack traces, and what its random numbers come from."""
+    """Return an event without what stays on the server: stack traces, and the seed of random numbers."""
     fields = _decode_object(record.data)
     fields.pop("seed", None)
     fields.pop("traceback", None)
@@ -131,11 +118,9 @@ def event_fields(record: Record) -> dict[str, Any]:
 
 
 def unreadable_event(found: Unreadable) -> UnreadableEvent:
-    """Show that there is an event that cannot be read."""
     detail = f"It cannot be read: {found.reason}"
     return UnreadableEvent(found.stream, found.version, detail, position=found.position)
 
 
 def event_view(record: Record) -> EventView:
-    """Show an event of a flow."""
     return EventView(**event_fields(record))

@@ -1,6 +1,6 @@
-"""What stands around the application, whichever framework has it: each request passes all of it.
+"""The protection around the application, independent of its framework. Each request passes all of it.
 
-Names, origins, tokens, rates, body sizes and times. Runs on the event loop, allocates within bounds, and
-refuses with problem details before the application sees a request. The settings of a framework for the
-same (allowed hosts, rates, body sizes) know neither ports, origins nor tokens, and bound no time.
+It checks names, origins, tokens, rates, body sizes and times. It runs on the event loop, allocates within
+bounds, and refuses with problem details before the application sees a request. A framework's own settings
+for allowed hosts, rates and body sizes know neither ports, origins nor tokens, and bound no time.
 """

@@ -1,4 +1,4 @@
-"""The types of ASGI, as far as they are used here: any server and any framework speaks it."""
+"""The types of ASGI, as far as they are used here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASGIApp: TypeAlias = Callable[[ASGIScope, Receive, Send], Awaitable[None]]
 
 
 def header(scope: ASGIScope, name: bytes) -> bytes | None:
-    """Return the only header of that name; None when there is none, or more than one."""
+    """Return the only header of that name; None: there is none, or more than one."""
     found = headers(scope, name)
     return found[0] if len(found) == 1 else None
 

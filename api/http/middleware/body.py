@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from .asgi import ASGIScope, Message, Receive
     from .limits import ServerLimits
 
-# So much of a body that nobody waits for may come on a connection that goes on.
+# Up to this much of an unwanted body may still come on a connection that stays open.
 _SMALL: Final = 64 * 1024
 _LONGEST_LENGTH: Final = 15
 
 
 class RequestBody:
-    """The `receive` of one request, which ends it when there is too much, or too slowly."""
+    """The `receive` of one request. It ends the request when too much comes, or too slowly."""
 
     def __init__(self, scope: ASGIScope, receive: Receive, limits: ServerLimits) -> None:
         self._scope = scope
@@ -35,7 +35,7 @@ class RequestBody:
 
     @property
     def is_in_the_way(self) -> bool:
-        """Tell whether the connection is of no use once answered: too much of the body has not come yet."""
+        """Whether the connection is useless after the answer: too much of the body is still to come."""
         return not self.ended and (self._chunked or self._announced - self._received > _SMALL)
 
     def check(self) -> None:
@@ -58,7 +58,7 @@ class RequestBody:
             )
 
     async def receive(self) -> Message:
-        """Receive what comes next; after the body, wait for the client to go away.
+        """Receive the next message; after the body, wait for the client to disconnect.
 
         Raises:
             ProblemError: 400, 408 or 413.
@@ -76,7 +76,7 @@ class RequestBody:
         return message
 
     async def skip(self, seconds: float) -> None:
-        """Read what the client still sends, for so long, and drop it."""
+        """Read what the client still sends, for so many seconds, and drop it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self.ended:
@@ -100,21 +100,21 @@ class RequestBody:
     def _too_large(self) -> ProblemError:
         return ProblemError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the body may have {self._limits.body_bytes} bytes at most",
+            f"the body may have at most {self._limits.body_bytes} bytes",
             {"Connection": "close"},
         )
 
 
 def _check_framing(scope: ASGIScope) -> None:
-    """Refuse what a proxy in front might see another end in: the rest would be taken for a request.
+    """Refuse a body whose end a proxy might see elsewhere: the rest would be taken for a request.
 
-    Servers refuse most of it themselves. Any may stand here.
+    Most servers refuse it themselves; this must hold with any server.
     """
     lengths, codings = headers(scope, b"content-length"), headers(scope, b"transfer-encoding")
     if len(set(lengths)) > 1 or not all(_is_length(value) for value in lengths):
-        raise _bad("one Content-Length is needed, and a number")
+        raise _bad("Content-Length must occur once, and be a number")
     if codings and (lengths or scope.get("http_version") == "1.0"):
-        raise _bad("either a Content-Length, or chunked in version 1.1: not both")
+        raise _bad("use either a Content-Length, or chunked with version 1.1, not both")
     if codings and [coding.strip().lower() for coding in codings] != [b"chunked"]:
         raise _bad("the only Transfer-Encoding is chunked")
 

@@ -1,8 +1,8 @@
-"""Under which names the server answers, and whose pages may send it something.
+"""The names under which the server answers, and the pages that may send requests to it.
 
-Any web page can reach a loopback address: by a name of its own that resolves to 127.0.0.1 (DNS
-rebinding), or by a form that it posts across origins. `Host` tells the first, `Origin` the second.
-Forwarded headers are believed by nobody here.
+Any web page can reach a loopback address: by a name of its own that resolves to 127.0.0.1 (DNS rebinding),
+or by a form that it posts across origins. `Host` reveals the first, `Origin` the second. Forwarded headers
+are not trusted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Hosts:
 
     @property
     def are_local(self) -> bool:
-        """Tell whether only names of this machine itself are allowed."""
+        """Whether only names of this machine itself are allowed."""
         return {name for name, _ in self._allowed} <= set(LOOPBACK)
 
     def check(
@@ -61,12 +61,12 @@ class Hosts:
         hidden_origin: bool = False,
         origin: str | None = None,
     ) -> None:
-        """Let a request pass that was sent to this server, by somebody who may.
+        """Let a request pass that was sent to this server, from a page that may send it.
 
         Args:
             scope: the request.
-            any_host: it is answered under any name, or none: it tells nothing, and changes nothing.
-            hidden_origin: `Origin: null` passes, which browsers send when the user has referrers turned
+            any_host: the route answers under any name, or none: it discloses nothing, and changes nothing.
+            hidden_origin: `Origin: null` passes, which browsers send when the user has turned referrers
                 off. For requests that carry all their authority in the path: no page can borrow any.
             origin: where the pages of this route are known to be, whatever `Host` a proxy has made of it.
 
@@ -105,7 +105,7 @@ def _forbidden(detail: str) -> ProblemError:
 
 
 def _is_same(origins: list[bytes], host: tuple[str, int | None]) -> bool:
-    """Tell whether an origin is the very host that was called, default ports aside."""
+    """Whether an origin is the host that was called, default ports aside."""
     scheme, _, rest = origins[0].partition(b"://")
     default = _PORTS.get(scheme.decode("latin-1").lower())
     found = _authority(rest)
@@ -115,7 +115,7 @@ def _is_same(origins: list[bytes], host: tuple[str, int | None]) -> bool:
 
 
 def _authority(value: bytes) -> tuple[str, int | None] | None:
-    """Take `name:port` apart, name and address each in the one form that they are compared in."""
+    """Split `name:port`; name and address each in the one form in which they are compared."""
     match = _AUTHORITY.fullmatch(value.decode("latin-1"))
     if match is None:
         return None

@@ -28,20 +28,20 @@ EVERYTHING: Final = frozenset(Scope)
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Who asks, by the name that logs and rate limits use, and what they may do."""
+    """A caller: the name that logs and rate limits use, and what they may do."""
 
     name: str
     scopes: frozenset[Scope]
 
 
 AccessCheck: TypeAlias = Callable[[ASGIScope], Access | Awaitable[Access | None] | None]
-"""Tells who sends a request; None: nobody that is known. Runs on the event loop, and must not block it."""
+"""Returns who sends a request; None: an unknown caller. Runs on the event loop, and must not block it."""
 
 
 class OpenToAll:
     """The access check that checks nothing. Served on loopback only, and only when asked for by name."""
 
     def __call__(self, scope: ASGIScope) -> Access:
-        """Let everybody do everything."""
+        """Let everyone do everything."""
         del scope
         return Access("anybody", EVERYTHING)

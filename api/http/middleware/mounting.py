@@ -1,8 +1,7 @@
-"""Where an application is mounted: paths without the host's prefix, with whatever ids are in them.
+"""Where an application is mounted: paths without the host's prefix, with any id in them.
 
-A server decodes a path before the application sees it, so that `orders%2F1` can no longer be told from
-two segments. Here a slash within a segment stays encoded, and the percent sign with it; `segment`
-decodes both.
+A server decodes a path before the application sees it, which makes `orders%2F1` look like two segments. Here
+a slash within a segment stays encoded, and so does the percent sign; `segment` decodes both.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _ALLOW: Final = b"allow"
 
 
 class MountedApp:
-    """An application that knows its place, and answers HEAD wherever it answers GET."""
+    """An application under its own paths. It answers HEAD wherever it answers GET."""
 
     def __init__(self, app: ASGIApp, allowed: Callable[[str], str]) -> None:
         self._app = app
@@ -31,7 +30,7 @@ class MountedApp:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # A host that is made with the same framework keeps what it knows of the request in `state`.
+        # A host that uses the same framework keeps its own data about the request in `state`.
         own: dict[str, Any] = {
             "path": _own_path(scope),
             "root_path": "",
@@ -49,7 +48,7 @@ class MountedApp:
                 scope["path_template"] = inner["path_template"]
 
     def _allowing(self, scope: ASGIScope, send: Send) -> Send:
-        """Say in `Allow` what is allowed; the framework leaves some of it out."""
+        """Complete the header `Allow`; the framework omits some methods."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -63,7 +62,7 @@ class MountedApp:
 
 
 def link(scope: Mapping[str, Any], *segments: str) -> str:
-    """Return the path of something in the application, as clients must ask for it."""
+    """Return the path at which clients find something of the application."""
     prefix: str = scope.get(_PREFIX, "").rstrip("/")
     return "/".join((quote(prefix), *(quote(segment, safe="") for segment in segments)))
 
@@ -74,7 +73,7 @@ def segment(encoded: str) -> str:
 
 
 def _own_path(scope: ASGIScope) -> str:
-    """Leave the prefix out, unless the host has done so, and keep slashes in segments encoded."""
+    """Remove the prefix, unless the host has done so, and keep slashes in segments encoded."""
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or quote(path).encode()
     root: str = scope.get("root_path", "").rstrip("/")
@@ -86,7 +85,7 @@ def _own_path(scope: ASGIScope) -> str:
 
 
 def _with_encoded_slashes(path: str, raw: str) -> str:
-    """Return the end of the raw path that says the same as `path`."""
+    """Return the end of the raw path that means the same as `path`."""
     segments = raw.split("/")
     for first in range(1, len(segments)):
         decoded = [unquote(part) for part in segments[first:]]
@@ -96,7 +95,7 @@ def _with_encoded_slashes(path: str, raw: str) -> str:
 
 
 class _Head:
-    """Lets an application answer as to GET, and keeps the body back."""
+    """Lets an application answer as to GET, and withholds the body."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
@@ -104,7 +103,7 @@ class _Head:
         self._is_answered = False
 
     async def receive(self) -> Message:
-        # A stream would go on for ever; it ends when its client has gone.
+        # A stream would continue forever; it ends when its client has gone.
         return {"type": "http.disconnect"} if self._is_answered else await self._receive()
 
     async def send(self, message: Message) -> None:

@@ -24,7 +24,7 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Problem details, by RFC 9457. `type` tells apart what a program may want to tell apart."""
+    """Problem details (RFC 9457). `type` distinguishes what a program may want to distinguish."""
 
     title: str
     status: int
@@ -37,13 +37,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProblemError(HTTPException):
-    """A request is answered with a problem, by the middleware or by the framework.
+    """The middleware or the framework answers the request with a problem.
 
     Args:
         status: the status of the answer.
         detail: what is wrong, and what to do.
         headers: of the answer.
-        code: by which a program may tell it apart; docs/errors.md has a section on it.
+        code: identifies the problem for programs; docs/errors.md has a section on it.
         errors: where it is wrong.
     """
 
@@ -66,27 +66,25 @@ class ProblemError(HTTPException):
         )
 
     def content(self) -> bytes:
-        """Write the problem as JSON."""
         return msgspec.json.encode(self.problem)
 
 
 def problem_type(code: str | None) -> str:
-    """Return the URI of a kind of problem."""
     return _BLANK if code is None else _CODES + code
 
 
 def failed() -> ProblemError:
-    """Tell an outsider nothing of a defect; whoever runs the server finds it in the log."""
+    """Report a defect without details, which are in the server's log."""
     return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "this failed; the log of the server says why")
 
 
 def unauthenticated() -> ProblemError:
-    """Ask for a token: the same answer for one that is missing, unknown, wrong or malformed."""
+    """Ask for a token: the same answer whether it is missing, unknown, wrong or malformed."""
     return ProblemError(HTTPStatus.UNAUTHORIZED, UNAUTHENTICATED, {"WWW-Authenticate": CHALLENGE})
 
 
 def too_many(detail: str, seconds: float) -> ProblemError:
-    """Send a caller away for a while, which is rounded up to whole seconds."""
+    """Refuse a caller for some time, which is rounded up to whole seconds."""
     return ProblemError(
         HTTPStatus.TOO_MANY_REQUESTS, detail, {"Retry-After": str(max(1, -int(-seconds // 1)))}
     )

@@ -1,4 +1,4 @@
-"""What stands around an application, whichever framework it is made with: each request passes all of it."""
+"""The protection around an application of any framework. Each request passes all of it."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ def protected(  # noqa: PLR0913 - all but one have a default, and a name
 
     Args:
         app: any ASGI application.
-        access: tells who asks: `Tokens`, `OpenToAll()`, or a callable of the host application's own.
-        hosts: the names under which it answers; loopback names unless said otherwise.
+        access: finds out who sends a request: `Tokens`, `OpenToAll()`, or your own callable.
+        hosts: the names under which it answers; loopback names by default.
         limits: the bounds of sizes, times and rates.
-        clock: the environment's, by which rates are counted.
-        guarded: the application has `Guarding` among its plugins, so it can be trusted with requests of
-            nobody: those to its public routes. Without, every request needs access.
+        clock: the clock by which rates are counted.
+        guarded: the application has `Guarding` among its plugins, so unknown callers may reach its public
+        routes.
+            Without it, every request needs access.
     """
     rules = Rules(access, hosts or Hosts(), limits or ServerLimits(), clock or SystemClock())
     return Protected(app, rules, guarded=guarded)
 
 
 class Protected:
-    """An ASGI application within its protection; what `protected` returns, and what `serve` accepts."""
+    """An ASGI application within its protection; `protected` returns it, and `serve` accepts it."""
 
     def __init__(self, app: ASGIApp, rules: Rules, *, guarded: bool) -> None:
         self.rules = rules
@@ -79,11 +80,7 @@ class _ProtectedRequest:
         self._rules = rules
         self._scope = scope
         self._context = RequestContext(
-            None,
-            on_policy=self._enter,
-            on_stream=self._stream,
-            on_signal=rules.take_signal,
-            on_wait=rules.streams.wait,
+            on_policy=self._enter, stream=self._stream, signal=rules.take_signal, wait=rules.streams.wait
         )
         self._body = RequestBody(scope, receive, rules.limits)
         self._answer = ProtectedResponse(scope, send, self._context, self._body)
@@ -92,7 +89,7 @@ class _ProtectedRequest:
         self._counted: str | None = None
 
     async def handle(self, *, guarded: bool) -> None:
-        """Answer, whatever happens, and leave a line in the log."""
+        """Answer, whatever happens, and log one line."""
         begun = self._rules.clock.elapsed()
         try:
             await self._answer_or_refuse(guarded=guarded)
@@ -127,7 +124,7 @@ class _ProtectedRequest:
                 raise
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"no answer within {self._rules.limits.request_seconds:g} s: what was asked may still happen",
+                f"no answer within {self._rules.limits.request_seconds:g} s: it may still take effect",
                 {"Retry-After": "1", "Connection": "close"},
             ) from None
 
@@ -154,7 +151,7 @@ class _ProtectedRequest:
             raise
 
     async def _until_stopped(self, stream: OpenStream) -> Message:
-        """Tell a stream that its client has left: it did, or the server stops."""
+        """Report to a stream that its client has left: it did, or the server stops."""
         gone = asyncio.ensure_future(self._body.receive())
         stopped = asyncio.ensure_future(stream.ended.wait())
         try:
@@ -196,12 +193,12 @@ class _ProtectedRequest:
         logger.info("%s: %s, %.0f ms, %s", self._shown(), self._answer.status, milliseconds, name)
 
     def _shown(self) -> str:
-        """Describe the request without what may be secret, on one line: paths of links are tokens."""
+        """Describe the request on one line, without secrets: paths of links are tokens."""
         known = self._context.access is not None and not self._context.is_public
         path = self._scope["path"] if known else self._scope.get("path_template", "(not shown)")
         return f"{self._scope['method'][:20]} {ascii(path[:_LOGGED])[1:-1]}"
 
 
 def _stopping() -> ProblemError:
-    detail = "the server is stopping: what was asked may still happen"
+    detail = "the server is stopping: the request may still take effect"
     return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1", "Connection": "close"})

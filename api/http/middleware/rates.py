@@ -1,4 +1,4 @@
-"""How often, and how much at once: token buckets on the environment's clock, in bounded memory."""
+"""Rate limits and limits of concurrency: token buckets on the environment's clock, in bounded memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Rates:
     """A bucket for each key: `burst` at once, refilled at `rate` a second. Usable from any thread.
 
-    Remembers the `remembered` keys that were used last. A forgotten key has a full bucket.
+    It remembers the `remembered` keys that were used last. A forgotten key has a full bucket.
     """
 
     def __init__(self, clock: Clock, rate: float, burst: int, remembered: int) -> None:
@@ -35,7 +35,7 @@ class Rates:
         return len(self._full_at)
 
     def wait(self, key: str) -> float:
-        """Take one and return 0, or take nothing and return the seconds until there is one."""
+        """Take one and return 0, or take nothing and return the seconds until one is available."""
         with self._lock:
             now = self._clock.elapsed()
             full_at = max(self._full_at.get(key, now), now) + 1 / self._rate
@@ -60,7 +60,7 @@ class Rates:
 
 
 class InFlight:
-    """How many requests of each caller are being answered. Used on one event loop."""
+    """Counts the requests of each caller that are being answered. Used on one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -80,7 +80,6 @@ class InFlight:
         self._of[name] += 1
 
     def leave(self, name: str) -> None:
-        """End one."""
         self._of[name] -= 1
         if not self._of[name]:
             del self._of[name]
@@ -95,7 +94,7 @@ class OpenStream:
 
 
 class Streams:
-    """The streams that are open, of which each caller may have some. Used on one event loop."""
+    """The open streams, of which each caller may have a limited number. Used on one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -111,7 +110,7 @@ class Streams:
         self._stopping = False
 
     def end(self) -> None:
-        """End all streams and waits, and accept none."""
+        """End all streams and waits, and accept no more."""
         self._stopping = True
         for stream in self._open:
             stream.ended.set()
@@ -134,11 +133,10 @@ class Streams:
         return stream
 
     def leave(self, stream: OpenStream) -> None:
-        """Close one."""
         self._open.discard(stream)
 
     async def wait(self, answer: Awaitable[Any]) -> Any:
-        """Wait for what may take long, as a long poll does.
+        """Wait for something that may take long, such as a long poll.
 
         Raises:
             TimeoutError: the server stops.

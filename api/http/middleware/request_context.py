@@ -1,8 +1,8 @@
-"""One request and its answer, as the protection around an application and the guard inside it see them."""
+"""One request, as the protection around an application and the guard inside it share it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
 
 _KEY: Final = "persistasaurus.context"
 
-T = TypeVar("T")
-
 
 class RoutePolicy(msgspec.Struct, frozen=True):
-    """How a route lets somebody in who is not known. Nobody, unless it is `public`.
+    """How a route admits unknown callers. It admits none unless it is `public`.
 
     `any_host`, `hidden_origin`, `origin`: see `Hosts.check`. `link` is the genuine link that was followed, if
-    one was; a route that is not `counted` costs next to nothing, and is answered however often it is asked.
+    any. A route that is not `counted` is cheap, and has no rate limit.
     """
 
     public: bool = False
@@ -35,40 +33,39 @@ class RoutePolicy(msgspec.Struct, frozen=True):
 
 
 class RequestContext:
-    """What is known of a request on its way. Made by `protected`, and found in the ASGI scope."""
+    """What is known about a request so far. `protected` makes it and puts it into the ASGI scope."""
 
     def __init__(
         self,
-        access: Access | None,
         *,
-        on_policy: Callable[[RoutePolicy], None] = lambda _policy: None,
-        on_stream: Callable[[], None] = lambda: None,
-        on_signal: Callable[[str], None] = lambda _flow_id: None,
-        on_wait: Callable[[Awaitable[Any]], Awaitable[Any]] = lambda answer: answer,
+        on_policy: Callable[[RoutePolicy], None],
+        stream: Callable[[], None],
+        signal: Callable[[str], None],
+        wait: Callable[[Awaitable[Any]], Awaitable[Any]],
     ) -> None:
-        self.access = access
-        """Who asks; None when that is not known."""
+        self.access: Access | None = None
+        """Who sends the request; None: that is not known."""
         self.policy: RoutePolicy | None = None
-        """How the route that was found lets somebody in; None: none was found yet."""
-        self.stream = on_stream
+        """How the route that was found admits unknown callers; None: none was found yet."""
+        self.stream = stream
         """Takes one of the caller's streams, and lifts the deadline of the request."""
-        self.signal = on_signal
-        """Takes one signal from what a flow may be sent in a while."""
+        self.signal = signal
+        """Takes one from the signals that a flow may be sent for now."""
+        self.wait = wait
+        """Waits for something that may take long. Raises TimeoutError when the server stops."""
         self._on_policy = on_policy
-        self._on_wait = on_wait
         self._refusal: ProblemError | None = None
 
     @property
     def is_public(self) -> bool:
-        """Tell whether the route that was found is open to everybody."""
+        """Whether the route that was found is open to everyone."""
         return self.policy is not None and self.policy.public
 
     def enter(self, scope: ASGIScope) -> None:
-        """Put the context where `context_of` finds it."""
         scope[_KEY] = self
 
     def enter_route(self, policy: RoutePolicy) -> None:
-        """Let the request in to the route that was found, once.
+        """Admit the request to the route that was found, once.
 
         Raises:
             ProblemError: 401, 403 or 429.
@@ -83,9 +80,10 @@ class RequestContext:
             raise
 
     def problem(self) -> ProblemError | None:
-        """Tell why the application's answer must not be heard, if it must not.
+        """Return why the application's answer must not be sent, if it must not.
 
-        What is not there is told to those only who may ask for what is: they are let in nowhere else.
+        A caller learns that something does not exist only if they could see it if it did; others are admitted
+        nowhere.
         """
         if self.policy is None:
             try:
@@ -94,23 +92,14 @@ class RequestContext:
                 return problem
         return self._refusal
 
-    async def wait(self, answer: Awaitable[T]) -> T:
-        """Wait for something that may take long.
-
-        Raises:
-            TimeoutError: the server stops, so that nobody should wait here any longer.
-        """
-        found: T = await self._on_wait(answer)
-        return found
-
 
 def context_of(scope: Mapping[str, object]) -> RequestContext | None:
-    """Find the context of a request; None when nothing protects the application."""
+    """Find the context of a request; None: the application is not protected."""
     found = scope.get(_KEY)
     return found if isinstance(found, RequestContext) else None
 
 
 def access_of(scope: Mapping[str, object]) -> Access | None:
-    """Tell who sent the request; None on public routes that were called without a token."""
+    """Return who sent the request; None: a public route was called without a token."""
     context = context_of(scope)
     return context.access if context else None

@@ -1,4 +1,4 @@
-"""The answer to one request: what each carries, and what nobody gets to see."""
+"""The answer to one request: the headers that every answer has, and what must not be sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .request_context import RequestContext
 
 _ALWAYS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-# Unless the application says otherwise, as its pages do.
+# Unless the application sets its own, as its pages do.
 _BY_DEFAULT: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -25,21 +25,17 @@ DEFAULTS: Final = (*_ALWAYS, *_BY_DEFAULT)
 _CLOSE: Final = (b"connection", b"close")
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 _REPLACED: Final = frozenset({b"server", b"x-powered-by", *(name for name, _ in _ALWAYS)})
-
-
-# How long the rest of a body is read after the answer. To close a connection with unread data resets it, and
-# takes from the client the answer that says why.
+# How long the rest of a body is read after the answer. Closing a connection with unread data resets it, and
+# the client would lose the answer that says why.
 _LINGER_SECONDS: Final = 2.0
-
-
-# The extension by which our server hears that nobody waits for the rest of a body.
+# The extension by which our server learns that no one waits for the rest of a body.
 UNREAD_BODY: Final = "persistasaurus.unread_body"
 
 
 class ProtectedResponse:
     """The `send` of one request. The first answer counts: after a problem, the application's is dropped.
 
-    A connection ends with an answer that comes long before the end of the body.
+    If the answer comes long before the end of the body, the connection is closed.
     """
 
     def __init__(self, scope: ASGIScope, send: Send, context: RequestContext, body: RequestBody) -> None:
@@ -47,7 +43,7 @@ class ProtectedResponse:
         self._context = context
         self._body = body
         extensions: dict[str, Any] = scope.get("extensions") or {}
-        self._drop_body: Callable[[], None] = extensions.get(UNREAD_BODY, _nothing)
+        self._drop_body: Callable[[], None] = extensions.get(UNREAD_BODY, lambda: None)
         self._has_connection = scope.get("http_version") not in ("2", "3")
         self._refused = False
         self.status: int | None = None
@@ -56,7 +52,7 @@ class ProtectedResponse:
         self._lingers = False
 
     async def send(self, message: Message) -> None:
-        """Pass on what the application answers, unless it answers somebody who must not hear it."""
+        """Pass on the application's answer, unless its receiver must not have it."""
         if self._refused:
             return
         if message["type"] == "http.response.body":
@@ -67,12 +63,12 @@ class ProtectedResponse:
             await self._begin(message)
 
     async def end(self) -> None:
-        """End the application's answer, so that the client takes it for whole."""
+        """Complete the application's answer, so that the client sees that it is whole."""
         if self.status is not None and not self._is_whole:
             await self._send_piece(_END)
 
     async def linger(self) -> None:
-        """Let the client hear the answer before the connection is closed."""
+        """Let the client receive the answer before the connection is closed."""
         if self._lingers:
             await self._body.skip(_LINGER_SECONDS)
             await self._send(_END)
@@ -81,7 +77,7 @@ class ProtectedResponse:
         """Answer in the application's place.
 
         Raises:
-            ConnectionAbortedError: the application's answer is under way, and can only be cut off.
+            ConnectionAbortedError: the application's answer has begun, and can only be cut off.
         """
         if self._refused:
             return
@@ -115,7 +111,3 @@ class ProtectedResponse:
         if not self._has_connection:
             headers = [pair for pair in headers if pair[0] != _CLOSE[0]]
         return {**message, "headers": headers}
-
-
-def _nothing() -> None:
-    """Do nothing: another server has no such extension."""

@@ -1,4 +1,4 @@
-"""Who is let in, how often, and what is kept in memory about it. One for each protected application."""
+"""Who is admitted, how often, and what is remembered for that. One for each protected application."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
 
 
 class Rules:
-    """The rules that requests are held against. Used on one event loop."""
+    """The rules that requests are checked against. Used on one event loop."""
 
     def __init__(self, access: AccessCheck, hosts: Hosts, limits: ServerLimits, clock: Clock) -> None:
         self.access = access
@@ -35,35 +35,35 @@ class Rules:
         kept = limits.remembered
         self._callers = Rates(clock, limits.caller_rate, limits.caller_burst, kept)
         self._strangers = Rates(clock, limits.stranger_rate, limits.stranger_burst, kept)
-        # Apart from those, so that however many strangers there are, they push none of these out.
+        # Apart from those, so that no number of strangers pushes these out of memory.
         self._links = Rates(clock, limits.stranger_rate, limits.stranger_burst, kept)
         self._flows = Rates(clock, limits.flow_signal_rate, limits.flow_signal_burst, kept)
 
     def check(self, scope: ASGIScope) -> None:
-        """Look at what tells nothing about the sender.
+        """Check what does not depend on the sender.
 
         Raises:
             ProblemError: 400, 431 or 505.
         """
         if len(scope["headers"]) > self.limits.headers:
-            raise _large_head(f"a request may have {self.limits.headers} headers at most")
+            raise _large_head(f"a request may have at most {self.limits.headers} headers")
         if _head_bytes(scope) > self.limits.head_bytes:
-            raise _large_head(f"the head of a request may have {self.limits.head_bytes} bytes at most")
+            raise _large_head(f"the head of a request may have at most {self.limits.head_bytes} bytes")
         if not scope["path"].startswith("/"):
             detail = "the target of a request is a path, and begins with /"
             raise ProblemError(HTTPStatus.BAD_REQUEST, detail, {"Connection": "close"})
         if scope.get("http_version", "1.1") not in _VERSIONS:
-            detail = "this version of HTTP is not spoken here"
+            detail = "this version of HTTP is not supported"
             raise ProblemError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, detail, {"Connection": "close"})
 
     async def admit(self, scope: ASGIScope) -> Access | None:
-        """Find out who asks, and count it when it is somebody who is known.
+        """Find out who sends the request, and count it if they are known.
 
         Raises:
             ProblemError: 429.
-            TypeError: the application's own check answered with something else; nobody is let in.
+            TypeError: the access check returned something else; the request is refused.
         """
-        # An application's own check is not typed by anybody but itself.
+        # An application's own check may return anything.
         found: Any = self.access(scope)
         if inspect.isawaitable(found):
             found = await found
@@ -74,16 +74,16 @@ class Rules:
         return found
 
     def admit_stranger(self, scope: ASGIScope, link: str | None = None) -> str:
-        """Count a request of somebody who is not known, and return the share that it is counted to.
+        """Count a request of an unknown caller, and return the share that it counts against.
 
-        Who comes through a proxy comes from one address with everybody else there. So a request with a
-        genuine link has a share that goes with the link, which nobody else can use up.
+        Everyone behind a proxy has the same address. So requests with a genuine link have a share of their
+        own, which no one else can use up.
 
         Raises:
             ProblemError: 429.
         """
         if link is None:
-            share = f"somebody at {network(_address(scope))}"
+            share = f"stranger at {network(_address(scope))}"
             self._strangers.take(share, "too many requests without a valid token")
         else:
             share = f"link {link}"
@@ -100,8 +100,8 @@ class Rules:
 
 
 def caller(scope: ASGIScope, access: Access | None) -> str:
-    """Name who asks, for logs and limits."""
-    return access.name if access else f"somebody at {_address(scope)}"
+    """Name the sender, for logs and limits."""
+    return access.name if access else f"stranger at {_address(scope)}"
 
 
 def _large_head(detail: str) -> ProblemError:
@@ -119,7 +119,7 @@ def _address(scope: ASGIScope) -> str:
 
 
 def network(address: str) -> str:
-    """Return what one sender has all of: an address, or in IPv6 the network that each subscriber gets."""
+    """Return what one sender controls: an address, or in IPv6 the network that each subscriber gets."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Routes that tell or ask a flow something: signals, queries, and the orders of whoever runs it."""
+"""Routes that send a flow something: signals, queries, and operators' commands."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ..contract.parsing import (
     caller_name,
     derived_id,
     flow_id_of,
+    handle_of,
     in_body_field,
     name_of,
     read_body,
     system_of,
 )
-from ..contract.promise import Contract, promise
+from ..contract.promise import Contract
 from ..contract.views import json_response
 from ..middleware.identity import Scope
 from ..middleware.problem import ProblemError
@@ -28,42 +29,33 @@ from ..middleware.problem import ProblemError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["COMMAND_ROUTES"]
-
 ApiRequest = Request[Any, Any, Any]
 _SHOWN: Final = 500
-
-
-def handle_of(request: ApiRequest) -> FlowHandle[Any]:
-    """Return a handle without looking whether there is such a flow: whatever is asked of it will tell."""
-    return FlowHandle(system_of(request).client, flow_id_of(request), "")
 
 
 @post(
     "/flows/{flow_id:str}/signals/{name:str}",
     status_code=202,
-    opt=promise(
-        Scope.SIGNAL,
-        Contract(
-            tag="signals",
-            body=NewSignal,
-            body_optional=True,
-            answers={202: SignalTaken},
-            problems=(404, 409, 422),
-            takes_key=True,
-            example={"payload": {"confirmed_at": "2026-05-17T09:30:00Z"}, "signalId": "mail-1"},
-        ),
-    ),
+    opt=Contract(
+        scope=Scope.SIGNAL,
+        tag="signals",
+        body=NewSignal,
+        body_optional=True,
+        answers={202: SignalTaken},
+        problems=(404, 409, 422),
+        takes_key=True,
+        example={"payload": {"confirmed_at": "2026-05-17T09:30:00Z"}, "signalId": "mail-1"},
+    ).opt,
 )
 async def send_signal(request: ApiRequest) -> Response[bytes]:
     """Send a flow a signal.
 
-    When this is answered, the signal is durable; the flow takes it when it awaits it. The same
-    `signalId`, or `Idempotency-Key`, again is the same signal: recorded once, also after the end. 409,
-    when it comes with another payload, or when the flow has ended without it.
+    Once this is answered, the signal is durable; the flow takes it when it awaits it. Repeating the same
+    `signalId` or `Idempotency-Key` repeats the same signal: it is recorded once, even after the flow's end.
+    409 if it comes with another payload, or the flow has ended without it.
     """
     new = await read_body(request, NewSignal, optional=True)
-    signal_id, handle = derived_id(request, new.signal_id), handle_of(request)
+    signal_id, handle = derived_id(request, new.signal_id), handle_of(system_of(request), flow_id_of(request))
     name = name_of(request)
     with in_body_field("payload"):
         receipt = await handle.signal_json_async(name, bytes(new.payload), signal_id=signal_id)
@@ -76,25 +68,23 @@ async def send_signal(request: ApiRequest) -> Response[bytes]:
 @post(
     "/flows/{flow_id:str}/queries/{name:str}",
     status_code=200,
-    opt=promise(
-        Scope.READ,
-        Contract(
-            tag="queries",
-            body=NewQuery,
-            body_optional=True,
-            answers={200: QueryAnswer},
-            problems=(404, 409, 422),
-            example={"args": {}},
-        ),
-    ),
+    opt=Contract(
+        scope=Scope.READ,
+        tag="queries",
+        body=NewQuery,
+        body_optional=True,
+        answers={200: QueryAnswer},
+        problems=(404, 409, 422),
+        example={"args": {}},
+    ).opt,
 )
 async def ask_query(request: ApiRequest) -> Response[bytes]:
-    """Ask a flow, from its state between two steps. Nothing is recorded.
+    """Query a flow's state between two steps. Nothing is recorded.
 
-    Also one at rest, or one that has ended. 422, when the arguments do not fit, or the query itself fails.
+    The flow may be passivated, or have ended. 422 if the arguments do not fit, or the query itself fails.
     """
     body = await read_body(request, NewQuery, optional=True)
-    handle, name = handle_of(request), name_of(request)
+    handle, name = handle_of(system_of(request), flow_id_of(request)), name_of(request)
     try:
         result = await handle.query_json_async(name, bytes(body.args))
     except PersistasaurusError:
@@ -105,44 +95,47 @@ async def ask_query(request: ApiRequest) -> Response[bytes]:
     return json_response(QueryAnswer(flow_id=handle.id, query=name, result=msgspec.Raw(result)))
 
 
-def _order(problems: tuple[int, ...] = (404, 409)) -> dict[str, Any]:
-    contract = Contract(
-        tag="orders", body=Reason, body_optional=True, answers={200: FlowStatusView}, problems=problems
-    )
-    return promise(Scope.ADMIN, contract)
+_ORDER: Final = Contract(
+    scope=Scope.ADMIN,
+    tag="orders",
+    body=Reason,
+    body_optional=True,
+    answers={200: FlowStatusView},
+    problems=(404, 409),
+).opt
 
 
-@post("/flows/{flow_id:str}/pause", status_code=200, opt=_order())
+@post("/flows/{flow_id:str}/pause", status_code=200, opt=_ORDER)
 async def pause_flow(request: ApiRequest) -> Response[bytes]:
-    """Have a flow start nothing more until it is resumed.
+    """Pause a flow: it starts no more steps until it is resumed.
 
-    Steps that run go on, and are recorded. 409, when it has ended or is parked.
+    Running steps finish, and are recorded. 409 if the flow has ended or is parked.
     """
     return await _ordered(request, FlowHandle[Any].pause_async)
 
 
-@post("/flows/{flow_id:str}/resume", status_code=200, opt=_order())
+@post("/flows/{flow_id:str}/resume", status_code=200, opt=_ORDER)
 async def resume_flow(request: ApiRequest) -> Response[bytes]:
-    """Resume a paused flow; it takes up everything that has happened meanwhile.
+    """Resume a paused flow. Everything that arrived in the meantime takes effect.
 
-    409, when it has ended or is parked.
+    409 if the flow has ended or is parked.
     """
     return await _ordered(request, FlowHandle[Any].resume_async)
 
 
-@post("/flows/{flow_id:str}/retry", status_code=200, opt=_order())
+@post("/flows/{flow_id:str}/retry", status_code=200, opt=_ORDER)
 async def retry_flow(request: ApiRequest) -> Response[bytes]:
-    """Let a failed or parked flow run on from where it failed.
+    """Continue a failed or parked flow from where it stopped.
 
-    Completed steps are not run again. 409, when it has neither failed nor is it parked, or when its code is
-    not the one that wrote its history.
+    Completed steps are not repeated. 409 if the flow has neither failed nor is parked, or its code is not the
+    code that wrote its history.
     """
     return await _ordered(request, FlowHandle[Any].retry_async)
 
 
 async def _ordered(request: ApiRequest, give: Callable[..., Awaitable[None]]) -> Response[bytes]:
     reason = await read_body(request, Reason, optional=True)
-    handle = handle_of(request)
+    handle = handle_of(system_of(request), flow_id_of(request))
     await give(handle, by=caller_name(request), why=reason.why)
     header = await sync_to_thread(handle.header)
     return json_response(FlowStatusView(flow_id=handle.id, status=header.status))  # pyright: ignore[reportArgumentType] - one of them

@@ -1,7 +1,7 @@
-"""CommitNotifier: those who wait on an event loop hear what was committed. One reads it, for all of them.
+"""Notifies followers on an event loop of commits. One reader serves them all.
 
-However many follow, each event is read from the store, and written as JSON, once. Who has fallen behind
-what is kept in memory reads from the store until there again.
+However many follow, each event is read from the store, and written as JSON, once. A follower that is too far
+behind for the batches in memory reads from the store until it has caught up.
 """
 
 from __future__ import annotations
@@ -22,19 +22,17 @@ if TYPE_CHECKING:
 
     from ....actors import FlowSystem
 
-__all__ = ["CommitNotifier", "Subscription"]
-
 _PACE_S: Final = 0.05
-"""Under load, followers hear of news so often at most; when nothing happened for a while, at once."""
+"""Followers are notified at most this often; after a quiet time, at once."""
 _FOLLOWER_S: Final = 0.002
-"""So much more seldom for each follower, so that however many they are, they leave time for the rest."""
+"""The interval grows by this for each follower, so that many followers leave time for requests."""
 _AT_ONCE: Final = 16
 _KEPT_BYTES: Final = 4 << 20
 _KEPT_BATCHES: Final = 64
 
 
 class Subscription:
-    """One who follows a flow, or all flows (None). `has_news` is set whenever there may be something new."""
+    """A follower of one flow, or of all flows (None). `has_news` is set when there may be something new."""
 
     def __init__(self, flow_id: str | None, loop: _LoopReader) -> None:
         self.flow_id = flow_id
@@ -42,15 +40,15 @@ class Subscription:
         self._loop = loop
 
     def batch(self, after: int) -> EventBatch | None:
-        """Return what happened to all flows from behind a position, if it is at hand."""
+        """Return what happened to all flows after a position, if it is in memory."""
         return self._loop.batch(after)
 
 
 class CommitNotifier:
-    """Commits of a system, as the followers of one application hear of them.
+    """Notifies the followers of one application of a system's commits.
 
-    It listens to the journal only while somebody follows. The journal's thread does no more than to wake
-    an event loop, once for however many commits there are until the loop gets to it.
+    It listens to the journal only while there are followers. The journal's thread only wakes an event loop,
+    once for all commits until the loop gets to it.
     """
 
     def __init__(self, system: FlowSystem) -> None:
@@ -58,24 +56,24 @@ class CommitNotifier:
         self._loops: dict[asyncio.AbstractEventLoop, _LoopReader] = {}
 
     def position(self) -> int | None:
-        """Return a position behind which everything will be heard; None: nobody follows here yet."""
+        """Return a position after which followers hear everything; None: there are no followers yet."""
         loop = self._loops.get(asyncio.get_running_loop())
         return None if loop is None else loop.position
 
     def check(self) -> None:
-        """See that something may still happen.
+        """Check that there can still be commits.
 
         Raises:
-            SystemClosed: nothing will.
+            SystemClosed: there will be no more.
         """
         self._system.client.admission.check_open()
 
     @contextmanager
     def subscribe(self, flow_id: str | None = None) -> Generator[Subscription]:
-        """Follow a flow, or all flows, for as long as this lasts. On the loop's thread.
+        """Follow a flow, or all flows, for as long as the block lasts. On the loop's thread.
 
         Raises:
-            SystemClosed: there will be no commit any more.
+            SystemClosed: there will be no more commits.
         """
         running = asyncio.get_running_loop()
         loop = self._loops.get(running)
@@ -86,7 +84,7 @@ class CommitNotifier:
         subscription = Subscription(flow_id, loop)
         loop.subscriptions.add(subscription)
         if loop.position is not None:
-            subscription.has_news.set()  # what they have read, they have read before they listened
+            subscription.has_news.set()  # they have read before they listened
         try:
             yield subscription
         finally:
@@ -111,7 +109,7 @@ class _LoopReader:
         self._reading: asyncio.Task[None] | None = None
         self.subscriptions: set[Subscription] = set()
         self.position: int | None = None
-        """Up to where all is read; None: not known yet."""
+        """Everything up to here is read; None: not known yet."""
 
     def begin(self) -> None:
         self._unlisten = self._system.on_commit(self._wake_soon)
@@ -124,7 +122,7 @@ class _LoopReader:
 
     def batch(self, after: int) -> EventBatch | None:
         if after == self.position:
-            return EventBatch(after, [], after)  # there is nothing, or it is just being read
+            return EventBatch(after, [], after)  # there is nothing, or it is being read
         place = bisect_right(self._kept, after, key=lambda batch: batch.after) - 1
         if place < 0 or self._kept[place].reached <= after:
             return None
@@ -134,19 +132,19 @@ class _LoopReader:
         return found._replace(has_more=not is_last)
 
     def _wake_soon(self) -> None:
-        """Have the loop read on; on the journal's thread."""
+        """Have the loop read on. Runs on the journal's thread."""
         if not self._is_awake:
             self._is_awake = True
             with suppress(RuntimeError):  # the loop is closed, and its followers with it
                 self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        # Before the flag, so that a commit in between is told again.
+        # Before the event, so that a commit in between wakes the loop again.
         self._is_awake = False
         self._committed.set()
 
     async def _read_on(self) -> None:
-        """Read what is committed, as long as anybody follows."""
+        """Read what is committed, as long as there are followers."""
         while True:
             read_at = self._loop.time()
             self._committed.clear()
@@ -158,7 +156,7 @@ class _LoopReader:
                     await self._read_to_the_end(self.position)
             except PersistasaurusError:
                 self.position = None
-                await self._notify(None)  # each looks itself, and hears what is wrong
+                await self._notify(None)  # each follower reads for itself, and gets the error
             await self._committed.wait()
             pace = max(_PACE_S, _FOLLOWER_S * len(self.subscriptions))
             await asyncio.sleep(read_at + pace - self._loop.time())
@@ -180,9 +178,9 @@ class _LoopReader:
             self._kept_bytes -= self._kept.popleft().size
 
     async def _notify(self, flows: frozenset[str] | None) -> None:
-        """Wake those who follow one of these flows (None: whichever), and those who follow all."""
+        """Wake the followers of these flows (None: of any), and those who follow all."""
         for number, subscription in enumerate(tuple(self.subscriptions), 1):
             if flows is None or subscription.flow_id is None or subscription.flow_id in flows:
                 subscription.has_news.set()
             if not number % _AT_ONCE:
-                await asyncio.sleep(0)  # requests come in between
+                await asyncio.sleep(0)  # let requests run in between

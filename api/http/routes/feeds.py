@@ -1,4 +1,4 @@
-"""Feeds: portions of events for those who follow a flow, or all flows, from behind a position."""
+"""Feeds: batches of events, after a position, of one flow or of all flows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ....actors import FlowSystem
     from ....store import GlobalRecord, Record
 
-__all__ = ["AllFlowsFeed", "EventBatch", "Feed", "FlowFeed", "frame", "one_line"]
-
 _AT_ONCE: Final = 64
 _MOST_AT_ONCE: Final = 1024
 _ENOUGH_BYTES: Final = 1 << 18
@@ -27,9 +25,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class EventBatch(NamedTuple):
-    """Events from behind an id, each with its id and as it is sent; up to which id it reaches.
+    """Events after an id, each with its id and as it is sent; `reached` is the last id it covers.
 
-    `end`: how the flow has ended, if it has; `flows`: whose events these are, if it is not one flow's.
+    `end`: how the flow has ended, if it has; `flows`: whose events these are, unless all are of one flow.
     """
 
     after: int
@@ -53,23 +51,23 @@ def frame(number: int, data: bytes) -> bytes:
 
 
 def damaged_frame(number: int, found: Unreadable) -> bytes:
-    """Write as it is sent that there is an event which cannot be read."""
+    """Write a damaged event as it is sent."""
     return b"event: problem\n" + frame(number, _encode(unreadable_event(found)))
 
 
 def one_line(data: bytes) -> bytes:
-    """Write JSON in one line. Line breaks are white space in JSON, and would end the field."""
+    """Write JSON in one line. Line breaks are white space in JSON, but would end the field."""
     return data.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 class Feed(Protocol):
-    """Something to be followed. Read on any thread that may wait, by one at a time."""
+    """Events that can be followed. Read on any thread that may wait, by one reader at a time."""
 
     flow_id: str | None
     """Whose events these are; None: those of all flows."""
 
     def read(self, after: int) -> EventBatch:
-        """Read on from behind an id.
+        """Read on after an id.
 
         Raises:
             FlowNotFound: there is no such flow.
@@ -78,7 +76,7 @@ class Feed(Protocol):
         ...
 
     def newest(self) -> int:
-        """Return the newest id that there is; raises as `read` does."""
+        """Return the newest id; raises as `read` does."""
         ...
 
 
@@ -91,7 +89,6 @@ class FlowFeed:
         self._flow_id = flow_id
 
     def read(self, after: int) -> EventBatch:
-        """See `Feed.read`."""
         header, records = read_events(self._system, self._flow_id, after, _AT_ONCE)
         reached = (records[-1].version or after) if records else after
         has_more = reached < header.version
@@ -101,7 +98,6 @@ class FlowFeed:
         return EventBatch(after, shown, reached, has_more, _encode(end) if is_end else None)
 
     def newest(self) -> int:
-        """See `Feed.newest`."""
         return header_of(self._system, self._flow_id).version
 
     def _sent(self, found: Record | Unreadable) -> tuple[int, bytes]:
@@ -112,9 +108,9 @@ class FlowFeed:
 
 
 class AllFlowsFeed:
-    """The events of all flows, in the order in which they were committed; their ids are positions.
+    """The events of all flows, in the order of their commits; their ids are positions.
 
-    Actors of the program's own are streams as well, and are left out: only flows are followed.
+    The program's own actors are streams as well, and are left out.
     """
 
     def __init__(self, system: FlowSystem) -> None:
@@ -123,7 +119,7 @@ class AllFlowsFeed:
         self._is_flow: dict[str, bool] = {}
 
     def read(self, after: int) -> EventBatch:
-        """See `Feed.read`. Reads on until it is enough for a message."""
+        """Read on, until there is enough for a message."""
         shown: list[tuple[int, bytes]] = []
         flows: set[str] = set()
         reached, size, has_more = after, 0, True
@@ -148,7 +144,7 @@ class AllFlowsFeed:
             raise outside_error("", error) from error
 
     def newest(self) -> int:
-        """Find the position of the newest event: there is none behind it, and one behind any before it."""
+        """Find the position of the newest event by bisection: nothing follows it."""
         low, high = 0, 1
         while self._is_before_an_event(high):
             low, high = high, high * 2

@@ -1,4 +1,4 @@
-"""Routes for flows of any type: starting them, and looking at them."""
+"""Routes for flows of any type: starting them, and reading them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..contract.parsing import (
     system_of,
     until_stopping,
 )
-from ..contract.promise import Contract, promise
+from ..contract.promise import Contract
 from ..contract.views import (
     ENDED,
     event_view,
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from ....actors import FlowSystem
     from ....store import Header
 
-__all__ = ["FLOW_ROUTES"]
-
 ApiRequest = Request[Any, Any, Any]
 _TAG: Final = "flows"
 
@@ -58,23 +56,21 @@ _TAG: Final = "flows"
 @post(
     "/flows",
     status_code=202,
-    opt=promise(
-        Scope.START,
-        Contract(
-            tag=_TAG,
-            body=NewFlow,
-            answers={202: FlowAccepted},
-            problems=(409, 422),
-            takes_key=True,
-            locates=True,
-        ),
-    ),
+    opt=Contract(
+        scope=Scope.START,
+        tag=_TAG,
+        body=NewFlow,
+        answers={202: FlowAccepted},
+        problems=(409, 422),
+        takes_key=True,
+        locates=True,
+    ).opt,
 )
 async def start_flow(request: ApiRequest) -> Response[bytes]:
     """Start a flow.
 
-    When this is answered, the flow is durable and will run to its end. With a `flowId`, or an
-    `Idempotency-Key`, the same again is answered the same; 409, when type or arguments differ.
+    Once this is answered, the flow is durable and will run to its end. With a `flowId` or an
+    `Idempotency-Key`, repeating the request gives the same answer; 409 if type or arguments differ.
     """
     new = await read_body(request, NewFlow)
     flow_id = derived_id(request, new.flow_id)
@@ -86,12 +82,12 @@ async def start_flow(request: ApiRequest) -> Response[bytes]:
 
 @get(
     "/flows",
-    opt=promise(Scope.READ, Contract(tag=_TAG, query=FlowFilter, answers={200: FlowPage}, problems=(404,))),
+    opt=Contract(scope=Scope.READ, tag=_TAG, query=FlowFilter, answers={200: FlowPage}, problems=(404,)).opt,
 )
 async def list_flows(request: ApiRequest) -> Response[bytes]:
     """List flows, oldest first, page by page.
 
-    404, when there is no flow with the id `after`.
+    404 if there is no flow with the id `after`.
     """
     query = read_query(request, FlowFilter)
     headers = await sync_to_thread(_listed, system_of(request), query)
@@ -101,7 +97,7 @@ async def list_flows(request: ApiRequest) -> Response[bytes]:
 
 
 def _listed(system: FlowSystem, query: FlowFilter) -> list[Header]:
-    """List one more than was asked for, so that it is known whether there is another page."""
+    """List one more than was asked for, which shows whether there is another page."""
     given: dict[str, Any] = {
         name: value
         for name in ("type", "status", "after")
@@ -118,10 +114,10 @@ def _next(request: ApiRequest, query: FlowFilter | EventRange, after: str | int)
 
 @get(
     "/flows/{flow_id:str}",
-    opt=promise(Scope.READ, Contract(tag=_TAG, answers={200: FlowDetails}, problems=(404,))),
+    opt=Contract(scope=Scope.READ, tag=_TAG, answers={200: FlowDetails}, problems=(404,)).opt,
 )
 async def show_flow(request: ApiRequest) -> Response[bytes]:
-    """Show a flow: how it stands, and its result, its error, or why it is parked."""
+    """Show a flow: its state, and its result, its error, or why it is parked."""
     system, flow_id = system_of(request), flow_id_of(request)
 
     def shown() -> FlowDetails:
@@ -132,12 +128,12 @@ async def show_flow(request: ApiRequest) -> Response[bytes]:
 
 @get(
     "/flows/{flow_id:str}/events",
-    opt=promise(Scope.READ, Contract(tag=_TAG, query=EventRange, answers={200: EventPage}, problems=(404,))),
+    opt=Contract(scope=Scope.READ, tag=_TAG, query=EventRange, answers={200: EventPage}, problems=(404,)).opt,
 )
 async def list_events(request: ApiRequest) -> Response[bytes]:
     """List the events of a flow's history, oldest first, page by page.
 
-    A page may be shorter than `limit` when its events are large; `next` tells whether there is more.
+    A page of large events may be shorter than `limit`; `next` shows whether there is more.
     """
     query, system, flow_id = read_query(request, EventRange), system_of(request), flow_id_of(request)
     read = await sync_to_thread(read_events, system, flow_id, query.after, query.limit)
@@ -150,15 +146,18 @@ async def list_events(request: ApiRequest) -> Response[bytes]:
 
 @get(
     "/flows/{flow_id:str}/result",
-    opt=promise(
-        Scope.READ,
-        Contract(tag=_TAG, query=WaitQuery, answers={200: FlowOutcome, 202: FlowOutcome}, problems=(404,)),
-    ),
+    opt=Contract(
+        scope=Scope.READ,
+        tag=_TAG,
+        query=WaitQuery,
+        answers={200: FlowOutcome, 202: FlowOutcome},
+        problems=(404,),
+    ).opt,
 )
 async def flow_result(request: ApiRequest) -> Response[bytes]:
-    """Wait for a flow's end, for a while.
+    """Wait some time for a flow's end.
 
-    200, when it has ended or is parked: `status` tells which. 202, when it goes on: ask again.
+    200 if it has ended or is parked: `status` says which. 202 if it continues: ask again.
     """
     query, system, flow_id = read_query(request, WaitQuery), system_of(request), flow_id_of(request)
     if query.wait:
@@ -176,7 +175,7 @@ async def _until_ended(request: ApiRequest, system: FlowSystem, flow_id: str, se
     try:
         await until_stopping(request, handle.result_async(seconds))
     except (TimeoutError, FlowFailed, FlowParked, PayloadError):
-        return  # the log tells
+        return  # the store has the outcome
 
 
 FLOW_ROUTES: Final = [start_flow, list_flows, show_flow, list_events, flow_result]

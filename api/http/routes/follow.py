@@ -1,4 +1,4 @@
-"""Routes that tell what happens, as it happens: server-sent events, resumable from any of them."""
+"""Routes that follow events as they happen: server-sent events, resumable after any event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ....flows.errors import PersistasaurusError
 from ..contract.models import EventView, FollowedEvent, FollowRange
 from ..contract.parsing import flow_id_of, read_query, system_of
 from ..contract.problems import problem_of
-from ..contract.promise import Contract, promise
+from ..contract.promise import Contract
 from ..middleware.identity import Scope
 from ..middleware.problem import ProblemError
 from .feeds import AllFlowsFeed, EventBatch, FlowFeed, one_line
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from .commit_notifier import CommitNotifier, Subscription
     from .feeds import Feed
-
-__all__ = ["FOLLOW_ROUTES"]
 
 ApiRequest = Request[Any, Any, Any]
 _TAG: Final = "following"
@@ -38,27 +36,24 @@ _RETRY_MS: Final = 1000
 
 @get(
     "/flows/{flow_id:str}/follow",
-    opt=promise(
-        Scope.READ,
-        Contract(
-            tag=_TAG,
-            query=FollowRange,
-            answers={200: EventView, 204: None},
-            problems=(404, 409),
-            streams=True,
-        ),
-        stream=True,
-    ),
+    opt=Contract(
+        scope=Scope.READ,
+        tag=_TAG,
+        query=FollowRange,
+        answers={200: EventView, 204: None},
+        problems=(404, 409),
+        streams=True,
+    ).opt,
 )
 async def follow_flow(request: ApiRequest) -> Response[Any]:
-    """Follow a flow: what is in its history, and then what happens, as server-sent events.
+    """Follow a flow as server-sent events: first its history, then what happens.
 
-    `id` is the event's version; to go on where a connection broke off, send it as `Last-Event-ID`, or as
-    `after`. When the flow has ended, an event `end` is the last one; 204, when there is nothing behind
-    what was asked for, and there will be nothing: browsers then do not ask again. 409, when what was asked
-    for lies beyond the newest event: the store was restored, or is another.
+    `id` is the event's version; to continue after a lost connection, send it as `Last-Event-ID`, or as
+    `after`. When the flow has ended, the last event is named `end`; 204 if nothing follows what was asked
+    for, and nothing will: browsers then do not reconnect. 409 if it lies beyond the newest event: the store
+    was restored, or is a different one.
 
-    In the place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
+    In the place of a damaged event comes an event named `problem`, which says which one it is, and why.
     """
     system, query = system_of(request), read_query(request, FollowRange)
     after = _resumed(request, query)
@@ -71,20 +66,23 @@ async def follow_flow(request: ApiRequest) -> Response[Any]:
 
 @get(
     "/follow",
-    opt=promise(
-        Scope.READ,
-        Contract(tag=_TAG, query=FollowRange, answers={200: FollowedEvent}, problems=(409,), streams=True),
-        stream=True,
-    ),
+    opt=Contract(
+        scope=Scope.READ,
+        tag=_TAG,
+        query=FollowRange,
+        answers={200: FollowedEvent},
+        problems=(409,),
+        streams=True,
+    ).opt,
 )
 async def follow_all(request: ApiRequest) -> Response[Any]:
     """Follow all flows, from now on, as server-sent events.
 
-    `id` is the event's position in the order of all commits; to go on where a connection broke off, send
-    it as `Last-Event-ID`, or as `after`. `after=0` begins with the very first event. 409, when what was
-    asked for lies beyond the newest event: the store was restored, or is another.
+    `id` is the event's position in the order of all commits; to continue after a lost connection, send it as
+    `Last-Event-ID`, or as `after`. `after=0` begins with the very first event. 409 if it lies beyond the
+    newest event: the store was restored, or is a different one.
 
-    In the place of an event that is damaged in the store comes an event `problem`: which one it is, and why.
+    In the place of a damaged event comes an event named `problem`, which says which one it is, and why.
     """
     system, query = system_of(request), read_query(request, FollowRange)
     feed, after = AllFlowsFeed(system), _resumed(request, query)
@@ -101,22 +99,23 @@ def _first(feed: Feed, after: int) -> EventBatch:
     """Read the first batch.
 
     Raises:
-        ProblemError: there is no event with that id. Whoever was there has followed another store, or this
-            one before it was restored, and would hear nothing until it has caught up with itself.
+        ProblemError: there is no event with that id. The client has followed another store, or this one
+        before it
+            was restored, and would hear nothing until the store has grown that far.
     """
     first = feed.read(after)
     if after and not first.events and after > (newest := feed.newest()):
         raise ProblemError(
             409,
-            f"there is no event {after}: the newest is {newest}. The store was restored, or is"
-            " another. Reload what you keep of it, and follow from there, or from the start with after=0",
+            f"there is no event {after}: the newest is {newest}. The store was restored, or is a"
+            " different one. Reload your copy of its data and follow from there, or start with after=0",
             code="beyond-the-end",
         )
     return first
 
 
 def _resumed(request: ApiRequest, query: FollowRange) -> int | None:
-    """Return from behind which id to go on. What the client has seen last counts for more than the URL."""
+    """Return after which id to continue. What the client has seen last overrides the URL."""
     given = request.headers.getall("last-event-id", [])
     if given in ([], [""]):
         return None if query.after is msgspec.UNSET else query.after
@@ -135,7 +134,7 @@ def _stream(request: ApiRequest, query: FollowRange, feed: Feed, after: int, fir
 
 
 class _Follower:
-    """One client that follows. It holds one batch at a time, and reads on when that has been taken."""
+    """One client that follows. It holds one batch at a time, and reads on once that was sent."""
 
     def __init__(self, notifier: CommitNotifier, feed: Feed, heartbeat_s: float, seconds: int | None) -> None:
         self._commits = notifier
@@ -171,7 +170,7 @@ class _Follower:
             batch = shared or await sync_to_thread(self._feed.read, batch.reached)
 
     async def _has_news(self, has_news: asyncio.Event) -> bool:
-        """Wait until there is something new; False: it is time to say that there is not."""
+        """Wait for something new; False: it is time for a heartbeat."""
         try:
             async with asyncio.timeout(min(self._heartbeat_s, self._until - self._clock())):
                 await has_news.wait()

@@ -1,4 +1,4 @@
-"""Whether the system is well, for whoever watches over it."""
+"""Whether the system is healthy, for monitoring."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from litestar import Request, Response, get
 
 from ..contract.models import HealthView
 from ..contract.parsing import system_of
-from ..contract.promise import Contract, promise
+from ..contract.promise import Contract
 from ..contract.views import json_response
 from ..middleware.problem import ProblemError
 from ..middleware.request_context import RoutePolicy
 
-__all__ = ["HEALTH_ROUTES"]
-
 ApiRequest = Request[Any, Any, Any]
 
 
-# Who watches over servers calls them by address, or by no name at all, and comes from where everybody does.
+# Monitoring calls servers by address, or by no name at all, from any address.
 _POLICY: Final = RoutePolicy(public=True, any_host=True, counted=False)
 
 
 @get(
     "/health",
-    opt=promise(None, Contract(tag="health", answers={200: HealthView}), policy=_POLICY),
+    opt=Contract(scope=None, tag="health", answers={200: HealthView}, policy=_POLICY).opt,
 )
 async def show_health(request: ApiRequest) -> Response[bytes]:
-    """Tell whether the system runs, and its store takes writes. Open to everybody, and costs nothing.
+    """Report whether the system runs, and its store takes writes. Open to everyone, and cheap.
 
-    503, when it is closed, when the store is not available just now, or when another process owns it.
+    503 if it is closed, the store is not available at the moment, or another process owns it.
     """
     system = system_of(request)
     admission = system.client.admission

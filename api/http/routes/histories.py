@@ -1,44 +1,42 @@
-"""Reading histories in portions that fit into memory, however large their events are."""
+"""Reads histories in parts that fit into memory, however large their events are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ....actors import FlowHandle
 from ....actors.flows.admission import outside_error
 from ....store import Record, StoreError, Unreadable
+from ..contract.parsing import handle_of
 
 if TYPE_CHECKING:
     from ....actors import FlowSystem
     from ....store import Header
-
-__all__ = ["HistoryPart", "header_of", "read_events"]
 
 _AT_ONCE: Final = 64
 _ENOUGH_BYTES: Final = 1 << 20
 
 
 def header_of(system: FlowSystem, flow_id: str) -> Header:
-    """Return what the store says of a flow, with one look into it. On any thread that may wait.
+    """Return a flow's header, with one read of the store. On any thread that may wait.
 
     Raises:
         FlowNotFound: there is no such flow.
         StoreUnavailable: it cannot be read.
     """
-    return FlowHandle[Any](system.client, flow_id, "").header()
+    return handle_of(system, flow_id).header()
 
 
 class HistoryPart(NamedTuple):
-    """Part of a flow's history. The header was read before, so it may be older than the records."""
+    """Part of a flow's history. The header was read first, so it may be older than the records."""
 
     header: Header
     records: list[Record | Unreadable]
 
 
 def read_events(system: FlowSystem, flow_id: str, after: int, limit: int) -> HistoryPart:
-    """Read events from behind a version, until there are enough of them. On any thread that may wait.
+    """Read events after a version, until there are enough. On any thread that may wait.
 
-    Those that are damaged are passed over, and told in their places.
+    Damaged ones are reported in their places.
 
     Raises:
         FlowNotFound: there is no such flow.

@@ -89,7 +89,7 @@ def test_a_body_that_is_announced_too_large_is_refused_before_it_is_sent(wire: W
 
     assert heard.status == 413
     assert heard.headers["connection"] == "close"
-    assert heard.json()["detail"] == "the body may have 1000 bytes at most"
+    assert heard.json()["detail"] == "the body may have at most 1000 bytes"
     wire.socket.shutdown(1)
     assert wire.rest() == b""
 

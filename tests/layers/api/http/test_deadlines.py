@@ -123,7 +123,7 @@ def test_a_request_that_takes_too_long_is_given_up(wire: Wire) -> None:
 
     assert heard.status == 503
     assert heard.headers["retry-after"] == "1"
-    assert "may still happen" in heard.json()["detail"]
+    assert "may still take effect" in heard.json()["detail"]
 
 
 def test_a_stream_stays_open_beyond_all_deadlines(wire: Wire) -> None:
