@@ -39,7 +39,7 @@ from .persistence.single_actor_guard import SingleActorGuard
 from .remote.poller import Poll, RequestPoller
 from .runtime.actor import try_tell
 from .runtime.environment import Environment
-from .runtime.futures import Reply, waiting
+from .runtime.futures import Reply
 from .runtime.primitives import RLock, start_thread
 from .runtime.watchdog import Watchdog, WatchdogRules
 from .statistics import SystemStatistics
@@ -91,7 +91,9 @@ class FlowSystem:
         durability: whether acknowledged writes survive a loss of power.
         limits: bounds of one flow.
         rules: when flows are passivated, and how they are restarted after a crash.
-        workers: threads that drive flows; more than two only help flows whose bodies compute.
+        workers: threads that run flows, actors and the journal at a time. One that is held by code that
+            blocks or computes is replaced within milliseconds; more than one helps only where Python itself
+            runs in parallel.
         step_threads: how many `def` steps may run at once, not counting those that wait for other flows.
         step_processes: how many isolated steps may run at once; None: as many as there are processors.
         environment: clock, threads and chance; for tests.
@@ -114,7 +116,7 @@ class FlowSystem:
         durability: Durability = Durability.FULL,
         limits: Limits | None = None,
         rules: SupervisorRules | None = None,
-        workers: int = 2,
+        workers: int = 1,
         step_threads: int = 64,
         step_processes: int | None = None,
         environment: Environment | None = None,
@@ -157,13 +159,15 @@ class FlowSystem:
                 self.environment, max_threads=step_threads, max_processes=step_processes, patience=patience
             )
             self._attempts = AttemptRegistry(self._executor, limits.payload, self._wake)
+            # Listeners are the user's and may do I/O at each commit, requests are read from a file: they have
+            # threads of their own. All others share carriers, and stop before what they depend on.
             self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
             self._asking = self._dispatcher("requests", 1, _refuse)
-            self._writing = self._dispatcher("journal", 1, _refuse)
-            self._control = self._dispatcher("control", 1, _refuse)
-            self._working = self._dispatcher("flows", workers, self._undelivered)
+            self._writing = self._dispatcher("carrier", workers, _refuse, has_watchman=True)
+            self._control = self._beside(self._writing, _refuse)
+            self._working = self._beside(self._writing, self._undelivered)
             # A machine that grants no thread refuses the start, and not each flow.
-            self._working.start_workers()
+            self._writing.start_workers()
             past = self._box.past
             evidence = Evidence(past.is_blameless, past.alive_at)
             self._run(Recovery(self.store, registry, limits, self._attempts, evidence), rules)
@@ -172,11 +176,21 @@ class FlowSystem:
             self._abandon()
             raise
 
-    def _dispatcher(self, name: str, workers: int, on_dead_letter: DeadLetterCallback) -> Scheduler:
+    def _dispatcher(
+        self, name: str, workers: int, on_dead_letter: DeadLetterCallback, *, has_watchman: bool = False
+    ) -> Scheduler:
         made = self.environment.dispatcher(
-            f"persistasaurus-{name}", workers=workers, on_dead_letter=on_dead_letter
+            f"persistasaurus-{name}",
+            workers=workers,
+            on_dead_letter=on_dead_letter,
+            has_watchman=has_watchman,
         )
         made.watch(self._watchdog)
+        self._dispatchers.append(made)
+        return made
+
+    def _beside(self, dispatcher: Scheduler, on_dead_letter: DeadLetterCallback) -> Scheduler:
+        made = dispatcher.beside(on_dead_letter)
         self._dispatchers.append(made)
         return made
 
@@ -548,7 +562,7 @@ class FlowSystem:
         if is_in_flow():
             raise NotInFlowError("a flow's body closed the FlowSystem; do that outside, or in a step")
         self._admission.is_closed = True
-        if is_in_step() or waiting.by in set[object](self._dispatchers):
+        if is_in_step() or any(dispatcher.runs_caller() for dispatcher in self._dispatchers):
             start_thread(lambda: self._close(timeout), "persistasaurus-close", daemon=False)
         else:
             self._close(timeout)

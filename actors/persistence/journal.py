@@ -1,7 +1,10 @@
 """The journal: the only writer of the store. Whatever is queued becomes one commit.
 
+The first entry puts the journal at the end of the queue of all that is ready. So everybody who is ready
+decides first, and one commit carries it all.
+
 Nothing that the engine decides leaves it before the journal has answered. The answer is a callback,
-made on the journal's thread, so it does no more than tell somebody.
+made where the journal runs, so it does no more than tell somebody.
 
 After a failed commit the outcome is unknown until the store has been reopened behind a synced write.
 The journal does that at once, and again with growing patience while it fails; meanwhile it refuses
@@ -55,7 +58,7 @@ class Mend(NamedTuple):
 
 
 class Journal(BatchingActor):
-    """Owns the writing end of the store. Has a dispatcher, and so a thread, of its own.
+    """Owns the writing end of the store, which is used by one thread at a time.
 
     `on_health` is told True when the store takes writes again, False when it does not, and the error
     when it never will: another process owns it now. `on_commit` is called after each commit, once it is

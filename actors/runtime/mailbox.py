@@ -249,6 +249,10 @@ class BatchMailbox(Mailbox):
         """Whether anything is queued, or the stop that ended a batch is still to come."""
         return self._pill is not None or super().has_mail()
 
+    def open_slice(self) -> None:
+        """Allow one batch: what comes meanwhile can wait for what others make of this one."""
+        self._budget = 1
+
     def get(self) -> Envelope[Any]:
         """Take everything, or the stop that comes next.
 

@@ -66,12 +66,7 @@ class Runnable(Protocol):
 class WorkerHost(Protocol):
     """Whoever has the threads."""
 
-    @property
-    def workers(self) -> int:
-        """How many of them work at a time."""
-        ...
-
-    def stand_in(self, post: Post) -> None:
+    def relieve(self, post: Post) -> None:
         """See to it that another thread does the work meanwhile, until this one is through."""
         ...
 
@@ -86,16 +81,18 @@ class Post:
     __slots__ = (
         "anchor",
         "blamed_s",
-        "has_stand_in",
         "held",
         "held_since",
         "host",
         "is_given_up",
         "is_lost",
+        "is_relieved",
         "is_waiting",
+        "looks",
         "progress",
         "reported_at_s",
         "same_s",
+        "seen_turn",
         "thread",
         "turn",
         "work",
@@ -108,8 +105,11 @@ class Post:
         self.turn = 0
         self.is_waiting = False
         """It waits in a way that its host knows of."""
-        self.has_stand_in = False
+        self.is_relieved = False
+        """Another thread has its place, until its turn is over."""
         self.is_lost = False
+        self.seen_turn = self.looks = 0
+        """Which turn the watchman has seen last, and how often, weighted."""
         self.begin((0, 0))
 
     def begin(self, progress: tuple[int, int]) -> None:

@@ -33,6 +33,14 @@ class Scheduler(Protocol):
         """Have the given actor run, soon."""
         ...
 
+    def beside(self, on_dead_letter: DeadLetterCallback | None = None) -> Scheduler:
+        """Return a scheduler for other actors on the same threads, which is closed apart, and before."""
+        ...
+
+    def runs_caller(self) -> bool:
+        """Tell whether the caller is run by this, and must not wait for it to end."""
+        ...
+
     def attach(self, mailbox: Inbox, actor: Runnable) -> None:
         """Take an actor in, before it is `ready` for the first time."""
         ...
@@ -67,7 +75,12 @@ class DispatcherFactory(Protocol):
     """Makes the dispatchers that all actors run on."""
 
     def __call__(
-        self, name: str, *, workers: int = 2, on_dead_letter: DeadLetterCallback | None = None
+        self,
+        name: str,
+        *,
+        workers: int = 2,
+        on_dead_letter: DeadLetterCallback | None = None,
+        has_watchman: bool = False,
     ) -> Scheduler:
-        """Make a dispatcher; `workers=1` gives whoever runs on it a thread of its own."""
+        """Make a dispatcher. With a watchman, another thread takes over from a stuck one in milliseconds."""
         ...

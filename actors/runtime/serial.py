@@ -75,10 +75,15 @@ class Turns:
         waiting.by = self._outer.pop()
 
     def dispatcher(
-        self, name: str, *, workers: int = 1, on_dead_letter: DeadLetterCallback | None = None
+        self,
+        name: str,
+        *,
+        workers: int = 1,
+        on_dead_letter: DeadLetterCallback | None = None,
+        has_watchman: bool = False,
     ) -> SerialDispatcher:
         """Make a dispatcher whose actors take turns with those of all others."""
-        del workers  # There is one thread.
+        del workers, has_watchman  # There is one thread, and while somebody waits on it, others have turns.
         return SerialDispatcher(name, self, on_dead_letter)
 
     def add(self, actor: Runnable) -> None:
@@ -106,16 +111,11 @@ class Turns:
             watchdog.remove(post)
         return True
 
-    @property
-    def workers(self) -> int:
-        """How many there are: while somebody waits, there is always another."""
-        return self._at_work + 1
-
     def watch(self, watchdog: Watchdog) -> None:
         """Have a watchdog look after those who wait in their turn: only then does time go by in one."""
         self._watchdog = watchdog
 
-    def stand_in(self, post: Post) -> None:
+    def relieve(self, post: Post) -> None:
         """Do nothing: others have their turns while somebody waits."""
 
     def lose(self, post: Post) -> None:
@@ -184,6 +184,14 @@ class SerialDispatcher:
     def live_actors(self) -> int:
         """How many actors have been started and have not ended."""
         return len(self._actors)
+
+    def beside(self, on_dead_letter: DeadLetterCallback | None = None) -> SerialDispatcher:
+        """Make another one, which is closed apart."""
+        return SerialDispatcher(self.name, self._turns, on_dead_letter)
+
+    def runs_caller(self) -> bool:
+        """Tell that the caller need not beware of waiting: others have their turns meanwhile."""
+        return False
 
     def attach(self, mailbox: Inbox, actor: Runnable) -> None:
         """Take an actor in."""

@@ -1,9 +1,9 @@
 """The watchdog: finds out whose code holds a thread of the engine, and where in the source.
 
 Bodies, queries and listeners run on a few threads that all flows share. One that blocks, or computes
-without end, takes such a thread away. The watchdog has another thread stand in for it at once, says in the
-log after a second which line it is (sooner, when no thread was left), and at last gives the work up: then
-whoever is told sees to the flow.
+without end, takes such a thread away. The watchdog sees to it that another takes its place, if the watchman
+has not, says in the log after a second which line it is, and at last gives the work up: then whoever is told
+sees to the flow.
 
     watchdog = Watchdog(clock, alarms, WatchdogRules(), on_held)
     dispatcher.watch(watchdog)
@@ -116,9 +116,8 @@ class Watchdog:
         self._looked_at = now
         posts = list(self._posts)
         held = [post for post in posts if _is_held(post)]
-        hosts = [post.host for post in held]
         for post in held:
-            self._look_at(post, passed, is_last=hosts.count(post.host) >= post.host.workers)
+            self._look_at(post, passed)
         if any(post.work is not None for post in posts) and not self._is_closed:
             self._look_later()
             return
@@ -128,24 +127,17 @@ class Watchdog:
         if any(post.work is not None for post in list(self._posts)):
             self.wake()
 
-    def _look_at(self, post: Post, passed: float, *, is_last: bool) -> None:
+    def _look_at(self, post: Post, passed: float) -> None:
         work = post.work
         found = None if work is None else _caller(post.thread, work)
         if work is not None and found is not None:
-            self._judge(post, work, *found, passed, is_last=is_last)
+            self._judge(post, work, *found, passed)
         else:
             post.anchor = None
-        post.host.stand_in(post)
+        post.host.relieve(post)
 
-    def _judge(  # noqa: PLR0913 - all that was seen at one look
-        self,
-        post: Post,
-        work: Runnable,
-        anchor: FrameType,
-        inward: list[FrameType],
-        passed: float,
-        *,
-        is_last: bool,
+    def _judge(
+        self, post: Post, work: Runnable, anchor: FrameType, inward: list[FrameType], passed: float
     ) -> None:
         """Report, or give up, work that one call has held for long."""
         if anchor is not post.anchor:
@@ -155,7 +147,7 @@ class Watchdog:
             post.same_s += min(passed, 2 * LOOK_S)
             post.blamed_s += passed if passed <= LATE_S else 0.0
         first = self._rules.report_s
-        due = max(first, post.reported_at_s) * AGAIN if post.reported_at_s else 0.0 if is_last else first
+        due = max(first, post.reported_at_s) * AGAIN if post.reported_at_s else first
         if post.same_s >= due:
             post.reported_at_s = post.same_s
             post.held_since = self._clock.now() - int(post.same_s * MICROSECONDS)

@@ -16,15 +16,15 @@ from model.fence import Fence
 from model.mailbox import Mail
 from model.migration import Migration
 from model.passivation import Passivation
+from model.relief import Relief
 from model.remote_requests import RemoteRequests
 from model.signal_race import SignalRace
-from model.stand_in import StandIn
 from model.timer import Timer
 
 if TYPE_CHECKING:
     from model.explorer import Model
 
-MODELS: list[type[Model]] = [Fence, Passivation, SignalRace, Timer, Migration, RemoteRequests, Mail, StandIn]
+MODELS: list[type[Model]] = [Fence, Passivation, SignalRace, Timer, Migration, RemoteRequests, Mail, Relief]
 GUARDS = [
     pytest.param(model, guard, id=f"{model.__name__}-{guard}") for model in MODELS for guard in model.guards
 ]

@@ -45,14 +45,16 @@ def test_asks_that_block_in_a_row_of_thirty_get_through_on_two_workers(
     assert ref.ask(0, timeout=30) == 30
 
 
-def test_surplus_threads_end_when_nobody_waits_any_more(make_dispatcher: Callable[..., Dispatcher]) -> None:
+def test_threads_that_took_over_end_when_nobody_waits_any_more_but_for_two_to_spare(
+    make_dispatcher: Callable[..., Dispatcher],
+) -> None:
     dispatcher = make_dispatcher(workers=2)
     ref = None
     for _ in range(30):
         ref = Nested.start_on(dispatcher, ref)
     ref.ask(0, timeout=30)
 
-    assert dispatcher._wait_until(lambda: len(dispatcher._threads) == 2, None)
+    assert dispatcher._wait_until(lambda: dispatcher.carriers.threads == 2 + 2, None)
 
 
 def test_threads_are_bounded(make_dispatcher: Callable[..., Dispatcher]) -> None:
@@ -161,7 +163,7 @@ def test_threads_that_are_no_daemons_last_as_long_as_there_are_actors(
 
         ref.stop(timeout=30)
 
-        assert dispatcher._wait_until(lambda: not dispatcher._threads, None)
+        assert dispatcher._wait_until(lambda: not dispatcher.carriers.threads, None)
 
 
 def test_one_worker_is_one_thread_of_its_own(make_dispatcher: Callable[..., Dispatcher]) -> None:

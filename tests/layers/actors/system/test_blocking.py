@@ -145,8 +145,8 @@ def test_others_go_on_the_log_names_flow_and_line_and_the_flow_is_parked(
     system = make(workers=1)
     started = in_background(lambda: system.start(Blocks.at_once, flow_id="culprit"))
     Blocks.gate.wait()
-    pass_time(1.0)
     good(system)
+    pass_time(1.25)
     assert "Flow 'culprit' has held a thread" in caplog.text
     assert "test_blocking.py:" in caplog.text
     assert "in at_once()" in caplog.text
@@ -167,7 +167,7 @@ def test_others_go_on_the_log_names_flow_and_line_and_the_flow_is_parked(
     assert handle.result(timeout=DEAD_MAN_S) == "went on"
 
 
-def test_one_of_several_threads_is_named_after_a_second(
+def test_code_that_holds_a_thread_is_named_once_after_a_second(
     make: Any, pass_time: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     system = make(workers=2)
@@ -297,7 +297,7 @@ def test_a_flow_that_comes_back_in_time_is_not_parked(make: Any, pass_time: Any)
     pass_time(4.0)
     Blocks.gate.open()
     assert started().result(timeout=DEAD_MAN_S) == "went on"
-    assert system._working.live_threads <= 3
+    assert system._working.live_threads <= 1 + 2
 
 
 def test_a_flow_that_blocks_when_it_is_recovered_is_parked(make: Any, pass_time: Any, path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_shortage_of_threads_while_all_workers_are_held_is_over_when_there_are
             for handle in handles:
                 handle.signal("shortage")
                 assert held.acquire(timeout=DEAD_MAN_S)
-            wait_until(lambda: system._working._is_short)
+            wait_until(lambda: system._working.carriers.lacks_threads)
         try:
             assert system.start(Adds.main).result(DEAD_MAN_S / 2) == 3
         finally:

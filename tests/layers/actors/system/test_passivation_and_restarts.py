@@ -13,6 +13,7 @@ from persistasaurus import Flow, FlowParked, SupervisorRules, flow, query, step,
 from persistasaurus.actors.flows import flow_actor as module
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import ActorPhase, RestartRules
+from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
 from persistasaurus.flows.machine.machine import FlowMachine
 from persistasaurus.store import Deliver, Delivered, SqliteStore
@@ -98,55 +99,50 @@ def test_no_signal_is_lost_to_flows_that_go_to_rest_all_the_time(
     assert [handle.result(DEAD_MAN_S) for handle in handles] == [100] * 8
 
 
-def hold_the_only_worker(make_system: Callable[..., FlowSystem], gate: Any) -> tuple[FlowSystem, Any, Thread]:
-    """Return a system with a flow that was told to go to rest, and cannot before the gate opens."""
+def told_to_rest(
+    make_system: Callable[..., FlowSystem], gate: Any, monkeypatch: pytest.MonkeyPatch
+) -> tuple[FlowSystem, Any]:
+    """Return a system with a flow that was told to go to rest, and hears it when the gate opens."""
+    hear = FlowActor.on_receive
 
-    class Holds(Flow):
-        @flow
-        async def main(self) -> None:
-            await wait_for("never")
-
-        @query
-        def hold(self) -> None:
+    def on_receive(self: Any, message: Any) -> Any:
+        if type(message) is requests.Passivate:
             gate()
+        return hear(self, message)
 
-    system = make_system(Counts, Holds, workers=1, rules=SupervisorRules(idle_s=1000))
-    resting, holding = system.start(Counts.main, 2), system.start(Holds.main)
-    supervisor = supervisor_of(system)
-    wait_until(lambda: {resting.id, holding.id} <= set(supervisor._idle._since))
-    asker = Thread(target=lambda: holding.query(Holds.hold))
-    asker.start()
-    gate.wait()
+    monkeypatch.setattr(FlowActor, "on_receive", on_receive)
+    system = make_system(Counts, rules=SupervisorRules(idle_s=1000))
+    resting, supervisor = system.start(Counts.main, 2), supervisor_of(system)
+    wait_until(lambda: resting.id in supervisor._idle._since)
     supervisor._idle._idle_s = 0
     system.supervisor.tell(requests.Sweep())
-    wait_until(lambda: supervisor._active[resting.id].phase is ActorPhase.PASSIVATING)
-    return system, resting, asker
+    gate.wait()
+    assert supervisor._active[resting.id].phase is ActorPhase.PASSIVATING
+    return system, resting
 
 
 def test_a_signal_that_comes_while_a_flow_goes_to_rest_wakes_it_at_once(
-    make_system: Callable[..., FlowSystem], gate: Any
+    make_system: Callable[..., FlowSystem], gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    system, resting, asker = hold_the_only_worker(make_system, gate)
+    system, resting = told_to_rest(make_system, gate, monkeypatch)
     for _ in range(2):
         resting.signal("n", 1)
     wait_until(lambda: supervisor_of(system)._active[resting.id].must_wake)
     gate.open()
 
     assert resting.result(5) == 2
-    asker.join(DEAD_MAN_S)
 
 
 def test_a_request_that_comes_while_a_flow_goes_to_rest_is_answered(
-    make_system: Callable[..., FlowSystem], gate: Any
+    make_system: Callable[..., FlowSystem], gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    system, resting, asker = hold_the_only_worker(make_system, gate)
+    system, resting = told_to_rest(make_system, gate, monkeypatch)
     answers: list[int] = []
     asking = Thread(target=lambda: answers.append(resting.query(Counts.so_far)))
     asking.start()
     wait_until(lambda: supervisor_of(system)._active[resting.id].held)
     gate.open()
     asking.join(DEAD_MAN_S)
-    asker.join(DEAD_MAN_S)
 
     assert answers == [0]
 
