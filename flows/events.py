@@ -104,17 +104,22 @@ class SignalReceived(Event, tag="signal_received", frozen=True):
 
 
 class Paused(Event, tag="paused", frozen=True):
-    """The flow starts nothing more until resumed; what happens meanwhile is recorded and kept."""
+    """The flow starts nothing more until resumed; what happens meanwhile is recorded and kept.
+
+    `request` is the id under which another process left the request, if one did.
+    """
 
     by: str = ""
     why: str = ""
+    request: str = ""
 
 
 class Resumed(Event, tag="resumed", frozen=True):
-    """The flow continues with everything that happened while it was paused."""
+    """The flow continues with everything that happened while it was paused. `request` is as in `Paused`."""
 
     by: str = ""
     why: str = ""
+    request: str = ""
 
 
 class Parked(Event, tag="parked", frozen=True):

@@ -212,7 +212,7 @@ class FlowSummary:
                     signal = ReceivedSignal(version, at, event.key, bytes(event.args))
                     self.signals.setdefault(event.name, []).append(signal)
             case events.Paused():
-                self.paused = event, at
+                self.paused = self.paused or (event, at)
             case events.Resumed():
                 self.paused = None
             case events.Parked():

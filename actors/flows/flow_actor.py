@@ -26,7 +26,7 @@ from ..runtime.actor import EscapedError, try_tell
 from ..steps.attempts import StepReport
 from . import requests
 from .parking import HARMFUL, PARK, UNREPLAYABLE, is_flow, last_word, parked_for, type_of
-from .refusals import check_control, nothing_to_retry, unconfirmed
+from .refusals import check_control, nothing_to_retry, unconfirmed, was_done
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -286,9 +286,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             case requests.Ask():
                 self._ask(request)
             case requests.PauseFlow():
-                self._control(messages.PauseRequested(request.by, request.why), request)
+                self._control(messages.PauseRequested, request)
             case requests.ResumeFlow():
-                self._control(messages.ResumeRequested(request.by, request.why), request)
+                self._control(messages.ResumeRequested, request)
             case requests.RetryFlow():
                 self._retry(request)
 
@@ -351,10 +351,19 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             if isinstance(word, events.Parked) and word.reason in HARMFUL:
                 raise FlowParked(self.flow_id, word.reason, word.message)
 
-    def _control(self, message: messages.Message, request: requests.PauseFlow | requests.ResumeFlow) -> None:
+    def _control(
+        self,
+        message: type[messages.PauseRequested | messages.ResumeRequested],
+        request: requests.PauseFlow | requests.ResumeFlow,
+    ) -> None:
         _ = self.header
+        if was_done(self.context.access.store, request):
+            request.reply.resolve(None)
+            self.idle_or_not()
+            return
         check_control(self.flow_id, self.status)
-        self.decide(message, request.reply)
+        left = "" if request.left is None else request.left.id
+        self.decide(message(request.by, request.why, left), request.reply)
 
     def _retry(self, request: requests.RetryFlow) -> None:
         """Run on from the log, with the fatal failure made void."""

@@ -1,12 +1,32 @@
-"""Refusals: what somebody hears whose request to a flow cannot be met, or whose outcome is not known."""
+"""Refusals: what somebody hears whose request cannot be met, or need not, or whose outcome is not known."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...flows import events
 from ...flows.errors import FlowEnded, PersistasaurusError, StoreUnavailable
 
-__all__ = ["check_control", "nothing_to_retry", "unconfirmed"]
+if TYPE_CHECKING:
+    from ...store import EventStore
+    from . import requests
+
+__all__ = ["check_control", "nothing_to_retry", "unconfirmed", "was_done"]
+
+_CONTROLS = (events.kind(events.Paused()), events.kind(events.Resumed()))
+
+
+def was_done(store: EventStore, request: requests.PauseFlow | requests.ResumeFlow) -> bool:
+    """Tell whether a request that another process left was done before, by an engine that could not respond.
+
+    Raises:
+        StoreError, MsgspecError: it cannot be told.
+    """
+    left = request.left
+    if left is None:
+        return False
+    records = (r for r in store.read(request.flow_id, after=left.seen) if r.kind in _CONTROLS)
+    return any(getattr(events.decode(record.data), "request", "") == left.id for record in records)
 
 
 def check_control(flow_id: str, status: str) -> None:

@@ -36,6 +36,13 @@ class Ask(NamedTuple):
     reply: Reply[Any]
 
 
+class Left(NamedTuple):
+    """A request that another process left, under an id, when it had seen the flow at a version."""
+
+    id: str
+    seen: int
+
+
 class PauseFlow(NamedTuple):
     """Start nothing more."""
 
@@ -43,6 +50,7 @@ class PauseFlow(NamedTuple):
     by: str
     why: str
     reply: Reply[None]
+    left: Left | None = None
 
 
 class ResumeFlow(NamedTuple):
@@ -52,6 +60,7 @@ class ResumeFlow(NamedTuple):
     by: str
     why: str
     reply: Reply[None]
+    left: Left | None = None
 
 
 class RetryFlow(NamedTuple):

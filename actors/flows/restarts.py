@@ -120,7 +120,8 @@ class Restarts:
     def pause(self, active: ActiveFlow, header: Header, request: requests.PauseFlow) -> None:
         """Pause a flow that nobody is at work for, without running its code."""
         active.phase = ActorPhase.PARKING
-        paused = events.Paused(storable(request.by), storable(request.why))
+        left = "" if request.left is None else request.left.id
+        paused = events.Paused(storable(request.by), storable(request.why), left)
         record = NewRecord(self._environment.clock.now(), events.kind(paused), events.encode(paused))
 
         def done(outcome: Outcome) -> None:

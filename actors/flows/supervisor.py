@@ -11,6 +11,8 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ...flows import events
 from ...flows.errors import FlowNotFound, PersistasaurusError, StoreUnavailable, SystemClosed
 from ...store import StoreError, StreamState
@@ -21,7 +23,7 @@ from .active_flow import ActiveFlow, ActorPhase, SupervisorRules
 from .flow_actor import FlowActor
 from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
 from .passivation import IdleFlows
-from .refusals import check_control
+from .refusals import check_control, was_done
 from .restarts import Restarts, broken, halted
 from .result_waiters import Watchers
 from .suspects import SuspectQueue
@@ -214,7 +216,10 @@ class Supervisor(PooledActor):
         self._idle.end(request.flow_id)
         if active.phase in (ActorPhase.LIVE, ActorPhase.ACTIVATING) and active.tell(request):
             return
-        active.held.append(request)
+        if self._is_held_back and isinstance(request, requests.RetryFlow):
+            active.held.appendleft(request)  # who asks for a result means that of the retry
+        else:
+            active.held.append(request)
         if active.is_broken:
             active.refuse(broken(active))
         elif active.phase is ActorPhase.BACKOFF and not self._restarts.is_store_up:
@@ -281,13 +286,15 @@ class Supervisor(PooledActor):
             header = self._store.header(request.flow_id)
             if header is None or not is_flow(self._store, header):
                 raise FlowNotFound(request.flow_id)
-            check_control(request.flow_id, header.status)
-        except StoreError as error:
+            is_done = was_done(self._store, request)
+            if not is_done:
+                check_control(request.flow_id, header.status)
+        except (StoreError, msgspec.MsgspecError) as error:
             request.reply.fail(StoreUnavailable(str(error)))
         except PersistasaurusError as error:
             request.reply.fail(error)
         else:
-            if header.status == "paused":
+            if is_done or (header.status == "paused" and request.left is None):
                 request.reply.resolve(None)
             else:
                 self._restarts.pause(self._active_without_actor(request.flow_id), header, request)

@@ -159,11 +159,13 @@ class RemoteClient:
             Overloaded: too many requests wait; nothing was written.
             StoreError: it could not be written; the message says why.
         """
-        return self._send(PauseRequest(flow_id, by, _created_at(self._open_header(flow_id)), why=why))
+        header = self._open_header(flow_id)
+        return self._send(PauseRequest(flow_id, by, _created_at(header), why=why, version=_version(header)))
 
     def resume(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
         """Ask for a paused flow to go on; raises as `pause` does."""
-        return self._send(ResumeRequest(flow_id, by, _created_at(self._open_header(flow_id)), why=why))
+        header = self._open_header(flow_id)
+        return self._send(ResumeRequest(flow_id, by, _created_at(header), why=why, version=_version(header)))
 
     def retry(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
         """Ask for a failed or parked flow to run on; see `FlowHandle.retry`.
@@ -258,6 +260,11 @@ class RemoteClient:
 def _created_at(header: Header) -> int | None:
     """Return which flow it is, of all that may ever have the id; None: that cannot be told."""
     return header.created_at if header.is_sound else None
+
+
+def _version(header: Header) -> int:
+    """Return how far the flow has come, for certain."""
+    return header.version if header.is_sound else 0
 
 
 def _request_in(data: bytes) -> RemoteRequest | None:

@@ -3,8 +3,13 @@
 Requests for one flow are handled one after the other, in the order in which they were left; those for
 different flows meanwhile. What a request has come to is durable before the response is written. A process
 that dies before the response meets the request again at its next start; one that has a response is never
-done again. A signal that comes again is known by its key. Of anything else, the response is durable before
-the next request for the same flow is begun.
+done again. A signal that comes again is known by its key, a pause or a resumption by the id of the request,
+which the history has, and a retry by the repair that followed it. Of all but signals, the response is durable
+before the next request for the same flow is begun.
+
+Before flows begin, all that waits is looked at: pauses are done, and retries handed on, so that a person can
+stop a flow whose code takes the process down, and nobody hears of a failure that is to be retried. All else
+waits until flows have begun.
 
 It is an actor with a thread of its own: whatever the file with the requests, or the disk below it, is
 waiting for, nobody else of the system waits for it. What cannot be done now stays where it is and is tried
@@ -59,10 +64,10 @@ _REOPEN_S = 10.0
 """So often it is opened anew, as senders do: what is damaged, or was put in its place, is noticed then."""
 _AT_ONCE = 16
 _SIGNALS_MAX = 64
-_FIRST_MAX = 1000
-"""So many requests are taken before flows begin, at most."""
+_FIRST_MAX = 10_000
+"""So many requests are looked at before flows begin, at most: as many as senders may leave."""
 _FIRST_S = 2.0
-"""So long flows wait for requests that cannot be read."""
+"""So long flows wait for requests to be read, at most."""
 _NOT_NOW = (StoreUnavailable, SystemClosed)
 _NO_FLOW = ""
 """The queue of what is no request. No flow has this id."""
@@ -103,15 +108,21 @@ class Unwritten(NamedTuple):
 
 
 class FlowQueue:
-    """The requests for one flow, first come first served; only the first is at work."""
+    """The requests for one flow, first come first served; only the first is at work.
 
-    __slots__ = ("flow_id", "ids", "is_busy", "needs_flow", "not_before", "patience_s")
+    Before flows begin, its first `pauses` are what is at work. They overtake signals,
+    which change nothing yet.
+    """
+
+    __slots__ = ("flow_id", "has_control", "ids", "is_busy", "not_before", "patience_s", "pauses")
 
     def __init__(self, flow_id: str) -> None:
         self.flow_id = flow_id
         self.ids: deque[str] = deque()
+        self.pauses = 0
+        self.has_control = False
+        """Something in it, a resumption or a retry, must not be overtaken."""
         self.is_busy = False
-        self.needs_flow = False
         self.not_before = 0.0
         self.patience_s = _PATIENCE_S[0]
 
@@ -124,7 +135,23 @@ class FlowQueue:
     def next(self) -> str:
         """Let go of the first one, and return its id."""
         self.is_busy, self.not_before, self.patience_s = False, 0.0, _PATIENCE_S[0]
+        self.pauses = max(0, self.pauses - 1)
         return self.ids.popleft()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its first is neither at work, nor put off."""
+        return bool(self.ids) and not self.is_busy and not self.not_before
+
+    def add_early(self, request_id: str, request: RemoteRequest | RemoteResponse) -> bool:
+        """Add one before flows begin; tell whether it is the pause that is to be done now."""
+        if not isinstance(request, PauseRequest) or self.has_control:
+            self.has_control = self.has_control or not isinstance(request, SignalRequest)
+            self.ids.append(request_id)
+            return False
+        self.ids.insert(self.pauses, request_id)
+        self.pauses += 1
+        return self.pauses == 1
 
 
 class RequestPoller(PooledActor):
@@ -136,6 +163,10 @@ class RequestPoller(PooledActor):
         super().__init__()
         self._let_begin = let_begin
         self._taken = 0
+        self._retries: list[FlowQueue] = []
+        """Those that begin with a retry, before flows have begun."""
+        self._left: deque[FlowQueue] = deque()
+        """Those that have waited until flows had begun."""
         self._engine = engine
         self._store = store
         self._clock = engine.environment.clock
@@ -188,24 +219,37 @@ class RequestPoller(PooledActor):
             self._see_whether_flows_may_begin(self._let_begin)
 
     def _see_whether_flows_may_begin(self, let_begin: Callable[[], None]) -> None:
-        """Let flows begin once the pauses have been done that were asked for while nothing ran.
-
-        So a person can stop a flow whose code takes the process down. What needs a flow at work for it waits.
-        """
-        is_read = not self._is_reading or self._taken >= _FIRST_MAX
+        """Let flows begin once the pauses have been done that were asked for while nothing ran."""
+        if self._is_looking:
+            return
         # Those whose responses cannot be written are done.
         is_stuck = self._respond_again_s > _RESPOND_AGAIN_S[0]
         done = {unwritten.queue.flow_id for unwritten in self._unwritten} if is_stuck else set[str]()
-        busy = (q for q in self._queues.values() if q.is_busy and not q.needs_flow)
-        if is_read and all(queue.flow_id in done for queue in busy):
-            self._let_begin = None
+        busy = (q for q in self._queues.values() if q.is_busy)
+        if any(queue.flow_id not in done for queue in busy):
+            return
+        self._let_begin = None
+        try:
+            for queue in self._retries:
+                if queue.is_ready:
+                    self._go_on(queue)
+            self._retries.clear()
+            self._left.extend(queue for queue in self._queues.values() if queue.is_ready)
+        finally:
             let_begin()
+        self.actor_ref.tell(Continue())
+
+    @property
+    def _is_looking(self) -> bool:
+        """Whether there is more to look at before flows begin."""
+        is_late = self._clock.elapsed() >= self._began + _FIRST_S
+        return self._is_reading and self._taken < _FIRST_MAX and not is_late
 
     # ---------------------------------------------------------------------------------------- polling
     def _poll(self) -> None:
         now = self._clock.elapsed()
         self._pause_s = min(2 * self._pause_s, _PAUSE_S[1])
-        put_off = (q for q in self._queues.values() if not q.is_busy and q.not_before <= now)
+        put_off = (q for q in self._queues.values() if not q.is_busy and 0 < q.not_before <= now)
         for queue in list(islice(put_off, _AT_ONCE)):
             self._go_on(queue)
         if self._reopen_at <= now:
@@ -222,6 +266,12 @@ class RequestPoller(PooledActor):
         if self._signals >= _SIGNALS_MAX:
             self._is_full = True  # of payloads; the next that has completed makes room
             return
+        if self._left:
+            self._go_on(self._left.popleft())
+            self.actor_ref.tell(Continue())
+            return
+        if self._let_begin is not None and self._taken and not self._is_looking:
+            return  # it goes on when flows have begun
         arrived = self._arrived()
         for request in arrived:
             self._taken += 1
@@ -278,6 +328,8 @@ class RequestPoller(PooledActor):
             logger.error("%s", text)
 
     def _poll_later(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()  # there is one, whoever else has come by
         at = self._clock.elapsed() + self._pause_s
         self._alarm = self._engine.environment.alarms.call_at(at, lambda: self._tell_self(Poll()))
 
@@ -290,15 +342,23 @@ class RequestPoller(PooledActor):
         queue = self._queues.get(flow_id)
         if queue is None:
             queue = self._queues[flow_id] = FlowQueue(flow_id)
-        queue.ids.append(stored.id)
         self._known.add(stored.id)
-        if len(queue.ids) == 1:
+        if self._let_begin is not None:
+            if isinstance(request, RetryRequest) and len(queue.ids) == queue.pauses:
+                self._retries.append(queue)
+            if not queue.add_early(stored.id, request):
+                return
+        else:
+            queue.ids.append(stored.id)
+        if queue.ids[0] == stored.id:
             self._begin(queue, request)
 
     # --------------------------------------------------------------------------------------- handling
     def _go_on(self, queue: FlowQueue) -> None:
         """Work on the first request of a queue; those that are gone meanwhile are passed over."""
         while queue.ids:
+            if self._let_begin is not None and not queue.pauses:
+                return  # until flows have begun
             try:
                 data = self._store.read(queue.ids[0])
             except StoreError as error:
@@ -320,17 +380,16 @@ class RequestPoller(PooledActor):
             queue.put_off(self._clock.elapsed(), error)
             return
         queue.is_busy = True
-        queue.needs_flow = isinstance(request, ResumeRequest | RetryRequest)
         is_signal = isinstance(request, SignalRequest)
         self._signals += is_signal
         try:
-            reply = self._hand_on(request)
+            reply = self._hand_on(queue.ids[0], request)
         except Exception as error:  # noqa: BLE001 - it is the sender's
             reply = Reply[Any]()
             reply.fail(error)
         reply.add_done_callback(lambda future: self._tell_self(Completed(queue, is_signal, future)))
 
-    def _hand_on(self, request: RemoteRequest) -> Reply[Any]:
+    def _hand_on(self, request_id: str, request: RemoteRequest) -> Reply[Any]:
         """Have a request done the way of `FlowHandle`; the reply comes when that is durable."""
         self._check_flow(request)
         flow_id, by, reply = request.flow_id, request.by, Reply[None]()
@@ -338,9 +397,11 @@ class RequestPoller(PooledActor):
             case SignalRequest():
                 return self._send(request)
             case PauseRequest():
-                self._engine.ask(requests.PauseFlow(flow_id, by, request.why, reply))
+                left = requests.Left(checked_id(request_id, "request id"), request.version)
+                self._engine.ask(requests.PauseFlow(flow_id, by, request.why, reply, left))
             case ResumeRequest():
-                self._engine.ask(requests.ResumeFlow(flow_id, by, request.why, reply))
+                left = requests.Left(checked_id(request_id, "request id"), request.version)
+                self._engine.ask(requests.ResumeFlow(flow_id, by, request.why, reply, left))
             case RetryRequest():
                 self._engine.ask(requests.RetryFlow(flow_id, by, request.why, reply, request.version))
             case _:

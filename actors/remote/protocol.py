@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
@@ -33,6 +33,8 @@ _LIMITS = PayloadLimits(size=2**62, depth=DEPTH_MAX)
 
 encode = msgspec.json.Encoder().encode
 
+_Version: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
 
 class _Request(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True, omit_defaults=True):
     """What is asked of one flow. `created_at`: when that flow was started, in microseconds since the epoch.
@@ -56,22 +58,24 @@ class SignalRequest(_Request, tag="signal", frozen=True, kw_only=True):
 
 
 class PauseRequest(_Request, tag="pause", frozen=True, kw_only=True):
-    """Pause a flow."""
+    """Pause a flow that was seen at a version of its history. Only what follows can say that it was done."""
 
     why: str
+    version: _Version = 0
 
 
 class ResumeRequest(_Request, tag="resume", frozen=True, kw_only=True):
-    """Resume a flow."""
+    """Resume a flow; `version` is as in `PauseRequest`."""
 
     why: str
+    version: _Version = 0
 
 
 class RetryRequest(_Request, tag="retry", frozen=True, kw_only=True):
     """Let a flow run on that was seen failed, or parked, at a version of its history."""
 
     why: str
-    version: int
+    version: _Version
 
 
 RemoteRequest: TypeAlias = SignalRequest | PauseRequest | ResumeRequest | RetryRequest

@@ -434,13 +434,15 @@ class FlowMachine:
 
     def _pause(self, message: messages.PauseRequested) -> None:
         self._must_be_open()
-        if not self._execution.paused:
-            self._record(events.Paused(storable(message.by), storable(message.why)))
+        if message.request or not self._execution.paused:
+            self._record(events.Paused(storable(message.by), storable(message.why), message.request))
 
     def _resume(self, message: messages.ResumeRequested) -> None:
         self._must_be_open()
-        if self._execution.paused:
-            self._record(events.Resumed(storable(message.by), storable(message.why)))
+        was_paused = self._execution.paused
+        if message.request or was_paused:
+            self._record(events.Resumed(storable(message.by), storable(message.why), message.request))
+        if was_paused:
             self._settle()
 
     def _must_be_open(self) -> None:

@@ -103,17 +103,23 @@ class Interrupt(msgspec.Struct, frozen=True):
 
 
 class PauseRequested(msgspec.Struct, frozen=True):
-    """Start nothing more until the flow is resumed."""
+    """Start nothing more until the flow is resumed.
+
+    `request` is the id under which another process left the request. It is recorded even if the flow is
+    paused already, so that the request is known if it comes again.
+    """
 
     by: str = ""
     why: str = ""
+    request: str = ""
 
 
 class ResumeRequested(msgspec.Struct, frozen=True):
-    """Continue a paused flow."""
+    """Continue a paused flow. `request` is as in `PauseRequested`."""
 
     by: str = ""
     why: str = ""
+    request: str = ""
 
 
 Message: TypeAlias = (

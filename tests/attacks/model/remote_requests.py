@@ -1,8 +1,8 @@
 """A sender leaves a request, and the engine does it and responds. Both may die, and the power may fail.
 
-Two kinds of requests: a signal, which is known by its key when it comes back, and a pause, which is not, and
-which somebody has taken back in the meantime. A commit of the file with the requests is seen whole or not at
-all; that is SQLite's.
+Two kinds of requests: a signal, which is known by its key when it comes back, and a pause, which is known by
+the request's id, and which somebody has taken back in the meantime. A commit of the file with the requests is
+seen whole or not at all; that is SQLite's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from model.explorer import Guard, Model
+from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.remote.poller import RequestPoller
 from persistasaurus.store.sqlite.batch import WriteBatch
 from persistasaurus.store.sqlite.requests import SqliteRequests
@@ -50,6 +51,11 @@ class RemoteRequests(Model):
             "a response waits for the commit", RequestPoller._conclude, "future.get(timeout=0)"
         ),
         "key": Guard("a signal that comes back is none", WriteBatch._deliver, "self._first_delivery(stream"),
+        "request id": Guard(
+            "a pause that comes back is none",
+            FlowActor._control,
+            "if was_done(self.context.access.store, request):",
+        ),
         "remove last": Guard(
             "a request is let go of when its response is written",
             RequestPoller._respond,
@@ -79,7 +85,7 @@ class RemoteRequests(Model):
             yield "the sender is told that it is there", state._replace(sender="told")
         elif state.sender == "told" and state.response:
             yield "the sender takes the response", state._replace(sender="answered", row="gone")
-        elif state.sender == "answered" and not (state.is_signal or state.resumed):
+        if state.committed and not (state.is_signal or state.resumed):
             yield "somebody takes the pause back", state._replace(resumed=True)
 
     def _engine(self, state: State) -> Iterator[tuple[str, State]]:
@@ -102,6 +108,8 @@ class RemoteRequests(Model):
         if state.is_signal:
             count = state.committed if self._has["key"] and state.committed else state.committed + 1
             return state._replace(committed=count, is_known=True)
+        if self._has["request id"] and state.committed:
+            return state._replace(is_known=True)
         fault = "a pause that was taken back is in force again" if state.resumed else ""
         return state._replace(committed=state.committed + 1, is_known=True, fault=fault)
 

@@ -123,6 +123,14 @@ def test_the_steps_of_a_flow_that_was_parked_at_a_start_are_in_doubt() -> None:
     assert summary.status == "parked"
 
 
+def test_a_flow_that_is_paused_again_is_paused_since_the_first_time() -> None:
+    first, again = events.Paused("ada", "a fire"), events.Paused("bob", request="1")
+    summary = FlowSummary()
+    for version, event in enumerate((first, again), 1):
+        summary.apply(Recorded(version, version * 1000, event))
+    assert summary.paused == (first, 1000)
+
+
 # ---------------------------------------------------------------------------------- the words of events
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_each_kind_of_event_is_in_the_summary_and_has_words_of_its_own(kind: type[Any]) -> None:
@@ -144,7 +152,7 @@ def test_a_kind_of_event_that_has_no_words_is_an_error() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_nothing_that_an_event_says_is_left_out(kind: type[Any]) -> None:
     event = example(kind)
-    left_out = {"seed", "line", "key", "until", "begun", "since", "retried"}
+    left_out = {"seed", "line", "key", "until", "begun", "since", "retried", "request"}
 
     said = repr(describe(event))
 

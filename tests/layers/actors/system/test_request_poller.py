@@ -8,13 +8,15 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
-from persistasaurus import FlowSystem, StoreUnavailable
+from persistasaurus import FlowFailed, FlowSystem, StoreUnavailable
 from persistasaurus.actors.remote.client import RemoteClient
+from persistasaurus.actors.remote.poller import RequestPoller
 from persistasaurus.actors.remote.protocol import RetryRequest
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
@@ -135,6 +137,114 @@ def test_pause_and_resume_come_in_their_order_wherever_the_engine_dies(
         handle = system.flow("hears")
         assert handle.status == "paused"
         assert [k for k in kinds(handle) if k in ("paused", "resumed")] == ["paused", "resumed", "paused"]
+
+
+ORDERS = {
+    "a pause": (pause, "waiting"),
+    "a pause of what is paused": (pause, "paused"),
+    "a resumption": (resume, "paused"),
+    "a resumption of what is not paused": (resume, "waiting"),
+}
+
+
+@pytest.mark.parametrize("is_before", [True, False], ids=["before flows begin", "while they run"])
+@pytest.mark.parametrize("kind", ORDERS)
+def test_what_somebody_has_taken_back_is_not_done_again_though_its_response_could_not_be_written(
+    make: Callable[..., FlowSystem],
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    is_before: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    order, status = ORDERS[kind]
+
+    def full(_: Any, responses: Any) -> None:
+        tries.append(len(responses))
+        raise StoreFull("injected")
+
+    def restarted(system: FlowSystem) -> FlowSystem:
+        system.close()
+        return make()
+
+    tries: list[int] = []
+    system = make()
+    handle = system.start(Hears.main, 1, flow_id="hears")
+    if status == "paused":
+        handle.pause()
+    monkeypatch.setattr(SqliteRequests, "respond", full)
+    system = restarted(system) if not is_before else system
+    with RemoteClient(path) as client:
+        sent = client.pause("hears") if order is pause else client.resume("hears")
+        system = restarted(system) if is_before else system
+        wait_until(lambda: tries)
+        handle = system.flow("hears")
+        if order is pause:
+            handle.resume()
+        else:
+            handle.pause()
+        history = kinds(handle)
+        monkeypatch.undo()
+        system = restarted(system)
+        told = sent.wait(DEAD_MAN_S)
+    assert told is not None
+    assert told.is_done
+    handle = system.flow("hears")
+    assert handle.status == ("waiting" if order is pause else "paused")
+    assert kinds(handle) == history
+
+
+def test_flows_begin_before_signals_that_were_left_and_after_a_pause_that_was_left_behind_them(
+    make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make() as system:
+        for name in ("hears", "paused"):
+            system.start(Hears.main, 200, flow_id=name)
+    sent = leave(path, *(word(name, n) for n in range(100) for name in ("hears", "paused")), pause("paused"))
+    begun = Event()
+    real = RequestPoller._send
+
+    def send(self: RequestPoller, request: Any) -> Any:
+        assert begun.wait(DEAD_MAN_S)
+        return real(self, request)
+
+    monkeypatch.setattr(RequestPoller, "_send", send)
+    system = make()
+    assert system.run(Hears.main, 0) == []
+    assert system.flow("paused").status == "paused"
+    assert kinds(system.flow("paused")) == ["flow_started", "signal_awaited", "paused"]
+    assert set(pending(path)) >= set(sent[:-1])
+    begun.set()
+    wait_until(emptied(path))
+    system.flow("paused").resume()
+    for name in ("hears", "paused"):
+        wait_until(lambda name=name: kinds(system.flow(name)).count("signal_received") == 100)
+    assert system.flow("hears").query(Hears.so_far) == list(range(100))
+
+
+def test_a_pause_does_not_overtake_what_was_left_before_it_to_resume_the_flow(
+    make: Callable[..., FlowSystem], path: Path
+) -> None:
+    with make() as system:
+        system.start(Hears.main, 1, flow_id="hears").pause()
+    leave(path, pause("hears"), word("hears", 0, name="other"), resume("hears"), pause("hears"))
+    with make() as system:
+        wait_until(emptied(path))
+        handle = system.flow("hears")
+        assert handle.status == "paused"
+        controls = [kind for kind in kinds(handle) if kind in ("paused", "resumed")]
+        assert controls == ["paused", "paused", "resumed", "paused"]
+
+
+def test_who_asks_for_the_result_at_once_hears_of_a_retry_that_was_left_and_not_of_the_failure_before(
+    make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make() as system, pytest.raises(FlowFailed):
+        system.start(Fails.main, flow_id="fails").result(DEAD_MAN_S)
+    with RemoteClient(path) as client:
+        client.retry("fails")
+    monkeypatch.setattr(Fails, "is_down", False)
+    with make() as system:
+        assert system.start(Fails.main, flow_id="fails").result(DEAD_MAN_S) == "up"
 
 
 def test_what_is_not_answered_when_the_system_closes_is_done_at_the_next_start(

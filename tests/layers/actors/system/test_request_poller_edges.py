@@ -113,9 +113,9 @@ def test_a_poller_that_had_more_than_it_can_work_on_at_once_looks_no_more_often_
     at_work: list[int] = []
     real = RequestPoller._hand_on
 
-    def hand_on(self: RequestPoller, request: Any) -> Any:
+    def hand_on(self: RequestPoller, *request: Any) -> Any:
         at_work.append(self._signals)
-        return real(self, request)
+        return real(self, *request)
 
     monkeypatch.setattr(RequestPoller, "_hand_on", hand_on)
     leave(path, *(word(name, n) for n in range(20) for name in names))
@@ -143,9 +143,9 @@ def test_requests_are_done_at_the_look_that_finds_them_and_the_next_look_comes_s
         looked.setdefault(simulation.clock.elapsed(), found)
         return found
 
-    def begin(self: RequestPoller, order: Any) -> Any:
+    def begin(self: RequestPoller, *order: Any) -> Any:
         begun.append(simulation.clock.elapsed())
-        return hand_on(self, order)
+        return hand_on(self, *order)
 
     monkeypatch.setattr(SqliteRequests, "arrived", look)
     monkeypatch.setattr(RequestPoller, "_hand_on", begin)
@@ -216,9 +216,9 @@ def test_a_request_behind_one_that_took_long_is_tried_again_as_soon_as_any_other
     hand_on = RequestPoller._hand_on
     tries: list[float] = []
 
-    def fail(self: RequestPoller, order: Any) -> Any:
+    def fail(self: RequestPoller, request_id: str, order: Any) -> Any:
         if isinstance(order, PauseRequest):
-            return hand_on(self, order)
+            return hand_on(self, request_id, order)
         tries.append(simulation.clock.elapsed())
         raise StoreUnavailable("halted, injected")
 
