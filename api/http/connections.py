@@ -34,6 +34,13 @@ _REFUSED_SECONDS: Final = 1.0
 _REFUSED: Final = 64
 
 
+_EMPTY_LINE: Final = b"\r\n"
+"""What some clients begin with, and a server should ignore (RFC 9112, 2.2).
+
+Only at the beginning of a connection: later, nobody but uvicorn's parser knows what is part of a body.
+"""
+
+
 class Connections:
     """The open connections of one server. The cost of each operation does not depend on their number."""
 
@@ -129,6 +136,7 @@ class _Connection(asyncio.Protocol):
         self.holder = ""
         """The address, or IPv6 network, at the other end."""
         self._is_open = True
+        self._has_begun = False
         self._requests = 0
         self._is_in_head = False
         self._has_unread_body = False
@@ -155,6 +163,9 @@ class _Connection(asyncio.Protocol):
         if self._is_idle and not self._is_in_head:
             self._is_in_head = True
             self._expect(self._limits.head_seconds)
+        if not self._has_begun:
+            self._has_begun = True
+            data = data.removeprefix(_EMPTY_LINE)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:

@@ -15,6 +15,7 @@ from ...actors.runtime.primitives import Event, Thread, is_main_thread, start_th
 from .connections import Connections
 from .listener import CannotServe, ServerSocket, TcpListener, UnixListener
 from .middleware.identity import OpenToAll
+from .repeated_warnings import few_warnings
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ class Server:
 
     def _run(self, listener: ServerSocket) -> None:
         try:
-            asyncio.run(self._serve(listener))
+            with few_warnings():
+                asyncio.run(self._serve(listener))
         except SystemExit as error:
             self._failure = _not_started()
             self._failure.__cause__ = error

@@ -77,6 +77,8 @@ response IS NOT NULL AND CASE WHEN refusal IS NULL THEN responded_at < ?1
   ELSE number < (SELECT min(number) FROM (
     SELECT number FROM request WHERE refusal IS NOT NULL ORDER BY number DESC LIMIT ?2)) END
 """
+_NUMBER_MAX: Final = 2**63 - 1
+_IS_USED_UP: Final = f"SELECT EXISTS (SELECT 1 FROM sqlite_sequence WHERE seq >= {_NUMBER_MAX})"  # noqa: S608 - a constant
 _ANY_TO_SWEEP: Final = f"SELECT EXISTS (SELECT 1 FROM request WHERE {_SWEPT})"  # noqa: S608 - a constant
 _SWEEP: Final = f"DELETE FROM request WHERE {_SWEPT}"  # noqa: S608 - a constant
 
@@ -139,6 +141,7 @@ class SqliteRequests:
 
     def _insert(self, connection: apsw.Connection, request_id: str, data: bytes) -> None:
         with self._written(connection):
+            _check_numbers(connection)
             waiting = value(connection, "SELECT count(*) FROM request WHERE response IS NULL")
             if waiting >= _PENDING_MAX:
                 raise RequestsFull(f"{waiting:,} requests wait in {self.path}; nothing was written")
@@ -212,7 +215,10 @@ class SqliteRequests:
             if version == self._seen:
                 return []
             self._seen = None
-            found = self._next(connection) if _has_table(connection) else []
+            has_table = _has_table(connection)
+            if has_table:
+                _check_numbers(connection)
+            found = self._next(connection) if has_table else []
             if not found:
                 self._seen = version
             return found
@@ -408,6 +414,8 @@ class SqliteRequests:
             self._seen = None
             if not isinstance(error, _PASSING):
                 self.close()
+            if isinstance(error, RequestsDamaged):
+                raise RequestsDamaged(f"{self.path} is damaged: {error}") from error
             if isinstance(error, StoreError):
                 raise
             raise _told(self.path, error) from error
@@ -444,10 +452,25 @@ def _has_table(connection: apsw.Connection) -> bool:
     if (version, application) == (_VERSION, _APPLICATION_ID):
         return True
     if application == _APPLICATION_ID and version > _VERSION:
-        raise StoreUnusable(f"the requests have schema {version}, this code knows up to {_VERSION}")
+        raise StoreUnusable(
+            f"{connection.filename}: the requests have schema {version}, this code knows up to {_VERSION}"
+        )
     if application or version or value(connection, "SELECT EXISTS (SELECT 1 FROM sqlite_schema)"):
         raise RequestsDamaged("the file is an SQLite database, but holds no requests")
     return False
+
+
+def _check_numbers(connection: apsw.Connection) -> None:
+    """See to it that there is a number for the next request. SQLite would say that the disk is full.
+
+    Raises:
+        RequestsDamaged: there is none, since somebody has written a row with the last number.
+    """
+    if value(connection, _IS_USED_UP):
+        raise RequestsDamaged(
+            f"a row has number {_NUMBER_MAX}, so that none is left for another request; the engine begins the"
+            " file anew, within seconds or when it is started"
+        )
 
 
 @lru_cache(maxsize=1)

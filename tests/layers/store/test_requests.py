@@ -434,6 +434,26 @@ def test_more_requests_than_anybody_will_take_are_refused(
     assert ids_in(owner) == ["more"]
 
 
+@pytest.mark.parametrize("response", [None, b"{}"], ids=["that waits", "that was answered"])
+def test_a_row_with_the_last_number_is_damage_that_the_owner_mends_and_not_a_full_disk(
+    sender: SqliteRequests, owner: SqliteRequests, response: bytes | None
+) -> None:
+    sender.add("a", b"{}")
+    assert ids_in(owner) == ["a"]
+    with contextlib.closing(apsw.Connection(str(sender.path))) as somebody:
+        somebody.execute(
+            "INSERT INTO request (number, id, at, data, response) VALUES (?, 'last', 1, x'', ?)",
+            (2**63 - 1, response),
+        )
+    with pytest.raises(RequestsDamaged, match=r"-requests is damaged: .*no.* left for another request"):
+        sender.add("b", b"{}")
+    with pytest.raises(RequestsDamaged, match="left for another request"):
+        owner.arrived()
+    owner.set_aside()
+    sender.add("b", b"{}")
+    assert ids_in(owner) == ["b"]
+
+
 def test_what_nobody_comes_back_for_is_swept_after_an_hour_and_the_newest_refusals_stay(
     sender: SqliteRequests, owner: SqliteRequests, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from persistasaurus import FlowSystem
+from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.api.examples.routes import EXAMPLE_ROUTES
 from persistasaurus.api.http.access import Access, OpenToAll, Scope
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits
+from persistasaurus.api.http.repeated_warnings import RepeatedWarnings
 from persistasaurus.api.http.server import Server
 from persistasaurus.api.http.tokens import Tokens, token_path
 from persistasaurus.flows.examples import HelloWorldFlow, SignupFlow
@@ -154,6 +156,57 @@ def test_an_upgrade_is_not_taken(wire: Wire) -> None:
     assert wire.answer().status == 200
     wire.send(request("GET", "/flows", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"))
     assert wire.answer().status == 200
+
+
+def test_strangers_do_not_fill_the_log_with_what_the_server_warns_of(
+    engine: Protected, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrade = request(
+        "GET", "/flows", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"
+    )
+    with caplog.at_level(logging.INFO), Server(engine) as server:
+        for _ in range(20):
+            with Wire(server.url) as wire:
+                wire.send(upgrade)
+                wire.answer()
+            with Wire(server.url) as wire:
+                wire.send(b"nonsense\r\n\r\n")
+                wire.rest()
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == len(set(warnings)) <= 3
+
+
+def test_a_warning_that_was_left_out_is_counted_in_the_next_one() -> None:
+    clock = ManualClock()
+    limit = RepeatedWarnings(clock)
+
+    def logged(text: str, level: int = logging.WARNING) -> str | None:
+        record = logging.LogRecord("server", level, __file__, 1, text, (), None)
+        return record.getMessage() if limit.filter(record) else None
+
+    assert logged("strange") == "strange"
+    assert [logged("strange") for _ in range(1234)] == [None] * 1234
+    assert logged("broken", logging.ERROR) == logged("broken", logging.ERROR) == "broken"
+    assert logged("another") == "another"
+    clock.advance(61)
+    assert logged("strange") == "strange (1,234 more since this was last logged)"
+    assert logged("another") == "another"
+    assert logged("another") is None
+    for n in range(200):
+        assert logged(f"kind {n}") == f"kind {n}"
+
+
+def test_an_empty_line_before_the_first_request_is_ignored(wire: Wire) -> None:
+    wire.send(b"\r\n" + request("GET", "/flows"))
+    assert wire.answer().status == 200
+
+
+def test_a_body_that_begins_with_an_empty_line_keeps_it(wire: Wire, effects: Effects) -> None:
+    head = request("POST", "/flows", f"Content-Length: {len(HIDDEN) + 2}", "Connection: close")
+    wire.send(head)
+    wire.send(b"\r\n" + HIDDEN)
+    assert wire.rest().count(b"HTTP/1.1 ") == 1
+    assert "pause hidden" not in effects.done
 
 
 @pytest.mark.parametrize(
