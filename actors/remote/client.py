@@ -1,4 +1,4 @@
-"""How a process that does not own a store has something done to a flow in it.
+"""How a process that does not own a store requests something of a flow in it.
 
     with RemoteClient("flows.db") as client:
         pending = client.signal("signup-ada", "confirm", b'{"confirmed_at": "2026-05-17T00:00:00Z"}')
@@ -6,7 +6,7 @@
         if response is None: ...        # on record; it is done at the engine's next start
         else: response.result(...)      # the receipt, or the error that a FlowHandle would have raised
 
-What is sent is durable: the engine takes it within 100 ms, or when it is started.
+A request is durable: the engine takes it within 100 ms, or when it is started.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ _LIMITS = PayloadLimits(size=16 << 20, depth=DEPTH_MAX)
 
 
 class RefusedRequest(msgspec.Struct, frozen=True):
-    """A request that was on record and can never be done, and whose sender did not wait to hear so.
+    """A request that can never be done, and whose sender did not wait for the answer.
 
-    `at`: when it was refused, in microseconds since the epoch, UTC. `request` is None when it was none.
+    `at`: when it was refused, in microseconds since the epoch, UTC. `request` is None if it could not be
+    read.
     """
 
     at: int
@@ -72,7 +73,7 @@ class RefusedRequest(msgspec.Struct, frozen=True):
 
 
 class PendingRequest:
-    """A request that is on record. `signal_id`: sending the same again under it is safe."""
+    """A request that is on record. Sending the same signal again under `signal_id` is safe."""
 
     def __init__(self, client: RemoteClient, request_id: str, flow_id: str, signal_id: str | None) -> None:
         self._client = client
@@ -81,10 +82,10 @@ class PendingRequest:
         self.signal_id = signal_id
 
     def wait(self, timeout: float) -> RemoteResponse | None:
-        """Wait for the engine's response, up to `timeout` seconds; not at all when no engine is running.
+        """Wait up to `timeout` seconds for the engine's response; not at all when no engine is running.
 
-        None: there is none yet. The request stays on record, and is done when the engine comes to it.
-        A response is given once.
+        None: there is none yet. The request stays on record until the engine does it. A response is given
+        once.
 
         Raises:
             StoreUnavailable: the response cannot be read. What it says has happened.
@@ -93,13 +94,12 @@ class PendingRequest:
 
 
 class RemoteClient:
-    """Leaves requests beside a store that another process owns, or none. For one thread.
+    """Leaves requests beside a store, which another process may own. For one thread.
 
-    No engine is needed for that, and nothing here can hold one up. What can be checked without owning the
-    store is checked before anything is written; the engine checks all of it. Only the user whom the store
-    belongs to can send. Senders wait for each other, each for as long as a commit takes; when one of them
-    was stopped while it wrote, the others give up after three seconds, with `StoreHalted`, and nothing was
-    written.
+    It needs no engine, and cannot hold one up. What can be checked without owning the store is checked before
+    anything is written; the engine checks all of it. Only the user who owns the store can send. Senders wait
+    for each other, each for the duration of a commit. If one of them was stopped while it wrote, the others
+    give up after three seconds with `StoreHalted`, and nothing was written.
 
     Raises:
         StoreUnusable: there is no such store, or it cannot be read.
@@ -120,7 +120,7 @@ class RemoteClient:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store. What was sent stays on record."""
+        """Close the store. What was sent stays on record."""
         self._requests.close()
         self._reader.close()
 
@@ -128,15 +128,16 @@ class RemoteClient:
     def signal(
         self, flow_id: str, name: str, payload: bytes = b"{}", *, signal_id: str | None = None, by: str = ""
     ) -> PendingRequest:
-        """Send a signal, whose payload is JSON; see `FlowHandle.signal_json`. Durable when this returns.
+        """Send a signal, whose payload is JSON; see `FlowHandle.signal_json`. Durable on return.
 
-        The same `signal_id` again is the same signal, and recorded once. Without one, each is another.
+        The same `signal_id` again is the same signal, and recorded once. Without one, each call is another
+        signal.
 
         Raises:
             FlowNotFound: there is no such flow; nothing was written.
             FlowEnded: the flow has ended, and no signal of this id can have come before; nothing was written.
-            SignalRejected: the payload is no JSON, too large or too deep; nothing was written.
-            Overloaded: too many requests wait; nothing was written.
+            SignalRejected: the payload is not JSON, too large or too deep; nothing was written.
+            Overloaded: too many requests are waiting; nothing was written.
             ValueError: the name or the id cannot be stored.
             StoreError: it could not be written; the message says why.
         """
@@ -152,30 +153,30 @@ class RemoteClient:
         return self._send(request, key)
 
     def pause(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
-        """Ask for a flow to be paused; see `FlowHandle.pause`. Durable when this returns.
+        """Request that a flow be paused; see `FlowHandle.pause`. Durable on return.
 
         Raises:
             FlowNotFound, FlowEnded: there is no such flow, or it has ended; nothing was written.
-            Overloaded: too many requests wait; nothing was written.
+            Overloaded: too many requests are waiting; nothing was written.
             StoreError: it could not be written; the message says why.
         """
         header = self._open_header(flow_id)
         return self._send(PauseRequest(flow_id, by, _created_at(header), why=why, version=_version(header)))
 
     def resume(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
-        """Ask for a paused flow to go on; raises as `pause` does."""
+        """Request that a paused flow be resumed; raises as `pause` does."""
         header = self._open_header(flow_id)
         return self._send(ResumeRequest(flow_id, by, _created_at(header), why=why, version=_version(header)))
 
     def retry(self, flow_id: str, *, by: str = "", why: str = "") -> PendingRequest:
-        """Ask for a failed or parked flow to run on; see `FlowHandle.retry`.
+        """Request that a failed or parked flow continue; see `FlowHandle.retry`.
 
-        It is meant for the failure that is on record now, and does nothing if that was repaired meanwhile.
+        It applies to the failure that is recorded now, and does nothing if that was repaired in the meantime.
 
         Raises:
             FlowNotFound: there is no such flow; nothing was written.
-            PersistasaurusError: the flow has neither failed nor is it parked; nothing was written.
-            Overloaded: too many requests wait; nothing was written.
+            PersistasaurusError: the flow has neither failed nor is parked; nothing was written.
+            Overloaded: too many requests are waiting; nothing was written.
             StoreError: it could not be written; the message says why.
         """
         header = self._header(flow_id)
@@ -221,7 +222,7 @@ class RemoteClient:
 
     # ---------------------------------------------------------------------------------------- hearing
     def response(self, request_id: str, timeout: float) -> RemoteResponse | None:
-        """Wait for the response to a request; see `PendingRequest.wait`. For whoever knows its id."""
+        """Wait for the response to a request by its id; see `PendingRequest.wait`."""
         deadline = self._clock.elapsed() + timeout
         never = Event()
         is_served = self._reader.owner() is not None
@@ -249,7 +250,7 @@ class RemoteClient:
         return self._requests.pending_count()
 
     def refused(self) -> list[RefusedRequest]:
-        """Return the requests that could not be done, and whose senders have not heard so, oldest first.
+        """Return the refused requests whose senders have not seen the response, oldest first.
 
         Raises:
             StoreError: the requests cannot be read; the message says why.
@@ -258,7 +259,7 @@ class RemoteClient:
 
 
 def _created_at(header: Header) -> int | None:
-    """Return which flow it is, of all that may ever have the id; None: that cannot be told."""
+    """Return what distinguishes this flow from others that had or will have its id; None: unknown."""
     return header.created_at if header.is_sound else None
 
 
@@ -268,7 +269,6 @@ def _version(header: Header) -> int:
 
 
 def _request_in(data: bytes) -> RemoteRequest | None:
-    """Return the request that was refused; None: it was none."""
     try:
         return decode_request(data)
     except PersistasaurusError:

@@ -1,19 +1,18 @@
-"""The request poller: has done what other processes ask of the system, and responds.
+"""The request poller: does what other processes request, and responds.
 
-Requests for one flow are handled one after the other, in the order in which they were left; those for
-different flows meanwhile. What a request has come to is durable before the response is written. A process
-that dies before the response meets the request again at its next start; one that has a response is never
-done again. A signal that comes again is known by its key, a pause or a resumption by the id of the request,
-which the history has, and a retry by the repair that followed it. Of all but signals, the response is durable
-before the next request for the same flow is begun.
+Requests for one flow are done one after the other, in the order in which they were left; those for different
+flows concurrently. The outcome of a request is durable before its response is written. A process that dies
+before the response finds the request again at its next start; one with a response is never done again. A
+repeated signal is recognised by its key, a pause or a resumption by the id of the request, which the history
+has, and a retry by the repair that followed it. Except for signals, the response is durable before the next
+request for the same flow begins.
 
-Before flows begin, all that waits is looked at: pauses are done, and retries handed on, so that a person can
-stop a flow whose code takes the process down, and nobody hears of a failure that is to be retried. All else
-waits until flows have begun.
+Before flows begin, all waiting requests are looked at: pauses are done, and retries handed on. So an operator
+can stop a flow whose code kills the process, and no one is told of a failure that is about to be retried.
+Everything else waits until flows have begun.
 
-It is an actor with a thread of its own: whatever the file with the requests, or the disk below it, is
-waiting for, nobody else of the system waits for it. What cannot be done now stays where it is and is tried
-again.
+It is an actor with a thread of its own, so a slow disk or a locked file of requests holds up nothing else.
+What cannot be done now stays on record and is tried again.
 """
 
 from __future__ import annotations
@@ -56,21 +55,21 @@ __all__ = ["Poll", "RequestPoller"]
 logger = logging.getLogger("persistasaurus")
 
 _PAUSE_S = (0.005, 0.1)
-# What could not be done is tried again after so long; and so are responses that could not be written.
+# After how long a request that could not be done, or a response that could not be written, is retried.
 _PATIENCE_S = (1.0, 30.0)
 _RESPOND_AGAIN_S = (0.01, 5.0)
 _SWEEP_S = 600.0
 _REOPEN_S = 10.0
-"""So often it is opened anew, as senders do: what is damaged, or was put in its place, is noticed then."""
+"""How often the file is reopened, as senders open it: damage, or another file, is noticed then."""
 _AT_ONCE = 16
 _SIGNALS_MAX = 64
 _FIRST_MAX = 10_000
-"""So many requests are looked at before flows begin, at most: as many as senders may leave."""
+"""At most this many requests are looked at before flows begin: as many as senders may leave."""
 _FIRST_S = 2.0
-"""So long flows wait for requests to be read, at most."""
+"""Flows wait at most this long for requests to be read."""
 _NOT_NOW = (StoreUnavailable, SystemClosed)
 _NO_FLOW = ""
-"""The queue of what is no request. No flow has this id."""
+"""The queue for what is not a request. No flow has this id."""
 
 
 class Poll(NamedTuple):
@@ -78,12 +77,10 @@ class Poll(NamedTuple):
 
 
 class Continue(NamedTuple):
-    """Go on with those that wait."""
+    """Begin more of the requests that wait."""
 
 
 class Completed(NamedTuple):
-    """What a request has come to is known."""
-
     queue: FlowQueue
     is_signal: bool
     future: PooledFuture[Any]
@@ -94,24 +91,21 @@ class Respond(NamedTuple):
 
 
 class Unwritten(NamedTuple):
-    """A response that is not durable yet."""
-
     queue: FlowQueue
     request_id: str
     response: RemoteResponse
 
     def stored(self) -> StoredResponse:
-        """Return it as it is written."""
         response = self.response
         refusal = "" if response.is_done else response.error or response.kind
         return StoredResponse(self.request_id, encode(response), refusal)
 
 
 class FlowQueue:
-    """The requests for one flow, first come first served; only the first is at work.
+    """The requests for one flow, first come first served; only the first is in progress.
 
-    Before flows begin, its first `pauses` are what is at work. They overtake signals,
-    which change nothing yet.
+    Before flows begin, its first `pauses` are in progress instead. They overtake signals, which change
+    nothing yet.
     """
 
     __slots__ = ("flow_id", "has_control", "ids", "is_busy", "not_before", "patience_s", "pauses")
@@ -127,24 +121,24 @@ class FlowQueue:
         self.patience_s = _PATIENCE_S[0]
 
     def put_off(self, now: float, why: object) -> None:
-        """Try again later, and later each time; nobody is to hear of it more often than that."""
+        """Try again later, and each time later, with one log line each time."""
         logger.warning("A request for flow %r stays on record for now: %s", self.flow_id, why)
         self.not_before = now + self.patience_s
         self.patience_s = min(2 * self.patience_s, _PATIENCE_S[1])
 
     def next(self) -> str:
-        """Let go of the first one, and return its id."""
+        """Remove the first one, and return its id."""
         self.is_busy, self.not_before, self.patience_s = False, 0.0, _PATIENCE_S[0]
         self.pauses = max(0, self.pauses - 1)
         return self.ids.popleft()
 
     @property
     def is_ready(self) -> bool:
-        """Whether its first is neither at work, nor put off."""
+        """Whether its first is neither in progress nor put off."""
         return bool(self.ids) and not self.is_busy and not self.not_before
 
     def add_early(self, request_id: str, request: RemoteRequest | RemoteResponse) -> bool:
-        """Add one before flows begin; tell whether it is the pause that is to be done now."""
+        """Add one before flows begin; return whether it is the pause that is to be done now."""
         if not isinstance(request, PauseRequest) or self.has_control:
             self.has_control = self.has_control or not isinstance(request, SignalRequest)
             self.ids.append(request_id)
@@ -155,7 +149,7 @@ class FlowQueue:
 
 
 class RequestPoller(PooledActor):
-    """Polls the requests for a system's store. The first `Poll` has it begin."""
+    """Polls the requests for a system's store, from the first `Poll` on."""
 
     def __init__(
         self, engine: EngineClient, store: RequestStore, let_begin: Callable[[], None] | None = None
@@ -189,14 +183,14 @@ class RequestPoller(PooledActor):
         self._complaint = ""
 
     def on_stop(self) -> None:
-        """Poll no more. What is there stays for the next start."""
+        """Stop polling. What is there stays for the next start."""
         for alarm in (self._alarm, self._response_alarm):
             if alarm is not None:
                 alarm.cancel()
         self._store.close()
 
     def on_receive(self, message: Poll | Continue | Completed | Respond) -> None:
-        """Take a message. Whatever goes wrong with one request, the others go on."""
+        """Handle a message. If one request fails, the others continue."""
         try:
             match message:
                 case Poll():
@@ -219,10 +213,10 @@ class RequestPoller(PooledActor):
             self._see_whether_flows_may_begin(self._let_begin)
 
     def _see_whether_flows_may_begin(self, let_begin: Callable[[], None]) -> None:
-        """Let flows begin once the pauses have been done that were asked for while nothing ran."""
+        """Let flows begin once the pauses are done that were requested while nothing ran."""
         if self._is_looking:
             return
-        # Those whose responses cannot be written are done.
+        # Requests whose responses cannot be written are done.
         is_stuck = self._respond_again_s > _RESPOND_AGAIN_S[0]
         done = {unwritten.queue.flow_id for unwritten in self._unwritten} if is_stuck else set[str]()
         busy = (q for q in self._queues.values() if q.is_busy)
@@ -257,21 +251,21 @@ class RequestPoller(PooledActor):
             self._store.close()
         if self._sweep_at <= now:
             self._sweep_at = now + _SWEEP_S
-            with suppress(StoreError):  # what is wrong is told by whoever reads
+            with suppress(StoreError):  # the next read reports what is wrong
                 self._store.sweep()
         self._take_some()
 
     def _take_some(self) -> None:
-        """Begin with those that are new; what they come to is heard of in between."""
+        """Begin the new requests; their outcomes arrive in between."""
         if self._signals >= _SIGNALS_MAX:
-            self._is_full = True  # of payloads; the next that has completed makes room
+            self._is_full = True  # of payloads; the next completion makes room
             return
         if self._left:
             self._go_on(self._left.popleft())
             self.actor_ref.tell(Continue())
             return
         if self._let_begin is not None and self._taken and not self._is_looking:
-            return  # it goes on when flows have begun
+            return  # it continues when flows have begun
         arrived = self._arrived()
         for request in arrived:
             self._taken += 1
@@ -284,7 +278,7 @@ class RequestPoller(PooledActor):
             self._poll_later()
 
     def _arrived(self) -> list[StoredRequest]:
-        """Return the next that are new; none, when this system is not, or no longer, the one to do them."""
+        """Return the next new requests; none, if this system is not, or no longer, the one to do them."""
         self._is_reading = False
         if self._clock.elapsed() < self._not_before:
             return []
@@ -307,7 +301,7 @@ class RequestPoller(PooledActor):
         return arrived
 
     def _set_aside(self, error: RequestsDamaged) -> None:
-        """Begin anew, and have somebody look at what was there."""
+        """Move the damaged requests aside, and begin with an empty file."""
         try:
             kept = self._store.set_aside()
         except StoreError as failure:
@@ -315,26 +309,26 @@ class RequestPoller(PooledActor):
             self._complain(f"Requests of other processes cannot be read: {error}. Nor set aside: {failure}")
         else:
             logger.error(
-                "%s. Requests that nobody has heard of are not done, and have to be sent again. It was set"
+                "%s. Requests without a response are not done, and have to be sent again. The file was set"
                 " aside: %s",
                 error,
                 kept,
             )
 
     def _complain(self, text: str) -> None:
-        """Log what is wrong, once for as long as it is the same."""
+        """Log an error, once for as long as it is the same."""
         if text != self._complaint:
             self._complaint = text
             logger.error("%s", text)
 
     def _poll_later(self) -> None:
         if self._alarm is not None:
-            self._alarm.cancel()  # there is one, whoever else has come by
+            self._alarm.cancel()  # there is only one
         at = self._clock.elapsed() + self._pause_s
         self._alarm = self._engine.environment.alarms.call_at(at, lambda: self._tell_self(Poll()))
 
     def _take(self, stored: StoredRequest) -> None:
-        """Begin with a request, unless others for the same flow come first."""
+        """Begin a request, unless others for the same flow come first."""
         if stored.id in self._known:
             return
         request = _decoded(stored.data)
@@ -355,7 +349,7 @@ class RequestPoller(PooledActor):
 
     # --------------------------------------------------------------------------------------- handling
     def _go_on(self, queue: FlowQueue) -> None:
-        """Work on the first request of a queue; those that are gone meanwhile are passed over."""
+        """Begin the first request of a queue; those that have vanished are skipped."""
         while queue.ids:
             if self._let_begin is not None and not queue.pauses:
                 return  # until flows have begun
@@ -384,13 +378,13 @@ class RequestPoller(PooledActor):
         self._signals += is_signal
         try:
             reply = self._hand_on(queue.ids[0], request)
-        except Exception as error:  # noqa: BLE001 - it is the sender's
+        except Exception as error:  # noqa: BLE001 - the sender gets it
             reply = Reply[Any]()
             reply.fail(error)
         reply.add_done_callback(lambda future: self._tell_self(Completed(queue, is_signal, future)))
 
     def _hand_on(self, request_id: str, request: RemoteRequest) -> Reply[Any]:
-        """Have a request done the way of `FlowHandle`; the reply comes when that is durable."""
+        """Do a request as `FlowHandle` does; the reply comes when that is durable."""
         self._check_flow(request)
         flow_id, by, reply = request.flow_id, request.by, Reply[None]()
         match request:
@@ -409,11 +403,11 @@ class RequestPoller(PooledActor):
         return reply
 
     def _check_flow(self, request: RemoteRequest) -> None:
-        """Refuse what was left for another store that was in this place before.
+        """Refuse a request that was left for another store, which was in this place before.
 
         Raises:
             PersistasaurusError: the flow is not the one that is meant.
-            StoreUnavailable: that cannot be told now.
+            StoreUnavailable: that cannot be decided now.
         """
         if request.created_at is None:
             return
@@ -430,7 +424,7 @@ class RequestPoller(PooledActor):
     def _send(self, request: SignalRequest) -> Reply[Receipt]:
         call = self._engine.admission.signal_json(request.flow_id, request.name, bytes(request.payload))
         key = checked_id(request.signal_id, "signal id")
-        # An instant to come, by a clock that has been set back since, would have the flow wait for it.
+        # If the clock has been set back since, this instant lies ahead, and the flow would wait for it.
         at = min(request.at, self._clock.now())
         return self._engine.deliver(Deliver(request.flow_id, call.name, key, call.data, at))
 
@@ -445,12 +439,12 @@ class RequestPoller(PooledActor):
                 self.actor_ref.tell(Continue())
 
     def _conclude(self, queue: FlowQueue, future: PooledFuture[Any]) -> None:
-        """Respond, unless it is not known what has become of it, or it could not be done now."""
+        """Respond, unless the outcome is unknown, or the request could not be done now."""
         try:
             value = future.get(timeout=0)
         except _NOT_NOW as error:
             queue.put_off(self._clock.elapsed(), error)
-        except Exception as error:  # noqa: BLE001 - it is the sender's
+        except Exception as error:  # noqa: BLE001 - the sender gets it
             self._respond_first(queue, response_of(error))
         else:
             if isinstance(value, Receipt):
@@ -461,22 +455,22 @@ class RequestPoller(PooledActor):
 
     # -------------------------------------------------------------------------------------- responding
     def _respond_first(self, queue: FlowQueue, response: RemoteResponse) -> None:
-        """Have a response written before the flow's next request is begun.
+        """Have a response written before the flow's next request begins.
 
-        What has no key could come to something else when it came again, after what has followed it.
+        A request without a key, done again after what followed it, could have another outcome.
         """
         queue.is_busy = True
         self._respond_soon(Unwritten(queue, queue.ids[0], response))
 
     def _respond_soon(self, unwritten: Unwritten) -> None:
-        """Have a response written, together with all those that are known by then."""
+        """Have a response written, together with all others that are known by then."""
         self._unwritten.append(unwritten)
         if not self._is_responding:
             self._is_responding = True
             self.actor_ref.tell(Respond())
 
     def _respond(self) -> None:
-        """Write what requests have come to; as long as that cannot be, they stay on record as they are."""
+        """Write the known responses. Until they are written, their requests stay on record."""
         try:
             self._store.respond([unwritten.stored() for unwritten in self._unwritten])
         except Exception as error:
@@ -496,7 +490,7 @@ class RequestPoller(PooledActor):
                 self._go_on(queue)
 
     def _respond_later(self, why: object) -> None:
-        if self._respond_again_s >= 1.0:  # those who write at the same time are let by without a word
+        if self._respond_again_s >= 1.0:  # a short conflict with a sender is not worth a line
             logger.warning("%s responses wait to be written: %s", len(self._unwritten), why)
         at = self._clock.elapsed() + self._respond_again_s
         self._respond_again_s = min(2 * self._respond_again_s, _RESPOND_AGAIN_S[1])
@@ -507,7 +501,7 @@ class RequestPoller(PooledActor):
 
 
 def _decoded(data: bytes) -> RemoteRequest | RemoteResponse:
-    """Return a request; or, when it is none, the response that says so."""
+    """Return a request, or, if it is not one, the response that says so."""
     try:
         request = decode_request(data)
         checked_id(request.flow_id, "flow id")

@@ -1,4 +1,4 @@
-"""Requests of other processes to the system that owns the store, and its responses, as they are written."""
+"""Requests of other processes to the system that owns the store, and its responses, as they are stored."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _Version: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
 
 class _Request(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True, omit_defaults=True):
-    """What is asked of one flow. `created_at`: when that flow was started, in microseconds since the epoch.
+    """A request about one flow. `created_at`: when that flow was started, in microseconds since the epoch.
 
-    A flow of the same id that was started at another time is another flow, in a store that has taken the
-    place of the one that the request was left for. None: whichever flow has the id.
+    A flow of the same id that was started at another time is a different flow, in a store that has replaced
+    the one that the request was left for. None: any flow of that id.
     """
 
     flow_id: str
@@ -72,7 +72,7 @@ class ResumeRequest(_Request, tag="resume", frozen=True, kw_only=True):
 
 
 class RetryRequest(_Request, tag="retry", frozen=True, kw_only=True):
-    """Let a flow run on that was seen failed, or parked, at a version of its history."""
+    """Continue a flow that had failed, or was parked, at a version of its history."""
 
     why: str
     version: _Version
@@ -82,7 +82,7 @@ RemoteRequest: TypeAlias = SignalRequest | PauseRequest | ResumeRequest | RetryR
 
 
 class RemoteResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the system said to a request. `kind`: the public error's name; empty, when it was done.
+    """The response to a request. `kind`: the public error's name; empty if it was done.
 
     A signal that is durable has a `receipt`.
     """
@@ -94,7 +94,7 @@ class RemoteResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_done(self) -> bool:
-        """Whether what was asked for is durable."""
+        """Whether what was requested is durable."""
         return not self.kind
 
     def result(self, flow_id: str) -> Receipt | None:
@@ -131,7 +131,7 @@ _response_decoder = msgspec.json.Decoder(RemoteResponse)
 
 
 def response_of(error: Exception) -> RemoteResponse:
-    """Return the response that tells an error, by the public class that fits it best."""
+    """Return the response for an error, by the public class that fits it best."""
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = next((name for name in names if name in _KINDS), PersistasaurusError.__name__)
     return RemoteResponse(kind=kind, error=str(error), status=getattr(error, "status", ""))
@@ -141,7 +141,7 @@ def decode_request(data: bytes) -> RemoteRequest:
     """Read a request.
 
     Raises:
-        PayloadError: it is none that this version knows; the message says where, and why.
+        PayloadError: this version does not know it; the message says where, and why.
     """
     check(data, "the request", _LIMITS)
     try:
@@ -154,7 +154,7 @@ def decode_response(data: bytes) -> RemoteResponse:
     """Read a response.
 
     Raises:
-        MsgspecError: it is none.
+        MsgspecError: it is not one.
     """
     try:
         check(data, "the response", _LIMITS)

@@ -1,4 +1,4 @@
-"""Tests of flows: a simulated world on one thread, with virtual time, doubles of steps, and crashes.
+"""Tests of flows: a simulated world on one thread, with virtual time, step doubles, and crashes.
 
 def test_a_signup_waits_for_the_confirmation(flows):        # the fixture of the pytest plugin
     flows.double(SignupFlow.send_welcome_email).then_raises(OSError)

@@ -1,4 +1,4 @@
-"""One event-sourced actor, by hand: a command, the events that it was decided to record, and the state.
+"""Drives one event-sourced actor by hand: a command, the events that it records, and its state.
 
 kit = ActorTestKit(Account, "acc-1")
 ran = kit.run(100)
@@ -28,7 +28,7 @@ _OWN = ("stream_id", "version")
 
 
 class Ran(NamedTuple):
-    """What came of a command: what was recorded, what was replied, and the actor's state after it."""
+    """The outcome of a command: the recorded events, the reply, and the actor's state after it."""
 
     events: list[Any]
     reply: Any
@@ -46,21 +46,21 @@ class ActorTestKit(Generic[A]):
 
     @property
     def state(self) -> dict[str, Any]:
-        """A copy of the actor's attributes, as they are now; those with a leading underscore left out."""
+        """A copy of the actor's attributes, without those that begin with an underscore."""
         named = vars(self._actor()).items()
         own = {name: value for name, value in named if not name.startswith(("_", "actor_"))}
         return deepcopy({name: value for name, value in own.items() if name not in _OWN})
 
     @property
     def events(self) -> list[Any]:
-        """All events on record."""
+        """All recorded events."""
         if self._simulation.system.store.header(self.stream_id) is None:
             return []
         decode = msgspec.json.Decoder(self.kind.events).decode
         return [decode(record.data) for record in self._simulation.system.store.read(self.stream_id)]
 
     def run(self, command: Any) -> Ran:
-        """Send a command, and wait until what it has decided is durable.
+        """Send a command, and wait until its events are durable.
 
         Raises:
             Exception: whatever the command raises; nothing was recorded then.
@@ -74,7 +74,7 @@ class ActorTestKit(Generic[A]):
         """Kill the process, recover the actor from its events, and return its state, which is the same.
 
         Raises:
-            AssertionError: it is not: something but `apply` has changed it, or `apply` is not pure.
+            AssertionError: it differs: something but `apply` has changed it, or `apply` is not pure.
         """
         before = self.state
         self._simulation.crash()
@@ -91,7 +91,7 @@ class ActorTestKit(Generic[A]):
         return after
 
     def close(self) -> None:
-        """End it all."""
+        """End the process, and forget the store."""
         self._simulation.crash()
         self._simulation.close()
 

@@ -1,4 +1,4 @@
-"""Where a process can die: right before and right after each of its commits is durable, told in words."""
+"""Where a process can die: right before and right after each of its commits is durable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CommitLog", "CrashPoint"]
 
 
 class CrashPoint(NamedTuple):
-    """A crash that can be asked for by its number, from 1; `events` are those that are at stake."""
+    """A crash that can be selected by its number, from 1; `events` are the events at stake."""
 
     number: int
     death: Death
@@ -30,18 +30,18 @@ class CrashPoint(NamedTuple):
 
 
 class CommitLog:
-    """Notes the commits of a run, to tell afterwards where it could have died."""
+    """Records the commits of a run, to list afterwards where it could have died."""
 
     def __init__(self) -> None:
         self._commits: list[Sequence[Write]] = []
 
     def note(self, writes: Sequence[Write], outcomes: list[Outcome]) -> None:
-        """Note a commit that is durable."""
+        """Record a durable commit."""
         del outcomes
         self._commits.append(writes)
 
     def points(self) -> list[CrashPoint]:
-        """Return all places, in order: two for each commit."""
+        """Return all crash points in order: two for each commit."""
         lines: dict[tuple[str, int], str] = {}
         found: list[CrashPoint] = []
         for commit, writes in enumerate(self._commits, 1):
@@ -52,7 +52,7 @@ class CommitLog:
 
 
 def _events(write: Write, lines: dict[tuple[str, int], str]) -> list[str]:
-    """Say what a write has put on record; `lines` are those on which steps were called so far."""
+    """Describe what a write has recorded; `lines` are those on which steps were called so far."""
     if not isinstance(write, Append):
         return [f"signal {getattr(write, 'name', '')!r} in the inbox of flow {write.stream!r}"]
     told: list[str] = []

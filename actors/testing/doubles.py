@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class DoubleCall(NamedTuple):
-    """What a double was called with: for which flow, as its which step, at which attempt."""
+    """A call of a double: for which flow, as which step, in which attempt."""
 
     flow_id: str
     step: int
@@ -37,23 +37,23 @@ class DoubleCall(NamedTuple):
 
 
 class StepDouble(Generic[R]):
-    """Stands in for a step, of whatever kind; without further words it returns None.
+    """Stands in for a step of any kind; by default it returns None.
 
-    What it returns is checked against the step's annotation and stored like any result. What is said last
-    holds from then on; `then_raises` and `then_returns` come first, one for each attempt.
+    Its result is checked against the step's annotation and stored like any result. The last of `returns`,
+    `raises` and `does` holds from then on; `then_raises` and `then_returns` come first, one for each attempt.
     """
 
     def __init__(self, step: Step[..., R]) -> None:
         self.step = step
         self.runs: list[DoubleCall] = []
-        """Each attempt that was made, in order, those that a crash has made void included."""
+        """All attempts in order, including those that a crash has undone."""
         self._script: deque[Callable[..., Any]] = deque()
-        self._usual: Callable[..., Any] = self._untold
+        self._usual: Callable[..., Any] = self._no_result
         self._took_s = 0.0
 
     @property
     def calls(self) -> list[DoubleCall]:
-        """What it was called with, once for each step of a flow, however often that was attempted."""
+        """What it was called with, once for each step of a flow, even if that was attempted more often."""
         latest = {(run.flow_id, run.step): run for run in self.runs}
         return list(latest.values())
 
@@ -61,7 +61,7 @@ class StepDouble(Generic[R]):
         """Return this from now on.
 
         Raises:
-            PayloadError: it is not what the step's annotation promises.
+            PayloadError: it does not fit the step's annotation.
         """
         self._usual = self._returning(value)
         return self
@@ -77,12 +77,12 @@ class StepDouble(Generic[R]):
         return self
 
     def then_returns(self, *values: R) -> Self:
-        """Return these first, one for each attempt, and then do as before; raises as `returns`."""
+        """Return these first, one for each attempt, then do as before; raises as `returns`."""
         self._script += [self._returning(value) for value in values]
         return self
 
     def then_raises(self, *errors: BaseException | type[BaseException]) -> Self:
-        """Raise these first, one for each attempt, and then do as before."""
+        """Raise these first, one for each attempt, then do as before."""
         self._script += [_raising(error) for error in errors]
         return self
 
@@ -93,7 +93,7 @@ class StepDouble(Generic[R]):
 
     # ------------------------------------------------------------------------------------ its work
     def run(self, run: StepRun, context: StepContext, limits: PayloadLimits, *, bare: bool) -> Any:
-        """Make an attempt: sealed as a real one's outcome, `bare` as one of an isolated step."""
+        """Make an attempt. Its outcome is encoded like a real one; `bare`, like that of an isolated step."""
         args = msgspec.structs.asdict(run.arguments())
         self.runs.append(DoubleCall(context.flow_id, context.step, context.attempt, args))
         work = self._script.popleft() if self._script else self._usual
@@ -121,7 +121,7 @@ class StepDouble(Generic[R]):
         data, _ = self.step.result.seal(value)
         return lambda *_, **__: self.step.result.decode(data)
 
-    def _untold(self, *_: Any, **__: Any) -> None:
+    def _no_result(self, *_: Any, **__: Any) -> None:
         try:
             self.step.result.seal(None)
         except PayloadError:
@@ -142,7 +142,7 @@ def _raising(error: BaseException | type[BaseException]) -> Callable[..., Any]:
 
 
 def step_of(target: Any) -> Step[..., Any]:
-    """Return the step that is meant: one itself, or the one that a signal's payload runs as.
+    """Return the step that is meant: the step itself, or the one that a signal's payload runs as.
 
     Raises:
         TypeError: it is neither.

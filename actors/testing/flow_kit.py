@@ -1,7 +1,7 @@
-"""The pure machine of one flow, by hand: one input, and what it makes of it. No threads, no store, no time.
+"""Drives the pure machine of one flow by hand: one input at a time. No threads, no store, no real time.
 
 kit = FlowTestKit(SignupFlow.sign_up, "ada", "ada@example.com")
-kit.step_succeeds(1234)                     # what the step that runs has returned
+kit.step_succeeds(1234)                     # what the running step has returned
 assert kit.advance(seconds=10).kinds == ["step_attempted"]
 kit.step_succeeds(None)
 kit.restart()                               # rebuilt from its events, as by another process
@@ -42,8 +42,8 @@ Ts = TypeVarTuple("Ts")
 class Effect(msgspec.Struct, frozen=True):
     """What is to be done once the events are durable.
 
-    `kind` is one of run (a step's attempt), reconcile, ask_turn (of a step that may have killed the process)
-    and warn.
+    `kind` is one of run (an attempt of a step), reconcile, ask_turn (of a step that may have killed the
+    process) and warn.
     """
 
     kind: str
@@ -55,24 +55,24 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """What the flow has decided about one input: events to be recorded, and effects to be had after that."""
+    """The flow's decision about one input: the events to record, and the effects that follow."""
 
     events: tuple[events.AnyEvent, ...]
     effects: tuple[Effect, ...]
 
     @property
     def kinds(self) -> list[str]:
-        """The events' names."""
+        """The kinds of the events."""
         return [events.kind(event) for event in self.events]
 
     def __repr__(self) -> str:
         lines = [f"  {events.kind(event)} {_body(event)}" for event in self.events]
-        lines += [f"  → {_told(effect)}" for effect in self.effects]
+        lines += [f"  → {_in_words(effect)}" for effect in self.effects]
         return "\n".join(["Decided:", *lines]) if lines else "Decided: nothing"
 
 
 class FlowTestKit(Generic[R]):
-    """Drives the machine of one flow. Every event goes through its bytes, as it does in a store.
+    """Drives the machine of one flow. Every event is encoded and decoded, as in a store.
 
     Raises:
         TypeError, PayloadError: the arguments do not fit the flow.
@@ -89,7 +89,7 @@ class FlowTestKit(Generic[R]):
         self._running: dict[int, tuple[StepRun, int]] = {}
         self._reconciling: dict[int, StepRun] = {}
         self._machine = self._new_machine()
-        self.decided = self._tell(messages.StartRequested(call.data, seed))
+        self.decided = self._handle(messages.StartRequested(call.data, seed))
         """What the last input has brought."""
 
     # --------------------------------------------------------------------------------- how it stands
@@ -100,7 +100,7 @@ class FlowTestKit(Generic[R]):
 
     @property
     def now(self) -> datetime:
-        """The time, UTC."""
+        """The virtual time, UTC."""
         return from_microseconds(self._clock.now())
 
     @property
@@ -116,29 +116,29 @@ class FlowTestKit(Generic[R]):
 
     @property
     def running(self) -> list[Effect]:
-        """The steps that run: an outcome of each is to be told."""
+        """The running steps; each needs an outcome."""
         return [_run(run, attempt) for run, attempt in self._running.values()]
 
     # ---------------------------------------------------------------------------------------- inputs
     def step_succeeds(self, result: Any = None, *, step: Any = None) -> Decided:
-        """Tell that a step has returned; `step` says which when several run: as on its class, or its number.
+        """Let a step return; `step` says which one when several run: as on its class, or its number.
 
         Raises:
-            PayloadError: it is not what the step's annotation promises.
+            PayloadError: the result does not fit the step's annotation.
         """
         run, attempt = self._chosen(step)
         data, value = run.step.result.seal(result)
         del self._running[run.number]
-        return self._tell(messages.StepSucceeded(run.number, attempt, data, value))
+        return self._handle(messages.StepSucceeded(run.number, attempt, data, value))
 
     def step_fails(self, error: Exception, *, step: Any = None) -> Decided:
-        """Tell that a step has raised."""
+        """Let a step raise."""
         run, attempt = self._chosen(step)
         del self._running[run.number]
-        return self._tell(messages.StepErrored(run.number, attempt, failure_of(error), error))
+        return self._handle(messages.StepErrored(run.number, attempt, failure_of(error), error))
 
     def signal(self, signal: Callable[[Unpack[Ts]], SignalCall[Any]], /, *args: *Ts) -> Decided:
-        """Have a signal arrive.
+        """Deliver a signal.
 
         Raises:
             SignalNotFound: the flow can never wait for one of this name.
@@ -147,55 +147,56 @@ class FlowTestKit(Generic[R]):
         return self._arrive(call.name, call.data)
 
     def signal_named(self, name: str, payload: Any = None) -> Decided:
-        """Have a signal arrive that the flow waits for by its name; raises as `signal`."""
+        """Deliver a signal that the flow awaits by its name; raises as `signal`."""
         return self._arrive(name, msgspec.json.encode(payload))
 
     def advance(self, by: timedelta | None = None, **parts: float) -> Decided:
-        """Let time go by, `timedelta(days=3)` or `days=3`, from one thing that falls due to the next."""
+        """Let time pass, `timedelta(days=3)` or `days=3`, from one due instant to the next."""
         until = self._clock.elapsed() + ((by or timedelta()) + timedelta(**parts)).total_seconds()
         decided = Decided((), ())
         while (alarm := self._machine.alarm) is not None and alarm.instant(self._moment()) <= until:
             self._clock.advance(max(0.0, alarm.instant(self._moment()) - self._clock.elapsed()))
-            decided = _joined(decided, self._tell(messages.Tick()))
+            more = self._handle(messages.Tick())
+            decided = Decided(decided.events + more.events, decided.effects + more.effects)
         self._clock.advance(max(0.0, until - self._clock.elapsed()))
         self.decided = decided
         return decided
 
     def pause(self, *, by: str = "", why: str = "") -> Decided:
-        """Have the flow start nothing more."""
-        return self._tell(messages.PauseRequested(by, why))
+        """Pause the flow: it starts no more steps."""
+        return self._handle(messages.PauseRequested(by, why))
 
     def resume(self, *, by: str = "", why: str = "") -> Decided:
-        """Have it go on."""
-        return self._tell(messages.ResumeRequested(by, why))
+        """Resume the flow."""
+        return self._handle(messages.ResumeRequested(by, why))
 
     def turn(self, step: int) -> Decided:
         """Let a step run that is suspected of killing the process."""
-        return self._tell(messages.MayRunAlone(step))
+        return self._handle(messages.MayRunAlone(step))
 
     def reconciled(self, result: Any = None, *, happened: bool) -> Decided:
-        """Tell what the `reconcile` function of the one step that asks for it has found out."""
+        """Deliver the finding of the `reconcile` function that one step waits for."""
         number, run = self._reconciling.popitem()
         data = run.step.result.seal(result)[0] if happened else None
-        return self._tell(messages.Reconciled(number, data))
+        return self._handle(messages.Reconciled(number, data))
 
     def restart(self) -> Decided:
-        """Rebuild the flow from its events, as another process does; steps that ran are in doubt.
+        """Rebuild the flow from its events, as another process does; running steps are then in doubt.
 
         Raises:
-            NondeterminismError: its code does not do the same again.
+            NondeterminismError: its code does not repeat what is recorded.
         """
         self._replace()
         self._machine.replay(self.history)
         return self._take(self._machine.recovered(self._moment()))
 
     def retry(self, *, by: str = "", why: str = "") -> Decided:
-        """Let a failed or parked flow run on; raises as `FlowHandle.retry`."""
+        """Continue a failed or parked flow; raises as `FlowHandle.retry`."""
         self._replace()
         return self._take(self._machine.repair(self.history, by, why, self._moment()))
 
     def close(self) -> None:
-        """Drop the flow's code where it waits."""
+        """End the flow's code where it waits."""
         self._machine.close()
 
     # ---------------------------------------------------------------------------------------- inside
@@ -214,9 +215,9 @@ class FlowTestKit(Generic[R]):
         if not self.definition.takes_signal(name):
             raise SignalNotFound(self.flow_id, name, self.definition.signal_names)
         self._entries += 1
-        return self._tell(messages.SignalArrived(self._entries, name, f"signal-{self._entries}", data))
+        return self._handle(messages.SignalArrived(self._entries, name, f"signal-{self._entries}", data))
 
-    def _tell(self, message: messages.Message) -> Decided:
+    def _handle(self, message: messages.Message) -> Decided:
         return self._take(self._machine.handle(message, self._moment()))
 
     def _take(self, decision: Decision) -> Decided:
@@ -259,18 +260,14 @@ def _run(run: StepRun, attempt: int) -> Effect:
     return Effect("run", run.number, run.step.name, attempt, msgspec.structs.asdict(run.arguments()))
 
 
-def _joined(one: Decided, other: Decided) -> Decided:
-    return Decided(one.events + other.events, one.effects + other.effects)
-
-
 def _body(event: events.AnyEvent) -> str:
     body = cast("dict[str, Any]", msgspec.json.decode(events.encode(event)))
     return " ".join(f"{name}={value!r}" for name, value in body.items() if name != "type")
 
 
-def _told(effect: Effect) -> str:
+def _in_words(effect: Effect) -> str:
     if effect.kind == "warn":
         return f"warn: {effect.text}"
-    told = f"{effect.kind} step {effect.step} {effect.name!r}"
+    text = f"{effect.kind} step {effect.step} {effect.name!r}"
     values = ", ".join(f"{name}={value!r}" for name, value in effect.args.items())
-    return f"{told}, attempt {effect.attempt}({values})" if effect.kind == "run" else told
+    return f"{text}, attempt {effect.attempt}({values})" if effect.kind == "run" else text

@@ -1,4 +1,4 @@
-"""Handles of flows in a simulated world: nothing waits, and a death in between is survived."""
+"""Handles of flows in a simulated world: nothing blocks, and the process may die during a call."""
 
 # ruff: noqa: ASYNC109 - signatures are those of `FlowHandle`
 
@@ -25,45 +25,23 @@ T = TypeVar("T")
 
 
 class Processes(Protocol):
-    """One process after the other, each with the same store, as a handle needs them."""
+    """What a handle needs of a `World`, which documents it."""
 
     @property
-    def has_died_of_the_last_call(self) -> bool:
-        """Whether a process died during the last call, which was made again on the next one."""
-        ...
-
+    def has_died_of_the_last_call(self) -> bool: ...
     @property
-    def system(self) -> FlowSystem:
-        """The system of the process that lives now."""
-        ...
-
-    def new_id(self) -> str:
-        """Make an id; the same in each run of a test."""
-        ...
-
-    def sends_first(self, flow_id: str, signal_id: str) -> bool:
-        """Tell, once, that a signal was not sent before."""
-        ...
-
-    def call(self, call: Callable[[], T]) -> T:
-        """Make a call that bears being repeated; before and after it, everybody does what can be done."""
-        ...
-
-    def pass_time_until_ended(self, flow_id: str, timeout: float | None) -> None:
-        """Let time go by until a flow has ended.
-
-        Raises:
-            Stuck: time brings nothing any more.
-            TimeoutError: it has not ended in time.
-        """
-        ...
+    def system(self) -> FlowSystem: ...
+    def new_id(self) -> str: ...
+    def sends_first(self, flow_id: str, signal_id: str) -> bool: ...
+    def call(self, call: Callable[[], T]) -> T: ...
+    def pass_time_until_ended(self, flow_id: str, timeout: float | None) -> None: ...
 
 
 class SimulatedHandle(FlowHandle[R]):
-    """A `FlowHandle` whose calls go to whichever process lives now, and again when it dies of them.
+    """A `FlowHandle` whose calls go to the current process, and are repeated when it dies of them.
 
-    Before and after each call everybody does what can be done at once. `result` lets virtual time go by
-    until the flow has ended, and its `timeout` is virtual, too; it raises `Stuck` when time brings nothing.
+    Before and after each call, everything runs that can run now. `result` lets virtual time pass until the
+    flow has ended; its `timeout` is virtual, too. It raises `Stuck` when nothing more will happen by itself.
     """
 
     def __init__(self, world: Processes, flow_id: str, flow_type: str) -> None:
@@ -71,7 +49,7 @@ class SimulatedHandle(FlowHandle[R]):
         super().__init__(world.system.client, flow_id, flow_type)
 
     if not TYPE_CHECKING:
-        # The signatures and docstrings are those of `FlowHandle`, overloads and all.
+        # The signatures are those of `FlowHandle`, overloads and all.
 
         @property
         def _engine(self) -> EngineClient:
@@ -79,7 +57,7 @@ class SimulatedHandle(FlowHandle[R]):
 
         @_engine.setter
         def _engine(self, engine: EngineClient) -> None:
-            """Whatever it was, the next call asks for the one that lives then."""
+            """Ignored: each call uses the current process."""
 
         def header(self) -> Any:
             return self._insist(FlowHandle.header)
@@ -156,7 +134,7 @@ class SimulatedHandle(FlowHandle[R]):
             known = key if key is not None else self._world.new_id()
             receipt = self._insist(send, *args, signal_id=known, **options)
             if self._world.sends_first(self.id, known) and self._world.has_died_of_the_last_call:
-                # It came twice because its process died, which is none of the test's doing.
+                # It came twice because the process died, not because the test sent it twice.
                 return msgspec.structs.replace(receipt, duplicate=False)
             return receipt
 

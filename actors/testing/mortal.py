@@ -1,4 +1,4 @@
-"""A store that dies with its simulated process, at a commit of one's choosing."""
+"""A store that dies with its simulated process, at a chosen commit."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Death(NamedTuple):
 
 
 class MortalStore:
-    """Passes everything through until death; after it, whatever still runs finds nothing to write to.
+    """Passes everything through until death; afterwards it refuses everything.
 
-    `on_commit` is told what was written, on the simulation's thread, once it is durable, and before
-    anybody else is.
+    `on_commit` is called with what was written, on the simulation's thread, once that is durable, and before
+    anyone else learns of it.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class MortalStore:
         self._is_closed = False
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
-        """Commit; or die of it."""
+        """Commit, or die."""
         self._check()
         death = self._strike()
         if death is None or death.is_durable:
             outcomes = self._inner.commit(writes)
-            self._check()  # whoever died in the middle does not know what has become of it
+            self._check()  # a process that died meanwhile does not know the outcome
             self._on_commit(writes, outcomes)
             if death is None:
                 return outcomes
@@ -57,7 +57,7 @@ class MortalStore:
         raise StoreFenced(_DEAD)
 
     def close(self) -> None:
-        """Leave the store to whoever comes next."""
+        """Leave the store to the next owner."""
         self._is_closed = True
 
     def _check(self) -> None:

@@ -1,6 +1,6 @@
-"""What the pytest plugin does when a test asks for it: worlds, crashes everywhere, and golden histories.
+"""What the pytest plugin does for a test: worlds, crashes everywhere, and golden histories.
 
-The plugin's door is a module of its own, so that a run without flows does not import any of this.
+The plugin's entry point is a module of its own, so that a run without flows imports none of this.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REPLAY_INI = "persistasaurus_always_replay"
 
 
 class FlowTestRun:
-    """One run of a test, and what has come of it."""
+    """One run of a test, and its outcome."""
 
     def __init__(self, deaths: tuple[Death, ...] = ()) -> None:
         self.deaths = deaths
@@ -45,7 +45,7 @@ _RUN = pytest.StashKey[FlowTestRun]()
 
 
 def world_of(request: pytest.FixtureRequest) -> Generator[World]:
-    """Make the world of a test, as its mark `flows` wants it."""
+    """Make the world of a test, with the settings of its mark `flows`."""
     mark = request.node.get_closest_marker("flows")
     settings: dict[str, Any] = {"always_replay": bool(request.config.getini(REPLAY_INI))}
     settings |= {} if mark is None else mark.kwargs
@@ -118,7 +118,7 @@ def _reports_of(item: pytest.Item, run: FlowTestRun) -> list[pytest.TestReport]:
 
 
 class _Again:
-    """The same test as the next one: what is not its own is not torn down in between."""
+    """The same test as the next one, so that shared fixtures are not torn down in between."""
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
@@ -149,7 +149,7 @@ def _passed(reports: list[pytest.TestReport]) -> bool:
 
 
 def _difference(whole: FlowTestRun, again: FlowTestRun) -> str:
-    """Say how a run has ended otherwise than the one without a crash."""
+    """Describe how a run has ended differently from the one without a crash."""
     if again.commits < again.deaths[0].commit:
         return (
             "this crash did not come, since the test has not written as much as without one: it does not do"
@@ -179,7 +179,7 @@ def _failed(reports: list[pytest.TestReport], why: str) -> list[pytest.TestRepor
 def _explained(
     reports: list[pytest.TestReport], item: pytest.Item, point: CrashPoint, total: int
 ) -> list[pytest.TestReport]:
-    """Add to a failure which crash it came of, and how to see that one alone."""
+    """Add to a failure which crash caused it, and how to run that one alone."""
     text = (
         f"Without a crash the test passes. At crash {point.number} of {total} {point.describe()}\n"
         f"This one alone: pytest '{item.nodeid}' --crash-at {point.number}"
@@ -196,19 +196,18 @@ def _explained(
 
 # ----------------------------------------------------------------------------- golden histories
 class HistoryFile(pytest.File):
-    """A file that `persistasaurus export` has written: a test for each flow in it."""
+    """A file that `persistasaurus export` has written, with one test for each flow."""
 
     registry: Registry
 
     @classmethod
     def of(cls, parent: pytest.Collector, path: Path, registry: Registry) -> HistoryFile:
-        """Make one, for the code as it is."""
+        """Make one, for the current code."""
         file: HistoryFile = cls.from_parent(parent, path=path)  # pyright: ignore[reportUnknownMemberType]
         file.registry = registry
         return file
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Return a test for each flow."""
         try:
             flows = read_export(self.path)
         except NotAnExport as error:
@@ -225,13 +224,12 @@ class HistoryDivergesError(Exception):
 
 
 class HistoryItem(pytest.Item):
-    """A history, to be replayed with the code as it is."""
+    """A history to be replayed with the current code."""
 
     flow: Restore
     registry: Registry
 
     def runtest(self) -> None:
-        """Replay it."""
         definition = self.registry.find(self.flow.type)
         if definition is None:
             known = ", ".join(repr(known.name) for known in self.registry)
@@ -244,11 +242,10 @@ class HistoryItem(pytest.Item):
             raise HistoryDivergesError(f"{verdict.message}\nWhat to do: {verdict.todo}.")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Show what the code does otherwise, and no traceback of ours."""
+        """Show how the code diverges, without our traceback."""
         if isinstance(excinfo.value, HistoryDivergesError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Tell where it stands."""
         return self.path, None, f"history of {self.name}"

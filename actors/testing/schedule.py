@@ -1,4 +1,4 @@
-"""The schedule of a simulated process: whose turn it is, when, and that there is none after death."""
+"""The schedule of a simulated process: whose turn it is, and when. After death there are no turns."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["Pace", "ProcessDied", "Schedule"]
 
 
 class ProcessDied(BaseException):
-    """The simulated process has died under whoever waited for it.
+    """The simulated process has died during a call.
 
-    No `Exception`: code under test must not take it for an error of its own.
+    It is not an `Exception`, so that code under test does not take it for an error of its own.
     """
 
 
 class Pace(NamedTuple):
     """How turns are spread over virtual time.
 
-    A share of `late` of all turns comes up to `by_s` seconds late. Without that time goes by only when
-    nobody has anything to do, and whoever races against a timer always wins.
+    A share of `late` of all turns comes up to `by_s` seconds late. Without that, time passes only when
+    nothing has anything to do, and a race against a timer is always won.
     """
 
     late: float = 0.0
@@ -38,9 +38,9 @@ _HURRY = 0.05
 
 
 class Schedule(Turns):
-    """Turns of one simulated process, in an order that the seed decides.
+    """The turns of one simulated process, in an order that the seed decides.
 
-    `note` gets each choice, so that two runs can be compared. `before_turn` may call `die`.
+    `note` receives each choice, so that two runs can be compared. `before_turn` may call `die`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Schedule(Turns):
         self.before_turn: Callable[[], None] | None = None
 
     def add(self, actor: Any) -> None:
-        """Let somebody take part, now or a little later."""
+        """Let an actor take a turn, now or a little later."""
         if self.is_dead:
             return
         if self._pace.late and self._rng.random() < self._pace.late:
@@ -72,7 +72,7 @@ class Schedule(Turns):
             super().add(actor)
 
     def run_one(self) -> bool:
-        """Let one of them have a turn; False: there is nobody.
+        """Run one turn; False: there is none to run.
 
         Raises:
             ProcessDied: the process has died, before the turn or in it.
@@ -92,22 +92,18 @@ class Schedule(Turns):
         return ran
 
     def look_alive(self) -> None:
-        """Do nothing, in a process that lives.
-
-        Raises:
-            ProcessDied: it has died.
-        """
+        """Check that the process lives. Raises ProcessDied: it has died."""
         if self.is_dead:
             raise ProcessDied
 
     def _pass_a_little(self) -> None:
-        """Go on to the next alarm, while others still have something to do."""
+        """Advance to the next alarm while others still have something to do."""
         instant = self.time.next_instant()
         wait = 0.0 if instant is None else instant - self.time.elapsed()
         if instant is not None and wait <= self._pace.by_s:
             self.time.advance(max(0.0, wait))
 
     def die(self) -> None:
-        """Have nobody take a turn any more."""
+        """End all turns."""
         self.is_dead = True
         self._runnable.clear()

@@ -1,4 +1,4 @@
-"""A flow system as a function of its seed: one thread, virtual time, and death whenever it is wanted.
+"""A flow system as a function of its seed: one thread, virtual time, and death on demand.
 
     simulation = Simulation([SignupFlow], seed=7)
     simulation.insist(lambda system: system.start(SignupFlow.sign_up, "ada", "a@b.c", flow_id="ada"))
@@ -43,15 +43,15 @@ _DAY_S = 86_400.0
 class Simulation:
     """One store, and the simulated processes that own it one after the other.
 
-    `on_boot` hears of each process that has started, `on_commit` of each commit that is durable, and
-    `before_turn` is called before each turn of whoever; it may `kill`.
+    `on_boot` is called for each process that has started, `on_commit` for each durable commit, and
+    `before_turn` before each turn; it may `kill`.
 
     Args:
-        flows: as for `FlowSystem`; what is assigned later holds from the next process on.
-        seed: what all chance comes from, the order of turns included.
+        flows: as for `FlowSystem`; a later assignment takes effect with the next process.
+        seed: the source of all chance, including the order of turns.
         pace: how turns are spread over time.
         store: opens the store for the next process, given the clock. By default one in memory.
-        deaths: at which commits processes die; each entry is used up once it has struck.
+        deaths: the commits at which processes die; each entry is used once.
         options: more arguments for `FlowSystem`.
     """
 
@@ -79,7 +79,7 @@ class Simulation:
         self._pace = pace
         self._trace = blake2b(digest_size=16)
         self._deaths = list(deaths)
-        # Days go by: nobody needs to look into the store four times a minute.
+        # Days pass: no need to look into the store four times a minute.
         self._options: dict[str, Any] = {"rules": SupervisorRules(horizon_s=_DAY_S), **options}
         self._memory = _Memory()
         self._open_store = store or self._memory.open
@@ -89,16 +89,16 @@ class Simulation:
     # ------------------------------------------------------------------------------------ processes
     @property
     def system(self) -> FlowSystem:
-        """The system of the process that lives now; one is started when none does."""
+        """The system of the current process; one is started if there is none."""
         return self._system if self._system is not None else self.boot()
 
     def boot(self) -> FlowSystem:
-        """Start a process. Its system recovers what the one before has left.
+        """Start a process. Its system recovers what the previous one left.
 
         Raises:
-            ProcessDied: it has died of it.
+            ProcessDied: it died while starting.
         """
-        assert not self._is_up, "the process before is still there: crash it, stop it, or bury it"
+        assert not self._is_up, "the previous process still exists: crash it, stop it, or bury it"
         self._alarms = alarms = ManualAlarms(self.clock)
         self.schedule = schedule = Schedule(self._rng, self.clock, alarms, self._pace, self._trace.update)
         schedule.before_turn = self._before_turn
@@ -128,15 +128,15 @@ class Simulation:
         return system
 
     def kill(self) -> None:
-        """Have the process die here and now, also from within its own turn: nothing of it acts any more.
+        """Kill the process now, even within its own turn: nothing of it acts any more.
 
-        Whoever runs its turns gets `ProcessDied`, and buries it.
+        Whatever runs its turns gets `ProcessDied`, and calls `bury`.
         """
         if self._is_up:
             self.schedule.die()
 
     def crash(self) -> None:
-        """Have the process die here and now. What is durable is there for the next one."""
+        """Kill the process now, and bury it. What is durable is there for the next one."""
         if self._is_up:
             self.kill()
             self.bury()
@@ -148,7 +148,7 @@ class Simulation:
             self._forget()
 
     def stop(self) -> None:
-        """End the process in good order, if there is one; the next call starts another."""
+        """Close the process's system, if there is one; the next call starts another."""
         if self._system is not None:
             try:
                 self._system.close()
@@ -158,7 +158,7 @@ class Simulation:
                 self._forget()
 
     def close(self) -> None:
-        """End the process in good order, and forget the store."""
+        """Close the process's system, and forget the store."""
         try:
             self.stop()
         finally:
@@ -197,9 +197,9 @@ class Simulation:
 
     # --------------------------------------------------------------------------------------- running
     def insist(self, call: Callable[[FlowSystem], T]) -> T:
-        """Make a call, and make it again on the next process when one dies of it.
+        """Make a call, and repeat it on the next process when one dies of it.
 
-        So the call must bear being repeated, as that of any client: with ids of its own.
+        So the call must bear repetition, like any client's: with ids of its own.
         """
         while True:
             try:
@@ -208,11 +208,11 @@ class Simulation:
                 self.bury()
 
     def run_until_idle(self) -> None:
-        """Let everybody do what can be done now; no time goes by but what turns take."""
+        """Run everything that can run now; only the turns themselves take time."""
         self.insist(lambda _: self.schedule.run_until_idle())
 
     def advance(self, seconds: float) -> None:
-        """Let time go by; everybody does what falls due, at its instant."""
+        """Let time pass; everything due runs at its instant."""
         until = self.clock.elapsed() + seconds
         while True:
             self.run_until_idle()
@@ -236,7 +236,7 @@ class _Memory:
         self._store: SqliteStore | None = None
 
     def open(self, clock: ManualClock) -> EventStore:
-        """Open it, as the next owner."""
+        """Open it for the next owner."""
         if self._store is None:
             self._store = SqliteStore.open(
                 ":memory:", now=clock.now, durability=Durability.MAY_LOSE_LAST_COMMITS

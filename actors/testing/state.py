@@ -1,4 +1,4 @@
-"""What a flow's code keeps while it waits: in the machine that lives, and in one that was made of its log."""
+"""What a flow's code holds while it waits: in the live machine, and in one rebuilt from its log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AROUND = 30
 
 
 class Difference(NamedTuple):
-    """The first that is not the same: where it is kept, and what it is, in short."""
+    """The first difference: where it is held, and both values in short."""
 
     path: str
     live: str
@@ -33,7 +33,7 @@ class Difference(NamedTuple):
 
 
 def live_machine(system: FlowSystem, flow_id: str) -> FlowMachine | None:
-    """Return the machine of a flow's actor, if it has one now. A look from outside, between two turns."""
+    """Return the machine of a flow's actor, if it has one now. Called between two turns."""
     active = _actor(system.supervisor)._active.get(flow_id)  # noqa: SLF001 - no actor offers this to anybody
     actor = None if active is None or active.ref is None else _actor(active.ref)
     return None if actor is None else actor.machine
@@ -44,10 +44,11 @@ def _actor(ref: Any) -> Any:
 
 
 def first_difference(live: FlowMachine, rebuilt: FlowMachine) -> Difference | None:
-    """Compare what the code keeps in its flow, has begun, and keeps in local variables.
+    """Compare the flow's attributes, what it has begun, and its local variables.
 
-    Only where both must stand at the same place: not when the flow has decided what is not in the log
-    yet, its code is another now, or it is drained. Paused, parked or ended, a replay is so at the same place.
+    Only where both must be at the same place: not when the flow has decided something that is not in the log
+    yet, when its code has been replaced, or when it is drained. A paused, parked or ended flow replays to the
+    same place.
     """
     here, there = _execution(live), _execution(rebuilt)
     is_settled = live.version == rebuilt.version and live.definition is rebuilt.definition

@@ -1,4 +1,4 @@
-"""Steps of a simulated process: each is a turn of its own, and takes as long as it says it does."""
+"""The steps of a simulated process: each is a turn of its own, and takes as long as it sleeps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["SimulatedExecutor", "VirtualLoop"]
 class SimulatedExecutor:
     """Runs steps as the step executor does, on the one thread there is.
 
-    A `def` step takes no time. An `async def` step runs on a loop of virtual time: what it sleeps is what
-    it takes. Isolated steps run in this process, and their exceptions are told as if they had not.
-    `perform` is how a task's work is done; doubles put themselves there.
+    A `def` step takes no time. An `async def` step runs on a loop of virtual time: it takes what it sleeps.
+    Isolated steps run in this process, but their exceptions are reported as from another. `perform` does a
+    task's work; doubles replace it.
     """
 
     leaked = queued = blocked = lost_threads = 0
@@ -42,14 +42,10 @@ class SimulatedExecutor:
         self._is_closed = False
         self.perform: Callable[[StepTask], Any] = perform
         self.shortage: Callable[[], float] = float
-        """For how many seconds there is no thread or process for the next step, which waits."""
+        """For how many seconds the next step waits for a thread or process."""
 
     def submit(self, task: StepTask, done: StepDone) -> None:
-        """Have the task run, in a turn that is still to come.
-
-        Raises:
-            SystemClosed: no more steps are taken.
-        """
+        """Have the task run in a later turn. Raises SystemClosed: no more steps are taken."""
         if self._is_closed:
             raise SystemClosed("the executor takes no more steps")
         run = _Run(self, task, done)
@@ -61,7 +57,7 @@ class SimulatedExecutor:
             self._schedule.add(run)
 
     def running(self) -> tuple[RunningStep, ...]:
-        """Tell which steps have begun, or are about to."""
+        """Return the steps that have begun, or are about to."""
         return tuple(RunningStep(run.task.key, run.task.name, since) for run, since in self._open.items())
 
     def close(self, deadline: float) -> tuple[Hashable, ...]:
@@ -84,7 +80,8 @@ class SimulatedExecutor:
         outcome, took = self._outcome(run.task)
         limit = inf if run.task.timeout_s is None else run.task.timeout_s
         if took > limit:
-            outcome, took = StepOutcome(error=_timeout(run.task, limit)), limit
+            timeout = StepTimeout(f"step {run.task.name!r} ran longer than the {limit:g} s that it may")
+            outcome, took = StepOutcome(error=timeout), limit
         if took:
             at = self._environment.clock.elapsed() + took
             self._environment.alarms.call_at(at, lambda: self._end(run, outcome))
@@ -92,7 +89,7 @@ class SimulatedExecutor:
             self._end(run, outcome)
 
     def _let_others(self) -> bool:
-        """Let somebody else go on, for a coroutine that waits for it; False: nobody can."""
+        """Let something else run, for a coroutine that waits for it; False: nothing can."""
         return self._schedule.run_one() or self._pass_time(inf)
 
     def _end(self, run: _Run, outcome: StepOutcome) -> None:
@@ -102,7 +99,7 @@ class SimulatedExecutor:
     def _outcome(self, task: StepTask) -> tuple[StepOutcome, float]:
         took = 0.0
         try:
-            # As in the real one, steps leave nothing behind for each other, nor for the test.
+            # As in the real one, steps leave nothing behind for each other or the test.
             context = Context()
             value = context.run(self.perform, task)
             if asyncio.iscoroutine(value):
@@ -116,11 +113,11 @@ class SimulatedExecutor:
         except ProcessDied:
             raise
         except BaseException as error:  # noqa: BLE001 - as in the real one: a step's SystemExit is its error
-            return StepOutcome(error=_told(task, error)), took
+            return StepOutcome(error=_reported(task, error)), took
 
 
 def perform(task: StepTask) -> Any:
-    """Do a task's work: its outcome, or what is to be awaited for it."""
+    """Do a task's work: return its outcome, or what is to be awaited for it."""
     if task.mode != "process":
         return task.call()
     return _step(task).call_encoded(task.payload, find)
@@ -132,8 +129,6 @@ def _step(task: StepTask) -> Step[..., Any]:
 
 
 class _Run:
-    """A task whose turn comes."""
-
     __slots__ = ("_executor", "done", "task")
 
     def __init__(self, executor: SimulatedExecutor, task: StepTask, done: StepDone) -> None:
@@ -145,20 +140,16 @@ class _Run:
         self._executor.run(self)
 
 
-def _timeout(task: StepTask, limit: float) -> StepTimeout:
-    return StepTimeout(f"step {task.name!r} ran longer than the {limit:g} s that it may")
-
-
-def _told(task: StepTask, error: BaseException) -> BaseException:
+def _reported(task: StepTask, error: BaseException) -> BaseException:
     if task.mode != "process":
         return error
     return remote_error(error, is_final=_step(task).is_final(error))
 
 
 class _Impatient(selectors.SelectSelector):
-    """A selector that does not wait: it says how long it would have.
+    """A selector that does not wait, but counts how long it would have.
 
-    Where nothing is slept for, others go on meanwhile, be it flows in their own time.
+    Where there is no timeout, others run in the meantime, even flows in their own time.
     """
 
     def __init__(self, let_others: Callable[[], bool]) -> None:
@@ -167,7 +158,7 @@ class _Impatient(selectors.SelectSelector):
         self._let_others = let_others
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        """Look once; with nothing there, the time that was to be waited has passed."""
+        """Look once; if nothing is ready, the timeout counts as waited."""
         ready = super().select(0)
         if not ready and timeout is None:
             # For a flow, or for something real: a thread, or a socket.
@@ -181,18 +172,18 @@ _REAL_S = 5.0
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on which all sleeping is over at once, and has taken its time all the same."""
+    """An event loop on which a sleep ends at once, and still takes its virtual time."""
 
     def __init__(self, let_others: Callable[[], bool]) -> None:
         self._impatient = _Impatient(let_others)
         super().__init__(self._impatient)
 
     def time(self) -> float:
-        """Tell the seconds that have been slept."""
+        """Return the seconds that have been slept."""
         return self._impatient.waited
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end, also where another loop is running."""
+        """Run a coroutine to its end, even where another loop is running."""
         outer = asyncio._get_running_loop()  # noqa: SLF001
         asyncio._set_running_loop(None)  # noqa: SLF001
         try:

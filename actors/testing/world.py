@@ -1,4 +1,4 @@
-"""The simulated world that a test of flows lives in."""
+"""The simulated world in which a test of flows runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from .schedule import PROMPT
 from .simulation import Simulation
 from .state import first_difference, live_machine
 from .steps import perform
-from .waiting import waits_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,51 +54,52 @@ _ENDED = ("completed", "failed", "parked")
 
 
 class Stuck(AssertionError):
-    """Somebody waits for what will never happen by itself; the message says for what, and where."""
+    """A flow waits for something that will never happen by itself; the message says for what, and where."""
 
 
 class EndState(NamedTuple):
-    """How a flow stands in the end: `outcome` is its result, as JSON, or the error that it ended with."""
+    """A flow's final state: `outcome` is its result, as JSON, or the error that it ended with."""
 
     status: str
     outcome: str
 
 
 class VirtualClock:
-    """The time of a simulated world, which goes by when it is told to, or when a result is waited for."""
+    """The time of a simulated world. It passes only on demand, or while a result is awaited."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     def now(self) -> datetime:
-        """Tell the time, UTC."""
+        """Return the time, UTC."""
         return from_microseconds(self._world.simulation.clock.now())
 
     def advance(self, by: timedelta | None = None, **parts: float) -> None:
-        """Let time go by, `timedelta(days=3)` or `days=3`; everybody does what falls due, at its instant."""
+        """Let time pass, `timedelta(days=3)` or `days=3`; everything due runs at its instant."""
         span = (by or timedelta()) + timedelta(**parts)
         self._world.pass_time(span.total_seconds())
 
     def run_until_idle(self) -> None:
-        """Let everybody do what can be done without time going by."""
+        """Run everything that can run without time passing."""
         self._world.settle()
 
     def jump(self, by: timedelta | None = None, **parts: float) -> None:
-        """Set the calendar forward, or back, as an operator does. No time goes by."""
+        """Set the calendar forward or back, as an operator does. No time passes."""
         span = (by or timedelta()) + timedelta(**parts)
         self._world.jump(span.total_seconds())
 
 
 class World:
-    """Flows, one store in memory, virtual time, and processes that may die. All on the test's own thread.
+    """Flows, one store in memory, virtual time, and processes that may die, all on the test's own thread.
 
-    A call that a process dies of is made again on the next one, as any client would.
+    A call that a process dies of is repeated on the next process, as any client would.
 
     Args:
-        seed: what random numbers and the order of turns come from.
-        always_replay: rebuild each flow from its log after each commit, so that code which would
-            not do the same again, or keeps something else then, is found at once.
-        deaths: commits at which the process dies.
+        seed: the source of random numbers and of the order of turns.
+        always_replay: rebuild each flow from its log after each commit, which finds code at once that does
+        not
+            repeat what is recorded, or holds something else afterwards.
+        deaths: the commits at which the process dies.
         pace: how turns are spread over time.
         options: more arguments for `FlowSystem`.
     """
@@ -131,11 +131,11 @@ class World:
         self.simulation.new_seed = self._new_seed
         self.simulation.on_commit.append(self._look_at)
         if always_replay:
-            self.simulation.before_turn = self._replay_touched
+            self.simulation.before_turn = self._check_touched
 
     @property
     def system(self) -> FlowSystem:
-        """The flow system of the process that lives now. What it is asked directly is not asked again."""
+        """The flow system of the current process. A direct call on it is not repeated."""
         return self.simulation.system
 
     # ------------------------------------------------------------------------------------- driving
@@ -158,7 +158,7 @@ class World:
         self, flow: Callable[P, FlowCall[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> SimulatedHandle[R]: ...
     def start(self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any) -> Any:
-        """Start a flow, and let everybody do what can be done at once; raises as `FlowSystem.start`."""
+        """Start a flow, and run everything that can run now; raises as `FlowSystem.start`."""
         definition: FlowDefinition[..., Any] = getattr(flow, "definition", flow)
         owner = cast("type[Flow] | None", getattr(definition, "owner", None))
         self.register(definition if owner is None else owner)
@@ -176,7 +176,7 @@ class World:
     @overload
     def run(self, flow: Callable[P, FlowCall[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     def run(self, flow: Any, /, *args: Any, flow_id: str | None = None, **kwargs: Any) -> Any:
-        """Start a flow, and let time go by until it has ended; raises as `start` and `result`."""
+        """Start a flow, and let time pass until it has ended; raises as `start` and `result`."""
         return self.start(flow, *args, flow_id=flow_id, **kwargs).result()
 
     def flow(self, flow_id: str) -> SimulatedHandle[Any]:
@@ -184,7 +184,7 @@ class World:
         return SimulatedHandle(self, flow_id, self.call(lambda: self.system.flow(flow_id).header().type))
 
     def crash(self) -> None:
-        """Kill the process here and now. The next call begins another, which recovers everything."""
+        """Kill the process now. The next call starts another, which recovers everything."""
         self.simulation.crash()
 
     def close(self) -> None:
@@ -205,12 +205,12 @@ class World:
     @overload
     def double(self, step: SignalType[..., R]) -> StepDouble[R]: ...
     def double(self, step: Any) -> StepDouble[Any]:
-        """Have a step do something else: `double(SignupFlow.send_welcome_email).raises(OSError)`.
+        """Replace a step's work: `double(SignupFlow.send_welcome_email).raises(OSError)`.
 
-        Also what a signal's payload runs as. The same step again has the same double.
+        A signal stands for the step that its payload runs as. The same step always has the same double.
 
         Raises:
-            TypeError: it is no step.
+            TypeError: it is not a step.
         """
         target = step_of(step)
         return self._doubles.setdefault(target, StepDouble(target))
@@ -220,7 +220,7 @@ class World:
     @overload
     def answer(self, signal: str, payload: Any = None, /) -> None: ...
     def answer(self, signal: Any, /, *args: Any) -> None:
-        """Have a signal sent to each flow that waits for it, now or later, each time that it does.
+        """Send a signal to each flow that waits for it, now or later, each time that it does.
 
         Raises:
             PayloadError, TypeError: the values do not fit the signal.
@@ -236,7 +236,7 @@ class World:
 
     # ---------------------------------------------------------------------------- for the handles
     def call(self, call: Callable[[], R]) -> R:
-        """Make a call that bears being repeated; before and after it, everybody does what can be done."""
+        """Make a call that may be repeated; before and after it, everything runs that can run now."""
         self.settle()
         crashes = self.simulation.crashes
         answer = self.simulation.insist(lambda _: call())
@@ -250,13 +250,13 @@ class World:
         return f"id-{self._ids}"
 
     def sends_first(self, flow_id: str, signal_id: str) -> bool:
-        """Tell, once, that a signal was not sent before by this test."""
+        """Whether this test sends this signal for the first time; each is reported once."""
         is_first = (flow_id, signal_id) not in self._sent
         self._sent.add((flow_id, signal_id))
         return is_first
 
     def settle(self) -> None:
-        """Let everybody do what can be done now, and answer whoever waits for an answer."""
+        """Run everything that can run now, and send the answers that flows wait for."""
         self.simulation.run_until_idle()
         self._check_touched()
         while known := next((entry for entry in self._unanswered if entry[1] in self._answers), None):
@@ -266,7 +266,7 @@ class World:
             self._check_touched()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time go by, from one thing that falls due to the next."""
+        """Let time pass, from one due instant to the next."""
         clock = self.simulation.clock
         until = clock.elapsed() + seconds
         self.settle()
@@ -275,16 +275,16 @@ class World:
         self._move_to(until)
 
     def jump(self, seconds: float) -> None:
-        """Set the calendar, and let everybody do what can be done then."""
+        """Set the calendar, and run everything that can run then."""
         self._has_jumped = True
         self.simulation.clock.jump_wall(seconds)
         self.settle()
 
     def pass_time_until_ended(self, flow_id: str, timeout: float | None) -> None:
-        """Let time go by until a flow has ended.
+        """Let time pass until a flow has ended.
 
         Raises:
-            Stuck: time brings nothing any more.
+            Stuck: nothing more will happen by itself.
             TimeoutError: it has not ended in time.
         """
         __tracebackhide__ = True
@@ -300,10 +300,10 @@ class World:
             if instant is None:
                 raise Stuck(self._why_stuck(flow_id))
             self._move_to(instant)
-        raise Stuck(f"{self._why_stuck(flow_id)}\nTime has brought something {_WAKES_MAX} times, and no end")
+        raise Stuck(f"{self._why_stuck(flow_id)}\nSomething was due {_WAKES_MAX} times, and it has not ended")
 
     def _next_instant(self) -> float | None:
-        """Return when something will happen next. Who only looks up now and then does so on the way there."""
+        """Return when something will happen next, skipping the engine's own polling."""
         clock = self.simulation.clock
         instant = clock.next_instant()
         if instant is None or self.simulation.executor.running():
@@ -321,7 +321,7 @@ class World:
 
     # ------------------------------------------------------------------------------- what goes on
     def endings(self) -> dict[str, EndState]:
-        """Tell how each flow stands, once everybody has done what can be done now."""
+        """Return the state of each flow, once everything has run that can run now."""
         headers = self.call(lambda: [h for h in self.system.flows(limit=100_000) if h.status != ACTOR_STATUS])
         return {h.stream: EndState(h.status, self._outcome(h.stream, h.status)) for h in headers}
 
@@ -340,7 +340,7 @@ class World:
         return summary_of(recorded(self.simulation.insist(lambda system: system.store.read(flow_id))))
 
     def _why_stuck(self, flow_id: str) -> str:
-        waits = waits_in_words(self._summary(flow_id)) or ["nothing that its history shows"]
+        waits = _waits_in_words(self._summary(flow_id)) or ["nothing that its history shows"]
         lines = "\n".join(f"  - {wait}" for wait in waits)
         return (
             f"flow {flow_id!r} has not ended, and time alone will not end it. It waits for\n{lines}\n"
@@ -356,7 +356,7 @@ class World:
         return double.run(run, call.context, call.limits, bare=task.mode == "process")
 
     def _new_seed(self) -> int:
-        """Give a flow the same random numbers however often its start was repeated."""
+        """Give a flow the same random numbers even if its start was repeated."""
         return int.from_bytes(blake2b(f"{self._seed}/{self._starting}".encode(), digest_size=8).digest())
 
     def _look_at(self, writes: Sequence[Write], outcomes: list[Outcome]) -> None:
@@ -374,7 +374,7 @@ class World:
                     self._postponed = [entry for entry in self._postponed if entry[0] != write.stream]
 
     def _answer(self, flow_id: str, name: str, version: int) -> None:
-        """Answer a wait, if it is still one; that of a flow which may be let run on is one later."""
+        """Answer a wait that is still open; one of a flow that may be retried is answered after the retry."""
         waits = self._summary(flow_id).waits
         handle = self.flow(flow_id)
         status = handle.header().status
@@ -385,10 +385,6 @@ class World:
         handle.signal(*self._answers[name](), signal_id=f"answer-{version}")
 
     # ------------------------------------------------------------------------------- always_replay
-    def _replay_touched(self) -> None:
-        if self._always_replay and self._touched:
-            self._check_touched()
-
     def _check_touched(self) -> None:
         touched, self._touched = list(self._touched), {}
         if not self._always_replay:
@@ -415,6 +411,25 @@ class World:
             where = f"flow {flow_id!r} ({definition.name}), after event {len(history)}: {difference.path}"
             sides = f"  live:    {difference.live}\n  rebuilt: {difference.rebuilt}"
             raise _found(len(history), _KEEPS_OTHER, where, sides, f"{_CAUSES} {_CHANGED}")
+
+
+def _waits_in_words(summary: FlowSummary) -> list[str]:
+    """Describe what a flow waits for, one a line: a resume, signals, sleeps, and steps."""
+    waits: list[str] = []
+    if summary.paused is not None:
+        event, _ = summary.paused
+        by = f" by {event.by}" if event.by else ""
+        waits.append(f"a resume: it was paused{by}" + (f" ({event.why})" if event.why else ""))
+    waits += [f"signal {wait.name!r}, awaited{_at(wait.line)}" for wait in summary.waits]
+    for sleep in summary.sleeps.values():
+        until = f"{from_microseconds(sleep.due):%Y-%m-%d %H:%M:%S} UTC"
+        waits.append(f"the end of a sleep, {until}{_at(sleep.line)}")
+    waits += [f"step {step.number} {step.name!r}{_at(step.line)}" for step in summary.open_steps]
+    return waits
+
+
+def _at(line: str) -> str:
+    return f" at {line}" if line else ""
 
 
 def _found(version: int, *lines: str) -> NondeterminismError:
