@@ -6,9 +6,8 @@ Events in, text out; on any thread.
 from __future__ import annotations
 
 from .conformance import assert_matches_diagram, mismatch
-from .diagram import Diagram, draw
+from .diagram import Diagram, draw, svg
 from .grammar import DiagramError
-from .rendering import svg
 from .roles import LEVELS, Level
 
 __all__ = [

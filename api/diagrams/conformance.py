@@ -144,8 +144,10 @@ class _Comparison:
                 if opening is None:
                     break
         if here.places:
-            is_through = partial or self._paths.ahead(here.places).may_end
-            return None if is_through else self._unfinished(here.likely)
+            if partial or self._paths.ahead(here.places).may_end:
+                return None
+            expected = self._expected(here.likely)
+            return f"The run ends, or has come no further yet, and the diagram continues:\n{expected}"
         return self._never_began() if stop is None else self._left(stop)
 
     def _follow(self, here: _Whereabouts, move: Move) -> _Whereabouts:
@@ -177,11 +179,6 @@ class _Comparison:
         return (
             "The diagram begins with a note, and the run has never been there:\n"
             f"{self._excerpt([opening.line])}"
-        )
-
-    def _unfinished(self, places: set[Position]) -> str:
-        return (
-            f"The run ends, or has come no further yet, and the diagram continues:\n{self._expected(places)}"
         )
 
     def _left(self, stop: _Stop) -> str:

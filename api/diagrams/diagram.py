@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ...flows.errors import PersistasaurusError
 from .chart import Chart
 from .loops import fold
 from .mermaid import MermaidWriter
@@ -72,3 +73,27 @@ def draw(run: Drawable, *, level: Level = "actors", values: bool = False, times:
     roles = roles_of(level)
     scenario = scenario_of(run, roles, times=times)
     return Diagram(roles, scenario.flow, scenario.items, values=values)
+
+
+def svg(mermaid: str) -> str:
+    """Render Mermaid's text as SVG, without a browser and without a network.
+
+    Raises:
+        ImportError: the extra `diagram` is not installed.
+        PersistasaurusError: the text is not a diagram that can be rendered.
+    """
+    try:
+        import mmdr  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ImportError(
+            "drawing SVG takes another package. Install it with: pip install 'persistasaurus[diagram]'"
+        ) from error
+    try:
+        rendered: Any = mmdr.render(mermaid)  # pyright: ignore[reportUnknownMemberType] - its stubs
+        return str(rendered.svg())
+    except Exception as error:
+        raise PersistasaurusError(f"the diagram cannot be rendered: {error}") from error
+    except BaseException as error:  # a panic of the renderer is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        raise PersistasaurusError(f"the renderer has failed: {error}") from None

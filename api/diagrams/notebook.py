@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...flows.description import describe
 from ...flows.errors import PersistasaurusError
-from .diagram import draw
-from .rendering import svg
+from .diagram import draw, svg
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -56,11 +56,7 @@ class Specification(NamedTuple):
 
 
 def parse(text: str) -> Specification:
-    """Read a diagram.
-
-    Raises:
-        DiagramError: it contains something unknown; the message names the line.
-    """
+    """Read a diagram. Raises DiagramError: it contains something unknown; the message names the line."""
     return _Parser(text).specification()
 
 
@@ -177,18 +173,14 @@ class _Parser:
     def _note(self, over: str, text: str) -> None:
         names = [self._known(name.strip()) for name in over.split(",")]
         said = _text(text)
+        is_about_the_flow = len(names) > 1 or self._resolved[0][names[0]] is Role.FLOW
         gap = _GAP.match(said)
         if gap is not None:
             self._tells_of_restarts |= "restarts" in said
             self._elements.append(Skip(self._number, min(int(gap.group(1)), _TIMES_MAX)))
-        elif lexicon.NOTES.match(said) and self._is_about_the_flow(names):
+        elif lexicon.NOTES.match(said) and is_about_the_flow:
             self._tells_of_restarts |= lexicon.tells_of_restart(said)
             self._elements.append(ExpectedNote(self._number, said))
-
-    def _is_about_the_flow(self, names: list[str]) -> bool:
-        """Whether a note is over the flow actor, or over several participants."""
-        roles = self._resolved[0]
-        return len(names) > 1 or roles[names[0]] is Role.FLOW
 
     def _known(self, name: str) -> str:
         if name not in self._names:

@@ -27,11 +27,7 @@ LEVELS: dict[Level, tuple[Role, ...]] = {
 
 
 def roles_of(level: str) -> tuple[Role, ...]:
-    """Return the participants of a level, from left to right.
-
-    Raises:
-        ValueError: there is no such level.
-    """
+    """Return the participants of a level, from left to right. Raises ValueError: there is no such level."""
     for name, roles in LEVELS.items():
         if name == level:
             return roles
