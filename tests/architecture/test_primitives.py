@@ -58,7 +58,7 @@ ALLOWED = {
     ("api/http/middleware/body.py", "asyncio"): SERVED,
     ("api/http/routes/follow.py", "asyncio"): SERVED,
     ("api/http/middleware/protection.py", "asyncio"): SERVED,
-    ("api/http/middleware/rates.py", "asyncio"): SERVED,
+    ("api/http/middleware/rules.py", "asyncio"): SERVED,
     ("api/http/server.py", "asyncio"): SERVED,
     ("api/http/routes/commit_notifier.py", "asyncio"): SERVED,
     ("store/files/forking.py", "threading"): "a fork waits for threads of the host, which no simulation has",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from litestar.handlers import BaseRouteHandler
     from litestar.routes import ASGIRoute, BaseRoute, WebSocketRoute
 
-_FLOW_ID: Final = ("flow_id", "flowId")
+_FLOW_ID: Final = frozenset({"flow_id", "flowId"})
 
 
 def declared(handler: BaseRouteHandler) -> Scope | None:
@@ -51,7 +51,8 @@ def declared(handler: BaseRouteHandler) -> Scope | None:
     if scope is None and public is True:
         return None
     raise ImproperlyConfiguredException(
-        f"{_places(handler)} must declare either opt={{'scope': Scope...}} or opt={{'public': True}}"
+        f"{handler.handler_name} ({', '.join(sorted(handler.paths))}) must declare either"
+        " opt={'scope': Scope...} or opt={'public': True}"
     )
 
 
@@ -69,8 +70,9 @@ async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     context.enter_route(_policy(connection, handler, scope))
     if scope is not None and context.access is not None and scope not in context.access.scopes:
         raise PermissionDeniedException(f"the token may not do this: it lacks the scope {scope.value!r}")
-    if scope is Scope.SIGNAL and (flow_id := _flow_id(connection)):
-        context.signal(flow_id)
+    if scope is Scope.SIGNAL:
+        for name in _FLOW_ID & connection.path_params.keys():
+            context.signal(str(connection.path_params[name]))
     if handler.opt.get("stream") and not automatic:
         context.stream()
 
@@ -111,12 +113,3 @@ def _policy(
 def _is_made_by_litestar(handler: BaseRouteHandler) -> bool:
     """Recognise the handler that answers OPTIONS, which every known caller may ask for."""
     return handler.fn.__module__ == "litestar.routes.http" and handler.handler_name == "options_handler"
-
-
-def _flow_id(connection: ASGIConnection[Any, Any, Any, Any]) -> str | None:
-    parameters = connection.path_params
-    return next((str(parameters[name]) for name in _FLOW_ID if name in parameters), None)
-
-
-def _places(handler: BaseRouteHandler) -> str:
-    return f"{handler.handler_name} ({', '.join(sorted(handler.paths))})"

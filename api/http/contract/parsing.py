@@ -60,11 +60,7 @@ async def until_stopping(request: Request[Any, Any, Any], answer: Awaitable[A]) 
 
 
 def flow_id_of(request: Request[Any, Any, Any]) -> str:
-    """Return the flow's id in the path.
-
-    Raises:
-        FlowNotFound: no flow can have it.
-    """
+    """Return the flow's id in the path. Raises FlowNotFound: no flow can have it."""
     flow_id = segment(request.path_params["flow_id"])
     if len(flow_id) > _ID_LENGTH or not flow_id.isprintable():
         raise FlowNotFound(flow_id[:_ID_LENGTH])
@@ -230,10 +226,7 @@ def idempotency_key(request: Request[Any, Any, Any]) -> str | None:
 def derived_id(request: Request[Any, Any, Any], given: str | msgspec.UnsetType = msgspec.UNSET) -> str | None:
     """Return the given id, or one derived from the caller and the key; None: neither is given.
 
-    Equal keys of two callers give different ids.
-
-    Raises:
-        ProblemError: the key is not valid.
+    Equal keys of two callers give different ids. Raises ProblemError: the key is not valid.
     """
     key = idempotency_key(request)
     if given is not msgspec.UNSET:

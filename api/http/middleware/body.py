@@ -39,11 +39,7 @@ class RequestBody:
         return not self.ended and (self._chunked or self._announced - self._received > _SMALL)
 
     def check(self) -> None:
-        """Refuse by the headers what need not be read.
-
-        Raises:
-            ProblemError: 400, 413 or 415.
-        """
+        """Refuse by the headers what need not be read. Raises ProblemError: 400, 413 or 415."""
         self._until = asyncio.get_running_loop().time() + self._limits.body_seconds
         _check_framing(self._scope)
         self._announced = max((int(value) for value in headers(self._scope, b"content-length")), default=0)

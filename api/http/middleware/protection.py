@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ....actors.runtime.primitives import Clock
     from .asgi import ASGIApp, ASGIScope, Message, Receive, Send
     from .identity import AccessCheck
-    from .rates import OpenStream
+    from .rules import OpenStream
 
 logger = logging.getLogger("persistasaurus.http")
 

@@ -65,11 +65,7 @@ class RequestContext:
         scope[_KEY] = self
 
     def enter_route(self, policy: RoutePolicy) -> None:
-        """Admit the request to the route that was found, once.
-
-        Raises:
-            ProblemError: 401, 403 or 429.
-        """
+        """Admit the request to the route that was found, once. Raises ProblemError: 401, 403 or 429."""
         self.policy = policy
         try:
             self._on_policy(policy)

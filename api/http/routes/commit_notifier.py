@@ -61,11 +61,7 @@ class CommitNotifier:
         return None if loop is None else loop.position
 
     def check(self) -> None:
-        """Check that there can still be commits.
-
-        Raises:
-            SystemClosed: there will be no more.
-        """
+        """Check that there can still be commits. Raises SystemClosed: there will be no more."""
         self._system.client.admission.check_open()
 
     @contextmanager

@@ -36,11 +36,8 @@ class HistoryPart(NamedTuple):
 def read_events(system: FlowSystem, flow_id: str, after: int, limit: int) -> HistoryPart:
     """Read events after a version, until there are enough. On any thread that may wait.
 
-    Damaged ones are reported in their places.
-
-    Raises:
-        FlowNotFound: there is no such flow.
-        StoreUnavailable: it cannot be read.
+    Damaged ones are reported in their places. Raises FlowNotFound: there is no such flow. Raises
+    StoreUnavailable: it cannot be read.
     """
     header = header_of(system, flow_id)
     records: list[Record | Unreadable] = []

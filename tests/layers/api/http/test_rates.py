@@ -13,7 +13,7 @@ from persistasaurus.api.http.access import EVERYTHING, Access
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.limits import ServerLimits
 from persistasaurus.api.http.middleware.problem import ProblemError
-from persistasaurus.api.http.middleware.rates import InFlight, Rates, Streams
+from persistasaurus.api.http.middleware.rules import InFlight, Rates, Streams
 from persistasaurus.api.http.tokens import Tokens
 from serving.doubles import BEARER, TOKEN, Effects, ask, asked, protected_application, scope_of
 
