@@ -37,11 +37,7 @@ def create_once(path: Path, text: str) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Replace the file. Durable on return.
-
-    Raises:
-        OSError: it cannot be made there; the old one stays.
-    """
+    """Replace the file. Durable on return. Raises OSError: it cannot be made there; the old one stays."""
     _check_folder(path.parent)
     with _draft(path, text) as draft:
         draft.replace(path)

@@ -44,11 +44,8 @@ class Engine:
     """Runs flows on a store. A thread of its own shows what is recorded.
 
     What steps print is shown too, in whole lines; with JSON output it goes to standard error. When the reader
-    of the output goes away, no step fails because of it: `on_unread` is called, once.
-
-    Raises:
-        StoreError: the store cannot be used.
-        FlowDefinitionError: a flow's definition cannot work.
+    of the output goes away, no step fails because of it: `on_unread` is called, once. Raises StoreError: the
+    store cannot be used. Raises FlowDefinitionError: a flow's definition cannot work.
     """
 
     def __init__(

@@ -113,11 +113,7 @@ def check_exists(store: Path) -> None:
 
 
 def header_of(reader: StoreReader, flow_id: str) -> Header:
-    """Return a flow's header.
-
-    Raises:
-        FlowNotFound: there is no such flow.
-    """
+    """Return a flow's header. Raises FlowNotFound: there is no such flow."""
     header = reader.header(flow_id)
     if header is None or header.status == ACTOR_STATUS:
         raise FlowNotFound(flow_id)

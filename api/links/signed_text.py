@@ -44,11 +44,7 @@ class Claim(msgspec.Struct, frozen=True):
     says: str = ""
 
     def token(self, keys: KeyRing) -> str:
-        """Sign it with the newest key. All tokens differ.
-
-        Raises:
-            ValueError: it would be too long.
-        """
+        """Sign it with the newest key. All tokens differ. Raises ValueError: it would be too long."""
         wait = _encode(f"{self.wait}:{self.signal}")
         parts = (_encode(self.flow_id), wait, self.action, str(self.expires_at), new_id(), _encode(self.says))
         token = sign(keys, _LINK, parts)

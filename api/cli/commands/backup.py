@@ -12,8 +12,8 @@ from ..options import FILE, check_exists, command, force_option
 from ..output.damage import Damage, damages, show_damages
 from ..output.exit_codes import DONE, FAILED
 from ..output.progress import progress
+from ..output.quantities import size
 from ..output.screen import Screen, StyledText
-from ..output.sizes import size
 
 if TYPE_CHECKING:
     from pathlib import Path

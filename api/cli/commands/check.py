@@ -14,8 +14,8 @@ from ....store import RecordCorrupt
 from ..flow_modules import flows_of
 from ..options import FILE, command, open_reader
 from ..output.exit_codes import DONE, FAILED
+from ..output.quantities import counted
 from ..output.screen import Screen, StyledText
-from ..output.sizes import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

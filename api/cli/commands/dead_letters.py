@@ -17,8 +17,8 @@ from ..output.documents import payload
 from ..output.exit_codes import DONE
 from ..output.outcome import notify
 from ..output.printable import cut
+from ..output.quantities import local_clock, zone
 from ..output.screen import Column, Screen, StyledText
-from ..output.times import local_clock, zone
 
 if TYPE_CHECKING:
     from pathlib import Path

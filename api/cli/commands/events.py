@@ -15,8 +15,8 @@ from ..output.documents import event_document, unreadable_document
 from ..output.exit_codes import DONE, FAILED
 from ..output.narration import Narrator
 from ..output.outcome import notify
+from ..output.quantities import local_clock, zone
 from ..output.screen import Column, Screen, StyledText
-from ..output.times import local_clock, zone
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,8 @@ from ....actors.runtime.primitives import SystemClock
 from ..options import command, flow_argument
 from ..output.documents import FlowDocument, flow_document
 from ..output.exit_codes import DONE
+from ..output.quantities import zone
 from ..output.screen import Screen, StyledText, styled
-from ..output.times import zone
 from ..reports.case import case_of
 from ..reports.diagnosis import Finding, diagnose
 

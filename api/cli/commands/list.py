@@ -14,8 +14,8 @@ from ..output.documents import flow_document
 from ..output.exit_codes import DONE
 from ..output.outcome import notify
 from ..output.proposal import option
+from ..output.quantities import ago
 from ..output.screen import Column, Screen, StyledText, styled
-from ..output.times import ago
 from ..reports.case import blocking_now, reasons_of
 from ..shell_completion import complete_flows, complete_types
 
@@ -84,7 +84,10 @@ def list_(  # noqa: PLR0913 - click gives them by name
         if header.stream in blocking:
             screen.line(StyledText(f"{header.stream} blocks, at {blocking[header.stream]}", "bold red"))
     screen.flush()
-    _notify_of_rest(shown, has_more=has_more)
+    if not shown:
+        notify("No flows.")
+    elif has_more:
+        notify(f"There are more: {option('--after', shown[-1].stream)}")
     return DONE
 
 
@@ -121,10 +124,3 @@ def _next(header: Header, now: int) -> str:
     if header.wake_at is None or header.status == "running":
         return ""
     return ago(header.wake_at, now) if header.wake_at > now else "due"
-
-
-def _notify_of_rest(shown: list[Header], *, has_more: bool) -> None:
-    if not shown:
-        notify("No flows.")
-    elif has_more:
-        notify(f"There are more: {option('--after', shown[-1].stream)}")

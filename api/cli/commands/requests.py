@@ -18,8 +18,8 @@ from ....actors.remote.client import RemoteClient
 from ....flows.errors import PersistasaurusError, SignalRejected
 from ..options import check_exists, command, flow_argument, open_reader
 from ..output.exit_codes import DONE
+from ..output.quantities import local_time
 from ..output.screen import Screen
-from ..output.times import local_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -11,8 +11,8 @@ from ..options import command, flow_argument
 from ..output.documents import FlowDocument, StepDocument, flow_document, payload, step_document
 from ..output.exit_codes import DONE
 from ..output.printable import cut, one_line
+from ..output.quantities import ago, duration, local_time, zone
 from ..output.screen import Column, Screen, StyledText, styled
-from ..output.times import ago, duration, local_time, zone
 from ..reports.case import case_of
 from ..reports.diagnosis import diagnose
 

@@ -16,12 +16,16 @@ from ..output.proposal import proposed
 from ..output.screen import Column, Screen, StyledText, width_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ....store import Rows, StoreReader
 
 VIEWS = ("flows", "steps", "signals", "timers", "dead_letters", "events")
+# Including the views that a reader of an older store adds.
+_VIEW_COLUMNS = """
+SELECT m.name, c.name FROM pragma_table_list m, pragma_table_info(m.name) c
+WHERE m.type = 'view' ORDER BY m.name, c.cid
+"""
 _SHOWN_MAX = 1_000
 _LENGTH = 200
 
@@ -65,7 +69,8 @@ def _write_csv(found: Rows) -> None:
 def _write_json(found: Rows) -> None:
     screen = Screen()
     for row in found.rows:
-        screen.json(dict(zip(found.columns, map(_json, row), strict=True)))
+        values = [value.hex() if isinstance(value, bytes) else value for value in row]
+        screen.json(dict(zip(found.columns, values, strict=True)))
 
 
 def _show(found: Rows) -> None:
@@ -96,7 +101,7 @@ def _show_one_by_one(screen: Screen, names: tuple[str, ...], rows: list[list[str
 
 def _show_views(reader: StoreReader, *, as_json: bool) -> int:
     screen = Screen()
-    views = dict(_views(reader))
+    views = _views(reader)
     if as_json:
         for view, columns in views.items():
             screen.json({"view": view, "columns": columns})
@@ -107,20 +112,12 @@ def _show_views(reader: StoreReader, *, as_json: bool) -> int:
     return DONE
 
 
-def _views(reader: StoreReader) -> Iterator[tuple[str, list[str]]]:
-    statement = (
-        # Also those that a reader of an older store has brought along.
-        "SELECT m.name, c.name FROM pragma_table_list m, pragma_table_info(m.name) c"
-        " WHERE m.type = 'view' ORDER BY m.name, c.cid"
-    )
-    views: dict[str, list[str]] = {}
-    for view, column in reader.query(statement).rows:
+def _views(reader: StoreReader) -> dict[str, list[str]]:
+    """Return the columns of each view: first the documented views, in their order."""
+    views: dict[str, list[str]] = {view: [] for view in VIEWS}
+    for view, column in reader.query(_VIEW_COLUMNS).rows:
         views.setdefault(str(view), []).append(str(column))
-    yield from ((view, views[view]) for view in sorted(views, key=_place))
-
-
-def _place(view: str) -> tuple[int, str]:
-    return (VIEWS.index(view) if view in VIEWS else len(VIEWS), view)
+    return {view: columns for view, columns in views.items() if columns}
 
 
 def _text(value: Any) -> str:
@@ -132,9 +129,3 @@ def _plain(value: Any) -> Any:
     if value is None:
         return ""
     return value.hex() if isinstance(value, bytes) else value
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    return value

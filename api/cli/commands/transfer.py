@@ -20,8 +20,8 @@ from ..output.exit_codes import DONE, FAILED
 from ..output.outcome import notify
 from ..output.printable import json_line
 from ..output.progress import progress
+from ..output.quantities import counted
 from ..output.screen import Screen
-from ..output.sizes import counted
 from ..shell_completion import complete_flows
 
 if TYPE_CHECKING:

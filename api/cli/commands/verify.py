@@ -10,8 +10,8 @@ from ..options import command, open_reader
 from ..output.damage import Damage, damages, show_damages
 from ..output.exit_codes import DONE, FAILED
 from ..output.progress import progress
+from ..output.quantities import counted
 from ..output.screen import Screen, StyledText
-from ..output.sizes import counted
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from ....actors.runtime.primitives import Event, new_id
 from ....flows import events
 from ....flows.description import describe
 from ....flows.errors import PersistasaurusError
-from ..output.event_line import event_line
+from ..output.narration import event_line
 from ..output.screen import output_console
 from .crash_child import Report
 from .watched_store import WatchedStore

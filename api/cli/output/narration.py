@@ -9,15 +9,17 @@ import msgspec
 from ....flows import events
 from ....flows.description import describe
 from .documents import event_document, unreadable_document
-from .event_line import SHORT, WHOLE, EventLine, event_line
+from .printable import cut, one_line, printable
+from .quantities import local_clock, local_time
 from .screen import StyledText
-from .times import local_clock
 
 if TYPE_CHECKING:
     from ....flows.description import Description
     from ....store import Record, Unreadable
     from .screen import Screen
 
+SHORT, WHOLE = 60, 1_000_000
+"""Where payloads and messages are cut: to fit a line, or only where they are absurdly long."""
 _NAMES_MAX = 10_000
 _COLOURS = {
     "flow_started": "bold",
@@ -34,9 +36,46 @@ _COLOURS = {
 }
 
 
-class _Step(NamedTuple):
-    flow_id: str
-    number: int
+class EventLine(NamedTuple):
+    what: str
+    step: str
+    detail: str
+
+    def __str__(self) -> str:
+        number = f" {self.step}" if self.step else ""
+        return f"{self.what}{number}" + (f"  {self.detail}" if self.detail else "")
+
+
+def event_line(words: Description, *, length: int = SHORT) -> EventLine:
+    """Return an event's description as a line; payloads and messages are cut at `length`."""
+    return EventLine(words.what, str(words.step) if words.step else "", _detail(words, length))
+
+
+def _detail(words: Description, length: int) -> str:
+    args = "" if words.args is None else _json(words.args, length)
+    about = " ".join(part for part in (printable(words.name), args) if part)
+    error = ""
+    if words.error is not None:
+        error = f"{printable(words.error.type)}: {cut(one_line(words.error.message), 2 * length)}"
+    attempt = f"attempt {words.attempt}" if words.attempt else ""
+    said = [
+        about,
+        ": ".join(part for part in (attempt, error) if part),
+        "" if words.result is None else f"→ {_json(words.result, length)}",
+        "" if words.due is None else f"{words.due.what} {local_time(words.due.at)}",
+        _person(words.by, words.why, length),
+    ]
+    return ", ".join(part for part in said if part)
+
+
+def _person(by: str, why: str, length: int) -> str:
+    return ": ".join(
+        part for part in (f"by {cut(one_line(by), length)}" if by else "", cut(one_line(why), length)) if part
+    )
+
+
+def _json(data: bytes, length: int) -> str:
+    return cut(bytes(data).decode(errors="replace"), length)
 
 
 class Narrator:
@@ -47,7 +86,7 @@ class Narrator:
         self._as_json = as_json
         self._length = WHOLE if full else SHORT
         self._now = now
-        self._names: dict[_Step, str] = {}
+        self._names: dict[tuple[str, int], str] = {}
 
     def colour(self, record: Record) -> str:
         return _COLOURS.get(record.kind, "")
@@ -89,13 +128,10 @@ class Narrator:
     def _name_step(self, flow_id: str, words: Description, line: EventLine) -> EventLine:
         if not words.step:
             return line
-        if words.name:
-            self._learn(_Step(flow_id, words.step), words.name)
-            return line
-        name = self._names.get(_Step(flow_id, words.step), "")
-        return line._replace(step=f"{line.step} {name}".strip())
-
-    def _learn(self, step: _Step, name: str) -> None:
+        step = flow_id, words.step
+        if not words.name:
+            return line._replace(step=f"{line.step} {self._names.get(step, '')}".strip())
         if len(self._names) >= _NAMES_MAX:
             self._names.clear()
-        self._names[step] = name
+        self._names[step] = words.name
+        return line

@@ -17,7 +17,7 @@ def printable(text: str) -> str:
     """Return the text in one line, with everything that is not a visible character written out."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in _HARMLESS else _SHORT.get(c) or _written(c) for c in text)
+    return "".join(c if c.isprintable() or c in _HARMLESS else _SHORT.get(c) or ascii(c)[1:-1] for c in text)
 
 
 def printable_lines(text: str) -> str:
@@ -40,10 +40,6 @@ def json_line(document: object) -> str:
     text = msgspec.json.encode(document).decode()
     # Outside of its strings JSON is printable ASCII, so whatever is not stands where it may be written so.
     return text if text.isprintable() else "".join(c if c.isprintable() else _json_written(c) for c in text)
-
-
-def _written(letter: str) -> str:
-    return ascii(letter)[1:-1]
 
 
 def _json_written(letter: str) -> str:

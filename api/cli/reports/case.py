@@ -91,11 +91,7 @@ def reasons_of(reader: StoreReader, headers: Sequence[Header]) -> dict[str, str]
 
 
 def history_of(reader: StoreReader, flow_id: str) -> list[Recorded]:
-    """Read a flow's history.
-
-    Raises:
-        RecordCorrupt: it cannot be read whole.
-    """
+    """Read a flow's history. Raises RecordCorrupt: it cannot be read whole."""
     found: list[Recorded] = []
     for record in reader.read(flow_id):
         try:

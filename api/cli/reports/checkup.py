@@ -19,9 +19,8 @@ from ....actors.runtime.primitives import SystemClock
 from ....store import StoreError, StoreReader
 from ....store.files.location import filesystem_of
 from ..output.proposal import proposed
-from ..output.sizes import counted, size
-from ..output.times import ago, duration
-from ..output.times import since as text_since
+from ..output.quantities import ago, counted, duration, size
+from ..output.quantities import since as text_since
 from .case import blocking_now
 
 if TYPE_CHECKING:

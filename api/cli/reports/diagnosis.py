@@ -14,12 +14,11 @@ from ....flows.events import Failure
 from ....flows.summary import StepState
 from ....store import StreamState
 from ..output.proposal import proposed
-from ..output.times import ago, local_time, since
+from ..output.quantities import ago, local_time, since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ....flows.events import Parked
     from ....flows.summary import FlowSummary, OpenWait, StepSummary
     from ....store import Header, InboxEntry
     from ....store.files.black_box import Blocking
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 _SUSPICIOUS = 2
 _POISONOUS = 3
 _LATE_US = 5_000_000
-_RETRY_AT_ONCE = {
+_ADVICE = {
     "in_doubt": "find out whether the step's effect has happened; a retry runs the step again",
     "poisoned": "find out whether the step takes the process down; a retry runs it again, and"
     " FlowSystem(limits=Limits(poison_after=...)) sets how often it may do that",
@@ -35,8 +34,6 @@ _RETRY_AT_ONCE = {
     "blocking": "put what blocks into a step, restart the engine with that code, then retry",
     "lethal": "find out why its code takes the process down; a retry runs it again",
     "history_limit": "give FlowSystem higher limits=Limits(...), then retry",
-}
-_RETRY_LATER = {
     "nondeterminism": "restore the code that the flow was started with, and restart the engine; or retry",
     "unknown_flow": "start the engine with the module that has this flow: persistasaurus run MODULE",
     "unreadable": "`persistasaurus verify` says what is damaged; a backup may have it intact",
@@ -93,7 +90,8 @@ def diagnose(case: Case) -> list[Finding]:
     if case.header.state.is_over:
         return [*_damaged(case), *_end(case), *_unread(case), *_early(case), *_dead(case)]
     found = [*_damaged(case), *_engine(case), *_blocking(case), *_parked(case), *_paused(case)]
-    doing = [*_steps(case), *_sleeps(case), *_waits(case)]
+    steps = [_step(case, step) for step in case.summary.open_steps]
+    doing = [*steps, *_sleeps(case), *(_wait(case, wait) for wait in case.summary.waits)]
     letters = [*_unread(case), *_early(case), *_dead(case)]
     if not doing and case.summary.parked is None and not case.damage:
         doing.append(Finding(kind="between", text="Its code is running between two awaits."))
@@ -164,24 +162,16 @@ def _parked(case: Case) -> Iterator[Finding]:
     if case.summary.parked is None:
         return
     event, at = case.summary.parked
-    reason = event.reason.replace("_", " ")
+    reason, code = event.reason.replace("_", " "), f"parked-{event.reason.replace('_', '-')}"
+    advice = _ADVICE.get(event.reason, "fix the cause, then retry")
     yield Finding(
         kind="parked",
-        text=f"It is parked {since(at, case.now)}, {reason}: {event.message} [{_code(event)}]",
-        todo=_advice(event),
+        text=f"It is parked {since(at, case.now)}, {reason}: {event.message} [{code}]",
+        todo=f"{advice[0].upper()}{advice[1:]}:",
         command=case.command("retry", why="..."),
         since=from_microseconds(at),
         reason=event.reason,
     )
-
-
-def _code(event: Parked) -> str:
-    return f"parked-{event.reason.replace('_', '-')}"
-
-
-def _advice(event: Parked) -> str:
-    advice = _RETRY_AT_ONCE.get(event.reason) or _RETRY_LATER.get(event.reason, "fix the cause, then retry")
-    return f"{advice[0].upper()}{advice[1:]}:"
 
 
 def _paused(case: Case) -> Iterator[Finding]:
@@ -198,11 +188,6 @@ def _paused(case: Case) -> Iterator[Finding]:
         by=event.by,
         why=event.why,
     )
-
-
-def _steps(case: Case) -> Iterator[Finding]:
-    for step in case.summary.open_steps:
-        yield _step(case, step)
 
 
 def _step(case: Case, step: StepSummary) -> Finding:
@@ -253,11 +238,6 @@ def _sleeps(case: Case) -> Iterator[Finding]:
             due_at=from_microseconds(sleep.due),
             line=sleep.line,
         )
-
-
-def _waits(case: Case) -> Iterator[Finding]:
-    for wait in case.summary.waits:
-        yield _wait(case, wait)
 
 
 def _wait(case: Case, wait: OpenWait) -> Finding:
@@ -319,12 +299,9 @@ def _times(count: int) -> str:
 
 def _due(case: Case, due: int) -> str:
     is_late = case.engine_since is not None and case.now - due > _LATE_US
-    held = " (once it is resumed or retried)" if is_late and _is_held(case) else ""
+    is_held = case.summary.paused is not None or case.summary.parked is not None
+    held = " (once it is resumed or retried)" if is_late and is_held else ""
     return f"at {local_time(due)} ({ago(due, case.now)}){held}"
-
-
-def _is_held(case: Case) -> bool:
-    return case.summary.paused is not None or case.summary.parked is not None
 
 
 def _when(at: int, now: int) -> str:

@@ -10,9 +10,8 @@ import unicodedata
 import pytest
 from persistasaurus.actors.handle import from_microseconds
 from persistasaurus.api.cli.output.printable import cut, json_line, printable, printable_lines
+from persistasaurus.api.cli.output.quantities import ago, counted, duration, local_clock, size
 from persistasaurus.api.cli.output.screen import Column, Screen, StyledText, width_of
-from persistasaurus.api.cli.output.sizes import counted, size
-from persistasaurus.api.cli.output.times import ago, duration, local_clock
 
 SECOND = 1_000_000
 NOW = 1_800_000_000 * SECOND

@@ -1,4 +1,4 @@
-"""Instants and durations in words. Instants are microseconds since the epoch, UTC."""
+"""Sizes, counts, instants and durations in words. Instants are microseconds since the epoch, UTC."""
 
 from __future__ import annotations
 
@@ -10,8 +10,24 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _SECOND = 1_000_000
+_STEP = 1024
+_DIGITS_FROM = 10
 _UNITS = ((36 * 3_600, 86_400, "d"), (90 * 60, 3_600, "h"), (90, 60, "min"), (1, 1, "s"))
 """From how many seconds on a unit is used, how many it has, and what it is called."""
+
+
+def size(count: int) -> str:
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < _STEP:
+            is_exact = unit == "bytes" or amount >= _DIGITS_FROM
+            return f"{amount:.0f} {unit}" if is_exact else f"{amount:.1f} {unit}"
+        amount /= _STEP
+    return f"{amount:.1f} TiB"
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def local_time(at: int) -> str:
