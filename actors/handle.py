@@ -51,9 +51,16 @@ class FlowHandle(Generic[R]):
     confirm; you can then safely repeat the request with the same ids.
     """
 
-    def __init__(self, engine: EngineClient, flow_id: str, flow_type: str) -> None:
+    def __init__(
+        self,
+        engine: EngineClient,
+        flow_id: str,
+        flow_type: str,
+        end: Reply[events.FlowCompleted | None] | None = None,
+    ) -> None:
         self._engine = engine
         self._type = flow_type
+        self._end = end
         self.id = flow_id
 
     def __repr__(self) -> str:
@@ -105,45 +112,70 @@ class FlowHandle(Generic[R]):
         check_timeout("result", timeout)
         if timeout is None or timeout > 0:
             refuse_on_step_loop("await the handle, or result_async()")
-        over = self._over_by_now(timeout)
-        if over is None:
-            watch = self._watch()
-            try:
-                return self._decode(_get(watch.reply, timeout, f"flow {self.id!r} has not ended"))
-            except TimeoutError:
-                over = self._over()
-                if over is None:
-                    raise
-            finally:
+        self._engine.admission.check_open()
+        deadline = self._deadline(timeout)
+        watch: requests.Watch | None = None
+        try:
+            end = self._end_with_start(timeout)
+            completed = None if end is None else _get(end, timeout, "")
+            if completed is not None:
+                return self._decode(completed)
+            over = self._look(timeout) if self._may_be_over(timeout) else None
+            if over is None:
+                watch = self._watch()
+                return self._decode(_get(watch.reply, self._left(deadline), ""))
+        except TimeoutError:
+            over = self._over()
+            if over is None:
+                raise TimeoutError(f"flow {self.id!r} has not ended within {timeout} s") from None
+        finally:
+            if watch is not None:
                 self._engine.withdraw(watch)
         return self._decode(over.get())
 
     async def result_async(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - the same as result's
         """Await the flow's result; raises like `result`, except `DeadlockError` for blocking a loop."""
         check_timeout("result_async", timeout)
-        over = self._over_by_now(timeout)
-        if over is None:
-            watch = self._watch()
-            try:
-                return self._decode(await _within(watch.reply, timeout, f"flow {self.id!r} has not ended"))
-            except TimeoutError:
-                over = self._over()
-                if over is None:
-                    raise
-            finally:
+        self._engine.admission.check_open()
+        deadline = self._deadline(timeout)
+        watch: requests.Watch | None = None
+        try:
+            end = self._end_with_start(timeout)
+            completed = None if end is None else await _within(end, timeout, "")
+            if completed is not None:
+                return self._decode(completed)
+            over = await _beside_the_loop(lambda: self._look(timeout)) if self._may_be_over(timeout) else None
+            if over is None:
+                watch = self._watch()
+                return self._decode(await _within(watch.reply, self._left(deadline), ""))
+        except TimeoutError:
+            over = await _beside_the_loop(self._over)
+            if over is None:
+                raise TimeoutError(f"flow {self.id!r} has not ended within {timeout} s") from None
+        finally:
+            if watch is not None:
                 self._engine.withdraw(watch)
         return self._decode(over.get())
 
-    def _over_by_now(self, timeout: float | None) -> Reply[events.FlowCompleted] | None:
-        """Return how the flow has ended, if it has, without asking anybody.
+    def _end_with_start(self, timeout: float | None) -> Reply[events.FlowCompleted | None] | None:
+        """Return the reply that came along with the start of this flow, if this handle has one."""
+        if self._end is not None and not self._end.is_done and (timeout is None or timeout > 0):
+            self._refuse_own_step()
+        return self._end
 
-        One that is at work says so itself when it ends, unless nobody is going to wait for that.
+    def _may_be_over(self, timeout: float | None) -> bool:
+        """Tell whether to look into the store first.
+
+        A flow that is at work reports its end itself. That is of no use to a caller who does not wait.
         """
-        self._engine.admission.check_open()
-        if timeout is not None and timeout <= 0:
-            return self._over()
-        # One that is parked may be about to go on: the supervisor knows.
-        return None if self._engine.is_active(self.id) else self._over(parked=False)
+        return not self._engine.is_active(self.id) or (timeout is not None and timeout <= 0)
+
+    def _look(self, timeout: float | None) -> Reply[events.FlowCompleted] | None:
+        """Return how the flow has ended, if the store says so.
+
+        A parked flow may be about to go on: only the supervisor knows, so a caller who waits asks it.
+        """
+        return self._over(parked=timeout is not None and timeout <= 0)
 
     def _over(self, *, parked: bool = True) -> Reply[events.FlowCompleted] | None:
         """Return how the flow has ended, if the store says so."""
@@ -152,11 +184,20 @@ class FlowHandle(Generic[R]):
 
     def _watch(self) -> requests.Watch:
         self._engine.admission.check_open()
-        if self._engine.is_called_by_step_of(self.id):
-            raise DeadlockError(f"a step of flow {self.id!r} waits for that flow, which waits for the step")
+        self._refuse_own_step()
         watch = requests.Watch(self.id, Reply())
         self._engine.ask(watch)
         return watch
+
+    def _refuse_own_step(self) -> None:
+        if self._engine.is_called_by_step_of(self.id):
+            raise DeadlockError(f"a step of flow {self.id!r} waits for that flow, which waits for the step")
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        return None if timeout is None else self._engine.environment.clock.elapsed() + timeout
+
+    def _left(self, deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - self._engine.environment.clock.elapsed())
 
     def _decode(self, event: events.FlowCompleted) -> R:
         definition = self._engine.admission.registry.find(self._type)
@@ -398,6 +439,13 @@ def _get(reply: Reply[T], timeout: float | None, what: str) -> T:
         return reply.get(timeout=timeout)
     except pykka.Timeout:
         raise TimeoutError(f"{what} within {timeout} s") from None
+
+
+async def _beside_the_loop(look: Callable[[], T]) -> T:
+    """Read the store on a thread: a read may wait for the disk, and an event loop must not."""
+    import asyncio  # noqa: PLC0415 - whoever awaits has it already
+
+    return await asyncio.to_thread(look)
 
 
 async def _within(reply: Reply[T], seconds: float | None, what: str) -> T:

@@ -29,6 +29,7 @@ from .flows.flow_actor import FlowActor
 from .flows.heartbeat import Heartbeat
 from .flows.listing import STATUSES, flows_of
 from .flows.recovery import Recovery
+from .flows.starting import Starts
 from .flows.supervisor import Supervisor, SupervisorRules
 from .flows.timers import Arm, LoadDue, Timers
 from .handle import FlowHandle, refuse_on_step_loop
@@ -140,6 +141,7 @@ class FlowSystem:
         self.environment = environment or Environment.system()
         self._is_writable = True
         self._guard = SingleActorGuard()
+        self._starts = Starts()
         self._closing = RLock()
         self._is_closing = False
         self._is_closed = False
@@ -224,7 +226,7 @@ class FlowSystem:
         def context(report: Callable[[Any], None]) -> ActorContext:
             access, attempts, guard = self._access, self._attempts, self._guard
             said: set[str] = set()
-            own = (self._awaited, self._box, heart)
+            own = (self._awaited, self._starts, self._box, heart)
             return ActorContext(
                 access, recovery, attempts, self.environment, clock, self._arm, report, guard, said, *own
             )
@@ -249,6 +251,7 @@ class FlowSystem:
             active=self._guard,
             awaited=self._awaited,
             attempts=self._attempts,
+            starts=self._starts,
         )
         begin = self._beginning(recovery.limits.poison_after)
         path = getattr(self.store, "path", None)
@@ -324,7 +327,7 @@ class FlowSystem:
         """
         start = self._start(flow, args, kwargs, flow_id)
         start.reply.get()
-        return FlowHandle(self.client, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type, start.end)
 
     @overload
     async def start_async(
@@ -346,7 +349,7 @@ class FlowSystem:
         """Start a flow, and wait until it is durable; raises like `start`."""
         start = self._start(flow, args, kwargs, flow_id)
         await start.reply
-        return FlowHandle(self.client, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type, start.end)
 
     @overload
     def run(
@@ -402,7 +405,7 @@ class FlowSystem:
         """
         start = self._start_json(flow, args, flow_id)
         start.reply.get()
-        return FlowHandle(self.client, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type, start.end)
 
     async def start_json_async(
         self, flow: str, args: bytes = b"{}", *, flow_id: str | None = None
@@ -410,7 +413,7 @@ class FlowSystem:
         """Start a flow by name, and wait until it is durable; raises like `start_json`."""
         start = self._start_json(flow, args, flow_id)
         await start.reply
-        return FlowHandle(self.client, start.flow_id, start.type)
+        return FlowHandle(self.client, start.flow_id, start.type, start.end)
 
     def _start_json(self, flow: str, args: bytes, flow_id: str | None) -> requests.StartFlow:
         self.client.check_open()
@@ -418,7 +421,7 @@ class FlowSystem:
 
     def _begin(self, call: FlowCall[Any], flow_id: str | None) -> requests.StartFlow:
         chosen = self.environment.new_id() if flow_id is None else checked_id(flow_id, "flow id")
-        start = requests.StartFlow(chosen, call.definition.name, call.data, Reply())
+        start = requests.StartFlow(chosen, call.definition.name, call.data, Reply(), Reply())
         self.client.ask(start)
         return start
 

@@ -11,7 +11,7 @@ import msgspec
 from ...flows.values.settings import check_count, check_seconds, check_type
 from ..runtime.actor import try_tell
 from . import requests
-from .actor_context import WakeFlag
+from .wake_flag import WakeFlag
 
 if TYPE_CHECKING:
     from pykka import ActorRef

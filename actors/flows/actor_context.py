@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from .clock import JumpAwareClock
     from .heartbeat import Heartbeat
     from .recovery import Recovery
+    from .starting import Starts
 
-__all__ = ["ActorContext", "WakeFlag"]
+__all__ = ["ActorContext"]
 
 _NOWHERE = BlackBox()
 
@@ -37,14 +38,6 @@ class ActorContext(NamedTuple):
     damaged: set[str]
     """Flows with a damaged header, of which that was said: once is enough."""
     awaited: Awaited
+    starts: Starts
     box: BlackBox = _NOWHERE
     heart: Heartbeat | None = None
-
-
-class WakeFlag:
-    """Whether the flow has been woken and has not looked yet. Many wake-ups are one."""
-
-    __slots__ = ("is_set",)
-
-    def __init__(self) -> None:
-        self.is_set = False

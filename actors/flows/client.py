@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..steps.attempts import AttemptRegistry
     from .admission import Admission
     from .awaited import Awaited
+    from .starting import Starts
     from .supervisor import Supervisor
 
 __all__ = ["CLOSED", "EngineClient", "Receipt", "from_microseconds", "to_microseconds"]
@@ -87,6 +88,7 @@ class EngineClient:
         active: Container[str],
         awaited: Awaited,
         attempts: AttemptRegistry,
+        starts: Starts,
     ) -> None:
         self.store = store
         self.admission = admission
@@ -97,11 +99,13 @@ class EngineClient:
         self._active = active
         self.awaited = awaited
         self._attempts = attempts
+        self._starts = starts
 
     @property
     def queued(self) -> int:
         """How many requests and writes wait to be taken up."""
-        return len(self._journal.actor_inbox) + len(self._supervisor.actor_inbox)  # pyright: ignore[reportArgumentType] - our own mailboxes
+        inboxes = len(self._journal.actor_inbox) + len(self._supervisor.actor_inbox)  # pyright: ignore[reportArgumentType] - our own mailboxes
+        return inboxes + self._starts.waiting
 
     def check_open(self) -> None:
         """Refuse a request that would come at a wrong time, from a wrong place, or on top of too many.

@@ -20,7 +20,7 @@ from ...flows.errors import FlowAlreadyExists, FlowNotFound, FlowParked, Persist
 from ...flows.machine import effects, messages
 from ...flows.machine.effects import Decision
 from ...flows.values.value_diff import differing_fields
-from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState
+from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState, WrongExpectedVersion
 from ..persistence.event_sourced import ACTOR_STATUS, EventSourcedActor
 from ..runtime.actor import EscapedError, try_tell
 from ..steps.attempts import StepReport
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from ...flows.values.codec import Codec
     from ...store import Header
     from ..runtime.futures import Reply
-    from .actor_context import ActorContext, WakeFlag
+    from .actor_context import ActorContext
     from .parking import LastWord
+    from .wake_flag import WakeFlag
 
 __all__ = ["FlowActor"]
 
@@ -69,6 +70,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.machine: FlowMachine | None = None
         self.replica: FlowMachine | None = None  # of a flow that is over, to be looked at
         self._wake_flag = wake_flag
+        self.is_unconfirmed = wake_flag.is_starting
+        """Whether the flow is taken to be new, and its first append has not been answered."""
+        self._start_request: requests.StartFlow | None = None
         self._header: Header | None = None
         self._wake_at: int | None = None
         self._knows_alarm = True
@@ -96,6 +100,8 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         """Recover, or find that the flow is new, has ended or is parked."""
         self.context.guard.enter(self.flow_id, self)
         self.context.awaited.begin(self.flow_id)
+        if self.is_unconfirmed:
+            return
         header = self._header = self._access.store.header(self.flow_id)
         if header is not None:
             self._take(header)
@@ -277,7 +283,10 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _refuse(self, request: requests.Request, error: Exception) -> None:
         request.reply.fail(error)
-        self.idle_or_not()
+        if self.is_unconfirmed:
+            self._leave(requests.Passivated(self.flow_id, self.incarnation))
+        else:
+            self.idle_or_not()
 
     def _dispatch(self, request: requests.Request) -> None:
         match request:
@@ -297,7 +306,13 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._compare(request)
             return
         self.machine = self.context.recovery.new(request.flow_id, request.type)
+        self._start_request = request
         self.decide(messages.StartRequested(request.args, self.context.environment.new_seed()), request.reply)
+
+    def _confirm(self) -> None:
+        self.is_unconfirmed = False
+        if self.context.starts.settle(self._wake_flag):
+            self.report(requests.StartsSettled())
 
     def _compare(self, request: requests.StartFlow) -> None:
         """Answer a start of a flow that exists: the same again is fine."""
@@ -445,17 +460,22 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         return HeaderChange(status, _STATES.get(status, StreamState.OPEN), wake_at)
 
     def _act(self, decision: Decision) -> None:
+        if self.is_unconfirmed:
+            self._confirm()
+        start, self._start_request = self._start_request, None
         for report in self._unrecorded:
             self.context.attempts.acknowledge(report)
         self._unrecorded.clear()
         for effect in decision.effects:
             self._carry_out(effect)
-        reply, self._reply = self._reply, None
-        if reply is not None:
-            reply.resolve(None)
         machine = self.machine
         assert machine is not None
         over = machine.ended or machine.parked
+        if start is not None and isinstance(over, events.FlowCompleted):
+            start.end.resolve(over)
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.resolve(None)
         if over is not None:
             self._over(over, is_busy=machine.is_busy)
             return
@@ -568,7 +588,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
     def awaited_codec(self, name: str) -> Codec | None:
         """Return the type that the flow waits for a signal with, if it does. From another thread."""
         machine = self.machine
-        return None if machine is None else machine.awaited(name)
+        return None if machine is None or self.is_unconfirmed else machine.awaited(name)
 
     def undecided(self) -> Decision:
         """Return what it has decided so far, and neither recorded nor done. From another thread."""
@@ -596,6 +616,14 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     def _on_write_failed(self, write: Any, error: Exception) -> None:
         del write
+        start, self._start_request = self._start_request, None
+        is_not_new = isinstance(error.__cause__, WrongExpectedVersion) or isinstance(error, RecordCorrupt)
+        if self.is_unconfirmed and is_not_new and start is not None:
+            # What its code has decided is void. The next incarnation looks at the flow, and compares.
+            self._reply = None
+            self._stash.appendleft((start._replace(may_be_new=False), None))
+            self._leave(requests.Passivated(self.flow_id, self.incarnation))
+            return
         self._crash(error)
         self._stop()
 

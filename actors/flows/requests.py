@@ -18,12 +18,18 @@ class Wake(NamedTuple):
 
 
 class StartFlow(NamedTuple):
-    """Start a flow, or find that it exists. Answered with None once it is durable."""
+    """Start a flow, or find that it exists. Answered with None once it is durable.
+
+    `end` is told how the flow completed, if it does while its actor lives; None: look into the store.
+    `may_be_new`: whether to begin as if the flow were new; its first append finds out.
+    """
 
     flow_id: str
     type: str
     args: bytes
     reply: Reply[None]
+    end: Reply[events.FlowCompleted | None]
+    may_be_new: bool = True
 
 
 class Ask(NamedTuple):
@@ -162,6 +168,10 @@ class Recovered(NamedTuple):
     is_over: bool
 
 
+class StartsSettled(NamedTuple):
+    """A start is recorded, or has come to nothing, and others have waited for that."""
+
+
 class Idle(NamedTuple):
     """The flow has nothing to do for now."""
 
@@ -209,6 +219,11 @@ class HeldActor(Protocol):
     @property
     def in_hand(self) -> Any:
         """The message that it handles."""
+        ...
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether it takes its flow to be new, and the store has not confirmed that."""
         ...
 
     def abandon(self) -> None:

@@ -156,6 +156,11 @@ class Restarts:
             active.phase = ActorPhase.BACKOFF
             self.after(active, StoreUnavailable(str(failure)))
             return
+        if header is not None and actor.is_unconfirmed:
+            # What it has decided is of a flow that is not new. The next one looks first, and compares.
+            active.held.appendleft(actor.in_hand._replace(may_be_new=False))
+            self._leave(active)
+            return
         inputs, consumed = inputs_of(actor.undecided())
         refusal = FlowParked(active.flow_id, parked.reason, parked.message)
         is_parked = header is None or header.status == "parked" or header.state is StreamState.ENDED

@@ -16,16 +16,32 @@ if TYPE_CHECKING:
     from ...store import EventStore
     from ..runtime.futures import Reply
     from .parking import LastWord
+    from .requests import StartFlow
 
 __all__ = ["Watchers", "tell_if_over"]
 
 
 class Watchers:
-    """Replies that are due when a flow ends, or is parked."""
+    """Replies that are due when a flow ends, or is parked.
+
+    Starts bring a reply along, for whoever asks for the result next. It is told of a completed flow only,
+    and of nothing when the flow's actor leaves: then the asker looks for itself.
+    """
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self._replies: dict[str, list[Reply[Any]]] = {}
+        self._with_starts: dict[str, list[Reply[events.FlowCompleted | None]]] = {}
+
+    def add_start(self, start: StartFlow) -> None:
+        """Take the reply that has come along with a start of a flow that is at work."""
+        self._with_starts.setdefault(start.flow_id, []).append(start.end)
+
+    def release(self, flow_id: str, event: LastWord | None = None) -> None:
+        """Have those look for themselves who started a flow, unless it has completed."""
+        completed = event if isinstance(event, events.FlowCompleted) else None
+        for end in self._with_starts.pop(flow_id, ()):
+            end.resolve(completed)
 
     def add(
         self, flow_id: str, reply: Reply[Any], *, is_at_work: bool, trouble: Exception | None = None
@@ -41,6 +57,7 @@ class Watchers:
 
     def look_again(self, flow_id: str, trouble: Exception | None = None) -> None:
         """Tell those who wait for a flow that has ended, or is in trouble, without saying so to anybody."""
+        self.release(flow_id)
         for reply in self._replies.pop(flow_id, ()):
             self._add_or_tell(flow_id, reply, trouble)
 
@@ -54,15 +71,17 @@ class Watchers:
 
     def tell(self, flow_id: str, event: LastWord) -> None:
         """Tell how a flow has ended."""
+        self.release(flow_id, event)
         for reply in self._replies.pop(flow_id, ()):
             _tell(reply, flow_id, event)
 
     def fail(self, error: Exception) -> None:
         """Tell everybody that they will not hear."""
-        for replies in self._replies.values():
+        for replies in (*self._replies.values(), *self._with_starts.values()):
             for reply in replies:
                 reply.fail(error)
         self._replies.clear()
+        self._with_starts.clear()
 
     def __len__(self) -> int:
         return sum(map(len, self._replies.values()))

@@ -21,6 +21,7 @@ from ..runtime.actor import PooledActor, try_tell
 from . import requests
 from .active_flow import ActiveFlow, ActorPhase, SupervisorRules
 from .flow_actor import FlowActor
+from .harmful import HarmfulFlows
 from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
 from .passivation import IdleFlows
 from .refusals import check_control, was_done
@@ -63,6 +64,8 @@ class Supervisor(PooledActor):
         self._rules = rules
         self._context = context(self._hear)
         self._store = self._context.access.store
+        self._starts = self._context.starts
+        self._harmful = HarmfulFlows()
         self._active: dict[str, ActiveFlow] = {}
         self._activating = 0
         self._waiting: deque[str] = deque()
@@ -122,6 +125,9 @@ class Supervisor(PooledActor):
                 self._forward(message)
             case requests.Ended():
                 self._ended(message)
+            case requests.StartsSettled():
+                for start in self._starts.admitted():
+                    self._forward(start, has_waited=True)
             case requests.Watch():
                 self._watch(message)
             case requests.Unwatch():
@@ -200,7 +206,7 @@ class Supervisor(PooledActor):
             self._lost.add(flow_id)
         logger.warning("Flow %r could not be looked up, and will be later: %s%s", flow_id, error, what_to_do)
 
-    def _forward(self, request: requests.Request) -> None:
+    def _forward(self, request: requests.Request, *, has_waited: bool = False) -> None:
         if self._refusal is not None:
             request.reply.fail(self._refusal)
             return
@@ -209,10 +215,20 @@ class Supervisor(PooledActor):
         if self._is_held_back and is_without_actor and isinstance(request, requests.PauseFlow):
             self._pause_without_actor(request)
             return
-        if active is None:
-            if not isinstance(request, requests.StartFlow) and not self._exists(request):
+        if active is None and isinstance(request, requests.StartFlow):
+            if request.may_be_new and not (self._is_held_back or request.flow_id in self._harmful):
+                self._start(request, has_waited=has_waited)
                 return
-            active = self._activate(request.flow_id)
+        elif active is None and not self._exists(request):
+            return
+        self._hand(active or self._activate(request.flow_id), request)
+
+    def _hand(self, active: ActiveFlow, request: requests.Request) -> None:
+        if isinstance(request, requests.StartFlow):
+            if active.is_over:
+                request.end.resolve(None)
+            else:
+                self._watchers.add_start(request)
         self._idle.end(request.flow_id)
         if active.phase in (ActorPhase.LIVE, ActorPhase.ACTIVATING) and active.tell(request):
             return
@@ -254,10 +270,13 @@ class Supervisor(PooledActor):
             logger.warning("Parked flows could not be looked at: %s", error)
             return
         for header in page:
+            self._harmful.look_at(header, self._store)
             if header.stream not in self._active and may_go_on(self._store, header):
                 self._activate(header.stream)
         if len(page) == _PAGE:
             self._hear(requests.ResumeRecoverable(page[-1].stream))
+        else:
+            self._harmful.complete()
 
     def _look_at_headers(self, message: requests.LookAtHeaders) -> None:
         """Start flows whose header is damaged, page by page; their histories say how they stand."""
@@ -340,6 +359,19 @@ class Supervisor(PooledActor):
         self._begin(active)
         return active
 
+    def _start(self, request: requests.StartFlow, *, has_waited: bool) -> None:
+        """Start a flow that most probably is new: its actor finds out by the first append."""
+        if not has_waited and (self._starts.waiting or not self._starts.has_room()):
+            self._starts.wait(request)
+            return
+        active = self._active[request.flow_id] = ActiveFlow(request.flow_id)
+        self._incarnations += 1
+        active.begin(self._incarnations)
+        active.phase = ActorPhase.LIVE
+        self._starts.begin(active.wake_flag)
+        self._launch(active)
+        self._hand(active, request)
+
     def _begin(self, active: ActiveFlow) -> None:
         """Start a flow's actor, when fewer than the allowed number are recovering."""
         is_held_back = self._is_held_back and active.flow_id != self._alone
@@ -350,13 +382,16 @@ class Supervisor(PooledActor):
         self._activating += 1
         self._incarnations += 1
         active.begin(self._incarnations)
+        self._launch(active)
+        active.hand_over()
+
+    def _launch(self, active: ActiveFlow) -> None:
         try:
             active.ref = FlowActor.start_on(
                 self._scheduler, active.flow_id, active.incarnation, active.wake_flag, self._context
             )
         except RuntimeError as error:  # closed, or no thread to be had
             self._hear(requests.Crashed(active.flow_id, active.incarnation, error))
-        active.hand_over()
 
     def _begun(self) -> None:
         """Note that one recovery has ended, well or not; the next may begin."""
@@ -428,6 +463,8 @@ class Supervisor(PooledActor):
 
     def _forget(self, active: ActiveFlow) -> None:
         del self._active[active.flow_id]
+        self._settle_start(active)
+        self._watchers.release(active.flow_id)
         self._idle.end(active.flow_id)
         self._suspect_queue.over(active.flow_id)
         if active.phase is ActorPhase.ACTIVATING:
@@ -435,11 +472,16 @@ class Supervisor(PooledActor):
         if self._finishing is not None and not self._active:
             self._finishing.resolve(None)
 
+    def _settle_start(self, active: ActiveFlow) -> None:
+        if active.wake_flag.is_starting and self._starts.settle(active.wake_flag):
+            self._hear(requests.StartsSettled())
+
     def _ended(self, message: requests.Ended) -> None:
         active = self._current(message)
         if active is None:
             return
         active.is_over = True
+        self._harmful.hear(message.flow_id, message.event)
         self._watchers.tell(message.flow_id, message.event)
         if isinstance(message.event, events.Parked):
             event = message.event
@@ -459,6 +501,7 @@ class Supervisor(PooledActor):
         self._idle.end(active.flow_id)
         was_activating = active.phase is ActorPhase.ACTIVATING
         active.phase = ActorPhase.BACKOFF
+        self._settle_start(active)
         self._suspect_queue.over(active.flow_id)
         self._restarts.after(active, message.error)
         self._look_after_watchers(active)
@@ -473,7 +516,9 @@ class Supervisor(PooledActor):
         self._idle.end(active.flow_id)
         was_activating = active.phase is ActorPhase.ACTIVATING
         active.phase = ActorPhase.PARKING
+        self._settle_start(active)
         self._suspect_queue.over(active.flow_id)
+        self._harmful.add(message.flow_id)
         message.actor.abandon()
         self._restarts.blocked(active, message)
         if was_activating:
@@ -508,6 +553,7 @@ class Supervisor(PooledActor):
         if isinstance(state, Exception):
             logger.critical("Nothing runs any longer: %s", state)
             self._refusal = state
+            self._starts.refuse(state)
             self._watchers.fail(state)
         for active in [active for active in self._active.values() if active.phase is ActorPhase.BACKOFF]:
             if isinstance(state, Exception):
@@ -522,6 +568,7 @@ class Supervisor(PooledActor):
     def _drain(self, reply: Reply[None]) -> None:
         self._is_draining = True
         self._refusal = _closing()
+        self._starts.refuse(self._refusal)
         for active in self._active.values():
             active.tell(requests.StopExecuting())
             active.refuse(self._refusal)

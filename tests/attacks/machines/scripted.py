@@ -17,7 +17,7 @@ from pykka import ActorDeadError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from persistasaurus.actors.flows.actor_context import WakeFlag
+    from persistasaurus.actors.flows.wake_flag import WakeFlag
     from persistasaurus.actors.persistence.journal import Entry
 
 STATES = {
@@ -117,6 +117,7 @@ class Around(NamedTuple):
     report: Callable[[Any], None]
     told: Callable[[ScriptedActor, Any], None]
     looked: Callable[[str], None]
+    settled: Callable[[ScriptedActor], None]
 
 
 class Stage(enum.Enum):
@@ -134,7 +135,8 @@ class ScriptedActor:
         self.flow_id, self.incarnation, self.wake_flag = flow_id, incarnation, wake_flag
         self._context = context
         self._store = context.store
-        self.stage = Stage.STARTING
+        # One that takes its flow to be new looks at nothing first.
+        self.stage = Stage.LIVE if wake_flag.is_starting else Stage.STARTING
         self.has_looked = False
         self.mailbox: deque[Any] = deque()
         self.stash: deque[Any] = deque()
@@ -202,6 +204,12 @@ class ScriptedActor:
         message, self.writing = self.writing, None
         before = self._store.status(self.flow_id)
         after = _status_after(message, before)
+        if self.wake_flag.is_starting and before is not None:  # so it is not new
+            self.stash.appendleft(message._replace(may_be_new=False))
+            self.leave()
+            return
+        if self.wake_flag.is_starting:
+            self._context.settled(self)
         if after is None:
             message.reply.fail(PersistasaurusError(f"the flow is {before}"))
         else:

@@ -13,6 +13,7 @@ from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import RestartRules, SupervisorRules
 from persistasaurus.actors.flows.actor_context import ActorContext
 from persistasaurus.actors.flows.parking import PARK
+from persistasaurus.actors.flows.starting import Starts
 from persistasaurus.actors.flows.supervisor import Supervisor
 from persistasaurus.actors.persistence.event_sourced import StreamAccess
 from persistasaurus.actors.runtime.alarms import ManualAlarms
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 RESTART = RestartRules(initial_s=1.0, factor=2.0, maximum_s=6.0, jitter=0.2, max_restarts=3, period_s=60.0)
 IDLE_S, SWEEP_S, TRUST_S = 2.0, 1.0, 10.0
 SUPERVISOR = "persistasaurus.actors.flows.supervisor"
+
+
+def is_unconfirmed(actor: ScriptedActor) -> bool:
+    return actor.wake_flag.is_starting
 
 
 def is_to_rest(actor: ScriptedActor) -> bool:
@@ -47,6 +52,7 @@ class Supervised(RuleBasedStateMachine):
         self.turns = Turns(clock=self.clock, throughput=1)
         self.store = HeaderStore(self._unreadable)
         self.journal = SlowJournal(self.store, self._parking_asked)
+        self.starts = Starts(maximum=1)
         self.model = ModelSupervisor(RESTART, self._can_be_parked)
         self.patch = pytest.MonkeyPatch()
         self.actors: list[ScriptedActor] = []
@@ -76,7 +82,7 @@ class Supervised(RuleBasedStateMachine):
         access: Any = StreamAccess(self.store, self.journal, self.clock)
         nobody: Any = None
         return lambda report: ActorContext(
-            access, nobody, attempts, environment, nobody, nobody, report, nobody, set(), nobody
+            access, nobody, attempts, environment, nobody, nobody, report, nobody, set(), nobody, self.starts
         )
 
     # ------------------------------------------------------------------------ what is around it
@@ -94,20 +100,23 @@ class Supervised(RuleBasedStateMachine):
     ) -> ScriptedActor:
         now = self.clock.elapsed()
         self._check(self.model.began, flow_id, now)
-        self._check(self._may_begin, flow_id, incarnation)
+        self._check(self._may_begin, flow_id, incarnation, wake_flag)
         if not self.has_threads:
             error = RuntimeError("can't start new thread")
             self.model.crashed(flow_id, error, now)
             raise error
-        scripted = Around(self.store, context.report, self._told, self._looked)
+        scripted = Around(self.store, context.report, self._told, self._looked, self._settled)
         actor = ScriptedActor(scripted, flow_id, incarnation, wake_flag)
         self.actors.append(actor)
         return actor
 
-    def _may_begin(self, flow_id: str, incarnation: int) -> None:
+    def _may_begin(self, flow_id: str, incarnation: int, wake_flag: Any) -> None:
         assert self._living(flow_id) is None, "it has an actor"
         assert all(incarnation > actor.incarnation for actor in self.actors), "its incarnation is no new one"
-        assert self._recovering < self.max_activations, "too many recover"
+        if wake_flag.is_starting:
+            assert not self._those(is_unconfirmed), "too many starts are under way"
+        else:
+            assert self._recovering < self.max_activations, "too many recover"
 
     def _told(self, actor: ScriptedActor, message: Any) -> None:
         if not isinstance(message, requests.SlotGranted):
@@ -117,6 +126,10 @@ class Supervised(RuleBasedStateMachine):
         if self._those(lambda other: other is not actor and has_had_turn_since(other, since)):
             self.wrong.append(f"{actor.flow_id} has a turn while another has it")
         actor.turn_since, actor.asked_turn = now, False
+
+    def _settled(self, actor: ScriptedActor) -> None:
+        if self.starts.settle(actor.wake_flag):
+            self.ref.tell(requests.StartsSettled())
 
     def _looked(self, flow_id: str) -> None:
         self.owed.discard(flow_id)
@@ -163,9 +176,9 @@ class Supervised(RuleBasedStateMachine):
                 self._nobody_waits_too_long()
 
     def _no_request_is_lost(self) -> None:
-        held = {id(message) for actor in self.actors for message in actor.holds}
+        held = {id(getattr(message, "reply", None)) for actor in self.actors for message in actor.holds}
         for request, reply in self.asked:
-            if not reply.is_done and id(request) not in held:
+            if not reply.is_done and id(reply) not in held:
                 assert self._is_held_up(request.flow_id), f"lost: {request}"
 
     def _no_ring_is_lost(self) -> None:
@@ -200,8 +213,10 @@ class Supervised(RuleBasedStateMachine):
         """Tell whether there is a reason for which something has not reached a flow yet."""
         actor = self._living(flow_id)
         if actor is None:
-            return self.model.lots[flow_id].is_waiting or self._is_saturated
-        return is_to_rest(actor) or (at_start and actor.stage is Stage.STARTING)
+            is_full = self._is_saturated or bool(self.starts.waiting and self._those(is_unconfirmed))
+            return self.model.lots[flow_id].is_waiting or is_full
+        looks_later = actor.stage is Stage.STARTING or is_unconfirmed(actor)
+        return is_to_rest(actor) or (at_start and looks_later)
 
     def _nobody_idles_too_long(self) -> None:
         idle = self._those(lambda actor: actor.idle_since is not None and not is_to_rest(actor))

@@ -44,7 +44,7 @@ LATE: dict[Any, tuple[Any, ...]] = {
     requests.Ended: (WORDS["completed"], True),
 }
 ASKED = {
-    "start": lambda flow_id, reply: requests.StartFlow(flow_id, "kind", b"{}", reply),
+    "start": lambda flow_id, reply: requests.StartFlow(flow_id, "kind", b"{}", reply, Reply()),
     "ask": lambda flow_id, reply: requests.Ask(flow_id, None, (), {}, reply),
     "pause": lambda flow_id, reply: requests.PauseFlow(flow_id, "ada", "", reply),
     "resume": lambda flow_id, reply: requests.ResumeFlow(flow_id, "ada", "", reply),
@@ -61,11 +61,20 @@ def is_starting(actor: ScriptedActor) -> bool:
 
 
 def may_write(actor: ScriptedActor) -> bool:
-    return actor.stage is Stage.LIVE and actor.writing is None
+    is_new = actor.wake_flag.is_starting  # then it writes its start, and nothing else
+    return actor.stage is Stage.LIVE and actor.writing is None and not is_new
 
 
 def is_writing(actor: ScriptedActor) -> bool:
     return actor.stage is Stage.LIVE and actor.writing is not None
+
+
+def is_refusal(reply: CountedReply) -> bool:
+    try:
+        reply.get(timeout=0)
+    except Exception:  # noqa: BLE001 - whatever it is
+        return True
+    return False
 
 
 def has_something_to_do(actor: ScriptedActor) -> bool:
@@ -90,13 +99,23 @@ class SupervisorMachine(Supervised):
         max_idle=st.integers(0, 1),
         statuses=st.tuples(STATUSES, STATUSES, STATUSES),
         at_work=st.booleans(),
+        is_looked_over=st.booleans(),
     )
-    def begin(self, max_activations: int, max_idle: int, statuses: tuple[str, ...], at_work: bool) -> None:
+    def begin(
+        self,
+        max_activations: int,
+        max_idle: int,
+        statuses: tuple[str, ...],
+        at_work: bool,
+        is_looked_over: bool,
+    ) -> None:
         self.max_activations, self.max_idle = max_activations, max_idle
         for flow_id, status in zip("abc", statuses, strict=True):
             if status:
                 self.store.write(flow_id, status)
         self.open()
+        if is_looked_over:  # from here on, whoever is started is taken to be new
+            self.ref.tell(requests.ResumeRecoverable())
         for flow_id in "abc":
             self.somebody_rings(flow_id, step_has_ended=False, trouble="", is_heard=at_work)
 
@@ -354,9 +373,15 @@ class SupervisorMachine(Supervised):
         assert self.is_finished.is_done, "it does not come to its end"
         assert (self.supervisor._active, self.supervisor._activating) == ({}, 0)
         assert not self.supervisor._idle._since
+        assert not self.starts.waiting, "a start waits for ever"
         self.ref.stop(block=False)
         self._settle()
         assert all(reply.answers == 1 for _, reply in self.watched), "who watches hears nothing"
+        for request, reply in self.asked:
+            is_start = isinstance(request, requests.StartFlow)
+            assert not is_start or request.end.is_done or is_refusal(reply), (
+                "who started a flow hears nothing of its end"
+            )
 
     def _everybody_goes_on(self) -> None:
         self.those_who_leave_are_gone()

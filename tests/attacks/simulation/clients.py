@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from persistasaurus import (
+    FlowAlreadyExists,
     FlowEnded,
     FlowFailed,
     FlowNotFound,
@@ -70,6 +71,47 @@ class Start(Order):
     def answered(self, run: Run, value: Any) -> bool:
         run.ledger.started(self.flow_id)
         return True
+
+
+class StartToEnd(Start):
+    """Start a flow, and hear of its end by the reply that came along with the start."""
+
+    def ask(self, run: Run, system: FlowSystem) -> Any:
+        start = system._start(self._flow, self._args, {}, self.flow_id)
+        reply = Reply[Any]()
+
+        def on_started(_: Any) -> None:
+            try:
+                start.reply.get(timeout=0)
+            except Exception as error:  # noqa: BLE001 - the order decides what to make of it
+                reply.fail(error)
+            else:
+                start.end.add_done_callback(on_end)
+
+        def on_end(_: Any) -> None:
+            try:
+                reply.resolve(start.end.get(timeout=0))
+            except Exception as error:  # noqa: BLE001 - as above
+                reply.fail(error)
+
+        start.reply.add_done_callback(on_started)
+        return reply
+
+    def answered(self, run: Run, value: Any) -> bool:
+        if value is not None:  # otherwise it has been started, and somebody has to look
+            run.ledger.told_completed(self.flow_id)
+        return super().answered(run, value)
+
+
+class StartAnother(Start):
+    """Start another flow under the id of one that exists."""
+
+    def answered(self, run: Run, value: Any) -> bool:
+        run.must(False, f"another flow was started as {self.flow_id!r}, which exists")
+        return True
+
+    def refused(self, run: Run, error: Exception) -> bool:
+        return isinstance(error, FlowAlreadyExists) or super().refused(run, error)
 
 
 class Send(Order):

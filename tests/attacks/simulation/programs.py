@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from contextvars import ContextVar
 from datetime import timedelta
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -26,14 +27,23 @@ from persistasaurus import (
     uuid4,
     wait_for,
 )
-from simulation.clients import Pause, Post, Query, Result, Script, Send, Start, Wait
+from simulation.clients import (
+    Pause,
+    Post,
+    Query,
+    Result,
+    Script,
+    Send,
+    Start,
+    StartAnother,
+    StartToEnd,
+    Wait,
+)
 from simulation.outside import world
 from simulation.reference_flows import SOON, Steps
 from simulation.run import Scenario
 
 if TYPE_CHECKING:
-    from random import Random
-
     from simulation.clients import Order
 
 
@@ -279,6 +289,13 @@ def _expected(program: Program) -> Any:
 def _clients(rng: Random, flow_id: str, program: Program) -> list[Script]:
     start = Start(flow_id, Programmed.main, program)
     scripts = [Script((start, Result(flow_id)))]
+    if (chance := Random(repr(program)).random()) < 0.2:
+        other = StartAnother(flow_id, Programmed.main, [*program, Call("add", 1)])
+        to_end = StartToEnd(flow_id, Programmed.main, program)
+        scripts = [
+            Script((to_end, Result(flow_id))),
+            Script((start, Wait(chance * 20), other, to_end, other)),
+        ]
     if rng.random() < 0.3:
         scripts.append(Script((Wait(rng.random()), start, start)))
     is_posted = rng.random() < 0.15

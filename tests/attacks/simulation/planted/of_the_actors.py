@@ -19,6 +19,7 @@ from persistasaurus.actors.steps.attempts import AttemptRegistry, StepReport
 from persistasaurus.flows import events
 from persistasaurus.flows.errors import SignalNotFound, SignalRejected
 from persistasaurus.flows.machine import effects
+from persistasaurus.store import WrongExpectedVersion
 from simulation.planted.planting import bug, wrap
 
 if TYPE_CHECKING:
@@ -62,6 +63,55 @@ def end_told_before_record(patch: pytest.MonkeyPatch) -> None:
         before(self, decision, reply)
 
     wrap(patch, FlowActor, "_go_on", go_on)
+
+
+@bug
+def code_of_a_void_start_acted_upon(patch: pytest.MonkeyPatch) -> None:
+    """What the code did first is done, although its start is of a flow that exists."""
+
+    def on_write_failed(before: Any, self: Any, write: Any, error: Any) -> None:
+        if self.is_unconfirmed and isinstance(error.__cause__, WrongExpectedVersion):
+            write.then()
+        else:
+            before(self, write, error)
+
+    wrap(patch, FlowActor, "_on_write_failed", on_write_failed)
+
+
+@bug
+def start_of_what_exists_not_compared(patch: pytest.MonkeyPatch) -> None:
+    """Whoever starts a flow that exists is told that it is started, whatever it is."""
+
+    def compare(_: Any, self: Any, request: Any) -> None:
+        request.reply.resolve(None)
+        self.idle_or_not()
+
+    wrap(patch, FlowActor, "_compare", compare)
+
+
+@bug
+def end_told_with_a_start_before_record(patch: pytest.MonkeyPatch) -> None:
+    """Whoever starts a flow hears of its end when it has been decided."""
+
+    def go_on(before: Any, self: Any, decision: Any, reply: Any = None) -> None:
+        for event in decision.events:
+            if isinstance(event, events.FlowCompleted):
+                supervisor_watchers[self.context.starts].release(self.flow_id, event)
+        before(self, decision, reply)
+
+    def started(before: Any, self: Any, *args: Any, **options: Any) -> None:
+        before(self, *args, **options)
+        supervisor_watchers[self._starts] = self._watchers
+
+    supervisor_watchers: dict[Any, Watchers] = {}
+    wrap(patch, Supervisor, "__init__", started)
+    wrap(patch, FlowActor, "_go_on", go_on)
+
+
+@bug
+def end_not_told_with_the_start(patch: pytest.MonkeyPatch) -> None:
+    """Whoever has started a flow never hears that its actor has left, nor of the end."""
+    patch.setattr(Watchers, "release", lambda *_: None)
 
 
 @bug

@@ -47,7 +47,6 @@ ASKING: dict[str, Callable[[FlowHandle[Any]], Any]] = {
     "result(0)": lambda handle: handle.result(timeout=0),
     "result(-1)": lambda handle: handle.result(timeout=-1),
     "result_async(0)": lambda handle: asyncio.run(in_a_moment(handle, 0)),
-    "await within 0": lambda handle: asyncio.run(within(handle, 0)),
 }
 
 
@@ -71,6 +70,19 @@ def test_a_flow_that_has_ended_answers_at_once(
     system.close()
     again = make_system(Ended, path=path)
     assert ask(again.flow(completed.id)) == 7
+
+
+def test_whoever_started_it_has_the_result_without_a_look_into_the_store(
+    make_system: Callable[..., FlowSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = make_system(Ended)
+    handle = system.start(Ended.main, "completes")
+    monkeypatch.setattr(system.client, "ask", lambda _: pytest.fail("the supervisor is asked"))
+    monkeypatch.setattr(system.store, "header", lambda _: pytest.fail("the store is asked"))
+
+    assert handle.result(DEAD_MAN_S) == 7
+    assert handle.result(timeout=0) == 7
+    assert asyncio.run(within(handle, 0)) == 7
 
 
 def test_as_soon_as_the_end_is_durable_it_is_told(make_system: Callable[..., FlowSystem]) -> None:
