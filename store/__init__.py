@@ -1,9 +1,9 @@
 """Where events live: streams of records in one SQLite file.
 
-`EventStore` is the contract, `SqliteStore` keeps it. A store knows nothing of flows: it keeps opaque
-encoded records, says which streams are due, and holds acknowledged signals until they are consumed. What
-`commit` has returned survives the loss of power; what it could not write for certain it calls unknown, and
-answers for after `reopen`.
+`EventStore` is the contract, `SqliteStore` implements it. A store knows nothing of flows: it keeps opaque
+encoded records, lists the streams that are due, and holds acknowledged signals until they are consumed. What
+`commit` has returned survives the loss of power. It reports a write of uncertain outcome as unknown, and
+resolves it after `reopen`.
 """
 
 from __future__ import annotations

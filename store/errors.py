@@ -1,4 +1,4 @@
-"""What can go wrong in a store, split by what the caller does next.
+"""The errors of a store, by what the caller does next.
 
 StoreError
 ├── WrongExpectedVersion   another writer was first: read the stream again
@@ -6,19 +6,19 @@ StoreError
 ├── StreamEnded            nothing was written
 ├── InboxFull              nothing was written: slow down, try again later
 ├── SignalConflict         nothing was written: the key was used with another payload
-├── NeverDelivered         nothing was written: it is not there, and was to be answered only if it is
+├── NeverDelivered         nothing was written: the signal never came before
 ├── RecordTooLarge         nothing was written
 ├── CommitUnknown          the outcome is unknown: reopen, then resolve by identity
-├── StoreFull              nothing was written, disk is full: free space, then reopen
+├── StoreFull              nothing was written, the disk is full: free space, then reopen
 ├── StoreHalted            the store takes no writes until it is reopened
 ├── StoreFenced            another process owns the store now: stop
 ├── StoreOwned             another process owns the store: do not open it
-├── StoreUnusable          not a store, too new, too old an SQLite, unsafe schema
+├── StoreUnusable          not a store, too new, unsafe schema, or SQLite too old
 ├── RecordCorrupt          what was read is not what was written: park that stream
-├── QueryFailed            a statement of the user's cannot be run: correct it
+├── QueryFailed            a user's statement cannot be run: correct it
 ├── NotWritten             a backup or an export was not written, nothing is left of it
-├── NotAnExport            what should be imported cannot be, nothing was written
-└── ImportConflict         a stream is there already, and is another one: nothing was written
+├── NotAnExport            the file cannot be imported, nothing was written
+└── ImportConflict         a stream exists with another history: nothing was written
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class StoreError(Exception):
-    """Base of everything that a store raises on purpose. `code` is as that of `PersistasaurusError`."""
+    """Base of everything that a store raises on purpose. `code` is as in `PersistasaurusError`."""
 
     code: ClassVar[str] = "store"
 
@@ -82,7 +82,7 @@ class InboxFull(StoreError):
 class SignalConflict(StoreError):
     """The key was used before, with another name or payload; nothing was written.
 
-    `first` is what came under it then, for those who can tell whether other bytes mean the same.
+    `first` is the signal that used it, for callers that can tell whether other bytes mean the same.
     """
 
     code = "signal-conflict"
@@ -95,7 +95,7 @@ class SignalConflict(StoreError):
 
 
 class NeverDelivered(StoreError):
-    """The signal was to be answered only if it came before, and it did not; nothing was written."""
+    """The signal was to be answered only if it came before, which it did not; nothing was written."""
 
     code = "never-delivered"
 
@@ -114,7 +114,7 @@ class RecordTooLarge(StoreError):
 class CommitUnknown(StoreError):
     """A commit failed in a way that leaves its outcome open: it may be on disk, or not.
 
-    The store is halted. After `reopen`, `resolve` tells for each write what became of it.
+    The store is halted. After `reopen`, `resolve` returns the outcome of each write.
     """
 
     code = "commit-unknown"
@@ -145,7 +145,7 @@ class StoreOwned(StoreError):
 
 
 class StoreUnusable(StoreError):
-    """The file is no store of ours, is newer than this code, or cannot be used safely."""
+    """The file is not a store of ours, is newer than this code, or cannot be used safely."""
 
     code = "store-unusable"
 
@@ -153,7 +153,7 @@ class StoreUnusable(StoreError):
 class RecordCorrupt(StoreError):
     """A record's checksum does not match its content or its place in the chain.
 
-    `version` is None when something else of the stream is meant, such as an entry of its inbox.
+    `version` is None if it is about another part of the stream, such as an entry of its inbox.
     """
 
     code = "record-corrupt"
@@ -166,7 +166,7 @@ class RecordCorrupt(StoreError):
 
 
 class QueryFailed(StoreError):
-    """A statement of the user's cannot be run, or does more than to read; nothing was changed."""
+    """A user's statement cannot be run, or would do more than read; nothing was changed."""
 
     code = "query-failed"
 
@@ -184,7 +184,7 @@ class NotWritten(StoreError):
 
 
 class NotAnExport(StoreError):
-    """A file is no complete export, or not as it was written; `line` says where, if a line is to blame."""
+    """A file is not a complete export, or was changed; `line` says where, if a line is to blame."""
 
     code = "not-an-export"
 

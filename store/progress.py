@@ -1,4 +1,4 @@
-"""How long work tells how far it is, and how it is stopped."""
+"""Progress of long work, which its receiver can also stop."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[int, int], object]
-"""Is called with what is done and with the total, on the thread that works, many times a second.
+"""Called with the amount done and the total, on the working thread, many times a second.
 
-What it raises ends the work cleanly, and is raised to whoever asked for the work. One that takes its time
-holds up the work.
+An exception from it ends the work cleanly and reaches the caller. A slow one delays the work.
 """
 
 
 def unwatched(_done: int, _total: int) -> None:
-    """Do nothing about it."""
+    """Ignore progress."""

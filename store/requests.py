@@ -1,8 +1,7 @@
-"""What processes that do not own a store have asked of its owner: the contract of the place where it is kept.
+"""Requests from other processes to a store's owner: the contract of where they are kept.
 
-A request is a row. Its sender writes it and goes its way, or comes back for the response, which the owner
-writes into the same row. Whoever has fetched the response removes the row. A request counts by its id: the
-same again is the same request.
+A request is a row. Its sender writes it, and may come back for the response, which the owner writes into the
+same row. Fetching the response removes the row. Two requests with the same id are the same request.
 """
 
 from __future__ import annotations
@@ -14,15 +13,6 @@ from .errors import StoreError, StoreUnusable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "RequestStore",
-    "RequestsDamaged",
-    "RequestsFull",
-    "StoredRefusal",
-    "StoredRequest",
-    "StoredResponse",
-]
-
 
 class RequestsFull(StoreError):
     """Too many requests wait for the store's owner; nothing was written."""
@@ -31,7 +21,7 @@ class RequestsFull(StoreError):
 
 
 class RequestsDamaged(StoreUnusable):
-    """What the requests are kept in cannot be read, and reading it again would not help: `set_aside` it."""
+    """The requests cannot be read, and reading them again would not help: `set_aside` them."""
 
     code = "requests-damaged"
 
@@ -44,7 +34,7 @@ class StoredRequest(NamedTuple):
 
 
 class StoredResponse(NamedTuple):
-    """What a request has come to. `refusal`: why it can never be done; empty, when it was done."""
+    """The outcome of a request. `refusal` says why it can never be done; empty if it was done."""
 
     id: str
     data: bytes
@@ -64,14 +54,14 @@ class StoredRefusal(NamedTuple):
 
 
 class RequestStore(Protocol):
-    """Where requests wait. One object is for one thread; there may be many, in many processes.
+    """Where requests wait. An object serves one thread; there may be many, in many processes.
 
-    All methods raise `StoreHalted` when it is in use by somebody who does not let go of it, or cannot be
-    reached now; `StoreFull` when the disk is full; and `StoreUnusable` when it must not be used.
+    All methods raise `StoreHalted` if it is locked for too long or cannot be reached now, `StoreFull` if the
+    disk is full, and `StoreUnusable` if it must not be used.
     """
 
     def add(self, request_id: str, data: bytes) -> None:
-        """Leave a request. Durable when this returns; behind all that was left before, by anybody.
+        """Add a request, after all earlier ones of any sender. Durable on return.
 
         Raises:
             RecordTooLarge, RequestsFull: nothing was written.
@@ -80,7 +70,7 @@ class RequestStore(Protocol):
         ...
 
     def take_response(self, request_id: str) -> bytes | None:
-        """Return the response to a request, and forget both; None: there is none (yet)."""
+        """Return the response to a request, and delete both; None if there is none (yet)."""
         ...
 
     def pending_count(self) -> int:
@@ -88,18 +78,18 @@ class RequestStore(Protocol):
         ...
 
     def refusals(self) -> list[StoredRefusal]:
-        """Return what was refused and not told to its sender, in the order in which it was left."""
+        """Return the refusals that their senders have not fetched, oldest first."""
         ...
 
     def arrived(self) -> list[StoredRequest]:
-        """Return the next few that wait, in order, each of them once; none: there is nothing new.
+        """Return the next few waiting requests, in order, each once; empty if there are no new ones.
 
-        For the owner alone. After the requests have been replaced or set aside, all that wait come again.
+        For the owner alone. After the requests have been replaced or set aside, all waiting ones come again.
         """
         ...
 
     def read(self, request_id: str) -> bytes | None:
-        """Return a request that waits; None: it is gone."""
+        """Return a waiting request; None if it is gone."""
         ...
 
     def respond(self, responses: Sequence[StoredResponse]) -> None:
@@ -110,13 +100,11 @@ class RequestStore(Protocol):
         ...
 
     def sweep(self) -> None:
-        """Remove responses nobody has come back for in an hour, and all but the newest refusals."""
+        """Remove responses not fetched within an hour, and all but the newest refusals."""
         ...
 
     def set_aside(self) -> str:
-        """Keep a copy of what cannot be read, begin anew, and say where the copy is. For the owner alone."""
+        """Keep a copy of unreadable requests, begin anew, and return the copy's path. For the owner alone."""
         ...
 
-    def close(self) -> None:
-        """Let go of it. What is there stays."""
-        ...
+    def close(self) -> None: ...

@@ -1,6 +1,6 @@
-"""The files a store consists of: where they are, whose they are, and how they are replaced.
+"""The files of a store: where they are, who owns them, and how they are replaced.
 
-One owner for each store, locks that no stranger in the process can take away, whole files or none. Whoever
-opens or copies a store calls this, on its own thread, before and after SQLite is at work. What cannot be
-fenced is refused (`StoreUnusable`, `StoreLocked`), with nothing created.
+Each store has one owner, locks that other code in the process cannot drop, and whole files or none. Code that
+opens or copies a store calls this on its own thread, before and after SQLite runs. What cannot be fenced is
+refused (`StoreUnusable`, `StoreOwned`), with nothing created.
 """

@@ -1,4 +1,4 @@
-"""Files that take their name when they are complete: never half of one under the name that was asked for."""
+"""Files that take their name when they are complete: there is never half of one under that name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .ownership import Ownership
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-# What lies beside a database, by what it adds to the name.
+# The suffixes of files beside a database.
 _LOGS: Final = ("-wal", "-journal")
 _REQUESTS: Final = tuple(f"-requests{suffix}" for suffix in ("", *_LOGS, "-shm"))
 _BESIDE: Final = (*_LOGS, "-shm", ".lock", *_REQUESTS)
@@ -24,11 +24,10 @@ _SECRETS: Final = (".token", ".keys")
 
 
 class AtomicFile:
-    """A new file beside its final name, `.NAME.partial`, which its maker alone can read.
+    """A new file beside its final name, `.NAME.partial`, readable only by its owner.
 
-    While it is worked on, the final name is owned as an open store owns its own: nobody opens a store
-    there, and nobody else makes a draft for it. So a draft that is found when the work begins was left by
-    a process that was killed, and is removed.
+    During the work, the final name is owned like an open store: no other process opens a store there, or
+    makes a draft for it. So a draft found at the beginning was left by a killed process, and is removed.
     """
 
     def __init__(self, target: str | os.PathLike[str], source: Path, *, overwrite: bool) -> None:
@@ -40,14 +39,13 @@ class AtomicFile:
 
     @contextmanager
     def create(self, now: int) -> Generator[AtomicFile]:
-        """Make the file; at the end of the block it takes its name, or nothing is left of it.
+        """Create the file. At the end of the block it takes its name; after an error nothing is left of it.
 
-        Args:
-            now: Microseconds since the epoch, UTC: who wants the same name meanwhile is told.
+        `now`, in microseconds since the epoch, UTC, is shown to others who want the same name meanwhile.
 
         Raises:
             NotWritten: the place cannot be used; nothing was changed.
-            StoreOwned: somebody has a store open at that place, or is writing to it as well.
+            StoreOwned: another has a store open at that place, or is writing to it as well.
         """
         with self._told():
             self._check()
@@ -67,10 +65,10 @@ class AtomicFile:
                 raise
 
     def check_room(self, size: int) -> None:
-        """Refuse to begin what cannot end well: a full disk would halt an engine that writes to it, too.
+        """Check for `size` free bytes first: a full disk would halt an engine that writes to it, too.
 
         Raises:
-            NotWritten: there is no room for `size` bytes.
+            NotWritten: there is not enough room.
         """
         with self._told():
             found = os.statvfs(self.target.parent)
@@ -80,9 +78,9 @@ class AtomicFile:
 
     @contextmanager
     def written_through(self) -> Generator[Callable[[], None]]:
-        """Offer to send to the disk what was written so far; at the end, at the end it would hold up others.
+        """Yield a function that syncs what was written so far: one sync at the end would delay others.
 
-        To be used while nobody else relies on locks of the file: they end with the block.
+        Locks of the file end with the block, so nothing may rely on them.
         """
         descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -121,7 +119,7 @@ class AtomicFile:
             if one.exists()
         )
         if same or theirs & ours:
-            raise NotWritten(f"{self.target} would overwrite the store that is read: choose another name")
+            raise NotWritten(f"{self.target} would overwrite the store being read: choose another name")
 
     @contextmanager
     def _owned(self, now: int) -> Generator[None]:
@@ -133,7 +131,7 @@ class AtomicFile:
         try:
             yield
         finally:
-            # The last act, and while it is held: so nobody can hold another one at the same time.
+            # Last, and while it is held: so nothing else can hold another one at the same time.
             with contextlib.suppress(StoreHalted, OSError):
                 ownership.check()
                 lock.unlink()
@@ -150,7 +148,7 @@ class AtomicFile:
         finally:
             os.close(descriptor)
         for suffix in (*_LOGS, "-shm"):
-            # Of the file that is replaced; the logs are empty, as was checked.
+            # Those of the replaced file; the logs are empty, as was checked.
             _beside(self.target, suffix).unlink(missing_ok=True)
         self.path.replace(self.target)
         sync_directory(self.target.parent)

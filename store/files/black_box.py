@@ -1,16 +1,16 @@
 """The black box: a small file beside a store that says what was going on when its process died.
 
-The log cannot say it. What takes the process down has not been recorded: a segfault in a flow's body comes
-back at each start, and nobody could tell which flow it was. So whoever runs somebody's code writes a name
-into a slot, and takes it away again. The file is mapped into memory and never synced: a write costs about a
-microsecond and survives the process, though not the machine. After a power cut nobody's code is to blame.
+The log cannot say it: what kills the process is not recorded. A segfault in a flow's body would come back at
+each start without a trace of the flow. So a name is written into a slot before user code runs, and removed
+afterwards. The file is mapped into memory and never synced: a write takes about a microsecond and survives
+the process, though not the machine. After a power cut no code is to blame.
 
-Other processes may read in it, while this one lives, what keeps it from its work: `present_in`.
+While the process lives, others can read in it what keeps it from its work: `present_in`.
 
-It also says whether the process was told to end: a signal leaves a mark (`faulthandler` writes it from
-within the handler of signals, also while Python is held up, and then the signal does what it would have
-done), and so do the end of the interpreter and an orderly close. All of it is a hint, which decides who is
-suspected, and nothing that any promise hangs on. A file that is damaged, or not there, says nothing.
+The file also says whether the process was told to end. A signal leaves a mark (`faulthandler` writes it
+within the signal handler, even while Python is blocked, and the signal then has its usual effect), and so do
+the end of the interpreter and an orderly close. All of it is a hint about suspects, on which no promise
+depends. A damaged or missing file says nothing.
 """
 
 from __future__ import annotations
@@ -31,17 +31,6 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "BlackBox",
-    "Blocking",
-    "Past",
-    "Present",
-    "Suspicion",
-    "blackbox_of",
-    "present_in",
-    "suspicions_after",
-]
-
 _MAGIC: Final = b"psblack1"
 _HEAD: Final = struct.Struct("<8s36s32sqB3xI")
 _BEAT: Final = struct.Struct("<q")
@@ -60,7 +49,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Suspicion(msgspec.Struct, frozen=True, array_like=True):
-    """So often in a row the process has died while a stream's code ran, at this version of the stream."""
+    """How many times in a row the process died while a stream's code ran, at this version of the stream."""
 
     deaths: int
     version: int
@@ -69,8 +58,8 @@ class Suspicion(msgspec.Struct, frozen=True, array_like=True):
 class Blocking(msgspec.Struct, frozen=True, array_like=True):
     """Code that holds a thread of the engine: of which stream, where it is, and since when.
 
-    `what`: a step or a query by name; nothing when it is the flow's own code. `since` is in microseconds
-    since the epoch, UTC.
+    `what` is a step or a query by name, or empty for the flow's own code. `since` is in microseconds since
+    the epoch, UTC.
     """
 
     stream: str
@@ -80,28 +69,28 @@ class Blocking(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Present(msgspec.Struct, frozen=True, array_like=True):
-    """What keeps a process from its work: code that blocks, and threads lost to code that was given up."""
+    """What keeps a process from its work: blocking code, and threads lost to abandoned code."""
 
     blocking: tuple[Blocking, ...] = ()
     lost_threads: int = 0
 
 
 class Past(NamedTuple):
-    """What is known of how the process before has ended."""
+    """How the previous process ended, as far as is known."""
 
     is_blameless: bool = False
-    """It was told to end, or the machine ended under it, or it had other code: nobody is to blame."""
+    """It was told to end, or the machine stopped, or its code was another: no stream is to blame."""
     running: tuple[str, ...] = ()
-    """Whose code was running."""
+    """The streams whose code was running."""
     alive_at: int | None = None
     """When it was last known to be alive, in microseconds since the epoch, UTC."""
     suspicions: Mapping[str, Suspicion] = {}
 
 
 class BlackBox:
-    """The file of one process. Without a path it writes into memory, and `past` says nothing.
+    """The file of one process. Without a path it writes into memory, and `past` is empty.
 
-    `code` says which code runs, in at most 32 bytes. Every method may be called from any thread.
+    `code` identifies the code that runs, in at most 32 bytes. All methods are thread-safe.
     """
 
     def __init__(self, path: Path | None = None, code: bytes = b"", memory: bytearray | None = None) -> None:
@@ -124,7 +113,7 @@ class BlackBox:
         draft = path.with_name(f"{path.name}.new")
         draft.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_APPEND
-        # A new file, so that a former owner who is still there writes into his own.
+        # A new file, so that a previous owner that is still alive writes into its own.
         self._descriptor = descriptor = os.open(draft, flags, 0o600)
         try:
             os.write(descriptor, _fresh(code))
@@ -138,26 +127,26 @@ class BlackBox:
 
     @property
     def is_real(self) -> bool:
-        """Whether what is noted outlives the process."""
+        """Whether the notes outlive the process."""
         return bool(self._free) or self._descriptor is not None
 
     # ------------------------------------------------------------------------------- what goes on
     def begin(self, name: str) -> int:
-        """Note that somebody's code is about to run; returns the slot, 0 when none was free."""
+        """Note that user code is about to run; return the slot, or 0 if none was free."""
         try:
             slot = self._free.pop()
         except IndexError:
             return 0
         data = name.encode()[: _SLOT - 2]
         size = len(data)
-        try:  # not `suppress`: this is done for each message of each flow
+        try:  # not `suppress`, which is slow: this runs for each message of each flow
             self._map[slot : slot + 2 + size] = size.to_bytes(2, "little") + data
         except ValueError:
             return 0  # closed
         return slot
 
     def finish(self, slot: int) -> None:
-        """Note that it is through."""
+        """Note that it has ended."""
         if not slot:
             return
         try:
@@ -167,12 +156,11 @@ class BlackBox:
         self._free.append(slot)
 
     def beat(self, now: int) -> None:
-        """Note that the process is alive."""
         with contextlib.suppress(ValueError):
             self._map[_BEAT_AT : _BEAT_AT + 8] = _BEAT.pack(now)
 
     def suspect(self, suspicions: Mapping[str, Suspicion]) -> None:
-        """Note who is suspected, for the process after this one."""
+        """Note the suspects for the next process."""
         data = msgspec.json.encode(suspicions)
         if len(data) <= _PRESENT_AT - _SUSPICIONS_AT:
             with contextlib.suppress(ValueError):
@@ -180,25 +168,25 @@ class BlackBox:
                 self._map[_ENDED_AT + 4 : _ENDED_AT + 8] = len(data).to_bytes(4, "little")
 
     def note(self, present: Present) -> None:
-        """Note what other processes shall read; of much that blocks as many as there is room for."""
+        """Note what other processes may read; of the blocking code, as much as there is room for."""
         room = _SLOTS_AT - _PRESENT_AT - _LENGTH.size
         data = msgspec.json.encode(present)
         while len(data) > room:
             present = Present(present.blocking[: len(present.blocking) // 2], present.lost_threads)
             data = msgspec.json.encode(present)
         with contextlib.suppress(ValueError):
-            # Whoever reads meanwhile finds nothing, rather than half of it.
+            # A concurrent reader finds nothing, rather than half of it.
             self._map[_PRESENT_AT : _PRESENT_AT + 2] = _FREE
             self._map[_PRESENT_AT + 2 : _PRESENT_AT + 2 + len(data)] = data
             self._map[_PRESENT_AT : _PRESENT_AT + 2] = _LENGTH.pack(len(data))
 
     def end(self) -> None:
-        """Note that the process ends in good order: nothing that still runs is to blame."""
+        """Note an orderly end: code that still runs is not to blame."""
         with contextlib.suppress(ValueError):
             self._map[_ENDED_AT : _ENDED_AT + 1] = b"\1"
 
     def close(self) -> None:
-        """Let go of the file. What is noted later is noted nowhere."""
+        """Close the file. Later notes are lost."""
         atexit.unregister(self.end)
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
@@ -216,15 +204,14 @@ class _Marks:
         self._nowhere: int | None = None
 
     def go_to(self, descriptor: int) -> None:
-        """Have them go to this file from now on."""
         self._descriptor = descriptor
         for number in _SIGNALS:
             faulthandler.register(number, file=descriptor, all_threads=False, chain=True)
 
     def leave(self, descriptor: int) -> None:
-        """Have them go nowhere, if they went to this file.
+        """Redirect the marks to /dev/null if they go to this file.
 
-        The handlers stay: whether somebody has put another in their place since then is not known.
+        The handlers stay: others may have been installed over them since.
         """
         if self._descriptor == descriptor:
             if self._nowhere is None:
@@ -232,7 +219,7 @@ class _Marks:
             self.go_to(self._nowhere)
 
     def forget(self) -> None:
-        """Leave none in a forked child, whose end says nothing of its parent's."""
+        """Leave no marks in a forked child, whose end says nothing about its parent's."""
         if self._descriptor is not None:
             self.leave(self._descriptor)
 
@@ -273,12 +260,11 @@ def _name_in(data: bytes, slot: int) -> str:
 
 
 def blackbox_of(store: Path) -> Path:
-    """Return where the black box of a store is."""
     return store.with_name(f"{store.name}.blackbox")
 
 
 def present_in(store: Path) -> Present:
-    """Read what the process that has a store open says of itself; nothing, if it says nothing."""
+    """Return what the process that has a store open says of itself, empty if it says nothing."""
     try:
         with blackbox_of(store.resolve()).open("rb") as file:
             data = file.read(_SLOTS_AT)
@@ -294,9 +280,9 @@ def present_in(store: Path) -> Present:
 
 
 def suspicions_after(past: Past, version_of: Callable[[str], int | None]) -> dict[str, Suspicion]:
-    """Return who is suspected after a death: whoever's code ran, and came no further since the last one.
+    """Return the suspects after a death: streams whose code ran without progress since the last one.
 
-    `version_of` answers with the version of a stream that could run again, and None for all others.
+    `version_of` returns the version of a stream that could run again, and None for all others.
     """
     if past.is_blameless:
         return dict(past.suspicions)

@@ -1,16 +1,16 @@
-"""Locks on a store's own files, which no stranger in this process can take away by closing a file.
+"""Locks on a store's own files, which other code in this process cannot drop by closing a file.
 
-POSIX locks, which SQLite uses, belong to a process and an inode. When anybody in the process closes any
+POSIX locks, which SQLite uses, belong to a process and an inode. If any code in the process closes any
 descriptor of the file (a query with Python's own `sqlite3`, a copy, a backup), all of them are gone. The next
-program that looks at the store then takes itself for the only one, and removes the log under the engine.
+program that opens the store then takes itself for the only one, and removes the log under the engine.
 
-The locks here belong to the descriptor that they were made with (`F_OFD_SETLK`), and conflict with SQLite's
-as if another process held them:
+The locks here belong to their descriptor (`F_OFD_SETLK`), and conflict with SQLite's as if another process
+held them:
 
-- reading, on what a connection shares: so nobody is ever the last to close the file, nor alone with it;
-- reading, on what says that the log's index is in use: so nobody takes it for a leftover, and empties it;
-- writing, on a byte that means nothing to SQLite: so the file has one owner, whatever it is called. Names
-  that lead to one file from different places (bind mounts) have different locks and logs beside them.
+- a read lock on what connections share: so no program is ever the last to close the file, or alone with it;
+- a read lock on the byte that marks the log's index as used: so no program takes it for a leftover;
+- a write lock on a byte that SQLite does not use: so the file has one owner, whatever its name. Names that
+  lead to one file from different places (bind mounts) have different locks and logs beside them.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class _Range(NamedTuple):
 _SHARED: Final = _Range(0x40000002, 510)
 _INDEX_IN_USE: Final = _Range(128, 1)
 _OWNER: Final = _Range(0x50657253, 1)
-"""Behind all that SQLite locks; nothing has to be there."""
+"""After everything that SQLite locks; the byte need not exist."""
 
 _FILE_HEAD: Final = struct.Struct(">16xH10xI")
 """The size of a page, and how many there are."""
 _INDEX_HEAD: Final = 48
-"""It says, among others, how long the log is, and how often it was committed to."""
+"""It holds, among others, the log's length, and changes with each commit."""
 _TAKEN: Final = (errno.EAGAIN, errno.EACCES)
 
 _owned: Final[set[tuple[int, int]]] = set()
 """The files that this process owns, by device and inode."""
 _kept: Final[list[tuple[str, int]]] = []
-"""Descriptors that are done with, and cannot be closed yet, with the names of their databases."""
+"""Descriptors that are not needed but cannot be closed yet, with the names of their databases."""
 _connected: Final[WeakKeyDictionary[apsw.Connection, str]] = WeakKeyDictionary()
-"""What was opened here; to ask a connection that another thread uses would be an error."""
+"""The names of open files; asking a connection that another thread uses would be an error."""
 
 
 def note_connection(connection: apsw.Connection, name: str) -> None:
@@ -64,10 +64,10 @@ def note_connection(connection: apsw.Connection, name: str) -> None:
 
 
 class FileLocks:
-    """The locks on one database file and on its log's index. Elsewhere than on Linux they do nothing.
+    """The locks on one database file and on its log's index. Outside Linux they do nothing.
 
-    The descriptors are never closed while a connection of ours has the file open: that would do what they
-    are there to prevent.
+    The descriptors stay open while a connection of ours has the file open: closing them would drop SQLite's
+    locks.
     """
 
     def __init__(self, location: FileLocation) -> None:
@@ -79,10 +79,10 @@ class FileLocks:
         dies_after_fork(self)
 
     def own(self) -> None:
-        """Become the only owner of the file that is there now, before anybody looks into it.
+        """Become the only owner of the file, before anything looks into it.
 
         Raises:
-            StoreOwned: it has one, who came by another name.
+            StoreOwned: it has an owner, who used another name.
             OSError: it cannot be opened.
         """
         if sys.platform != "linux":
@@ -107,12 +107,12 @@ class FileLocks:
         _owned.add(self._identity)
 
     def share(self) -> bytes | None:
-        """Hold what connections share, once the first of them has opened the log.
+        """Hold the connections' shared locks, once the first connection has opened the log.
 
-        Returns the head of the log's index as it is in the file beside the store, None where there is none.
+        Returns the head of the log's index in the file beside the store, or None if there is none.
 
         Raises:
-            StoreHalted: somebody has the file to himself.
+            StoreHalted: another program holds an exclusive lock on the file.
         """
         if self._file is None:
             return None
@@ -124,24 +124,24 @@ class FileLocks:
         return None if self._index is None else os.pread(self._index, _INDEX_HEAD, 0)
 
     def sizes(self) -> tuple[int, int]:
-        """Return how long the file is, and how long it says that it was when its log was moved into it.
+        """Return the file's size, and its size according to its first page.
 
-        A log is moved from the first page on. So the file is shorter than it says while that goes on, or when
-        somebody has cut it.
+        A checkpoint writes the first page first. So the file is shorter than it says during a checkpoint, or
+        if it was truncated.
         """
         size = self._location.path.stat().st_size
         head = b"" if self._file is None else os.pread(self._file, _FILE_HEAD.size, 0)
         if len(head) < _FILE_HEAD.size:
-            return size, size + 1  # it cannot be asked: to lose its end is the worse of the two
+            return size, size + 1  # it is unknown: assume the worse, that its end is lost
         page_size, pages = _FILE_HEAD.unpack(head)
         return size, (page_size if page_size > 1 else 1 << 16) * pages
 
     def page(self, number: int, size: int) -> bytes:
-        """Return a page as it is in the file, whatever the log says; empty: it cannot be told."""
+        """Return a page as it is in the file, whatever the log says; empty if it cannot be read."""
         return b"" if self._file is None or number < 1 else os.pread(self._file, size, (number - 1) * size)
 
     def let_go(self) -> None:
-        """Hold no more what connections share, since there are none: the log may be another one then."""
+        """Drop the shared locks, as there are no connections: the next log may be another one."""
         if self._file is not None:
             _locked(self._file, fcntl.F_UNLCK, _SHARED)
         if self._index is not None:
@@ -150,7 +150,7 @@ class FileLocks:
             _close(self._name, index)
 
     def release(self) -> None:
-        """Give back all of it, after the connections."""
+        """Release everything, after the connections are closed."""
         self.let_go()
         self._release_file()
 
@@ -166,7 +166,7 @@ class FileLocks:
             _close(self._name, descriptor)
 
     def die_after_fork(self) -> None:
-        """Close our copies, which leaves the parent's locks as they are; a child has none to lose."""
+        """Close our copies of the descriptors, which leaves the parent's locks as they are."""
         descriptors, self._file, self._index = (self._file, self._index), None, None
         for descriptor in descriptors:
             if descriptor is not None:
@@ -177,7 +177,7 @@ class FileLocks:
 
 
 def _locked(descriptor: int, kind: int, what: _Range) -> bool:
-    """Lock, or unlock; where the system has no such locks, as if it had succeeded."""
+    """Lock or unlock. On a system without such locks it counts as done."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, what.start, what.length, 0))
     except OSError as error:
@@ -186,13 +186,13 @@ def _locked(descriptor: int, kind: int, what: _Range) -> bool:
 
 
 def _close(name: str, descriptor: int) -> None:
-    """Close a descriptor as soon as no connection of this process has the file open any more."""
+    """Close a descriptor once no connection of this process has the file open."""
     _kept.append((name, descriptor))
     close_what_is_done_with()
 
 
 def close_what_is_done_with() -> None:
-    """Close the descriptors that had to be kept for the sake of connections which are closed now."""
+    """Close the descriptors whose connections are closed now."""
     if not _kept:
         return
     in_use = {name for connection in apsw.connections() if (name := _connected.get(connection)) is not None}

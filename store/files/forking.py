@@ -1,9 +1,9 @@
-"""What becomes of stores when the process forks.
+"""Stores in a process that forks.
 
-Whatever is open belongs to the parent: a child lets go of the locks, and neither uses nor closes the rest. It
-can open a store of its own, also when the parent was at work. For that nobody may be within SQLite while the
-process forks: a lock that another thread holds there (that of the memory, of the files) would stay locked in
-the child for ever. So a fork waits until all threads have come out, which takes no longer than a commit.
+What is open belongs to the parent: a child drops the locks, and neither uses nor closes the rest. It can open
+a store of its own, even if the parent was busy. For that, no thread may be within SQLite during the fork: a
+mutex that it holds there would stay locked in the child for ever. So a fork waits until all threads have come
+out, which takes no longer than a commit.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ _PATIENCE_S: Final = 5.0
 
 
 class Turnstile:
-    """Counts who is within SQLite, and lets nobody in while the process forks.
+    """Counts the threads within SQLite, and lets none in while the process forks.
 
-    To be entered by `with`, as often as one likes. Who stays for long comes out for a moment now and then, by
-    `rest`.
+    Use it by `with`, reentrantly. A long stay comes out for a moment now and then, by `rest`.
     """
 
     def __init__(self) -> None:
@@ -43,7 +42,7 @@ class Turnstile:
 
     def __enter__(self) -> None:
         me, depths = get_ident(), self._depths
-        # First said, then looked: a fork that begins in between waits.
+        # Enter first, then look: a fork that begins in between waits.
         depths[me] = depths.get(me, 0) + 1
         if self._forker is not None and depths[me] == 1:
             self._step_aside(me)
@@ -65,7 +64,7 @@ class Turnstile:
                 self._changed.notify_all()
 
     def rest(self) -> None:
-        """Let a fork come first, if there is one: to be called where nothing of SQLite's is locked."""
+        """Let a waiting fork come first. Nothing of SQLite's may be locked."""
         me = get_ident()
         if self._forker is not None and me in self._depths:
             self._step_aside(me)
@@ -79,7 +78,7 @@ class Turnstile:
                 self._depths[me] = depth
 
     def before_fork(self) -> None:
-        """Wait until nobody else is within, and let nobody in any more."""
+        """Wait until no other thread is within, and let none in."""
         self._one_fork.acquire()
         me = get_ident()
         with self._changed:
@@ -91,14 +90,12 @@ class Turnstile:
             )
 
     def after_fork_in_parent(self) -> None:
-        """Let everybody in again."""
         with self._changed:
             self._forker = None
             self._changed.notify_all()
         self._one_fork.release()
 
     def after_fork_in_child(self) -> None:
-        """Forget those who are not there any more."""
         self._depths = {me: depth for me, depth in self._depths.items() if me == get_ident()}
         self._set_up()
 
@@ -107,13 +104,13 @@ in_sqlite: Final = Turnstile()
 
 
 def resting(on_progress: Progress) -> Progress:
-    """Let forks come first whenever somebody is told how far it is."""
+    """Let forks come first whenever progress is reported."""
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         in_sqlite.rest()
         on_progress(done, total)
 
-    return tell
+    return report
 
 
 class Mortal(Protocol):
@@ -128,11 +125,11 @@ _mortals: weakref.WeakSet[Mortal] = weakref.WeakSet()
 
 
 def dies_after_fork(mortal: Mortal) -> None:
-    """Have `mortal` told in each child that the process forks from now on."""
+    """Call `mortal.die_after_fork` in each forked child from now on."""
     _mortals.add(mortal)
 
 
-# What a forked child inherits is kept to its end: letting go of it could wait for a lock of the parent's.
+# A forked child keeps what it inherits to its end: freeing it could wait for a lock of the parent's.
 _graves: list[object] = []
 
 

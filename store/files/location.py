@@ -18,24 +18,10 @@ if TYPE_CHECKING:
 MEMORY: Final = ":memory:"
 
 # Byte-range locks or shared memory cannot be trusted there.
-_NETWORK_FILESYSTEMS: Final = frozenset(
-    {
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "fuse.glusterfs",
-        "fuse.sshfs",
-        "gfs2",
-        "glusterfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "smb3",
-        "smbfs",
-    },
-)
+_NETWORK_FILESYSTEMS: Final = {
+    *("afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "lustre"),
+    *("ncpfs", "nfs", "nfs4", "smb3", "smbfs"),
+}
 
 _SMALLEST_DATABASE: Final = 512
 _DESCRIPTORS: Final = Path("/proc/self/fdinfo")
@@ -45,7 +31,7 @@ _memory_names = itertools.count(1)
 
 
 class MemoryLocation:
-    """A database that several connections of this process share, and that ends with the last of them."""
+    """A database shared by the connections of this process. It ends with the last of them."""
 
     def __init__(self) -> None:
         self.uri = f"file:/persistasaurus-{next(_memory_names)}?vfs=memdb"
@@ -54,25 +40,24 @@ class MemoryLocation:
         return "in memory"
 
     def check(self) -> None:
-        """Memory does not go away while it is in use."""
+        """Do nothing: memory cannot be deleted while it is in use."""
 
     def has_shrunk(self) -> bool:
-        """Memory is nobody else's to rewrite."""
         return False
 
     def note_size(self) -> None:
-        """Memory has no size that would matter."""
+        """Do nothing: memory has no size to watch."""
 
 
 class FileState(NamedTuple):
-    """How the files of a store lie. When this is the same, so are the files."""
+    """The state of a store's files. If it is equal, so are the files."""
 
     identity: tuple[int, int]
     """Device and inode of the file."""
     log: int | None
     """Inode of the log."""
     at_rest: tuple[int, int] | None
-    """When nobody has the file open, and all is in it: its time and size. Else None."""
+    """Its time and size, if no process has it open and everything is in it; else None."""
 
 
 class FileLocation:
@@ -82,7 +67,7 @@ class FileLocation:
         self.path = path
         self._identity: tuple[int, int] | None = None
         self._logs: dict[Path, int] = {}
-        """The inodes of the log and of its index, from when they were first there."""
+        """The inodes of the log and of its index, as first seen."""
         self._size = 0
 
     def __str__(self) -> str:
@@ -90,11 +75,11 @@ class FileLocation:
 
     @classmethod
     def resolve(cls, path: str | os.PathLike[str]) -> FileLocation:
-        """Find the file behind all links, refusing places where SQLite's locks do not hold."""
+        """Resolve all links; refuse places where SQLite's locks do not hold."""
         try:
             resolved = Path(path).resolve()
             str(resolved).encode()  # SQLite takes no other names
-        except (RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name, no text
+        except (RuntimeError, ValueError) as error:  # circular links, a NUL in the name, or not Unicode
             raise StoreUnusable(f"cannot open {os.fspath(path)!r}: {error}") from error
         filesystem = filesystem_of(resolved.parent)
         if filesystem in _NETWORK_FILESYSTEMS:
@@ -115,23 +100,23 @@ class FileLocation:
 
     @property
     def index_path(self) -> Path:
-        """The index of SQLite's log, which those who have the file open share."""
+        """The index of SQLite's log, shared by all who have the file open."""
         return self._beside("-shm")
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
 
     def file_state(self) -> FileState:
-        """Look how the files lie, without opening any.
+        """Return the state of the files, without opening any.
 
         Raises:
-            OSError: there is no file, or nobody may look.
+            OSError: there is no file, or it may not be read.
         """
         found = self.path.stat()
         identity = (found.st_dev, found.st_ino)
         log = _status(self.log_path)
         if log is None:
-            # It lies beside every file that is open; a rollback journal is of another mode than ours.
+            # Every open file has a log beside it; a rollback journal belongs to another mode than ours.
             at_rest = _status(self._beside("-journal")) is None
         else:
             at_rest = log.st_size == 0 and _status(self.index_path) is None
@@ -142,7 +127,7 @@ class FileLocation:
         """Refuse what cannot be a store, before SQLite looks at it.
 
         Raises:
-            StoreUnusable: it is none.
+            StoreUnusable: it is not a store.
             OSError: there is no file.
         """
         found = self.path.stat()
@@ -167,7 +152,7 @@ class FileLocation:
         return found
 
     def create(self) -> None:
-        """Create the file when there is none, readable by its owner alone.
+        """Create the file if there is none, readable by its owner alone.
 
         Raises:
             StoreUnusable: there was one, since its log is still there.
@@ -201,10 +186,10 @@ class FileLocation:
         self._size = found.st_size
 
     def check(self) -> None:
-        """Raise when the file, its log or the log's index was deleted or replaced: SQLite would not notice.
+        """Check that the file, its log and the log's index are still there: SQLite would not notice.
 
         Raises:
-            StoreHalted: what is written now would be gone.
+            StoreHalted: one was deleted or replaced, so writes would be lost.
         """
         if not self._is_there():
             raise StoreHalted(f"{self.path} was replaced by another file while the store is open")
@@ -227,7 +212,7 @@ class FileLocation:
             raise StoreHalted(f"{self.path} is gone while the store is open: {error.strerror}") from error
 
     def has_shrunk(self) -> bool:
-        """Tell whether the file is smaller than it was; what is another file is for `check` to find.
+        """Return whether the file is smaller than before; another file is for `check` to find.
 
         Raises:
             StoreHalted: it is gone.
@@ -241,11 +226,11 @@ class FileLocation:
         return False
 
     def note_size(self) -> None:
-        """Take the size that the file has now for the right one."""
+        """Accept the current size of the file."""
         self._size = self._found().st_size
 
     def has_strange_log(self) -> bool:
-        """Tell whether somebody has begun a log of his own for this file, and has written to it.
+        """Return whether another program has begun a log of its own for this file, and written to it.
 
         Raises:
             StoreHalted: the file is gone.
@@ -255,13 +240,13 @@ class FileLocation:
         return self._is_there() and is_strange
 
     def forget_logs(self) -> None:
-        """Between two connections the log and its index may be other files."""
+        """Accept another log and index: between two connections they may be other files."""
         self._logs.clear()
 
 
 @contextmanager
 def existing(path: str | os.PathLike[str]) -> Generator[FileLocation]:
-    """Find a store that the block is to look at, and must not create.
+    """Yield the location of a store that the block opens and must not create.
 
     Raises:
         StoreUnusable: there is none, it cannot be one, or the block cannot open it.
@@ -285,7 +270,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _mount_of(path: Path) -> str | None:
-    """Return what the system calls the mount that a path lies on, where it tells."""
+    """Return the system's id of the mount that a path lies on, if there is one."""
     try:
         # Such a descriptor cannot be read, and closing it takes no locks away.
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -301,7 +286,7 @@ def _mount_of(path: Path) -> str | None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make durable which names the files in a directory have."""
+    """Make the names of the files in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -310,7 +295,7 @@ def sync_directory(path: Path) -> None:
 
 
 def filesystem_of(directory: Path) -> str | None:
-    """Return the type of the filesystem, where the system tells."""
+    """Return the type of the filesystem, if the system knows it."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

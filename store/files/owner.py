@@ -1,8 +1,8 @@
-"""Who has a store open, found out without taking part: nobody who opens it just then is refused for it.
+"""Who has a store open, found out without interfering with a process that opens it just then.
 
-To try whether the lock is free would be to hold it for an instant. Instead the kernel is asked, which
-answers without giving anything: for the mark that an owner leaves on the lock's file (`F_OFD_GETLK`), and in
-its list of locks, which also names owners that leave no mark.
+Trying the lock would mean to hold it for an instant. Instead, two queries of the kernel answer: for the mark
+that an owner leaves on the lock's file (`F_OFD_GETLK`), and for its list of locks, which also has owners
+without a mark.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INTRODUCTION: Final = re.compile(r"process (\d{1,9}) on (\S+) since (\S+)")
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """The process that has a store open. What it did not say, or may not be seen, is None."""
+    """The process that has a store open. Unknown fields are None."""
 
     pid: int | None
     host: str | None
@@ -33,7 +33,7 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 def owner_of(lock: Path) -> Owner | None:
-    """Return who holds the lock in this file now; None: nobody, as far as can be seen from here."""
+    """Return the holder of this file's lock; None if there is none, as far as can be seen from here."""
     try:
         found = lock.stat(follow_symlinks=False)
     except OSError:
@@ -45,7 +45,7 @@ def owner_of(lock: Path) -> Owner | None:
     said = _INTRODUCTION.fullmatch(text)
     if said is None:
         return Owner(pids[0] if pids else None, None, None)
-    # The kernel's number is the one that this process could use, should the two differ.
+    # If the two differ, the kernel's number is the one that this process can use.
     return Owner(pids[0] if pids else int(said[1]), said[2], _instant(said[3]))
 
 
@@ -61,14 +61,14 @@ def _looked_into(lock: Path) -> tuple[bool, str]:
 
 
 def _holders(major: int, minor: int, inode: int) -> Iterator[int]:
-    """Yield the processes that hold a `flock` on a file, where the system tells."""
+    """Yield the processes that hold a `flock` on a file, if the system lists them."""
     try:
         lines = _LOCKS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     file = f"{major:02x}:{minor:02x}:{inode}"
     for line in lines:
-        # Those that only wait for a lock have an arrow in the second place.
+        # Processes that only wait for a lock have an arrow in the second field.
         _, kind, *_ = fields = line.split()
         if kind == "FLOCK" and fields[5] == file and int(fields[4]) > 0:
             yield int(fields[4])

@@ -1,8 +1,8 @@
 """One owner per store: a lock beside the file.
 
-SQLite's own locks do not do: POSIX drops them when anybody in the process opens and closes the file. The
-lock beside the file says who owns it, and keeps whoever comes by the same name from even looking at it;
-`FileLocks` keep out those who come by another name.
+SQLite's own locks do not suffice: POSIX drops them when any code in the process opens and closes the file.
+The lock beside the file names its owner, and keeps out others that use the same name; `FileLocks` keep out
+those that use another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 _held: Final[weakref.WeakValueDictionary[tuple[int, int], Ownership]] = weakref.WeakValueDictionary()
-"""What this process holds, by device and inode of the lock's file."""
+"""The locks that this process holds, by device and inode of the lock's file."""
 
 
 class Ownership:
@@ -49,7 +49,7 @@ class Ownership:
         """Take the lock, or raise at once.
 
         Raises:
-            StoreOwned: somebody has it; the message says who.
+            StoreOwned: it is taken; the message says by whom.
         """
         while True:
             descriptor = _open(path)
@@ -57,19 +57,21 @@ class Ownership:
                 _lock(path, descriptor)
                 if _is_at(path, descriptor):
                     _set_mark(descriptor, fcntl.F_WRLCK)
-                    _introduce(descriptor, now)
+                    text = f"process {os.getpid()} on {socket.gethostname()} since {_instant(now)}\n"
+                    os.ftruncate(descriptor, 0)
+                    os.pwrite(descriptor, text.encode(), 0)
                     return cls(path, descriptor, now)
             except BaseException:
                 os.close(descriptor)
                 raise
-            # Somebody removed the file between opening and locking it: what we hold is worth nothing.
+            # Another process removed the file between opening and locking it, so our lock is void.
             os.close(descriptor)
 
     def renewed(self, now: int) -> Ownership:
-        """Return an ownership that holds: this one, or a new one when the lock's file was deleted.
+        """Return an ownership that holds: this one, or a new one if the lock's file was deleted.
 
         Raises:
-            StoreOwned: somebody else has taken it in the meantime.
+            StoreOwned: another process has taken it in the meantime.
         """
         if self._holds():
             return self
@@ -81,29 +83,27 @@ class Ownership:
         return self._descriptor is not None and _is_at(self._path, self._descriptor)
 
     def check(self) -> None:
-        """Raise when the lock's file is no longer the one that we hold."""
+        """Raise `StoreHalted` if the lock's file is no longer the one that we hold."""
         if not self._holds():
             raise StoreHalted(f"{self._path} was deleted or replaced: another process may own the store")
 
     def release(self) -> None:
-        """Give the lock back. The file stays: deleting it would let two processes lock two files."""
+        """Release the lock. The file stays: after a deletion two processes could lock two files."""
         if self._descriptor is not None:
             # Explicitly, since a forked child may still hold a copy of the descriptor.
-            # The mark goes first: whoever has the lock next must be able to leave one.
+            # The mark goes first: the next owner must be able to set its own.
             _set_mark(self._descriptor, fcntl.F_UNLCK)
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             self.forget()
 
     def forget(self) -> None:
-        """Close our descriptor and leave the lock to those who share it: what a forked child must do."""
+        """Close our descriptor and leave the lock to those who share it: for a forked child."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             _held.pop(self._identity, None)
             os.close(descriptor)
 
-    def die_after_fork(self) -> None:
-        """See `forget`: the parent goes on, and its lock must not outlive it in a child."""
-        self.forget()
+    die_after_fork = forget
 
 
 def _open(path: Path) -> int:
@@ -140,14 +140,7 @@ def _instant(now: int) -> str:
     return datetime.fromtimestamp(now / 1_000_000, UTC).isoformat(timespec="seconds")
 
 
-def _introduce(descriptor: int, now: int) -> None:
-    text = f"process {os.getpid()} on {socket.gethostname()} since {_instant(now)}\n"
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, text.encode(), 0)
-
-
 def _usage(descriptor: int) -> str:
-    """Say who has the store, and when it is this process, what to do."""
     ours = _held.get(identity_of(descriptor))
     if ours is None:
         return f"is in use by {introduction(descriptor) or 'another process'}"
@@ -158,7 +151,7 @@ def _usage(descriptor: int) -> str:
 
 
 def introduction(descriptor: int) -> str:
-    """Return what the last owner has said of itself, in one line that is safe to show."""
+    """Return what the last owner wrote about itself, in one line that is safe to show."""
     try:
         text = os.pread(descriptor, _HOLDER_SIZE, 0).decode(errors="replace").strip()
     except OSError:
@@ -167,14 +160,14 @@ def introduction(descriptor: int) -> str:
 
 
 def _set_mark(descriptor: int, kind: int) -> None:
-    """Leave a mark on the file, or take it away. It decides nothing; unlike `flock` it can be looked for."""
+    """Set or remove the owner's mark on the file. It only informs; unlike a `flock` it can be queried."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
 
 
 def is_marked(descriptor: int) -> bool:
-    """Tell whether an owner has left its mark on the file, without leaving anything."""
+    """Return whether the file has an owner's mark, without setting one."""
     if sys.platform != "linux":
         return False
     try:

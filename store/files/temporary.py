@@ -1,4 +1,4 @@
-"""Files that are worth nothing once writing to them has failed."""
+"""Files that are void once writing to them has failed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def closed(file: IO[bytes]) -> Generator[IO[bytes]]:
-    """Close a file at the end of the block, in which all that counts is flushed.
+    """Close a file at the end of the block, which flushes everything that counts.
 
-    What is left in its buffer then could not be written: it would fail once more, and hide the first error.
+    Data left in its buffer could not be written: it would fail once more, and hide the first error.
     """
     try:
         yield file

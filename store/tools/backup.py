@@ -1,11 +1,11 @@
 """One consistent copy of a store, from any process, while an engine commits at full speed.
 
-The copy holds what was committed when it began. It is a single file in which nothing is outstanding, so
-it can be moved, kept on read-only media, or opened as a store.
+The copy holds what was committed when it began. It is a single file without a log, so it can be moved, kept
+on read-only media, or opened as a store.
 
-A copy is the same flows again: whoever opens it must be sure that the original does not go on as well, or
-what is owed is done twice. What the original has done since the copy was made, it does again. Requests
-that other processes have left for the engine and that it has not picked up are no part of it.
+A copy has the same flows. Never run it beside the original, or pending work is done twice. A copy also
+repeats what the original has done since. It does not hold requests from other processes that the engine has
+not picked up.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from .snapshot import ReadOnlyStore
 
 _PAGES: Final = 1024
-"""Pages that are copied in one step, between which the work can be interrupted."""
+"""Pages per step; the work can be interrupted between steps."""
 _CHECKED_RECORDS: Final = 10_000
 _CHECKED_AT_ONCE: Final = 1_000
 _INSTRUCTIONS: Final = 100_000
-"""A long statement looks so often whether it was interrupted."""
+"""A long statement checks for an interruption after this many instructions."""
 
 _TARGET_PRAGMAS: Final = (
-    # What goes wrong is removed in whole: there is nothing to roll back to.
+    # After a failure the whole file is removed: there is nothing to roll back to.
     ("journal_mode", "MEMORY"),
     ("locking_mode", "EXCLUSIVE"),
     ("synchronous", "FULL"),
@@ -57,8 +57,8 @@ _NEWEST: Final = "SELECT ifnull(max(position), 0) FROM record"
 class BackedUp(msgspec.Struct, frozen=True):
     """The copy is there, complete and durable.
 
-    `findings` tell of damage to single streams, which the copy then has from its source; only the newest
-    records are looked at. `StoreReader.verify` looks at everything.
+    `findings` report damage to single streams, which the copy has from its source. Only the newest records
+    are checked; `StoreReader.verify` checks everything.
     """
 
     size: int
@@ -79,13 +79,13 @@ def backup(
         source_path: The store, whoever has it open.
         target_path: Where the copy goes; it takes this name when it is complete, checked and synced.
         overwrite: Replace an existing file.
-        on_progress: Is told how many bytes are copied, and the total.
+        on_progress: Receives the number of bytes copied, and the total.
         vfs: The name of a registered SQLite VFS, for tests and simulations.
 
     Raises:
-        NotWritten: it cannot be written there, nothing is left of it and nothing else was changed.
-        StoreOwned: somebody has a store open at `target_path`, or is writing a backup to it.
-        StoreUnusable: the source is missing, no store, too new or damaged.
+        NotWritten: it cannot be written there; nothing is left of it, and nothing else was changed.
+        StoreOwned: another has a store open at `target_path`, or is writing a backup to it.
+        StoreUnusable: the source is missing, not a store, too new or damaged.
     """
     with looked_at(source_path, vfs) as source:
         draft = AtomicFile(target_path, source.path, overwrite=overwrite)
@@ -101,7 +101,7 @@ def _connected(path: Path, vfs: str | None) -> Generator[apsw.Connection]:
     try:
         for name, setting in _TARGET_PRAGMAS:
             connection.pragma(name, setting)
-        # Python has a turn now and then during the checks: a Ctrl-C is heard there.
+        # It lets Python handle a Ctrl-C during the checks.
         connection.set_progress_handler(_go_on, _INSTRUCTIONS)
         yield connection
     finally:
@@ -114,7 +114,7 @@ def _go_on() -> bool:
 
 
 def _copied(source: ReadOnlyStore, copy: apsw.Connection, draft: AtomicFile, on_progress: Progress) -> int:
-    """Copy all pages, and return how many bytes they are."""
+    """Copy all pages, and return their size in bytes."""
     try:
         with snapshot(source) as original:
             page_size = original.pragma("page_size")
@@ -125,7 +125,7 @@ def _copied(source: ReadOnlyStore, copy: apsw.Connection, draft: AtomicFile, on_
                     flush()
                     done = copying.page_count - copying.remaining
                     on_progress(done * page_size, copying.page_count * page_size)
-        # No log is needed to read the copy: it can lie where nothing can be written.
+        # Without a log, the copy can be read from a read-only place.
         copy.pragma("journal_mode", "MEMORY")
         return copy.pragma("page_count") * page_size
     except apsw.Error as error:
@@ -143,10 +143,10 @@ def _failure(error: apsw.Error) -> StoreError:
 
 
 def _findings(copy: apsw.Connection) -> tuple[Corruption, ...]:
-    """Look at the copy as it came out.
+    """Check the finished copy.
 
     Raises:
-        StoreUnusable: it is no store, or its pages do not fit together.
+        StoreUnusable: it is not a store, or its pages do not fit together.
     """
     schema.check(copy, schema.ladder())
     try:

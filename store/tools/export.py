@@ -1,7 +1,7 @@
 """From a store to text: everything in it, or single flows, as they are at one instant.
 
-All of it is from one snapshot, so that whatever flows have sent each other is complete. Nobody is waited
-for while it lasts: what goes to a pipe is laid down in a temporary file first.
+All of it is from one snapshot, so messages between flows are complete. The snapshot waits for nothing: output
+to a pipe goes through a temporary file.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 20
 _REPORTED: Final = 1000
-"""Progress is told after so many records, and at the end of each flow that is longer."""
+"""Progress is reported after this many records, and at the end."""
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """What was written. `skipped` tells of damaged flows, which were left out."""
+    """What was written. `skipped` reports damaged flows, which were left out."""
 
     flows: int
     records: int
@@ -57,21 +57,21 @@ def export(  # noqa: PLR0913 - all but two have a default
     on_progress: Progress = unwatched,
     vfs: str | None = None,
 ) -> Exported:
-    """Hand out a store as text, piece by piece; `write` may take its time. See `transcript`.
+    """Pass a store as text to `write`, piece by piece; `write` may be slow. See `transcript`.
 
     Args:
         store_path: The store, whoever has it open.
-        write: Takes the pieces, each in whole; what it raises ends the export.
+        write: Receives the pieces, each in whole; what it raises ends the export.
         flows: The flows to write; None: all.
-        skip_damaged: Leave flows out that are not as they were written, and tell of them.
-        on_progress: Is told how many records were read, and the total; before `write` is called.
+        skip_damaged: Leave damaged flows out, and report them.
+        on_progress: Receives the number of records read, and the total; before `write` is called.
         vfs: The name of a registered SQLite VFS, for tests and simulations.
 
     Raises:
-        StreamNotFound: there is no such flow; nothing was handed out.
-        RecordCorrupt: a flow is damaged; nothing was handed out.
-        NotWritten: there is no room for the temporary file; nothing was handed out.
-        StoreUnusable: the store is missing, no store, too new or damaged.
+        StreamNotFound: there is no such flow; nothing was passed on.
+        RecordCorrupt: a flow is damaged; nothing was passed on.
+        NotWritten: there is no room for the temporary file; nothing was passed on.
+        StoreUnusable: the store is missing, not a store, too new or damaged.
     """
     with closed(_temporary_file()) as file:
         with looked_at(store_path, vfs) as look:
@@ -94,18 +94,12 @@ def export_file(  # noqa: PLR0913 - all but two have a default
 ) -> Exported:
     """Write a store as text into a new file, which only its owner can read.
 
-    Args:
-        store_path: The store, whoever has it open.
-        target_path: Where the text goes; it takes this name when it is complete and synced.
-        flows: The flows to write; None: all.
-        skip_damaged: Leave flows out that are not as they were written, and tell of them.
-        overwrite: Replace an existing file.
-        on_progress: Is told how many records were read, and the total.
-        vfs: The name of a registered SQLite VFS, for tests and simulations.
+    The file takes the name `target_path` when it is complete and synced; `overwrite` replaces an existing
+    one. Other arguments are as for `export`.
 
     Raises:
-        NotWritten: it cannot be written there, nothing is left of it and nothing else was changed.
-        StoreOwned: somebody has a store open at `target_path`, or is writing to it as well.
+        NotWritten: it cannot be written there; nothing is left of it, and nothing else was changed.
+        StoreOwned: another has a store open at `target_path`, or is writing to it as well.
         StreamNotFound, RecordCorrupt, StoreUnusable: as for `export`; nothing is left of it.
     """
     with looked_at(store_path, vfs) as look:
@@ -135,7 +129,7 @@ def _exported(
 
 
 class _Writer:
-    """Writes a transcript into a file that can be cut."""
+    """Writes a transcript into a file that can be truncated."""
 
     def __init__(self, file: IO[bytes], dump: StreamDump, progress: tuple[Progress, int]) -> None:
         self._file = file
@@ -155,7 +149,9 @@ class _Writer:
         except RecordCorrupt as damage:
             if not skip_damaged:
                 raise
-            self._cut(begin)
+            with _told():
+                self._file.seek(begin)
+                self._file.truncate()
             self._hash = before
             self._skipped.append(damage)
 
@@ -164,7 +160,9 @@ class _Writer:
         for version, record in enumerate(self._dump.records(header_row), 1):
             line = RecordLine(version=version, at=record.at, kind=record.kind, **form(record.data))
             self._put(transcript.encode(line))
-            self._advance()
+            self._read += 1
+            if self._read % _REPORTED == 0:
+                self._report(self._read, self._total)
         for signal in header_row.signals:
             self._put(transcript.encode(_signal_line(signal)))
         counts = self._counts
@@ -177,18 +175,7 @@ class _Writer:
         with _told():
             self._file.write(line)
 
-    def _cut(self, size: int) -> None:
-        with _told():
-            self._file.seek(size)
-            self._file.truncate()
-
-    def _advance(self) -> None:
-        self._read += 1
-        if self._read % _REPORTED == 0:
-            self._report(self._read, self._total)
-
     def end(self) -> Exported:
-        """Write the last line, and say what was written."""
         self._put(transcript.encode(LastLine(self._counts, self._hash.hexdigest())))
         with _told():
             self._file.flush()

@@ -1,7 +1,7 @@
 """From text to a store: each flow is written whole, or not at all.
 
-The text is read to its end, and compared with the store, before anything is written. What an import that
-was interrupted has written is complete; the same import again writes the rest.
+The text is read to its end, and compared with the store, before anything is written. Flows written by an
+interrupted import are complete; the same import again writes the rest.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 _BATCH_BYTES: Final = 4 << 20
 _BATCH_FLOWS: Final = 1000
 _REPORTED: Final = 1 << 20
-"""Progress is told after so many bytes."""
+"""Progress is reported after this many bytes."""
 _CHECKING, _COMPARING, _WRITING, _PASSES = range(4)
-"""How often the text is read, and what for."""
+"""The passes over the text, and their number."""
 _NAMED: Final = 5
 
 
 class Imported(msgspec.Struct, frozen=True):
     """What was written.
 
-    `present` is how many flows were there already, just as they are in the export; `conflicts` are the flows
-    that are there and differ, and that were left as they are.
+    `present` counts the flows that were there already, equal to those of the export; `conflicts` are the
+    flows that are there and differ, and were left as they are.
     """
 
     flows: int
@@ -67,32 +67,31 @@ def import_(  # noqa: PLR0913 - most have a default
     limits: StoreLimits = DEFAULT_LIMITS,
     vfs: str | None = None,
 ) -> Imported:
-    """Write the flows of an export into a store, which is made if there is none, and owned meanwhile.
+    """Write the flows of an export into a store, which is created if there is none, and owned meanwhile.
 
-    Whatever waits in the export is owed by the store from then on: it goes on when an engine opens it.
-    A flow that has been written stays written, also when a later one cannot be; the same import again
-    writes what is missing.
+    The flows continue when an engine opens the store. A flow that has been written stays written, also if a
+    later one fails; the same import again writes what is missing.
 
     Args:
         source: The export: its path, or a stream of bytes, such as a pipe.
         store_path: The store.
         now: The clock, in microseconds since the epoch, UTC.
-        skip_conflicts: Leave flows out that the store has with another history.
-        on_progress: Is told how many bytes were read, and the total; each byte counts three times.
-        durability: What a written flow is worth when the power fails before the end.
-        limits: What is refused.
+        skip_conflicts: Leave out flows that the store has with another history.
+        on_progress: Receives the number of bytes read, and the total; each byte counts three times.
+        durability: Whether written flows survive a power failure before the end.
+        limits: The store's limits.
         vfs: The name of a registered SQLite VFS, for tests and simulations.
 
     Raises:
-        NotAnExport: it is none, was cut off or was changed; nothing was written.
-        ImportConflict: flows of it are in the store with another history; nothing was written.
+        NotAnExport: it is not an export, was cut off or was changed; nothing was written.
+        ImportConflict: the store has flows of it with another history; nothing was written.
         StoreOwned: an engine has the store open; nothing was written.
-        StoreUnusable: the file at `store_path` is no store, or cannot be used; nothing was written.
-        StoreError: the store failed meanwhile. What was written is whole.
+        StoreUnusable: the file at `store_path` is not a store, or cannot be used; nothing was written.
+        StoreError: the store failed meanwhile. Each flow was written whole or not at all.
     """
     opened = partial(SqliteStore.open, store_path, now=now, durability=durability, limits=limits, vfs=vfs)
     with ExitStack() as stack:
-        # If it is there, it is taken first: nobody wants to hear at the end that somebody else has it.
+        # An existing store is opened first, so that a conflicting owner is reported at once.
         store = stack.enter_context(closing(opened())) if Path(store_path).exists() else None
         passes = _Passes(stack.enter_context(_seekable(source)), limits, on_progress)
         for _ in passes.flows(_CHECKING):
@@ -108,7 +107,7 @@ def import_(  # noqa: PLR0913 - most have a default
 
 @contextmanager
 def _seekable(source: str | os.PathLike[str] | IO[bytes]) -> Generator[IO[bytes]]:
-    """Lay down what can be read only once."""
+    """Copy a stream into a temporary file, so that it can be read repeatedly."""
     if not isinstance(source, str | os.PathLike):
         with closed(tempfile.TemporaryFile()) as file:
             try:
@@ -125,7 +124,7 @@ def _seekable(source: str | os.PathLike[str] | IO[bytes]) -> Generator[IO[bytes]
 
 
 class _Passes:
-    """Reads the same text again and again."""
+    """Reads the same text repeatedly."""
 
     def __init__(self, file: IO[bytes], limits: StoreLimits, report: Progress) -> None:
         self._file = file
@@ -134,7 +133,7 @@ class _Passes:
         self._size = file.seek(0, os.SEEK_END)
 
     def flows(self, passed: int) -> Iterator[Restore]:
-        """Read it from its beginning to its end, after so many other passes."""
+        """Read it from its beginning to its end, after `passed` other passes."""
         self._file.seek(0)
         reader, reported = TranscriptReader(self._file, self._limits), 0
         before = passed * self._size
@@ -147,7 +146,7 @@ class _Passes:
 
 
 def _conflicts(flows: Iterator[Restore], store_path: str | os.PathLike[str], vfs: str | None) -> set[str]:
-    """Tell which flows the store has with another history."""
+    """Return the flows that the store has with another history."""
     try:
         with looked_at(store_path, vfs) as look:
             dump = StreamDump(look.connection)
@@ -175,7 +174,7 @@ def _refusal(conflicts: set[str]) -> ImportConflict:
 
 
 class _Writing:
-    """Writes flows in batches; `conflicts` is None when the store has none of the flows."""
+    """Writes flows in batches; `conflicts` is None if the store has none of the flows."""
 
     def __init__(self, store: SqliteStore, conflicts: set[str] | None) -> None:
         self._store = store
@@ -185,7 +184,7 @@ class _Writing:
         self._flows = self._records = self._signals = self._present = 0
 
     def run(self, flows: Iterator[Restore]) -> Imported:
-        """Write all that are not there."""
+        """Write the flows that are missing."""
         for flow in flows:
             if self._is_there(flow):
                 continue

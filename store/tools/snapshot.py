@@ -1,4 +1,4 @@
-"""A store as it is at one instant, whoever has it open."""
+"""A read-only view of a store at one instant, whoever has it open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ReadOnlyStore(NamedTuple):
-    """A connection to a store that is only read. `at_rest`: how the files lay, if nothing is locked."""
+    """A read-only connection to a store. `at_rest`: the state of the files, if nothing is locked."""
 
     path: Path
     connection: apsw.Connection
@@ -33,26 +33,21 @@ class ReadOnlyStore(NamedTuple):
 
 @contextmanager
 def looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[ReadOnlyStore]:
-    """Connect to a store in order to read it; who takes long over that must `rest` (see `forking`).
+    """Connect to a store to read it. A long read must `rest` (see `forking`).
 
     Raises:
-        StoreUnusable: it is missing, no store, too new, damaged, or may not be read.
+        StoreUnusable: it is missing, not a store, too new, damaged, or may not be read.
     """
-    with in_sqlite, _looked_at(path, vfs) as look:
-        yield look
-
-
-@contextmanager
-def _looked_at(path: str | os.PathLike[str], vfs: str | None) -> Generator[ReadOnlyStore]:
-    check_sqlite_version()
-    with existing(path) as location:
-        look = _look(location, vfs)
-    try:
-        if schema.check(look.connection, schema.ladder()) == 0:
-            raise StoreUnusable(f"{os.fspath(path)!r} is empty: it is not a store yet")
-        yield look
-    finally:
-        look.connection.close()
+    with in_sqlite:
+        check_sqlite_version()
+        with existing(path) as location:
+            look = _look(location, vfs)
+        try:
+            if schema.check(look.connection, schema.ladder()) == 0:
+                raise StoreUnusable(f"{os.fspath(path)!r} is empty: it is not a store yet")
+            yield look
+        finally:
+            look.connection.close()
 
 
 def _look(location: FileLocation, vfs: str | None) -> ReadOnlyStore:
@@ -61,7 +56,7 @@ def _look(location: FileLocation, vfs: str | None) -> ReadOnlyStore:
         connection.pragma("schema_version")
     except (apsw.CantOpenError, apsw.ReadOnlyError) as error:
         connection.close()
-        # Where nothing can be created, a file is read without locks if nobody has it open.
+        # In a read-only place, a file is read without locks if no process has it open.
         file_state = location.file_state()
         if file_state.at_rest is None:
             raise StoreUnusable(f"{location.path} cannot be read by this user: {error}") from error
@@ -74,12 +69,12 @@ def _look(location: FileLocation, vfs: str | None) -> ReadOnlyStore:
 
 @contextmanager
 def snapshot(look: ReadOnlyStore) -> Generator[apsw.Connection]:
-    """Hold what all queries of the block see.
+    """Let all queries of the block see the same state.
 
-    The engine's log cannot begin anew meanwhile, so nobody may be waited for in the block.
+    The engine's log cannot restart meanwhile, so the block must not wait for anything.
     """
     connection = look.connection
-    # A copy of the pages would otherwise begin anew with each commit of another process: for ever.
+    # A copy of the pages would otherwise restart with each commit of another process, for ever.
     run(connection, "BEGIN")
     try:
         value(connection, "SELECT epoch FROM owner")
@@ -91,5 +86,5 @@ def snapshot(look: ReadOnlyStore) -> Generator[apsw.Connection]:
 
 
 def time_of(look: ReadOnlyStore) -> int:
-    """Tell the time, in microseconds; for people to read, nothing is decided by it."""
+    """Return the time, in microseconds; only for people to read."""
     return value(look.connection, "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)")

@@ -1,4 +1,4 @@
-"""What a store holds, as text: one JSON value a line, so that it can be read, compared and kept.
+"""A store as text: one JSON value a line, so that it can be read, compared and kept.
 
     {"format":"persistasaurus.export","version":1}
     {"flow":"signup-ada","type":"signup","status":"waiting","state":"open","records":2,"signals":1,"chain":…}
@@ -7,15 +7,15 @@
     {"signal":"confirm","key":"mail-1","at":1760000000000077,"data":[…]}
     {"end":{"flows":1,"records":2,"signals":1},"sha256":"…"}
 
-- Flows come in the order of their creation; each is followed by its records, then by its signals in the
-  order of their arrival. Event-sourced actors are flows of their own type here.
-- Instants are microseconds since the epoch, UTC. `wake_at` is what the flow asked for.
-- A payload is written byte by byte as it is stored: as `data` where it is a JSON value on one line, else
-  as `text` where it is UTF-8, else as `base64`.
-- A signal has a `settled` when it waits no more: the version at which it was consumed or given up; and a
-  `dead`, with instant and reason, when it went to the dead letters.
-- `chain` is the checksum of the last record, over all before it. `sha256` is over all lines before the
-  last one, as `head -n -1 FILE | sha256sum` tells it. The same content gives the same bytes.
+- Flows come in the order of their creation, each with its records, then its signals in the order of their
+  arrival. Event-sourced actors are flows of their own type here.
+- Instants are microseconds since the epoch, UTC. `wake_at` is the alarm that the flow has set.
+- A payload keeps its bytes: as `data` if it is a JSON value on one line, else as `text` if it is UTF-8, else
+  as `base64`.
+- A signal that no longer waits has `settled`, the version at which it was consumed or given up. A dead letter
+  has `dead`, with instant and reason.
+- `chain` is the checksum of the last record, over all before it. `sha256` is over all lines before the last
+  one, as `head -n -1 FILE | sha256sum` computes it. The same content gives the same bytes.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 FORMAT: Final = "persistasaurus.export"
 VERSION: Final = 1
 DEPTH_MAX: Final = 220
-"""Deeper than any event; what is deeper is written as text, and never read as JSON."""
+"""Deeper than any event; deeper payloads are written as text, and never read as JSON."""
 
 Instant = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
-"""Of a flow, a signal or a kind: it can be shown in one line."""
+"""The name of a flow, a signal or a kind, which fits in one line."""
 
 
 class Line(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of what a line can be."""
+    """Base of all lines."""
 
 
 class FirstLine(Line, frozen=True):
-    """Says what the file is."""
+    """Identifies the format."""
 
     format: str
     version: int
@@ -63,7 +63,7 @@ class FlowLine(Line, frozen=True):
 
 
 class Payload(Line, frozen=True, kw_only=True):
-    """What carries bytes, in one of three forms."""
+    """Base of lines with bytes, in one of three forms."""
 
     data: Raw | UnsetType = UNSET
     text: str | UnsetType = UNSET
@@ -87,7 +87,7 @@ class Payload(Line, frozen=True, kw_only=True):
 
 
 class RecordLine(Payload, frozen=True):
-    """A record of the flow that was announced last."""
+    """A record of the last announced flow."""
 
     version: Count
     at: Instant
@@ -95,7 +95,7 @@ class RecordLine(Payload, frozen=True):
 
 
 class SignalLine(Payload, frozen=True):
-    """A signal of the flow that was announced last."""
+    """A signal of the last announced flow."""
 
     signal: Name
     key: Name
@@ -105,7 +105,7 @@ class SignalLine(Payload, frozen=True):
 
 
 class Counts(Line, frozen=True):
-    """How much there is."""
+    """The numbers of flows, records and signals."""
 
     flows: Count
     records: Count
@@ -113,7 +113,7 @@ class Counts(Line, frozen=True):
 
 
 class LastLine(Line, frozen=True):
-    """Says that this is all, and that it is what was written."""
+    """Confirms that nothing is missing or changed."""
 
     end: Counts
     sha256: str
@@ -128,7 +128,7 @@ _BRACKETS: Final = re.compile(rb"[\[\]{}]")
 
 
 def form(data: bytes) -> dict[str, Any]:
-    """Return the form in which a payload is written, as the field of its line."""
+    """Return a payload as the field of its line, in the first form that fits."""
     if _is_value(data):
         return {"data": Raw(data)}
     try:
@@ -138,7 +138,7 @@ def form(data: bytes) -> dict[str, Any]:
 
 
 def _is_value(data: bytes) -> bool:
-    """Tell whether the bytes are a JSON value that stays the same within a line."""
+    """Return whether the bytes are a JSON value that fits in a line unchanged."""
     if not data or data[0] <= _SPACE or data[-1] <= _SPACE or b"\n" in data or b"\r" in data:
         return False
     if is_too_deep(data, DEPTH_MAX - 1):
@@ -151,7 +151,7 @@ def _is_value(data: bytes) -> bool:
 
 
 def is_too_deep(data: bytes, limit: int = DEPTH_MAX) -> bool:
-    """Tell whether JSON is nested more deeply than `limit`, without decoding: that could exhaust a stack."""
+    """Return whether JSON is nested deeper than `limit`, without decoding, which could exhaust a stack."""
     if data.count(b"[") + data.count(b"{") <= limit:
         return False
     level = 0

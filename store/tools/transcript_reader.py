@@ -1,4 +1,4 @@
-"""Reading transcripts, with a suspicion: each line is checked before anybody is given what it says."""
+"""Reading transcripts, which are not trusted: each line is checked before its content is used."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ L = TypeVar("L", bound=Line)
 
 _NO_EXPORT: Final = "the file is not an export of a store"
 _ESCAPED: Final = 6
-"""A byte of a payload is written as so many characters at most."""
+"""A byte of a payload takes this many characters at most."""
 _AROUND: Final = 64 * 1024
-"""How long a line may be without its payload."""
+"""The maximum length of a line without its payload."""
 
 DEFAULT_LIMITS: Final = StoreLimits()
 
@@ -47,24 +47,24 @@ _decoders: Final[dict[type[Line], msgspec.json.Decoder[Any]]] = {
 
 
 def read_export(path: str | os.PathLike[str], *, limits: StoreLimits = DEFAULT_LIMITS) -> list[Restore]:
-    """Read an export back without any store: flows with their records and signals, all of it checked.
+    """Read and check an export without a store: flows with their records and signals.
 
     Raises:
-        NotAnExport: it is none, was cut off or was changed; `line` says where.
+        NotAnExport: it is not an export, was cut off or was changed; `line` says where.
     """
     with opened_text(path) as file:
         return list(TranscriptReader(file, limits).flows())
 
 
 def opened_text(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a file to read it, but not a store: closing that would take an engine's locks in this process.
+    """Open a file, unless it is a store: closing that would drop an engine's locks in this process.
 
     Raises:
-        NotAnExport: it cannot be read, or is a store, as far as what lies beside it tells.
+        NotAnExport: it cannot be read, or is a store, judging by the files beside it.
     """
     where = Path(path)
     if any(where.parent.joinpath(where.name + suffix).exists() for suffix in (".lock", "-wal")):
-        raise NotAnExport(None, f"{where} is a store, and not an export of one")
+        raise NotAnExport(None, f"{where} is a store, not an export of one")
     try:
         return where.open("rb")
     except OSError as error:
@@ -82,10 +82,10 @@ class TranscriptReader:
         self._counts = Counts(0, 0, 0)
         self.line = 0
         self.bytes = 0
-        """How much of the file was read."""
+        """The number of bytes read."""
 
     def flows(self) -> Iterator[Restore]:
-        """Read flow by flow. Only when the last one was read is it known that nothing is missing.
+        """Read flow by flow. Only after the last one is it known that nothing is missing.
 
         Raises:
             NotAnExport: a line is not what must come next.
@@ -166,7 +166,7 @@ class TranscriptReader:
 
     def _last(self, last: LastLine) -> None:
         if last.end != self._counts or last.sha256 != self._hash.hexdigest():
-            self._refuse("the file is not as it was written: what it holds does not match its checksum")
+            self._refuse("the file was changed: its content does not match its checksum")
         if self._file.read(1):
             self._refuse("something follows the end")
 
@@ -200,7 +200,7 @@ class TranscriptReader:
 
 
 class _Names:
-    """The names that came so far, on disk where they are many."""
+    """The flows' names so far, on disk if there are many."""
 
     def __init__(self) -> None:
         self._connection = apsw.Connection("")
@@ -208,7 +208,7 @@ class _Names:
         run(self._connection, "BEGIN")
 
     def add(self, name: str) -> bool:
-        """Remember a name; tell whether it is new."""
+        """Remember a name; return whether it is new."""
         run(self._connection, "INSERT OR IGNORE INTO name VALUES (?)", (name,))
         return self._connection.changes() == 1
 
