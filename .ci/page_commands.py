@@ -17,7 +17,7 @@ _SPAN = re.compile(r"`([^`]+)`")
 _COMMAND = re.compile(r"(?:PERSISTASAURUS_\w+=\S+ )*(?:python tests/|pytest )\S.*")
 _CAMPAIGNS = {"python tests/attacks/mutation/campaign.py"}
 """Run by hand, as is `coverage`: a person judges what they find, and they take longer than all tests."""
-_LESS = {"python tests/benchmarks/run.py": "--rounds 1", "pytest": "--collect-only --quiet"}
+_LESS = {"python tests/benchmarks/run.py": "--quick", "pytest": "--collect-only --quiet"}
 """By the beginning of a command, what keeps it short. Of a campaign, the tests that it names are collected:
 at their usual size they are part of the suite."""
 _MISSED = 3

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import time
+import warnings
+from datetime import UTC, datetime, timedelta
 
-from persistasaurus import Flow, flow, sleep, step, wait_for
+from persistasaurus import Flow, NotDurableWarning, flow, sleep, sleep_until, step, wait_for
+
+# `Ringing` looks at the clock, and no replay comes of it that matters.
+warnings.filterwarnings("ignore", category=NotDurableWarning)
 
 
 class Sequence(Flow):
@@ -49,4 +54,17 @@ class Waiting(Flow):
         return await wait_for("go", int)
 
 
-FLOWS = (Sequence, Pacing, Waiting)
+rang: list[float] = []
+"""How many seconds after its time each `Ringing` went on, by the clock of the system."""
+
+
+class Ringing(Flow):
+    """Waits for an instant, and ends."""
+
+    @flow(name="ringing")
+    async def ring(self, due: float) -> None:
+        await sleep_until(datetime.fromtimestamp(due, UTC))
+        rang.append(time.time() - due)
+
+
+FLOWS = (Sequence, Pacing, Waiting, Ringing)

@@ -32,21 +32,22 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 SIGNUPS = 20_000
 CONNECTIONS = 64
-SECONDS = 8
 MOST = 1e9
 UNLIMITED = ServerLimits(caller_rate=MOST, caller_burst=10**9, flow_signal_rate=MOST, flow_signal_burst=10**9)
 
 
-def confirm(folder: Path) -> dict[str, float]:
-    """`POST .../confirm` of many sign-ups, each once: the rate, and the rate of commits of the disk alone."""
+def confirm(folder: Path, seconds: int) -> dict[str, float]:
+    """`POST .../confirm` of many sign-ups, each once: the rate, and the rate of commits of the disk alone.
+
+    Nothing, if there is no wrk in the PATH.
+    """
     wrk = shutil.which("wrk")
     if wrk is None:
-        sys.stderr.write("http_confirm is left out: there is no wrk in the PATH\n")
         return {}
     with served(folder / "bench.db") as url:
         before = limit(folder)
         done = subprocess.run(
-            [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", HERE / "confirm.lua", url],
+            [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", HERE / "confirm.lua", url],
             check=True,
             capture_output=True,
             text=True,

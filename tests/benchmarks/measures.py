@@ -1,7 +1,8 @@
-"""What is measured. Each measure is run by `run.py` in a process of its own, on a fresh folder.
+"""What is measured of the engine alone. Run by `run.py` in a process of its own, on a fresh folder:
 
-A measure returns figures by name. Those that are compared with the disk measure its limit right
-before and right after, in the same process.
+    python measures.py MEASURE FOLDER usual|quick [WAITING]
+
+A measure prints figures by name as JSON. What cannot be measured here prints why, and exits with SKIPPED.
 """
 
 from __future__ import annotations
@@ -12,53 +13,195 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from itertools import pairwise
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench_flows import FLOWS, Pacing, Sequence, Waiting
-from disk import limit, mean, percentile
-from persistasaurus import FlowSystem, Limits
+import apsw
+from bench_flows import FLOWS, Pacing, Ringing, Sequence, Waiting, rang
+from contenders.engine import until_at_rest
+from disk import percentile
+from meter import Meter
+from persistasaurus import FlowSystem, Limits, SupervisorRules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 Figures = dict[str, float]
 
 AT_WORK = 256
-WAITING = 100_000
-LONG = 100_000
 ENDLESS = Limits(events=10**9, history_bytes=10**12)
+MEMORY = Path("/dev/shm")
+"""A file system in memory: what is synced there is not waited for."""
+SKIPPED = 75
+
+
+class Skipped(Exception):
+    """A measure is left out; the text says why."""
+
+
+class Size(NamedTuple):
+    """How much is done."""
+
+    waiting: int = 100_000
+    timers: int = 100_000
+    long: int = 100_000
+    turns: int = 16
+    http_s: int = 8
+
+
+QUICK = Size(waiting=10_000, timers=10_000, long=10_000, turns=2, http_s=2)
 
 
 def opened(folder: Path) -> FlowSystem:
     return FlowSystem(folder / "bench.db", flows=FLOWS, limits=ENDLESS)
 
 
-def many_flows(folder: Path) -> Figures:
-    """256 flows at work: durable steps a second, and what a step costs of the processor."""
-    steps = 400
-    with opened(folder) as system:
-        system.run(Sequence.count, 100)
-        before = limit(folder)
-        handles = [system.start(Pacing.follow, flow_id=f"busy-{n}") for n in range(AT_WORK)]
-        wall, cpu = time.perf_counter(), time.process_time()
+def counts(_: Path, __: Size) -> Figures:
+    """What a five-step flow, a step of a long flow and a signal to a passivated flow cost, counted.
+
+    Statements of SQL, commits, and context switches where no disk is waited for. Statements are counted in a
+    pass of their own, since whoever counts them is in the way.
+    """
+    if not MEMORY.is_dir():
+        raise Skipped(f"there is no {MEMORY}")
+    found: Figures = {}
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        for of, (items, work) in COUNTED.items():
+            with counted_system(Path(folder)) as system:
+                ready = work(system, items)
+                commits = system.statistics().commits
+                with Meter() as meter:
+                    ready()
+                found[f"{of}_switches"] = meter.switches / items
+                found[f"{of}_commits"] = (system.statistics().commits - commits) / items
+        with statements() as so_far:
+            for of, (items, work) in COUNTED.items():
+                with counted_system(Path(folder)) as system:
+                    ready = work(system, items)
+                    before = so_far()
+                    ready()
+                    found[f"{of}_statements"] = (so_far() - before) / items
+    return found
+
+
+@contextmanager
+def counted_system(folder: Path) -> Iterator[FlowSystem]:
+    """Open a fresh store whose flows are passivated soon, and warm it up."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        rules = SupervisorRules(idle_s=0.1)
+        with FlowSystem(Path(place) / "bench.db", flows=FLOWS, limits=ENDLESS, rules=rules) as system:
+            system.run(Sequence.count, 100)
+            yield system
+
+
+@contextmanager
+def statements() -> Iterator[Callable[[], int]]:
+    """Count the statements of all connections that are opened meanwhile."""
+    seen: list[None] = []
+
+    def hook(connection: apsw.Connection) -> None:
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda _event: seen.append(None))
+
+    apsw.connection_hooks.append(hook)
+    try:
+        yield lambda: len(seen)
+    finally:
+        apsw.connection_hooks.remove(hook)
+
+
+def flows_alone(system: FlowSystem, flows: int) -> Callable[[], None]:
+    """Prepare flows of five steps, one after the other."""
+
+    def work() -> None:
+        for _flow in range(flows):
+            system.run(Sequence.count, 5)
+
+    return work
+
+
+def long_flow(system: FlowSystem, steps: int) -> Callable[[], None]:
+    """Prepare one flow of many steps."""
+    return lambda: system.run(Sequence.count, steps) and None
+
+
+def signals(system: FlowSystem, flows: int) -> Callable[[], None]:
+    """Prepare signals to passivated flows, each to its result."""
+    handles = [system.start(Waiting.wait, "signal") for _flow in range(flows)]
+    until_at_rest(system)
+
+    def work() -> None:
         for handle in handles:
-            handle.signal("more", steps)
-            handle.signal("more", 0)
-        for handle in handles:
+            handle.signal("go", 1)
             handle.result()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        bound = mean(before, limit(folder))
-    total = AT_WORK * steps
+
+    return work
+
+
+COUNTED: dict[str, tuple[int, Callable[[FlowSystem, int], Callable[[], None]]]] = {
+    "flow": (100, flows_alone),
+    "step": (1000, long_flow),
+    "signal": (100, signals),
+}
+
+
+def open_close(folder: Path, _: Size) -> Figures:
+    """Open a store without flows, and close it."""
+    times: list[float] = []
+    opened(folder).close()
+    for _time in range(30):
+        began = time.perf_counter()
+        opened(folder).close()
+        times.append(time.perf_counter() - began)
+    return {"ms": percentile(times, 0.5) * 1e3}
+
+
+def beside_spinning(folder: Path, _: Size) -> Figures:
+    """200 flows of 50 steps, and one of five alone, beside a thread of the host that computes without end."""
+    flows, steps, alone = 200, 50, 30
+    with opened(folder) as system:
+        steps_per_s(system, flows, steps)
+        undisturbed, quiet_ms = steps_per_s(system, flows, steps), flow_ms(system, alone)
+        with spinning():
+            disturbed, spinning_ms = steps_per_s(system, flows, steps), flow_ms(system, alone)
     return {
-        "steps_per_s": total / wall,
-        "steps_per_fdatasync": total / wall / bound.rate,
-        "cpu_us_per_step": cpu / total * 1e6,
-        "fdatasync_per_s": bound.rate,
+        "share_left": disturbed / undisturbed,
+        "steps_per_s": disturbed,
+        "one_flow_ms": spinning_ms,
+        "one_flow_times_as_long": spinning_ms / quiet_ms,
     }
+
+
+@contextmanager
+def spinning() -> Iterator[None]:
+    """Let a thread of this process compute."""
+    done = threading.Event()
+
+    def spin() -> None:
+        while not done.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def flow_ms(system: FlowSystem, flows: int) -> float:
+    """Return what a flow of five steps takes, alone."""
+    times: list[float] = []
+    for _flow in range(flows):
+        began = time.perf_counter()
+        system.run(Sequence.count, 5)
+        times.append(time.perf_counter() - began)
+    return percentile(times, 0.5) * 1e3
 
 
 BESIDE = """
@@ -79,7 +222,7 @@ print(polls, time.process_time() - began)
 """
 
 
-def reader_beside(folder: Path) -> Figures:
+def reader_beside(folder: Path, size: Size) -> Figures:
     """256 flows at work, by turns beside a process that looks 20 times a second, and one that idles.
 
     Both are started in the same way before the clock runs: in that pause the engine tidies up, and what
@@ -90,7 +233,7 @@ def reader_beside(folder: Path) -> Figures:
     looked: list[Beside] = []
     with opened(folder) as system:
         steps_per_s(system)
-        for number in range(16):
+        for number in range(size.turns):
             # Either comes first as often as the other: what drifts falls on both.
             order = ("looks", "idles") if number % 2 else ("idles", "looks")
             found = {what: beside(system, folder, what) for what in order}
@@ -134,54 +277,13 @@ def beside(system: FlowSystem, folder: Path, what: str) -> Beside:
     return Beside(rate, cpu, int(polls) / took, float(reader_cpu) / took)
 
 
-def steps_per_s(system: FlowSystem, steps: int = 25) -> float:
-    """Run 256 flows to their end."""
+def steps_per_s(system: FlowSystem, flows: int = AT_WORK, steps: int = 25) -> float:
+    """Run many flows to their end."""
     began = time.perf_counter()
-    handles = [system.start(Sequence.count, steps) for _ in range(AT_WORK)]
+    handles = [system.start(Sequence.count, steps) for _ in range(flows)]
     for handle in handles:
         handle.result()
-    return AT_WORK * steps / (time.perf_counter() - began)
-
-
-def one_flow(folder: Path) -> Figures:
-    """One flow, steps in sequence: the time of a step."""
-    steps = 1000
-    with opened(folder) as system:
-        system.run(Sequence.count, 100)
-        before = limit(folder)
-        handle = system.start(Sequence.count, steps)
-        handle.result()
-        bound = mean(before, limit(folder))
-        times = [event.at for event in handle.events() if type(event.event).__name__ == "StepCompleted"]
-    gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
-    p50 = percentile(gaps, 0.5)
-    return {
-        "p50_us": p50 * 1e6,
-        "allowed_us": 1.5 * bound.p50_s * 1e6 + 150,
-        "share_of_allowed": p50 / (1.5 * bound.p50_s + 150e-6),
-        "fdatasync_p50_us": bound.p50_s * 1e6,
-    }
-
-
-def signal_receipt(folder: Path) -> Figures:
-    """A signal sent, until its receipt."""
-    times: list[float] = []
-    with opened(folder) as system:
-        handles = [system.start(Waiting.wait, "signal", flow_id=f"w-{n}") for n in range(500)]
-        before = limit(folder)
-        for number, handle in enumerate(handles):
-            sent = time.perf_counter()
-            handle.signal("go", number)
-            times.append(time.perf_counter() - sent)
-            handle.result()
-        bound = mean(before, limit(folder))
-    p50 = percentile(times, 0.5)
-    return {
-        "p50_us": p50 * 1e6,
-        "allowed_us": 1.5 * bound.p50_s * 1e6 + 150,
-        "share_of_allowed": p50 / (1.5 * bound.p50_s + 150e-6),
-        "fdatasync_p50_us": bound.p50_s * 1e6,
-    }
+    return flows * steps / (time.perf_counter() - began)
 
 
 def resident() -> float:
@@ -191,47 +293,46 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-async def start_waiting(system: FlowSystem, count: int) -> None:
-    """Start flows that wait, half for a signal and half for a timer, a few hundred at a time."""
-    for first in range(0, count, 500):
+async def start_all(system: FlowSystem, calls: Iterable[tuple[str, Any, Any]]) -> None:
+    """Start flows, given by id, flow and argument, a few hundred at a time."""
+    while batch := list(islice(calls, 500)):
         await asyncio.gather(
-            *(
-                system.start_async(Waiting.wait, "signal" if n % 2 else "timer", flow_id=f"w-{n}")
-                for n in range(first, min(first + 500, count))
-            )
+            *(system.start_async(flow, argument, flow_id=flow_id) for flow_id, flow, argument in batch)
         )
 
 
-def until_at_rest(system: FlowSystem) -> None:
-    """Wait until no flow has an actor any more."""
-    pause = threading.Event()
-    while system._working.live_actors:
-        pause.wait(0.1)
+def waits(first: int, last: int) -> Iterator[tuple[str, Any, str]]:
+    """Name flows that wait: by turns for a timer that is far away, and for a signal."""
+    return ((f"w-{n}", Waiting.wait, "signal" if n % 2 else "timer") for n in range(first, last))
 
 
-def waiting_flows(folder: Path) -> Figures:
-    """100,000 flows that wait: memory beyond that of none, threads, and bytes on disk."""
+def waiting_flows(folder: Path, size: Size) -> Figures:
+    """Flows that wait: how fast they start, memory beyond that of none, threads, bytes on disk."""
+    warm = 3000
     with opened(folder) as system:
-        asyncio.run(start_waiting(system, 1000))
+        asyncio.run(start_all(system, waits(0, warm)))
         until_at_rest(system)
         none = resident()
-        asyncio.run(start_waiting(system, 2000))
         began = time.perf_counter()
-        asyncio.run(start_waiting(system, WAITING))
+        asyncio.run(start_all(system, waits(warm, size.waiting)))
         took = time.perf_counter() - began
         until_at_rest(system)
         more = resident() - none
         threads = threading.active_count()
         woken = wake(system)
-    size = sum(path.stat().st_size for path in folder.glob("bench.db*"))
+    on_disk = sum(path.stat().st_size for path in folder.glob("bench.db*"))
+    rate = (size.waiting - warm) / took
     return {
+        "flows": size.waiting,
+        "starts_per_s": rate,
+        "start_all_s": size.waiting / rate,
         "more_memory_mib": more,
         "threads": threads,
-        "bytes_each": size / WAITING,
-        "starts_per_s": WAITING / took,
+        "disk_mib": on_disk / 2**20,
+        "bytes_each": on_disk / size.waiting,
         "wake_p50_ms": percentile(woken, 0.5) * 1e3,
         "wake_p99_ms": percentile(woken, 0.99) * 1e3,
-    } | reopened(folder)
+    } | reopened(folder, size.waiting)
 
 
 def wake(system: FlowSystem) -> list[float]:
@@ -252,17 +353,17 @@ from pathlib import Path
 from measures import opened
 began = time.perf_counter()
 with opened(Path(sys.argv[1])) as system:
-    handle = system.flow("w-99999")
+    handle = system.flow(sys.argv[2])
     handle.signal("go", 7)
     assert handle.result() == 7
     print(time.perf_counter() - began)
 """
 
 
-def reopened(folder: Path) -> Figures:
+def reopened(folder: Path, flows: int) -> Figures:
     """Open the store in a fresh process, up to the first answer."""
     done = subprocess.run(
-        [sys.executable, "-c", REOPEN, str(folder)],
+        [sys.executable, "-c", REOPEN, str(folder.resolve()), f"w-{flows - 1}"],
         check=True,
         capture_output=True,
         text=True,
@@ -271,9 +372,39 @@ def reopened(folder: Path) -> Figures:
     return {"open_to_answer_s": float(done.stdout)}
 
 
-def long_history(folder: Path) -> Figures:
-    """A flow with 100,000 events: its replay, and what a step costs it compared with a new flow."""
-    steps = LONG // 2 - 1
+def timers(folder: Path, size: Size) -> Figures:
+    """Flows whose timers are due within one second: how late they are, and when all have ended."""
+    pause = threading.Event()
+    with opened(folder) as system:
+        rate = start_rate(system)
+        # By then all have been started. Should it take longer, the clock runs from the last start.
+        due = time.time() + 5 + 1.3 * size.timers / rate
+        times = (due + number / size.timers for number in range(size.timers))
+        asyncio.run(start_all(system, ((f"t-{n}", Ringing.ring, at) for n, at in enumerate(times))))
+        began = max(due, time.time())
+        while len(rang) < size.timers or system.statistics().live_flows:
+            pause.wait(0.02)
+        took = time.time() - began
+    return {
+        "flows": size.timers,
+        "early": sum(late < 0 for late in rang),
+        "all_within_s": took,
+        "late_p50_s": percentile(rang, 0.5),
+        "per_s": size.timers / took,
+        "started_late": began > due,
+    }
+
+
+def start_rate(system: FlowSystem, flows: int = 2000) -> float:
+    """Return how many flows that wait can be started in a second."""
+    began = time.perf_counter()
+    asyncio.run(start_all(system, waits(0, flows)))
+    return flows / (time.perf_counter() - began)
+
+
+def long_history(folder: Path, size: Size) -> Figures:
+    """A flow with many events: its replay, and what a step costs it compared with a new flow."""
+    steps = size.long // 2 - 1
     with opened(folder) as system:
         old = system.start(Pacing.follow, flow_id="old")
         old.signal("more", steps)
@@ -306,17 +437,20 @@ def paced(handle: object, steps: int = 200) -> float:
     return (time.process_time() - before) / steps
 
 
-def http_confirm(folder: Path) -> Figures:
+def http_confirm(folder: Path, size: Size) -> Figures:
     """Sign-ups confirmed over HTTP, by wrk."""
     from http_load import confirm  # noqa: PLC0415 - the only measure that needs the server
 
-    return confirm(folder)
+    found = confirm(folder, size.http_s)
+    if not found:
+        raise Skipped("there is no wrk in the PATH")
+    return found
 
 
 IMPORT = "import time; t = time.perf_counter(); import persistasaurus; print(time.perf_counter() - t)"
 
 
-def core_import(folder: Path) -> Figures:
+def core_import(folder: Path, _: Size) -> Figures:
     """The import of the core, in fresh processes."""
     times = [
         float(
@@ -324,22 +458,37 @@ def core_import(folder: Path) -> Figures:
                 [sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True, cwd=folder
             ).stdout
         )
-        for _ in range(7)
+        for _time in range(7)
     ]
     return {"import_ms": percentile(times, 0.5) * 1e3}
 
 
-MEASURES: dict[str, Callable[[Path], Figures]] = {
-    "many_flows": many_flows,
-    "reader_beside": reader_beside,
-    "one_flow": one_flow,
-    "signal_receipt": signal_receipt,
-    "waiting_flows": waiting_flows,
-    "long_history": long_history,
+MEASURES: dict[str, Callable[[Path, Size], Figures]] = {
+    "counts": counts,
+    "open_close": open_close,
+    "beside_spinning": beside_spinning,
     "core_import": core_import,
+    "reader_beside": reader_beside,
     "http_confirm": http_confirm,
+    "long_history": long_history,
+    "waiting_flows": waiting_flows,
+    "timers": timers,
 }
 
 
+def main(measure: str, folder: str, size: str, waiting: str = "") -> int:
+    """Measure one thing."""
+    sizes = QUICK if size == "quick" else Size()
+    if waiting:
+        sizes = sizes._replace(waiting=int(waiting))
+    try:
+        figures = MEASURES[measure](Path(folder), sizes)
+    except Skipped as reason:
+        print(json.dumps(str(reason)))
+        return SKIPPED
+    print(json.dumps({"figures": figures}))
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(MEASURES[sys.argv[1]](Path(sys.argv[2]))) + "\n")
+    sys.exit(main(*sys.argv[1:]))
