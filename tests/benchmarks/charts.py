@@ -8,7 +8,7 @@ from typing import NamedTuple
 OURS = "#1b8a6b"
 OTHERS = "#7b7b7b"
 TEXT = "#767676"
-WIDTH, NAMES, LABELS = 760, 330, 110
+WIDTH, NAMES, LABELS = 760, 250, 110
 ROW, BAR, TOP = 26, 16, 34
 
 

@@ -128,9 +128,9 @@ def cell(results: Results, line: Line, name: str) -> str:
     return line.shown(value) + ("" if ratio is None else f" ({number(ratio)}x)")
 
 
-def markdown(rows: list[list[str]]) -> str:
+def markdown(rows: list[list[str]], mark: str = "--:") -> str:
     """Return rows as a table of Markdown, titles first."""
-    marks = ["---", *("--:" for _ in rows[0][1:])]
+    marks = ["---", *(mark for _ in rows[0][1:])]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], marks, *rows[1:]])
 
 
@@ -141,7 +141,7 @@ def block(results: Results) -> str:
     parts += ["### One at a time", markdown(table(results, ONE_AT_A_TIME))]
     parts += ["### Many at once", markdown(table(results, MANY_AT_ONCE))]
     parts += ["### The engine alone", markdown(engine_alone(results))]
-    parts += ["### Versions and durability", markdown(made_of(results))]
+    parts += ["### Settings, durability and versions", markdown(made_of(results), "---")]
     parts += [f"Left out: {name} ({reason})." for name, reason in results.skipped.items()]
     return "\n\n".join([BEGIN, *parts, END])
 
@@ -156,14 +156,15 @@ def engine_alone(results: Results) -> list[list[str]]:
 
 
 def made_of(results: Results) -> list[list[str]]:
-    """Return what each contender was made of, and what its commits survive."""
+    """Return how each contender was set up, and what its commits survive."""
     return [
-        ["", "versions", "durability"],
+        ["", "settings", "durability", "versions"],
         *(
             [
                 CONTENDERS[name].title,
-                listed(versions),
+                CONTENDERS[name].settings,
                 CONTENDERS[name].durability,
+                listed(versions),
             ]
             for name, versions in results.versions.items()
         ),

@@ -181,10 +181,11 @@ def report(results: Results) -> int:
     for name, value in results.provenance.items():
         print(f"{name:12} {value}")
     print()
-    for row in comparison(results):
+    for row in comparison(results) if results.versions else []:
         print("  ".join([f"{row[0]:56}", *(f"{cell:>18}" for cell in row[1:])]).rstrip())
     for name, versions in results.versions.items():
-        print(f"{CONTENDERS[name].title}: {listed(versions)}; {CONTENDERS[name].durability}")
+        entry = CONTENDERS[name]
+        print(f"{name}: {entry.settings}; {entry.durability}; {listed(versions)}")
     for name, reason in results.skipped.items():
         print(f"left out: {name}: {reason}")
     missed = reached(results)

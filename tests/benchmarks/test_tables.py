@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from charts import OTHERS, OURS, TEXT, Bar, chart
-from contenders import ALL, CONTENDERS
+from charts import NAMES, OTHERS, OURS, TEXT, Bar, chart
+from contenders import ALL, CONTENDERS, contender
+from contenders.contender import CannotStart
 from page import ALONE, BEGIN, BLOCK, CHARTS, END, MANY_AT_ONCE, ONE_AT_A_TIME, comparison, table, write
 from reach import REACH, derived
 from results import Results
@@ -16,6 +18,8 @@ from run import MEASURES, MISSED, read, report, tasks
 from workloads import WORKLOADS
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
+WIDE_LETTER = 9
+"""Pixels of a letter of the charts' text, on average, in a wide font."""
 LIGHT, DARK = "#ffffff", "#131416"
 
 
@@ -55,6 +59,14 @@ def test_what_nobody_can_measure_is_refused() -> None:
         read(["one_flew"])
 
 
+def test_a_peer_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "dbos", None)
+    monkeypatch.delitem(sys.modules, "contenders.dbos_transact", raising=False)
+
+    with pytest.raises(CannotStart, match="dbos is not installed"):
+        contender("dbos-sqlite", tmp_path)
+
+
 def test_contenders_take_turns_at_a_workload() -> None:
     alone = [task.name for task in tasks([], quick=False) if task.workloads == ("alone",)]
 
@@ -91,7 +103,7 @@ def test_a_table_has_values_and_how_often_the_floor_fits_in() -> None:
     assert rows["the same rows by SQLite alone"][0] == "0.0375 ms"
     assert rows["fdatasync alone"][0] == "0.05 ms"
     assert rows["Persistasaurus, relaxed"][2] == "", "it does not take part in that"
-    assert "DBOS on PostgreSQL, defaults" not in rows
+    assert "DBOS on PostgreSQL" not in rows
 
 
 def test_the_report_tells_what_was_left_out_and_whether_a_bound_was_missed(
@@ -146,6 +158,11 @@ def test_a_chart_says_everything_in_words_too_and_nothing_is_drawn_outside() -> 
     for bar in drawn.iter("{http://www.w3.org/2000/svg}rect"):
         assert float(bar.attrib["x"]) + float(bar.attrib["width"]) <= width - 60, "its label has no room"
         assert float(bar.attrib["y"]) + float(bar.attrib["height"]) <= height
+
+
+@pytest.mark.parametrize("title", [entry.title for entry in CONTENDERS.values()])
+def test_the_names_of_contenders_fit_beside_their_bars(title: str) -> None:
+    assert len(title) * WIDE_LETTER <= NAMES - 10
 
 
 def luminance(colour: str) -> float:

@@ -27,7 +27,8 @@ class Entry(NamedTuple):
 
     title: str
     module: str
-    settings: dict[str, object]
+    arguments: dict[str, object]
+    settings: str
     durability: str
     workloads: tuple[str, ...] = ALL
     every: int = 1
@@ -37,66 +38,78 @@ class Entry(NamedTuple):
 
 CONTENDERS = {
     "engine": Entry(
-        "Persistasaurus", "contenders.engine", {}, f"WAL, synchronous=FULL: {SYNCED}; several flows share one"
+        "Persistasaurus",
+        "contenders.engine",
+        {},
+        "defaults, asked by threads",
+        f"WAL, synchronous=FULL: {SYNCED}",
     ),
     "engine-batched": Entry(
         "Persistasaurus, in batches",
         "contenders.engine",
         {"batched": True},
-        f"WAL, synchronous=FULL: {SYNCED}; several flows share one",
-        ("many", "wide", "start", "burst"),
+        "defaults, asked for many things at once by one thread",
+        f"WAL, synchronous=FULL: {SYNCED}",
+        ("many", "wide", "burst", "start"),
     ),
     "engine-relaxed": Entry(
         "Persistasaurus, relaxed",
         "contenders.engine",
         {"relaxed": True},
+        "durability=MAY_LOSE_LAST_COMMITS",
         "WAL, synchronous=NORMAL: a loss of power may take the last commits",
         ("alone", "long", "many", "wide"),
     ),
     "naive": Entry(
-        "naive loop, defaults of SQLite",
+        "naive loop",
         "contenders.naive",
         {"journal_mode": "delete"},
-        f"rollback journal, synchronous=FULL: {SYNCED}, one for each step",
+        "defaults of SQLite",
+        f"rollback journal, synchronous=FULL: {SYNCED}",
         every=3,
         quick=False,
     ),
     "naive-wal": Entry(
-        "naive loop, WAL",
+        "naive loop, tuned",
         "contenders.naive",
         {"journal_mode": "wal"},
-        f"WAL, synchronous=FULL: {SYNCED}, one for each step",
+        "WAL",
+        f"WAL, synchronous=FULL: {SYNCED}",
     ),
     "dbos-sqlite": Entry(
-        "DBOS on SQLite, defaults",
+        "DBOS on SQLite",
         "contenders.dbos_transact",
         {"journal_mode": "delete"},
+        "defaults",
         f"rollback journal, synchronous=FULL: {SYNCED}",
         every=3,
         together=True,
         quick=False,
     ),
     "dbos-sqlite-wal": Entry(
-        "DBOS on SQLite, WAL, polls every 10 ms",
+        "DBOS on SQLite, tuned",
         "contenders.dbos_transact",
         {"journal_mode": "wal", "poll_s": 0.01},
+        "WAL; looks for messages every 10 ms",
         f"WAL, synchronous=FULL: {SYNCED}",
         every=3,
         together=True,
     ),
     "dbos-postgres": Entry(
-        "DBOS on PostgreSQL, defaults",
+        "DBOS on PostgreSQL",
         "contenders.dbos_transact",
         {"postgres": True},
+        "defaults, on the same machine",
         f"fsync=on, synchronous_commit=on: {SYNCED}",
         every=3,
         together=True,
         quick=False,
     ),
     "dbos-postgres-tuned": Entry(
-        "DBOS on PostgreSQL, 64 connections, notifies after 1 ms",
+        "DBOS on PostgreSQL, tuned",
         "contenders.dbos_transact",
         {"postgres": True, "pool": 64, "coalesce_s": 0.001},
+        "64 connections, notifies after 1 ms, on the same machine",
         f"fsync=on, synchronous_commit=on: {SYNCED}",
         every=3,
         together=True,
@@ -117,4 +130,4 @@ def contender(name: str, folder: Path) -> Contender:
         from contenders.contender import CannotStart  # noqa: PLC0415 - it imports what this module may not
 
         raise CannotStart(f"{error.name} is not installed") from error
-    return module.make(folder, **entry.settings)
+    return module.make(folder, **entry.arguments)
