@@ -327,6 +327,7 @@ def waiting_flows(folder: Path, size: Size) -> Figures:
         "starts_per_s": rate,
         "start_all_s": size.waiting / rate,
         "more_memory_mib": more,
+        "share_of_memory": more / (15 if size.waiting <= 100_000 else 64),
         "threads": threads,
         "disk_mib": on_disk / 2**20,
         "bytes_each": on_disk / size.waiting,

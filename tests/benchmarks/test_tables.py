@@ -90,6 +90,7 @@ def test_what_is_reached_can_be_measured() -> None:
 
     assert {key for reach in REACH for key in (reach.key, reach.over or reach.key)} - known == {
         "waiting_flows/bytes_each",
+        "waiting_flows/share_of_memory",
         "waiting_flows/starts_per_s",
         "waiting_flows/threads",
         "http_confirm/confirms_per_fdatasync",
