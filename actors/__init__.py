@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .batches import SignalTo
 from .flows.supervisor import SupervisorRules
 from .handle import FlowEvent, FlowHandle, Receipt
 from .persistence.event_sourced import EventSourcedActor
@@ -20,6 +21,7 @@ __all__ = [
     "RefusedRequest",
     "RemoteClient",
     "RemoteResponse",
+    "SignalTo",
     "SupervisorRules",
     "SystemStatistics",
 ]

@@ -5,25 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, cast, overload
 
 from pykka import Timeout
 
-from ..flows import FlowCall, Limits, Registry
+from ..flows import FlowCall, Limits, Registry, SignalCall
 from ..flows.authoring.request import is_in_flow
 from ..flows.authoring.step import is_in_step
 from ..flows.errors import NotInFlowError, SystemClosed
 from ..flows.machine.in_doubt import Evidence
-from ..flows.values.settings import check_count, check_type
+from ..flows.values.settings import check_count, check_timeout, check_type
 from ..store import Durability, SqliteStore, StoreError, StreamState
 from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, suspicions_after
 from ..store.sqlite.requests import OWNER_PATIENCE_MS, SqliteRequests
+from .batches import Batch, SignalTo
 from .flows import requests
 from .flows.actor_context import ActorContext
 from .flows.admission import Admission, checked_id
 from .flows.awaited import Awaited
-from .flows.client import CLOSED, EngineClient
+from .flows.client import CLOSED, EngineClient, Receipt
 from .flows.clock import JumpAwareClock
 from .flows.flow_actor import FlowActor
 from .flows.heartbeat import Heartbeat
@@ -415,6 +417,81 @@ class FlowSystem:
         await start.reply
         return FlowHandle(self.client, start.flow_id, start.type, start.end)
 
+    def start_many(self, flows: Mapping[str, FlowCall[R]] | Iterable[FlowCall[R]], /) -> list[FlowHandle[R]]:
+        """Start many flows by one call; they share commits. When this returns, all of them are durable.
+
+        Give a mapping of flow ids to calls, `{"signup-ada": SignupFlow.sign_up("ada")}`, or calls alone: then
+        their flows get ids. The handles come in the same order. Where a call cannot be right, because its
+        flow is not registered or its id is none, this raises like `start`, and starts nothing.
+
+        Raises:
+            PartialFailure: some flows were not started, or could not be confirmed; all others are. Its
+                `outcomes` have the handle or the error of each. You can safely repeat it with the same ids.
+        """
+        return self._start_batch(flows).run(lambda: None)
+
+    async def start_many_async(
+        self, flows: Mapping[str, FlowCall[R]] | Iterable[FlowCall[R]], /
+    ) -> list[FlowHandle[R]]:
+        """Start many flows, and wait until all of them are durable; raises like `start_many`."""
+        return await self._start_batch(flows).run_async()
+
+    def _start_batch(self, flows: Mapping[str, FlowCall[R]] | Iterable[FlowCall[R]]) -> Batch[FlowHandle[R]]:
+        self.client.check_open()
+        if not isinstance(flows, Iterable) or isinstance(flows, (str, bytes)):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+            raise TypeError(f"{flows!r}: give a list of calls, or a dict of flow ids and calls")
+        if isinstance(flows, Mapping):
+            by_id = cast("Mapping[str, FlowCall[R]]", flows)
+            ids, calls = [checked_id(flow_id, "flow id") for flow_id in by_id], list(by_id.values())
+        else:
+            calls = list(flows)
+            ids = [self.environment.new_id() for _ in calls]
+        for call in calls:
+            self._admission.check_flow(call)
+        handles: dict[int, FlowHandle[R]] = {}
+
+        def send(number: int) -> Reply[None]:
+            start = self._start(calls[number], (), {}, ids[number])
+            handles[number] = FlowHandle(self.client, start.flow_id, start.type, start.end)
+            return start.reply
+
+        return Batch("starts", ids, send, lambda number, _: handles.pop(number))
+
+    def signal_many(self, signals: Iterable[SignalTo], /, *, timeout: float | None = None) -> list[Receipt]:
+        """Send many signals by one call; they share commits. When this returns, all of them are durable.
+
+        Signals for the same flow keep their order. The receipts come in the order of the signals. `timeout`
+        is in seconds, for all of them.
+
+        Raises:
+            PartialFailure: some signals were refused, or could not be confirmed; all others are recorded. Its
+                `outcomes` have the receipt of each, or the error that `FlowHandle.signal` raises. You can
+                safely repeat the call if each signal has a `signal_id`.
+        """
+        check_timeout("signal_many", timeout)
+        clock = self.environment.clock
+        deadline = None if timeout is None else clock.elapsed() + timeout
+        return self._signal_batch(signals).run(
+            lambda: None if deadline is None else max(0.0, deadline - clock.elapsed())
+        )
+
+    async def signal_many_async(self, signals: Iterable[SignalTo], /) -> list[Receipt]:
+        """Send many signals, and wait until all of them are durable; raises like `signal_many`."""
+        return await self._signal_batch(signals).run_async()
+
+    def _signal_batch(self, signals: Iterable[SignalTo]) -> Batch[Receipt]:
+        self.client.check_open()
+        given = [_checked_signal(one) for one in signals]
+
+        def send(number: int) -> Reply[Receipt]:
+            flow_id, signal, payload, signal_id = given[number]
+            args = (payload,) if isinstance(signal, str) else ()
+            handle: FlowHandle[Any] = FlowHandle(self.client, flow_id, "")
+            return handle._send(signal, args, signal_id)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as it would
+
+        names = [one.flow_id for one in given]
+        return Batch("signals", names, send, lambda _, receipt: receipt)
+
     def _start_json(self, flow: str, args: bytes, flow_id: str | None) -> requests.StartFlow:
         self.client.check_open()
         return self._begin(self._admission.flow_json(flow, args), flow_id)
@@ -677,6 +754,24 @@ def _refuse_while_imported() -> None:
                 ' `if __name__ == "__main__":`'
             )
         frame = frame.f_back
+
+
+def _checked_signal(given: Any) -> SignalTo:
+    """Refuse what cannot be a signal for a flow, before anything is sent.
+
+    Raises:
+        TypeError, ValueError: saying what to give.
+    """
+    if not isinstance(given, SignalTo):
+        raise TypeError(f"{given!r}: give SignalTo(flow_id, SignupFlow.confirm(...), signal_id=...)")
+    if not isinstance(given.signal, (str, SignalCall)):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+        raise TypeError(f"{given.signal!r} is not a signal: give SignupFlow.confirm(...), or a name")
+    if given.payload is not None and not isinstance(given.signal, str):
+        raise TypeError(f"{given!r}: the signal has its payload, so give no other")
+    checked_id(given.flow_id, "flow id")
+    if given.signal_id is not None:
+        checked_id(given.signal_id, "signal id")
+    return given
 
 
 def _check_path(path: Any) -> None:

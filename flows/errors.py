@@ -20,13 +20,14 @@ PersistasaurusError
 │   └── SignalNotFound      the flow never waits for a signal of this name; nothing was written
 ├── DeadlockError           the wait would never end; the message says what to do instead
 ├── Overloaded              a queue is full; nothing was written, try again later
+├── PartialFailure          some items of a batch failed; `outcomes` has the outcome of each
 ├── StoreUnavailable        the outcome of a write is unknown: repeat it with the same id
 └── SystemClosed            the system is closed, or closing
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .values.ancestry import is_recorded_as
 
@@ -257,6 +258,25 @@ class Overloaded(PersistasaurusError):
     """A bounded queue is full; nothing was written. You can safely repeat the request later."""
 
     code = "overloaded"
+
+
+class PartialFailure(PersistasaurusError):
+    """Some items of a batch failed. All others are done; you can safely repeat the batch with the same ids.
+
+    `outcomes` has, in the order of the items, what each would have returned, or its error. `errors` has the
+    errors alone, by the number of the item, from 0.
+    """
+
+    code = "partial-failure"
+
+    def __init__(self, what: str, first: str, outcomes: tuple[Any, ...]) -> None:
+        self.outcomes = outcomes
+        self.errors = {n: error for n, error in enumerate(outcomes) if isinstance(error, Exception)}
+        number, error = next(iter(self.errors.items()))
+        super().__init__(
+            f"{len(self.errors):,} of {len(outcomes):,} {what} failed; the first is item {number}, {first!r}:"
+            f" {type(error).__name__}: {error}"
+        )
 
 
 class DeadlockError(PersistasaurusError, RuntimeError):

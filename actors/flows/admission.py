@@ -126,15 +126,23 @@ class Admission:
             TypeError: the arguments do not fit.
             PayloadError: one of them cannot be stored.
         """
-        call = flow if isinstance(flow, FlowCall) else None
+        definition = self.check_flow(flow)
+        call = flow if isinstance(flow, FlowCall) else definition(*args, **kwargs)
+        check(call.data, f"flow {definition.name!r}", self._limits)
+        return call
+
+    def check_flow(self, flow: FlowDefinition[..., Any] | FlowCall[Any]) -> FlowDefinition[..., Any]:
+        """Return the definition of a flow that is registered.
+
+        Raises:
+            FlowDefinitionError: it is no flow, or not registered.
+        """
         definition = flow.definition if isinstance(flow, FlowCall) else flow
         if not isinstance(definition, FlowDefinition):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise FlowDefinitionError(f"{flow!r} is not a flow: {not_a_flow(flow)}")
         if definition not in self.registry:
             raise FlowDefinitionError(self._unknown(definition))
-        call = call if call is not None else definition(*args, **kwargs)
-        check(call.data, f"flow {definition.name!r}", self._limits)
-        return call
+        return definition
 
     def _unknown(self, definition: FlowDefinition[..., Any]) -> str:
         """Say why a flow is not one of this system's, though it may look as if it were."""

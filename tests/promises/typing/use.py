@@ -9,7 +9,9 @@ from persistasaurus import (
     Flow,
     FlowHandle,
     FlowSystem,
+    Receipt,
     Retry,
+    SignalTo,
     current_flow,
     current_step,
     flow,
@@ -350,6 +352,25 @@ def talking(handle: FlowHandle[int]) -> None:
     names: list[int] = handle.query(SignupFlow.sent, 3)  # error: wrong result of a query
     text: str = handle.result()  # error: wrong result of a flow
     print(names, text)
+
+
+def many_at_once(system: FlowSystem) -> None:
+    assert_type(system.start_many([order("ada", 100), order("bob", 200)]), list[FlowHandle[int]])
+    assert_type(system.start_many({"order-1": order("ada", 100)}), list[FlowHandle[int]])
+    receipts = system.signal_many(
+        [
+            SignalTo("signup-ada", SignupFlow.confirm_email_address(datetime.now(UTC)), signal_id="mail-1"),
+            SignalTo("signup-ada", "approval", True),
+        ],
+        timeout=30,
+    )
+    assert_type(receipts, list[Receipt])
+
+    system.start_many([order])  # error: a flow without its arguments
+    system.start_many({1: order("ada", 100)})  # error: an id is text
+    system.signal_many([("signup-ada", "approval")])  # error: no SignalTo
+    texts: list[FlowHandle[str]] = system.start_many([order("ada", 100)])  # error: wrong result of a flow
+    print(texts)
 
 
 async def inside_asyncio(system: FlowSystem) -> None:
