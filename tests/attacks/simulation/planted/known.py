@@ -49,7 +49,7 @@ CAUGHT = {
     "key_of_the_attempt": 8,
     "in_doubt_completed_silently": 6,
     "in_doubt_forgotten": 26,
-    "reconcile_not_asked": 16,
+    "reconcile_not_asked": 243,
     "doubt_ignored": 28,
     "running_step_taken_for_dead": 59,
     "failed_step_taken_for_good": 25,
