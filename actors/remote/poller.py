@@ -207,7 +207,7 @@ class RequestPoller(PooledActor):
             logger.exception("The request poller could not handle %s", type(message).__name__)
             self._taken = _FIRST_MAX
             if isinstance(message, Poll | Continue):
-                self._store.close()  # so that those come again which nobody has begun with
+                self._store.close()  # so that requests that were not begun arrive again
                 self._poll_later()
         if self._let_begin is not None:
             self._see_whether_flows_may_begin(self._let_begin)

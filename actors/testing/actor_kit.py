@@ -86,8 +86,10 @@ class ActorTestKit(Generic[A]):
         ]
         if lines:
             what = f"{self.kind.__name__} {self.stream_id!r} is not what its events make of it"
-            told = "\n".join(lines)
-            raise AssertionError(f"{what}:\n{told}\nState changes in apply(), which does nothing else.")
+            differences = "\n".join(lines)
+            raise AssertionError(
+                f"{what}:\n{differences}\nChange state only in apply(), which does nothing else."
+            )
         return after
 
     def close(self) -> None:

@@ -45,9 +45,9 @@ class CommitLog:
         lines: dict[tuple[str, int], str] = {}
         found: list[CrashPoint] = []
         for commit, writes in enumerate(self._commits, 1):
-            told = tuple(text for write in writes for text in _events(write, lines))
+            texts = tuple(text for write in writes for text in _events(write, lines))
             for is_durable in (False, True):
-                found.append(CrashPoint(len(found) + 1, Death(commit, is_durable), told))
+                found.append(CrashPoint(len(found) + 1, Death(commit, is_durable), texts))
         return found
 
 
@@ -55,10 +55,11 @@ def _events(write: Write, lines: dict[tuple[str, int], str]) -> list[str]:
     """Describe what a write has recorded; `lines` are those on which steps were called so far."""
     if not isinstance(write, Append):
         return [f"signal {getattr(write, 'name', '')!r} in the inbox of flow {write.stream!r}"]
-    told: list[str] = []
-    for version, record in enumerate(write.records, write.expected + 1):
-        told.append(f"event {version} of flow {write.stream!r}: {_event(write.stream, record, lines)}")
-    return told or [f"the state of flow {write.stream!r}"]
+    texts = [
+        f"event {version} of flow {write.stream!r}: {_event(write.stream, record, lines)}"
+        for version, record in enumerate(write.records, write.expected + 1)
+    ]
+    return texts or [f"the state of flow {write.stream!r}"]
 
 
 def _event(flow_id: str, record: Any, lines: dict[tuple[str, int], str]) -> str:

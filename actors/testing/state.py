@@ -34,7 +34,7 @@ class Difference(NamedTuple):
 
 def live_machine(system: FlowSystem, flow_id: str) -> FlowMachine | None:
     """Return the machine of a flow's actor, if it has one now. Called between two turns."""
-    active = _actor(system.supervisor)._active.get(flow_id)  # noqa: SLF001 - no actor offers this to anybody
+    active = _actor(system.supervisor)._active.get(flow_id)  # noqa: SLF001 - no actor offers this
     actor = None if active is None or active.ref is None else _actor(active.ref)
     return None if actor is None else actor.machine
 

@@ -16,7 +16,7 @@ from ...flows.errors import FlowDefinitionError, PersistasaurusError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
 FlowSource: TypeAlias = "type[Flow] | FlowDefinition[..., Any]"
 
@@ -108,16 +108,12 @@ def _blaming_the_module(name: str) -> Generator[None]:
 
 
 def _account(name: str, error: BaseException) -> str:
-    """Describe what went wrong in the user's code, without our own frames."""
-    lines = traceback.format_exception(type(error), error, _theirs(error.__traceback__))
-    return f"{name} cannot be imported:\n\n{''.join(lines).rstrip()}"
-
-
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame that is neither ours nor of Python's import machinery."""
+    """Describe what went wrong in the user's code, without our frames and those of the import."""
+    trace = error.__traceback__
     while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    return trace
+    lines = traceback.format_exception(type(error), error, trace)
+    return f"{name} cannot be imported:\n\n{''.join(lines).rstrip()}"
 
 
 def _is_machinery(filename: str) -> bool:

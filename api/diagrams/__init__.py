@@ -8,15 +8,6 @@ from __future__ import annotations
 from .conformance import assert_matches_diagram, mismatch
 from .diagram import Diagram, draw, svg
 from .grammar import DiagramError
-from .roles import LEVELS, Level
+from .items import LEVELS, Level
 
-__all__ = [
-    "LEVELS",
-    "Diagram",
-    "DiagramError",
-    "Level",
-    "assert_matches_diagram",
-    "draw",
-    "mismatch",
-    "svg",
-]
+__all__ = ["LEVELS", "Diagram", "DiagramError", "Level", "assert_matches_diagram", "draw", "mismatch", "svg"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from .items import Activation, Block, Item, Message, Note, Omission, Remark
+from .items import Activation, Block, Item, Message, Note, Omission, Remark, Role
 from .phrases import cut, drawn
-from .roles import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

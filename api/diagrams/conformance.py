@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from .grammar import ExpectedMessage, ExpectedNote, Skip
-from .items import Block, Item, Message, Move, Note
+from .items import Block, Item, Message, Move, Note, Role
 from .parser import Specification, parse
 from .paths import Leaf, Paths, Position
 from .phrases import drawn, says
-from .roles import Role
 from .scenario import scenario_of
 
 if TYPE_CHECKING:

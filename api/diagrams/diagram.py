@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...flows.errors import PersistasaurusError
 from .chart import Chart
+from .items import Level, Role, roles_of
 from .loops import fold
 from .mermaid import MermaidWriter
-from .roles import Level, Role, roles_of
 from .scenario import scenario_of
 from .truncation import cut_out
 

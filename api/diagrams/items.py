@@ -1,12 +1,41 @@
-"""The parts of a diagram, from top to bottom."""
+"""The participants and the parts of a diagram."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from enum import Enum
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from .phrases import Phrase
-    from .roles import Role
+
+
+Level: TypeAlias = Literal["api", "actors", "store"]
+
+
+class Role(Enum):
+    """A participant. The flow actor appears under the name of its flow."""
+
+    CLIENT = "Client"
+    SUPERVISOR = "Supervisor"
+    FLOW = "Flow"
+    JOURNAL = "Journal"
+    STORE = "Store"
+    STEP = "Step"
+
+
+LEVELS: dict[Level, tuple[Role, ...]] = {
+    "api": (Role.CLIENT, Role.FLOW, Role.STEP),
+    "actors": (Role.CLIENT, Role.SUPERVISOR, Role.FLOW, Role.JOURNAL, Role.STEP),
+    "store": tuple(Role),
+}
+
+
+def roles_of(level: str) -> tuple[Role, ...]:
+    """Return the participants of a level, from left to right. Raises ValueError: there is no such level."""
+    for name, roles in LEVELS.items():
+        if name == level:
+            return roles
+    raise ValueError(f"there is no level {level!r}: a diagram is drawn at one of {', '.join(LEVELS)}")
 
 
 class Message(NamedTuple):

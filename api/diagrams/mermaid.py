@@ -6,9 +6,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from .items import Activation, Block, Item, Message, Note, Omission, Remark
+from .items import Activation, Block, Item, Message, Note, Omission, Remark, Role
 from .phrases import drawn
-from .roles import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,9 +17,9 @@ from .grammar import (
     Shuffle,
     Skip,
 )
+from .items import Role
 from .mermaid import unescaped
 from .phrases import clean
-from .roles import Role
 
 _DEPTH_MAX = 50
 _TIMES_MAX = 100_000

@@ -14,9 +14,8 @@ from ...flows import events
 from ...flows.machine.history import COMMAND_EVENTS
 from ...flows.summary import FlowSummary
 from . import lexicon
-from .items import Activation, Block, Item, Message, Note, Remark, Section
+from .items import Activation, Block, Item, Message, Note, Remark, Role, Section
 from .restart_marks import Cause, RestartMarks, restart_marks_of
-from .roles import Role
 from .timeline import Happened, happened, written
 
 if TYPE_CHECKING:
@@ -182,7 +181,9 @@ class _ScenarioWriter:
             case events.Paused() | events.Resumed():
                 self._send(lexicon.said(events.kind(one.event)), Role.FLOW, Role.CLIENT, is_reply=True)
             case events.Repaired() as event:
-                self._repaired(event)
+                self._send(lexicon.said("repaired"), Role.FLOW, Role.CLIENT, is_reply=True)
+                if event.since is not None:
+                    self._note(lexicon.anew(event.since))
             case events.Parked() as event:
                 self._note(lexicon.parked(event))
             case events.FlowCompleted() as event:
@@ -244,11 +245,6 @@ class _ScenarioWriter:
     def _demand(self, what: str, event: events.Paused | events.Resumed | events.Repaired) -> None:
         phrase = lexicon.demand(what, event.by, event.why)
         self._send(phrase, Role.CLIENT, Role.SUPERVISOR, Role.FLOW)
-
-    def _repaired(self, event: events.Repaired) -> None:
-        self._send(lexicon.said("repaired"), Role.FLOW, Role.CLIENT, is_reply=True)
-        if event.since is not None:
-            self._note(lexicon.anew(event.since))
 
     def _end(self, phrase: Phrase) -> None:
         self._send(phrase, Role.FLOW, Role.SUPERVISOR, Role.CLIENT, is_reply=True)

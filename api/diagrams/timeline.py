@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ...actors.handle import from_microseconds, to_microseconds
 from ...flows import events
 from ...flows.machine.history import Recorded
 
 if TYPE_CHECKING:
-    from ...actors.handle import FlowHandle
+    from ...actors.handle import FlowEvent, FlowHandle
 
 
-class Happening(Protocol):
-    """An event with its place: a `FlowEvent` of a handle, or a `Recorded` of the flow machine."""
-
-    @property
-    def version(self) -> int: ...
-
-    @property
-    def at(self) -> datetime | int:
-        """When it was recorded; a number is in microseconds since the epoch, UTC."""
-        ...
-
-    @property
-    def event(self) -> events.AnyEvent: ...
-
-
-History: TypeAlias = "Sequence[Happening] | Sequence[events.AnyEvent]"
+History: TypeAlias = "Sequence[FlowEvent] | Sequence[Recorded] | Sequence[events.AnyEvent]"
 Drawable: TypeAlias = "FlowHandle[Any] | History"
 """An execution: a flow, of which the history is read, or a history."""
 
@@ -56,7 +41,7 @@ def happened(run: Drawable) -> list[Happened]:
     return [_happened(number, one) for number, one in enumerate(history, 1)]
 
 
-def _happened(number: int, one: Happening | events.AnyEvent) -> Happened:
+def _happened(number: int, one: FlowEvent | Recorded | events.AnyEvent) -> Happened:
     if isinstance(one, events.Event):
         return Happened(number, None, one)
     at = one.at

@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from .items import Activation, Block, Item, Message, Note, Omission
+from .items import Activation, Block, Item, Message, Note, Omission, Role
 from .lexicon import tells_of_restart
 from .phrases import drawn
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .items import Remark
-    from .roles import Role
 
 _Leaf: TypeAlias = "tuple[Message | Note | Remark | Activation | Omission, int]"
 

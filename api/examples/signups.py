@@ -163,16 +163,14 @@ async def confirm_signup(request: ApiRequest) -> Response[bytes]:
     asked = await read_body(request, NewConfirmation, optional=True)
     idempotency_key(request)
     system, flow_id = system_of(request), flow_id_of(request)
-    found = await sync_to_thread(_confirmed_or_call, system, flow_id, _instant(system, asked))
+    at = asked.confirmed_at
+    if at is msgspec.UNSET:
+        at = from_microseconds(system.environment.clock.now())
+    found = await sync_to_thread(_confirmed_or_call, system, flow_id, at)
     at = found if isinstance(found, datetime) else await _confirm(system, flow_id, found)
     return json_response(
         Confirmed(flow_id=flow_id, message="The e-mail address is confirmed.", confirmed_at=at)
     )
-
-
-def _instant(system: FlowSystem, asked: NewConfirmation) -> datetime:
-    at = asked.confirmed_at
-    return from_microseconds(system.environment.clock.now()) if at is msgspec.UNSET else at
 
 
 def _confirmed_or_call(system: FlowSystem, flow_id: str, at: datetime) -> datetime | SignalCall[Any]:

@@ -37,7 +37,7 @@ _REFUSED: Final = 64
 _EMPTY_LINE: Final = b"\r\n"
 """What some clients begin with, and a server should ignore (RFC 9112, 2.2).
 
-Only at the beginning of a connection: later, nobody but uvicorn's parser knows what is part of a body.
+Only at the beginning of a connection: later, only uvicorn's parser knows what is part of a body.
 """
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 from rich_click import RichGroup
 
-from ..demo.watched_store import StorePath
 from ..options import FILE, command
 from ..output.exit_codes import CODES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.group(cls=RichGroup, epilog=CODES)
@@ -26,8 +23,10 @@ def crash(store: Path | None) -> int:
     """Run a sign-up in a process that is killed again and again, until it completes."""
     from ..demo.crash import run  # noqa: PLC0415 - it loads what no other command needs
 
-    with StorePath(store) as path:
-        return run(path)
+    if store is not None:
+        return run(store)
+    with TemporaryDirectory(prefix="persistasaurus-", ignore_cleanup_errors=True) as folder:
+        return run(Path(folder) / "demo.db", is_temporary=True)
 
 
 demo.add_command(crash)

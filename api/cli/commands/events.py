@@ -34,13 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--full", is_flag=True, help="Show whole payloads, messages and tracebacks.")
 def events(  # noqa: PLR0913 - click gives them by name
-    *,
-    flow: str,
-    after: int,
-    limit: int | None,
-    full: bool,
-    store: Path,
-    as_json: bool,
+    *, flow: str, after: int, limit: int | None, full: bool, store: Path, as_json: bool
 ) -> int:
     """Show the recorded events of a flow, with their numbers.
 

@@ -17,7 +17,6 @@ from ..shell_completion import complete_flows
 from ..watch import NOTABLE, LogWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from ....store import StoreReader
@@ -38,13 +37,7 @@ _PAGE = 1_000
 @click.option("--brief", is_flag=True, help="Show only how flows begin and end, and failures.")
 @click.option("--full", is_flag=True, help="Show whole payloads and messages.")
 def follow(  # noqa: PLR0913 - click gives them by name
-    *,
-    flow: str | None,
-    after: int | None,
-    brief: bool,
-    full: bool,
-    store: Path,
-    as_json: bool,
+    *, flow: str | None, after: int | None, brief: bool, full: bool, store: Path, as_json: bool
 ) -> int:
     """Show the events of FLOW until it ends, or of all flows until Ctrl-C.
 
@@ -55,20 +48,24 @@ def follow(  # noqa: PLR0913 - click gives them by name
     narrator = Narrator(screen, as_json=as_json, now=SystemClock().now(), full=full)
     kinds = NOTABLE if brief else None
     with open_reader(store) as reader:
+        newest = reader.position() if flow is None else header_of(reader, flow).version
+        if after is not None and after > newest:
+            raise PersistasaurusError(
+                f"there is no event {after}: the newest is {newest}. The store was restored, or is a"
+                " different one: omit --after, or give a number that exists"
+            )
         if flow is None:
-            newest = reader.position()
-            _check_after(after, newest)
-            start = newest if after is None else after
-            return _follow_all(reader, LogWatch(reader, narrator, after=start, kinds=kinds), screen)
-        return _follow_one(FlowWatch(reader, narrator, flow, after or 0, kinds), screen)
+            watch = LogWatch(reader, narrator, after=newest if after is None else after, kinds=kinds)
+        else:
+            watch = FlowWatch(reader, narrator, flow, after or 0, kinds)
+        return _follow(reader, watch, screen)
 
 
 class FlowWatch:
     def __init__(
         self, reader: StoreReader, narrator: Narrator, flow_id: str, after: int, kinds: frozenset[str] | None
     ) -> None:
-        _check_after(after, header_of(reader, flow_id).version)
-        self.reader = reader
+        self._reader = reader
         self._narrator = narrator
         self._flow_id = flow_id
         self._version = after
@@ -76,8 +73,8 @@ class FlowWatch:
 
     def show_news(self) -> str:
         """Show what is new. Return the flow's status once it has ended and everything is shown, else ""."""
-        header = header_of(self.reader, self._flow_id)
-        while page := self.reader.scan(self._flow_id, after=self._version, limit=_PAGE):
+        header = header_of(self._reader, self._flow_id)
+        while page := self._reader.scan(self._flow_id, after=self._version, limit=_PAGE):
             for record in page:
                 if isinstance(record, Unreadable):
                     self._narrator.show_unreadable(record)
@@ -87,43 +84,16 @@ class FlowWatch:
         return header.status if header.state.is_over else ""
 
 
-def _check_after(after: int | None, newest: int) -> None:
-    """Refuse to wait for events that can never come.
-
-    Raises:
-        PersistasaurusError: no event has this number: the store was restored, or is a different one.
-    """
-    if after is not None and after > newest:
-        raise PersistasaurusError(
-            f"there is no event {after}: the newest is {newest}. The store was restored, or is a"
-            " different one: omit --after, or give a number that exists"
-        )
-
-
-def _follow_one(watch: FlowWatch, screen: Screen) -> int:
-    for _ in _changes(watch.reader):
+def _follow(reader: StoreReader, watch: LogWatch | FlowWatch, screen: Screen) -> int:
+    """Show what is new now and after each change of the store, until the flow has ended."""
+    never, seen = Event(), None
+    while True:
+        version = reader.data_version()
+        if version == seen:
+            never.wait(_PAUSE_S)
+            continue
+        seen = version
         status = watch.show_news()
         screen.flush()
         if status:
             return DONE if status == "completed" else FAILED
-    return DONE
-
-
-def _follow_all(reader: StoreReader, watch: LogWatch, screen: Screen) -> int:
-    for _ in _changes(reader):
-        watch.show_news()
-        screen.flush()
-    return DONE
-
-
-def _changes(reader: StoreReader) -> Iterator[None]:
-    """Yield at once, then after each change of the store, forever."""
-    never = Event()
-    seen = None
-    while True:
-        version = reader.data_version()
-        if version != seen:
-            seen = version
-            yield
-        else:
-            never.wait(_PAUSE_S)

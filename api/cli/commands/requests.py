@@ -100,14 +100,7 @@ def _wait_options(function: Callable[..., int]) -> Callable[..., int]:
 @click.option("--id", "signal_id", help="A signal with the same id is recorded only once.")
 @_wait_options
 def signal(  # noqa: PLR0913 - click gives them by name
-    *,
-    flow: str,
-    name: str,
-    payload: bytes,
-    signal_id: str | None,
-    wait_s: float,
-    store: Path,
-    as_json: bool,
+    *, flow: str, name: str, payload: bytes, signal_id: str | None, wait_s: float, store: Path, as_json: bool
 ) -> int:
     """Send a signal to a flow. It is durable when this command returns; the flow takes it when it awaits it.
 

@@ -41,17 +41,13 @@ def show(*, flow: str, store: Path, as_json: bool) -> int:
     case = case_of(store, flow, SystemClock().now())
     screen = Screen()
     if as_json:
-        screen.json(_document(case))
+        summary = case.summary
+        result = summary.completed[0].result if summary.completed is not None else msgspec.Raw(b"null")
+        steps = [step_document(step) for step in summary.steps.values()]
+        screen.json(ShownFlow(flow_document(case.header), payload(summary.args), result, steps))
     else:
         _show(screen, case)
     return DONE
-
-
-def _document(case: Case) -> ShownFlow:
-    summary = case.summary
-    result = summary.completed[0].result if summary.completed is not None else msgspec.Raw(b"null")
-    steps = [step_document(step) for step in summary.steps.values()]
-    return ShownFlow(flow_document(case.header), payload(summary.args), result, steps)
 
 
 def _show(screen: Screen, case: Case) -> None:

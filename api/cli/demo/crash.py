@@ -27,10 +27,9 @@ from .watched_store import WatchedStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from rich.console import Console
-
-    from .watched_store import StorePath
 
 _DELAY_S = 2.0
 _INTO_THE_DELAY_S = 0.5
@@ -79,7 +78,7 @@ class Tally(NamedTuple):
 
 
 class CrashDemo:
-    def __init__(self, path: StorePath, out: Console) -> None:
+    def __init__(self, path: Path, out: Console) -> None:
         self._path = path
         self._out = out
         self._flow_id = f"crash-{new_id()[:8]}"
@@ -113,7 +112,7 @@ class CrashDemo:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         module = f"{__package__}.crash_child"
-        command = [sys.executable, "-P", "-m", module, str(self._path.store), self._flow_id, str(_DELAY_S)]
+        command = [sys.executable, "-P", "-m", module, str(self._path), self._flow_id, str(_DELAY_S)]
         # A session of its own: Ctrl-C is for this process, which kills the other.
         return subprocess.Popen(  # noqa: S603 - this very interpreter, and a module of ours
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -180,7 +179,7 @@ class CrashDemo:
 
     def _recorded(self) -> Counter[int]:
         """Count the recorded completions, once no process writes any more."""
-        store = WatchedStore.at(self._path.store)
+        store = WatchedStore.at(self._path)
         try:
             history = store.history(self._flow_id)
         finally:
@@ -205,7 +204,7 @@ def _event(report: Report) -> events.AnyEvent:
     return events.decode(bytes(report.event))
 
 
-def run(path: StorePath) -> int:
+def run(path: Path, *, is_temporary: bool = False) -> int:
     """Run the demo; see `persistasaurus demo crash --help`.
 
     Raises:
@@ -213,6 +212,7 @@ def run(path: StorePath) -> int:
         PersistasaurusError: a process ended by itself.
     """
     out = output_console()
-    out.print(f"Store: {path}", markup=False, style="dim")
-    WatchedStore.at(path.store).close()  # if it cannot be opened, the error appears here, not in the child
+    note = ", removed when the demo ends" if is_temporary else ""
+    out.print(f"Store: {path}{note}", markup=False, style="dim")
+    WatchedStore.at(path).close()  # if it cannot be opened, the error appears here, not in the child
     return CrashDemo(path, out).run()

@@ -1,10 +1,7 @@
-"""The store of the demo, at a given path or in a temporary folder. It reports each event."""
+"""The store of the demo, which reports each event."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....actors.runtime.primitives import SystemClock
@@ -13,27 +10,9 @@ from ....store import Appended, SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Self
+    from pathlib import Path
 
     from ....store.contract import Outcome, Write
-
-
-class StorePath:
-    """The path of the store. A temporary folder is removed at the end."""
-
-    def __init__(self, store: Path | None) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="persistasaurus-")) if store is None else None
-        self.store = store if store is not None else Path(str(self._folder)) / "demo.db"
-
-    def __str__(self) -> str:
-        return str(self.store) if self._folder is None else f"{self.store}, removed when the demo ends"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class WatchedStore(SqliteStore):

@@ -25,7 +25,6 @@ from .case import blocking_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import datetime
     from pathlib import Path
 
 _SQLITE_MIN = (3, 51, 3)
@@ -197,11 +196,9 @@ def _owner(reader: StoreReader, _: Path) -> Iterator[Check]:
     if owner is None:
         yield Check("engine", "warn", "no process has the store open, so nothing runs", "start the program")
     else:
-        yield Check("engine", "ok", f"process {owner.pid} on {owner.host}{_opened(owner.since)}")
-
-
-def _opened(since: datetime | None) -> str:
-    return "" if since is None else f", {text_since(to_microseconds(since), SystemClock().now())}"
+        opened = owner.since
+        since = "" if opened is None else f", {text_since(to_microseconds(opened), SystemClock().now())}"
+        yield Check("engine", "ok", f"process {owner.pid} on {owner.host}{since}")
 
 
 def _headers(reader: StoreReader, store: Path) -> Iterator[Check]:

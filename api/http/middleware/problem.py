@@ -30,8 +30,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int
     detail: str
     type: Annotated[
-        str,
-        msgspec.Meta(description="Ends in the error's code; about:blank: the status says it all."),
+        str, msgspec.Meta(description="Ends in the error's code; about:blank: the status says it all.")
     ]
     errors: list[FieldError] = []
 

@@ -112,7 +112,7 @@ class _ProtectedRequest:
         except asyncio.CancelledError:
             # By the server, which has waited long enough.
             if self._answer.status is None:
-                await self._answer.refuse(_stopping())
+                await self._answer.refuse(_unanswered("the server is stopping"))
             raise
 
     async def _answer_in_time(self, *, guarded: bool) -> None:
@@ -122,11 +122,7 @@ class _ProtectedRequest:
         except TimeoutError:
             if not self._deadline.expired():
                 raise
-            raise ProblemError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                f"no answer within {self._rules.limits.request_seconds:g} s: it may still take effect",
-                {"Retry-After": "1", "Connection": "close"},
-            ) from None
+            raise _unanswered(f"no answer within {self._rules.limits.request_seconds:g} s") from None
 
     async def _pass(self, *, guarded: bool) -> None:
         self._body.check()
@@ -163,10 +159,7 @@ class _ProtectedRequest:
 
     def _enter(self, policy: RoutePolicy) -> None:
         self._rules.hosts.check(
-            self._scope,
-            any_host=policy.any_host,
-            hidden_origin=policy.hidden_origin,
-            origin=policy.origin,
+            self._scope, any_host=policy.any_host, hidden_origin=policy.hidden_origin, origin=policy.origin
         )
         if self._context.access is None and policy.counted:
             self._count(self._rules.admit_stranger(self._scope, policy.link))
@@ -199,6 +192,9 @@ class _ProtectedRequest:
         return f"{self._scope['method'][:20]} {ascii(path[:_LOGGED])[1:-1]}"
 
 
-def _stopping() -> ProblemError:
-    detail = "the server is stopping: the request may still take effect"
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1", "Connection": "close"})
+def _unanswered(why: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"{why}: the request may still take effect",
+        {"Retry-After": "1", "Connection": "close"},
+    )

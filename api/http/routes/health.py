@@ -20,10 +20,7 @@ ApiRequest = Request[Any, Any, Any]
 _POLICY: Final = RoutePolicy(public=True, any_host=True, counted=False)
 
 
-@get(
-    "/health",
-    opt=Contract(scope=None, tag="health", answers={200: HealthView}, policy=_POLICY).opt,
-)
+@get("/health", opt=Contract(scope=None, tag="health", answers={200: HealthView}, policy=_POLICY).opt)
 async def show_health(request: ApiRequest) -> Response[bytes]:
     """Report whether the system runs, and its store takes writes. Open to everyone, and cheap.
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from diagrams import reference as references
-from scenario.signups import Signups
-from scenario.world import World
+from scenario.fixtures import signups, world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["reference", "signups", "world"]
 
 # `stories` of the flow machine's tests: a `flows` package would be mistaken for the one at the root.
 sys.path.append(str(Path(__file__).parents[2] / "flows"))
@@ -27,15 +28,3 @@ def reference(
     process = references.started(folder)
     yield process
     process.close()
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path / "flows.db")
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def signups(world: World) -> Signups:
-    return Signups(world)
