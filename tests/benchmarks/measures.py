@@ -7,7 +7,6 @@ A measure prints figures by name as JSON. What cannot be measured here prints wh
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import os
@@ -30,6 +29,8 @@ from persistasaurus import FlowSystem, Limits, SupervisorRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from persistasaurus.flows import FlowCall
 
 Figures = dict[str, float]
 
@@ -293,28 +294,27 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-async def start_all(system: FlowSystem, calls: Iterable[tuple[str, Any, Any]]) -> None:
-    """Start flows, given by id, flow and argument, a few hundred at a time."""
-    while batch := list(islice(calls, 500)):
-        await asyncio.gather(
-            *(system.start_async(flow, argument, flow_id=flow_id) for flow_id, flow, argument in batch)
-        )
+def start_all(system: FlowSystem, calls: Iterable[tuple[str, FlowCall[Any]]]) -> None:
+    """Start flows, given by id and call, a thousand at a time."""
+    calls = iter(calls)
+    while batch := dict(islice(calls, 1000)):
+        system.start_many(batch)
 
 
-def waits(first: int, last: int) -> Iterator[tuple[str, Any, str]]:
+def waits(first: int, last: int) -> Iterator[tuple[str, FlowCall[int]]]:
     """Name flows that wait: by turns for a timer that is far away, and for a signal."""
-    return ((f"w-{n}", Waiting.wait, "signal" if n % 2 else "timer") for n in range(first, last))
+    return ((f"w-{n}", Waiting.wait("signal" if n % 2 else "timer")) for n in range(first, last))
 
 
 def waiting_flows(folder: Path, size: Size) -> Figures:
     """Flows that wait: how fast they start, memory beyond that of none, threads, bytes on disk."""
     warm = 3000
     with opened(folder) as system:
-        asyncio.run(start_all(system, waits(0, warm)))
+        start_all(system, waits(0, warm))
         until_at_rest(system)
         none = resident()
         began = time.perf_counter()
-        asyncio.run(start_all(system, waits(warm, size.waiting)))
+        start_all(system, waits(warm, size.waiting))
         took = time.perf_counter() - began
         until_at_rest(system)
         more = resident() - none
@@ -381,7 +381,7 @@ def timers(folder: Path, size: Size) -> Figures:
         # By then all have been started. Should it take longer, the clock runs from the last start.
         due = time.time() + 5 + 1.3 * size.timers / rate
         times = (due + number / size.timers for number in range(size.timers))
-        asyncio.run(start_all(system, ((f"t-{n}", Ringing.ring, at) for n, at in enumerate(times))))
+        start_all(system, ((f"t-{n}", Ringing.ring(at)) for n, at in enumerate(times)))
         began = max(due, time.time())
         while len(rang) < size.timers or system.statistics().live_flows:
             pause.wait(0.02)
@@ -399,7 +399,7 @@ def timers(folder: Path, size: Size) -> Figures:
 def start_rate(system: FlowSystem, flows: int = 2000) -> float:
     """Return how many flows that wait can be started in a second."""
     began = time.perf_counter()
-    asyncio.run(start_all(system, waits(0, flows)))
+    start_all(system, waits(0, flows))
     return flows / (time.perf_counter() - began)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import bare
 from bench_flows import FLOWS, Sequence, Waiting
-from persistasaurus import Durability, FlowSystem, Limits, SupervisorRules
+from persistasaurus import Durability, FlowSystem, Limits, SignalTo, SupervisorRules
 from provenance import versions_of
 
 from contenders.contender import Contender, Sizes
@@ -17,8 +16,6 @@ from contenders.contender import Contender, Sizes
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
-
-BATCH = 500
 
 
 class Engine(Contender):
@@ -82,29 +79,16 @@ class Engine(Contender):
 
 
 class BatchedEngine(Engine):
-    """The same, asked for many things at once, by one thread."""
+    """The same, asked for many things by one call."""
 
     def start_all(self, flows: int, steps: int) -> list[Any]:
-        return self._in_batches(flows, lambda _: self.system.start_async(Sequence.count, steps))
+        return self.system.start_many([Sequence.count(steps) for _ in range(flows)])
 
     def start_all_waiting(self, flows: int) -> list[Any]:
-        return self._in_batches(
-            flows, lambda n: self.system.start_async(Waiting.wait, "signal", flow_id=f"b-{n}")
-        )
+        return self.system.start_many({f"b-{number}": Waiting.wait("signal") for number in range(flows)})
 
     def signal_all(self, handles: list[Any]) -> None:
-        self._in_batches(len(handles), lambda number: handles[number].signal_async("go", number))
-
-    @staticmethod
-    def _in_batches(total: int, work: Any) -> list[Any]:
-        async def all_of_it() -> list[Any]:
-            done: list[Any] = []
-            for first in range(0, total, BATCH):
-                numbers = range(first, min(first + BATCH, total))
-                done += await asyncio.gather(*(work(number) for number in numbers))
-            return done
-
-        return asyncio.run(all_of_it())
+        self.system.signal_many([SignalTo(handle.id, "go", number) for number, handle in enumerate(handles)])
 
 
 def until_at_rest(system: FlowSystem) -> None:
