@@ -9,6 +9,9 @@ from .actors import (
     FlowSystem,
     Receipt,
     SignalTo,
+    StaleWriterError,
+    StepCrashed,
+    StepTimeout,
     SupervisorRules,
     SystemStatistics,
 )
@@ -60,6 +63,7 @@ from .flows.errors import (
     StepError,
     StoreUnavailable,
     SystemClosed,
+    WrongStatus,
 )
 from .store import Durability, StoreError, StoreOwned
 
@@ -98,14 +102,18 @@ __all__ = [
     "SignalNotFound",
     "SignalRejected",
     "SignalTo",
+    "StaleWriterError",
     "StepContext",
+    "StepCrashed",
     "StepError",
+    "StepTimeout",
     "StoreError",
     "StoreOwned",
     "StoreUnavailable",
     "SupervisorRules",
     "SystemClosed",
     "SystemStatistics",
+    "WrongStatus",
     "current_flow",
     "current_step",
     "flow",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from .batches import SignalTo
 from .flows.supervisor import SupervisorRules
 from .handle import FlowEvent, FlowHandle, Receipt
-from .persistence.event_sourced import EventSourcedActor
+from .persistence.event_sourced import EventSourcedActor, StaleWriterError
 from .remote.client import PendingRequest, RefusedRequest, RemoteClient
 from .remote.protocol import RemoteResponse
 from .statistics import SystemStatistics
+from .steps.task import StepCrashed, StepTimeout
 from .system import FlowSystem
 
 __all__ = [
@@ -22,6 +23,9 @@ __all__ = [
     "RemoteClient",
     "RemoteResponse",
     "SignalTo",
+    "StaleWriterError",
+    "StepCrashed",
+    "StepTimeout",
     "SupervisorRules",
     "SystemStatistics",
 ]

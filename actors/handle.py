@@ -342,9 +342,10 @@ class FlowHandle(Generic[R]):
 
     def _ask(self, query: Any, args: tuple[Any, ...]) -> Reply[Any]:
         if not isinstance(query, (QueryType, QueryCall)):
+            named = f", handle.query(SignupFlow.{query}), and not its name" if isinstance(query, str) else ""
             raise TypeError(
-                f"{query!r} is not a query: give one as its class has it, handle.query(SignupFlow.how_far,"
-                " ...); query_json() asks by name"
+                f"{query!r} is not a query: give the method of the flow's class{named}; query_json() asks by"
+                " name"
             )
         call = cast("QueryCall[Any]", query if isinstance(query, QueryCall) else query(*args))
         return self._request(requests.Ask(self.id, call.query, call.args, call.kwargs, Reply()))
@@ -377,7 +378,7 @@ class FlowHandle(Generic[R]):
         Raises:
             FlowNotFound: there is no such flow.
             NondeterminismError: the code is not the one that wrote the history; nothing was changed.
-            PersistasaurusError: the flow has neither failed nor is it parked.
+            WrongStatus: the flow has neither failed nor is it parked.
         """
         self._request(requests.RetryFlow(self.id, by, why, Reply())).get()
 

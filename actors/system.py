@@ -17,6 +17,7 @@ from ..flows.authoring.step import is_in_step
 from ..flows.errors import NotInFlowError, SystemClosed
 from ..flows.machine.in_doubt import Evidence
 from ..flows.values.settings import check_count, check_timeout, check_type
+from ..flows.values.text import shown
 from ..store import Durability, SqliteStore, StoreError, StreamState
 from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, suspicions_after
 from ..store.sqlite.requests import OWNER_PATIENCE_MS, SqliteRequests
@@ -511,7 +512,7 @@ class FlowSystem:
             TypeError: it is not an id.
         """
         if not isinstance(flow_id, str):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
-            raise TypeError(f"flow({flow_id!r}): give the id of a flow, which is text")
+            raise TypeError(f"flow({shown(flow_id)}): give the id of a flow, which is text")
         handle: FlowHandle[Any] = FlowHandle(self.client, flow_id, "")
         return FlowHandle(self.client, flow_id, handle.header().type)
 
@@ -530,7 +531,7 @@ class FlowSystem:
             ValueError: there is no such status.
         """
         if status is not None and status not in STATUSES:
-            raise ValueError(f"flows(status={status!r}): give one of {', '.join(map(repr, STATUSES))}")
+            raise ValueError(f"flows(status={shown(status)}): give one of {', '.join(map(repr, STATUSES))}")
         self._admission.check_open()
         return flows_of(self.store, type=type, status=status, after=after, limit=limit)
 

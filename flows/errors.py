@@ -14,6 +14,7 @@ PersistasaurusError
 ├── QueryNotFound           the flow answers no query of this name
 ├── FlowAlreadyExists       the id belongs to another flow, or to other arguments
 ├── FlowEnded               the flow accepts nothing any more
+├── WrongStatus             the flow's status does not allow this; nothing was changed
 ├── FlowFailed              the flow ended with an error; the message has it
 ├── FlowParked              the flow needs a person; the message says why
 ├── SignalRejected          the signal's payload is not what the flow declares; nothing was written
@@ -30,6 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .values.ancestry import is_recorded_as
+from .values.text import shown
 
 if TYPE_CHECKING:
     from .events import Failure
@@ -59,7 +61,7 @@ class FlowNotRegistered(FlowDefinitionError):
 
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
         names = ", ".join(map(repr, known)) or "none at all"
-        super().__init__(f"no flow named {name!r} is registered here; there is {names}")
+        super().__init__(f"no flow named {shown(name)} is registered here; there is {names}")
         self.name = name
         self.known = known
 
@@ -151,7 +153,7 @@ class FlowNotFound(PersistasaurusError, LookupError):
     code = "flow-not-found"
 
     def __init__(self, flow_id: str) -> None:
-        super().__init__(f"there is no flow {flow_id!r}")
+        super().__init__(f"there is no flow {shown(flow_id)}")
         self.flow_id = flow_id
 
 
@@ -162,7 +164,7 @@ class QueryNotFound(PersistasaurusError, LookupError):
 
     def __init__(self, flow: str, name: str, known: tuple[str, ...]) -> None:
         names = ", ".join(map(repr, known)) or "none at all"
-        super().__init__(f"flow {flow!r} has no query {name!r}; it answers {names}")
+        super().__init__(f"flow {flow!r} has no query {shown(name)}; it answers {names}")
         self.name = name
         self.known = known
 
@@ -184,6 +186,17 @@ class FlowEnded(PersistasaurusError):
 
     def __init__(self, flow_id: str, status: str) -> None:
         super().__init__(f"flow {flow_id!r} has ended ({status})")
+        self.flow_id = flow_id
+        self.status = status
+
+
+class WrongStatus(PersistasaurusError):
+    """The flow's `status` does not allow this: a pause of a parked flow, a retry of a running one."""
+
+    code = "wrong-status"
+
+    def __init__(self, flow_id: str, status: str, message: str) -> None:
+        super().__init__(message)
         self.flow_id = flow_id
         self.status = status
 
@@ -247,7 +260,7 @@ class SignalNotFound(SignalRejected, LookupError):
         close = get_close_matches(name, known, 1)
         meant = f"Did you mean {close[0]!r}? " if close else ""
         takes = ", ".join(map(repr, known)) or "none at all"
-        never = f"flow {flow_id!r} never waits for a signal {name!r}"
+        never = f"flow {flow_id!r} never waits for a signal {shown(name)}"
         super().__init__(f"{never}. {meant}It takes {takes}; nothing was written")
         self.flow_id = flow_id
         self.name = name

@@ -57,6 +57,7 @@ from .errors import (
     WrongExpectedVersion,
 )
 from .files.owner import Owner
+from .requests import RequestsDamaged, RequestsFull
 from .sqlite.query_rows import Rows
 from .sqlite.reader import StoreReader
 from .sqlite.store import SqliteStore
@@ -92,6 +93,8 @@ __all__ = [
     "Record",
     "RecordCorrupt",
     "RecordTooLarge",
+    "RequestsDamaged",
+    "RequestsFull",
     "Restore",
     "Rows",
     "SignalConflict",

@@ -23,10 +23,15 @@ StoreError
 
 from __future__ import annotations
 
+from reprlib import Repr
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from .contract import InboxEntry
+
+_names = Repr()
+_names.maxstring = 200
+"""How names are shown that nothing has, and that may have any length."""
 
 
 class StoreError(Exception):
@@ -53,7 +58,7 @@ class StreamNotFound(StoreError):
     code = "stream-not-found"
 
     def __init__(self, stream: str) -> None:
-        super().__init__(f"no stream {stream!r}")
+        super().__init__(f"no stream {_names.repr(stream)}")
         self.stream = stream
 
 

@@ -28,6 +28,7 @@ from ...flows.errors import (
 from ...flows.values.codec import Codec, check, in_one_order
 from ...flows.values.duplicates import refuse_duplicates
 from ...flows.values.location import defined_at
+from ...flows.values.text import shown
 from ...store import InboxFull, RecordTooLarge, SignalConflict, StoreError, StreamEnded, StreamNotFound
 from ..persistence.event_sourced import ACTOR_STATUS
 
@@ -52,7 +53,7 @@ def checked_id(given: str, what: str) -> str:
         ValueError: it cannot.
     """
     if not isinstance(given, str) or not given or not given.isprintable() or len(given) > _ID_LENGTH:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise ValueError(f"{given!r} is not a valid {what}: 1 to {_ID_LENGTH} printable characters")
+        raise ValueError(f"{shown(given)} is not a valid {what}: 1 to {_ID_LENGTH} printable characters")
     return given
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...flows import events
-from ...flows.errors import FlowEnded, PersistasaurusError, StoreUnavailable
+from ...flows.errors import FlowEnded, StoreUnavailable, WrongStatus
 
 if TYPE_CHECKING:
     from ...store import EventStore
@@ -34,19 +34,18 @@ def check_control(flow_id: str, status: str) -> None:
 
     Raises:
         FlowEnded: the flow has ended.
-        PersistasaurusError: it is parked.
+        WrongStatus: it is parked.
     """
     if status in ("completed", "failed"):
         raise FlowEnded(flow_id, status)
     if status == "parked":
-        raise PersistasaurusError(
-            f"flow {flow_id!r} is parked: find out why, then handle.retry(); nothing was changed"
-        )
+        text = f"flow {flow_id!r} is parked: find out why, then handle.retry(); nothing was changed"
+        raise WrongStatus(flow_id, status, text)
 
 
-def nothing_to_retry(flow_id: str, status: str) -> PersistasaurusError:
+def nothing_to_retry(flow_id: str, status: str) -> WrongStatus:
     """Return what somebody is told who wants to retry what has not failed."""
-    return PersistasaurusError(f"flow {flow_id!r} is {status}: there is nothing to retry")
+    return WrongStatus(flow_id, status, f"flow {flow_id!r} is {status}: there is nothing to retry")
 
 
 def unconfirmed(flow_id: str, why: Any) -> StoreUnavailable:

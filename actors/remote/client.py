@@ -139,9 +139,15 @@ class RemoteClient:
             SignalRejected: the payload is not JSON, too large or too deep; nothing was written.
             Overloaded: too many requests are waiting; nothing was written.
             ValueError: the name or the id cannot be stored.
+            TypeError: the payload is not bytes.
             StoreError: it could not be written; the message says why.
         """
         checked_id(name, "name of a signal")
+        if not isinstance(payload, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's
+            raise TypeError(
+                f"the payload is JSON, as bytes, and not {type(payload).__name__}: give"
+                " msgspec.json.encode(value), or json.dumps(value).encode()"
+            )
         header = self._header(flow_id)
         if header.state.is_over and signal_id is None:
             raise FlowEnded(flow_id, header.status)
@@ -175,7 +181,7 @@ class RemoteClient:
 
         Raises:
             FlowNotFound: there is no such flow; nothing was written.
-            PersistasaurusError: the flow has neither failed nor is parked; nothing was written.
+            WrongStatus: the flow has neither failed nor is parked; nothing was written.
             Overloaded: too many requests are waiting; nothing was written.
             StoreError: it could not be written; the message says why.
         """

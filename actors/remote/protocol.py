@@ -25,6 +25,7 @@ __all__ = [
     "decode_request",
     "decode_response",
     "encode",
+    "request_kind",
     "response_of",
 ]
 
@@ -84,13 +85,15 @@ RemoteRequest: TypeAlias = SignalRequest | PauseRequest | ResumeRequest | RetryR
 class RemoteResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """The response to a request. `kind`: the public error's name; empty if it was done.
 
-    A signal that is durable has a `receipt`.
+    A signal that is durable has a `receipt`. `status`, `name` and `known` are what the error has of these.
     """
 
     receipt: Receipt | None = None
     kind: str = ""
     error: str = ""
     status: str = ""
+    name: str = ""
+    known: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -110,6 +113,10 @@ class RemoteResponse(msgspec.Struct, frozen=True, omit_defaults=True):
                 raise errors.FlowNotFound(flow_id)
             case "FlowEnded":
                 raise errors.FlowEnded(flow_id, self.status)
+            case "SignalNotFound":
+                raise errors.SignalNotFound(flow_id, self.name, self.known)
+            case "WrongStatus":
+                raise errors.WrongStatus(flow_id, self.status, self.error)
             case name:
                 raise _BY_TEXT.get(name, PersistasaurusError)(self.error)
 
@@ -124,7 +131,7 @@ _BY_TEXT = {
         errors.SignalRejected,
     )
 }
-_KINDS = {"FlowNotFound", "FlowEnded", *_BY_TEXT}
+_KINDS = {"FlowNotFound", "FlowEnded", "SignalNotFound", "WrongStatus", *_BY_TEXT}
 
 _request_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(RemoteRequest)
 _response_decoder = msgspec.json.Decoder(RemoteResponse)
@@ -134,7 +141,14 @@ def response_of(error: Exception) -> RemoteResponse:
     """Return the response for an error, by the public class that fits it best."""
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = next((name for name in names if name in _KINDS), PersistasaurusError.__name__)
-    return RemoteResponse(kind=kind, error=str(error), status=getattr(error, "status", ""))
+    status = getattr(error, "status", "")
+    named = (error.name, error.known) if isinstance(error, errors.SignalNotFound) else ("", ())
+    return RemoteResponse(None, kind, str(error), status, *named)
+
+
+def request_kind(request: RemoteRequest) -> str:
+    """Return what is asked for, in a word: signal, pause, resume or retry."""
+    return str(request.__struct_config__.tag)
 
 
 def decode_request(data: bytes) -> RemoteRequest:

@@ -9,6 +9,7 @@ import click
 from rich_click import RichCommand, RichGroup
 
 from .output.exit_codes import CODES
+from .output.spelling import did_you_mean
 
 
 class LazyCommand(NamedTuple):
@@ -63,7 +64,13 @@ class LazyGroup(RichGroup):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name, command, rest = super().resolve_command(ctx, args)
+        try:
+            name, command, rest = super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            meant = did_you_mean(args[0], COMMANDS)
+            if not meant or "Did you mean" in error.message:  # as newer versions of click say
+                raise
+            raise click.UsageError(f"{error.message}{meant}", ctx) from error
         entry = COMMANDS.get(name or "")
         if name is not None and entry is not None:
             command = entry.load(name)

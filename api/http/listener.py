@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ...flows.errors import PersistasaurusError
+
 if TYPE_CHECKING:
     import os
 
@@ -22,8 +24,10 @@ _REASONS: Final = {
 }
 
 
-class CannotServe(Exception):
+class CannotServe(PersistasaurusError):
     """The server does not start. The message says why, and what to do."""
+
+    code = "cannot-serve"
 
 
 class ServerSocket(Protocol):

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 
 from ...actors.runtime.primitives import new_id
+from ...flows.errors import PersistasaurusError
 from ..private_file import create_once, read_private
 from .middleware.asgi import headers
 from .middleware.identity import EVERYTHING, Access, Scope
@@ -46,8 +47,10 @@ _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _OWNER: Final = "owner"
 
 
-class TokensUnusable(Exception):
+class TokensUnusable(PersistasaurusError):
     """Tokens that cannot be read or trusted. The message says what to do, and contains no token."""
+
+    code = "tokens-unusable"
 
 
 class Tokens:

@@ -65,6 +65,12 @@ class FlowCall(msgspec.Struct, Generic[R_co], frozen=True):
     definition: FlowDefinition[..., R_co]
     data: bytes
 
+    def __repr__(self) -> str:
+        # asyncio.run() shows it to whoever takes it for a coroutine.
+        return (
+            f"<call of {self.definition!r}, which runs in a FlowSystem: system.run(...) it, or .start(...)>"
+        )
+
     # Type checkers report an await of it; this does so without one.
     if not TYPE_CHECKING:
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
+
 _LENGTH = 8_000
+_names = Repr()
+_names.maxstring = _names.maxother = 200
+
+
+def shown(given: object) -> str:
+    """Return `repr` of a name or an id that somebody gave, for a message; of a long one, its two ends."""
+    return _names.repr(given)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 import apsw
 
 from ..errors import CommitUnknown, StoreError, StoreFull, StoreHalted, StoreUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _WHAT_TO_DO: Final = (
     "It is where everything new is written, so nothing can go on: put a backup in its place, or"
@@ -27,6 +31,17 @@ def commit_failure(error: BaseException) -> StoreError:
             return StoreUnusable(f"the file is damaged, nothing was written: {error}. {_WHAT_TO_DO}")
         case _:
             return CommitUnknown(f"the commit failed, what it wrote may be on disk or not: {error!r}")
+
+
+@contextmanager
+def naming(path: str) -> Generator[None]:
+    """Say of a store that cannot be used which one it is, unless the message does."""
+    try:
+        yield
+    except StoreUnusable as error:
+        if path in str(error):
+            raise
+        raise StoreUnusable(f"{path}: {error}") from error
 
 
 def open_failure(error: apsw.Error) -> StoreError:

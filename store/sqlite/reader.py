@@ -17,7 +17,7 @@ from ..files.owner import Owner, owner_of
 from . import schema
 from .connection import check_sqlite_version, connect_reader, connect_to_file_at_rest, let_query
 from .connection_pool import ReaderPool
-from .failures import read_failure
+from .failures import naming, read_failure
 from .leftovers import Leftovers
 from .lost_commits import kept_logs
 from .names import damaged_words
@@ -76,7 +76,8 @@ class StoreReader(Reading):
         with existing(path) as location:
             reader = cls(location, location.file_state(), vfs)
         try:
-            reader._check_store(os.fspath(path))
+            with naming(os.fspath(path)):
+                reader._check_store(os.fspath(path))
         except BaseException:
             reader.close()
             raise

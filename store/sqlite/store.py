@@ -26,7 +26,7 @@ from .connection import (
     relax,
 )
 from .connection_pool import ReaderPool
-from .failures import commit_failure, open_failure, reopen_failure
+from .failures import commit_failure, naming, open_failure, reopen_failure
 from .foreign_log import check_log
 from .log import write_again
 from .lost_commits import save_lost_commits
@@ -116,6 +116,19 @@ class SqliteStore(Reading, EventStore):
             StoreUnusable: it is not a store, or cannot be used safely; it was not changed.
         """
         check_sqlite_version()
+        with naming(os.fspath(path)):
+            return cls._opened(path, now=now, durability=durability, limits=limits, vfs=vfs)
+
+    @classmethod
+    def _opened(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        now: Callable[[], int],
+        durability: Durability,
+        limits: StoreLimits,
+        vfs: str | None,
+    ) -> SqliteStore:
         given = os.fspath(path)
         try:
             location = MemoryLocation() if given == MEMORY else FileLocation.resolve(path)

@@ -10,7 +10,7 @@ import msgspec
 
 from ....actors.handle import from_microseconds, to_microseconds
 from ....actors.remote.client import RemoteClient
-from ....actors.remote.protocol import SignalRequest
+from ....actors.remote.protocol import SignalRequest, request_kind
 from ....actors.runtime.primitives import SystemClock
 from ..options import command, limit_option, open_reader
 from ..output.documents import payload
@@ -81,7 +81,7 @@ def _letter(letter: DeadLetter) -> DeadLetterDocument:
 def _refused(one: RefusedRequest) -> DeadLetterDocument:
     request = one.request
     is_signal = isinstance(request, SignalRequest)
-    kind = "" if request is None else type(request).__name__.removesuffix("Request").lower()
+    kind = "" if request is None else request_kind(request)
     return DeadLetterDocument(
         id=None,
         at=from_microseconds(one.at),

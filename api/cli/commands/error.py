@@ -9,6 +9,7 @@ import click
 
 from ..options import command
 from ..output.exit_codes import DONE
+from ..output.spelling import did_you_mean
 
 _PACKAGE = __name__.partition(".")[0]
 _SECTION = re.compile(r"^### (?P<code>[\w-]+)\n+(?P<text>.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
@@ -42,6 +43,7 @@ def error(*, code: str | None) -> int:
     if chosen not in known:
         raise click.BadParameter(
             f"{code!r} is not the code of an error; `persistasaurus error` lists all codes."
+            + did_you_mean(code, [*known, *names])
         )
     click.echo(f"{chosen}\n\n{known[chosen]}")
     return DONE

@@ -101,7 +101,7 @@ def _served(  # noqa: PLR0913 - the options of one command
     from ...http.app import asgi_app  # noqa: PLC0415
     from ...http.middleware.hosts import LOOPBACK, Hosts  # noqa: PLC0415
     from ...http.server import CannotServe, Server  # noqa: PLC0415
-    from ...http.tokens import Tokens, TokensUnusable  # noqa: PLC0415
+    from ...http.tokens import Tokens  # noqa: PLC0415
 
     host, port, uds = place
     try:
@@ -110,8 +110,8 @@ def _served(  # noqa: PLR0913 - the options of one command
         app = asgi_app(system, access=access, hosts=Hosts((*LOOPBACK, *allowed)), routes=routes)
         server = Server(app, host=host, port=port, uds=uds).start()
     except CannotServe as error:
-        raise PersistasaurusError(f"{error} (see --host, --port, --tokens, --allow-host)") from error
-    except (TokensUnusable, ValueError) as error:
+        raise CannotServe(f"{error} (see --host, --port, --tokens, --allow-host)") from error
+    except ValueError as error:
         raise PersistasaurusError(str(error)) from error
     try:
         yield server

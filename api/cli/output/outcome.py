@@ -33,8 +33,6 @@ class MissingExtra(Exception):
 _NOT_THE_STORES = (ImportConflict, NotAnExport, NotWritten, QueryFailed, QueryInterrupted)
 """Errors of the store's that do not mean that it cannot be used."""
 
-_SAYS_ALL = (PersistasaurusError.code, StoreError.code)
-
 
 def reporting_errors(command: Callable[P, int]) -> Callable[P, None]:
     """Make a command's result its exit code, and report its errors in one line."""
@@ -80,7 +78,7 @@ def _report_error(code: int, error: Exception) -> int:
         message += "; `persistasaurus list` shows the existing flows"
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, PersistasaurusError | StoreError) and error.code not in _SAYS_ALL:
+    if isinstance(error, PersistasaurusError | StoreError):
         message += f" [{error.code}]"
     notify(f"persistasaurus: {message}")
     return code

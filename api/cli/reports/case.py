@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ....actors.handle import to_microseconds
+from ....actors.remote.client import RemoteClient
 from ....flows import events
 from ....flows.machine.history import Recorded
 from ....flows.summary import summary_of
-from ....store import QueryFailed, RecordCorrupt, StoreUnusable, Unreadable
+from ....store import QueryFailed, RecordCorrupt, StoreError, StoreUnusable, Unreadable
 from ....store.files.black_box import Present, present_in
 from ..options import header_of, open_reader
 from .diagnosis import Case
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ....actors.remote.client import RefusedRequest
     from ....store import Header, InboxEntry, StoreReader
 
 
@@ -49,7 +51,18 @@ def case_of(store: Path, flow_id: str, now: int) -> Case:
         summary = summary_of(history, dead)
         blocking = [one for one in blocking_now(reader, store).blocking if one.stream == flow_id]
         since = opened_at(reader)
-        return Case(header, summary, inbox, since, now, str(store), [*dead.values()], damage, blocking)
+        dead_letters, refused = [*dead.values()], _refused(store, flow_id)
+        return Case(header, summary, inbox, since, now, str(store), dead_letters, damage, blocking, refused)
+
+
+def _refused(store: Path, flow_id: str) -> list[RefusedRequest]:
+    """Return the requests for a flow that were refused; none when they cannot be read: `doctor` says why."""
+    try:
+        with RemoteClient(store) as client:
+            found = client.refused()
+    except StoreError:
+        return []
+    return [one for one in found if one.request is not None and one.request.flow_id == flow_id]
 
 
 def _readable(reader: StoreReader, flow_id: str) -> tuple[list[Recorded], str]:

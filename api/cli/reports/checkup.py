@@ -16,7 +16,7 @@ import msgspec
 from ....actors.handle import to_microseconds
 from ....actors.remote.client import RemoteClient
 from ....actors.runtime.primitives import SystemClock
-from ....store import StoreError, StoreReader
+from ....store import RequestsDamaged, StoreError, StoreReader
 from ....store.files.location import filesystem_of
 from ..output.proposal import proposed
 from ..output.quantities import ago, counted, duration, size
@@ -295,8 +295,19 @@ def _dead(reader: StoreReader, store: Path) -> Iterator[Check]:
 
 
 def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
-    with RemoteClient(store) as client:
-        waiting, refused = client.pending_count(), len(client.refused())
+    try:
+        with RemoteClient(store) as client:
+            waiting, refused = client.pending_count(), len(client.refused())
+    except RequestsDamaged as error:
+        todo = (
+            "the engine sets the file aside, within seconds or when it is started; then send again what was"
+            " not answered"
+        )
+        yield Check("requests", "bad", str(error), todo)
+        return
+    except StoreError as error:
+        yield Check("requests", "bad", str(error), "the engine takes no requests until this is mended")
+        return
     if waiting and reader.owner() is None:
         yield Check("requests", "warn", f"{waiting} on record for the next start", "start the program")
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ....actors.handle import from_microseconds
+from ....actors.remote.protocol import SignalRequest, request_kind
 from ....flows.events import Failure
 from ....flows.summary import StepState
 from ....store import StreamState
@@ -19,6 +20,7 @@ from ..output.quantities import ago, local_time, since
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ....actors.remote.client import RefusedRequest
     from ....flows.summary import FlowSummary, OpenWait, StepSummary
     from ....store import Header, InboxEntry
     from ....store.files.black_box import Blocking
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _SUSPICIOUS = 2
 _POISONOUS = 3
 _LATE_US = 5_000_000
+_SECOND_US = 1_000_000
 _ADVICE = {
     "in_doubt": "find out whether the step's effect has happened; a retry runs the step again",
     "poisoned": "find out whether the step takes the process down; a retry runs it again, and"
@@ -67,7 +70,7 @@ class Case:
     `engine_since` is when the current owner opened the store, if it has one; `store` is the path to use in
     proposed commands. `dead` are the flow's dead letters: each signal's name, and the reason. `damage` says
     what of the flow cannot be read; the summary then covers what happened before that. `blocking` is what of
-    the flow holds a thread of the engine at this moment.
+    the flow holds a thread of the engine at this moment. `refused` are requests of other processes for it.
     """
 
     header: Header
@@ -79,6 +82,7 @@ class Case:
     dead: Sequence[tuple[str, str]] = ()
     damage: str = ""
     blocking: Sequence[Blocking] = ()
+    refused: Sequence[RefusedRequest] = ()
 
     def command(self, verb: str, *words: str, **options: str) -> str:
         """Return a command line about this flow."""
@@ -88,11 +92,11 @@ class Case:
 def diagnose(case: Case) -> list[Finding]:
     """Return the findings, the most important first."""
     if case.header.state.is_over:
-        return [*_damaged(case), *_end(case), *_unread(case), *_early(case), *_dead(case)]
+        return [*_damaged(case), *_end(case), *_unread(case), *_early(case), *_dead(case), *_refused(case)]
     found = [*_damaged(case), *_engine(case), *_blocking(case), *_parked(case), *_paused(case)]
     steps = [_step(case, step) for step in case.summary.open_steps]
     doing = [*steps, *_sleeps(case), *(_wait(case, wait) for wait in case.summary.waits)]
-    letters = [*_unread(case), *_early(case), *_dead(case)]
+    letters = [*_unread(case), *_early(case), *_dead(case), *_refused(case)]
     if not doing and case.summary.parked is None and not case.damage:
         doing.append(Finding(kind="between", text="Its code is running between two awaits."))
     return [*found, *doing, *letters]
@@ -208,11 +212,11 @@ def _step(case: Case, step: StepSummary) -> Finding:
 
 def _step_text(case: Case, step: StepSummary) -> tuple[str, str]:
     if step.state is StepState.SCHEDULED and step.due is not None:
-        return "scheduled", f"will run {_due(case, step.due)}."
+        return "scheduled", f"{_due(case, step.due, 'run')}."
     if step.state is StepState.RETRYING and step.due is not None and step.error is not None:
         times = "once" if step.attempts == 1 else f"{step.attempts} times"
         last = _said(step.error)
-        return "retrying", f"has failed {times}, and will be retried {_due(case, step.due)}. Last: {last}"
+        return "retrying", f"has failed {times}, and {_due(case, step.due, 'be retried')}. Last: {last}"
     begun = step.attempted_at or step.begun_at
     if step.state is StepState.INTERRUPTED:
         return "interrupted", f"was interrupted when its engine stopped, in attempt {step.attempts}."
@@ -233,7 +237,7 @@ def _sleeps(case: Case) -> Iterator[Finding]:
     for sleep in case.summary.sleeps.values():
         yield Finding(
             kind="sleeping",
-            text=f"It sleeps, and continues {_due(case, sleep.due)}.",
+            text=f"It sleeps, and {_due(case, sleep.due, 'continue')}.",
             since=from_microseconds(sleep.begun_at),
             due_at=from_microseconds(sleep.due),
             line=sleep.line,
@@ -293,15 +297,34 @@ def _dead(case: Case) -> Iterator[Finding]:
         )
 
 
+def _refused(case: Case) -> Iterator[Finding]:
+    for one in case.refused:
+        request = one.request
+        kind = "A request" if request is None else f"A {request_kind(request)}"
+        name = request.name if isinstance(request, SignalRequest) else ""
+        by = "" if request is None or not request.by else f" by {request.by}"
+        yield Finding(
+            kind="refused_request",
+            text=f"{kind}{f' {name!r}' if name else ''} that another process left{by} was refused"
+            f" {_when(one.at, case.now)}: {one.reason}.",
+            since=from_microseconds(one.at),
+            name=name,
+            by="" if request is None else request.by,
+            reason=one.reason,
+        )
+
+
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _due(case: Case, due: int) -> str:
+def _due(case: Case, due: int, doing: str) -> str:
+    """Say when something will happen, or was to happen and has not."""
     is_late = case.engine_since is not None and case.now - due > _LATE_US
     is_held = case.summary.paused is not None or case.summary.parked is not None
     held = " (once it is resumed or retried)" if is_late and is_held else ""
-    return f"at {local_time(due)} ({ago(due, case.now)}){held}"
+    will = "was due to" if case.now - due >= _SECOND_US else "will"
+    return f"{will} {doing} at {local_time(due)} ({ago(due, case.now)}){held}"
 
 
 def _when(at: int, now: int) -> str:

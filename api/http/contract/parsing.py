@@ -6,7 +6,7 @@ import hashlib
 import re
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -96,7 +96,7 @@ async def read_body(request: Request[Any, Any, Any], shape: type[T], *, optional
         value = _decoder(shape).decode(data)
         refuse_duplicates(data, "the body")
     except msgspec.ValidationError as error:
-        raise _unfit("the body", _with_known(shape, str(error))) from None
+        raise _unfit("the body", _with_choices(shape, _with_known(shape, str(error)))) from None
     except PayloadError as error:
         raise ProblemError(
             400, str(error), errors=[FieldError(path=error.path, reason=error.reason)]
@@ -168,6 +168,18 @@ def _with_known(shape: type[Any], message: str) -> str:
     )
 
 
+def _with_choices(shape: type[Any], message: str) -> str:
+    """Add the possible values to a message about a value that is none of them."""
+    reason, at, path = message.partition(" - at `$.")
+    if not reason.startswith("Invalid enum value"):
+        return message
+    hints = get_type_hints(shape)
+    field = next((f.name for f in msgspec.structs.fields(shape) if f.encode_name == path.rstrip("`")), "")
+    choices = [text for part in (hints.get(field), *get_args(hints.get(field))) for text in get_args(part)]
+    known = ", ".join(text for text in choices if isinstance(text, str))
+    return f"{reason} (give one of {known}){at}{path}" if known else message
+
+
 def _unfit(what: str, message: str) -> ProblemError:
     reason, _, path = message.partition(" - at `")
     path = path.rstrip("`") or "$"
@@ -189,7 +201,7 @@ def read_query(request: Request[Any, Any, Any], shape: type[T]) -> T:
     try:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
-        refused = _unfit("the query string", str(error))
+        refused = _unfit("the query string", _with_choices(shape, str(error)))
     raise refused
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import apsw
@@ -410,3 +411,21 @@ def test_stores_in_memory_have_nothing_in_common(clock):
     assert second.header(ADA) is None
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize("kind", ["junk", "another database", "of a newer version"])
+def test_an_error_says_which_file_it_is_about(tmp_path, kind):
+    path = tmp_path / "mine.db"
+    if kind == "junk":
+        path.write_bytes(b"junk" * 5000)
+    elif kind == "another database":
+        with contextlib.closing(apsw.Connection(str(path))) as other:
+            other.execute("CREATE TABLE x(y)")
+    else:
+        SqliteStore.open(path, now=lambda: 1).close()
+        with contextlib.closing(apsw.Connection(str(path))) as other:
+            other.pragma("user_version", 99)
+    for open_it in (lambda: SqliteStore.open(path, now=lambda: 1), lambda: StoreReader.open(path)):
+        with pytest.raises(StoreUnusable) as refused:
+            open_it()
+        assert str(refused.value).count(str(path)) == 1

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import re
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import persistasaurus
@@ -22,8 +23,10 @@ from persistasaurus.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+
+DOCUMENT = Path(persistasaurus.__file__).with_name("docs") / "errors.md"
+PLACE = re.compile(r"imported from\s`([\w.]+)`")
 
 INTERNAL = {RemoteStepError, StepLost, UnknownFlowError}
 """Users never see these: a `StepError`, a message and a parked flow are made of them."""
@@ -71,6 +74,23 @@ def test_a_section_begins_with_the_name_of_its_class() -> None:
     assert [kind for kind in errors() if not known[kind.code].startswith(f"`{kind.__name__}`")] == []
 
 
+def test_an_error_is_imported_from_where_its_section_says() -> None:
+    page = DOCUMENT.read_text(encoding="utf-8")
+    place, missing = "", list[str]()
+    by_code = {kind.code: kind for kind in errors()}
+    for group in page.split("\n## ")[1:]:
+        introduction, *found = re.split(r"^### ", group, flags=re.MULTILINE)
+        place = PLACE.search(introduction)
+        for section in found:
+            kind = by_code.get(section.split("\n", 1)[0])
+            own = PLACE.search(section) or place
+            if kind is None or "only the command line raises" in section:
+                continue
+            if own is None or getattr(importlib.import_module(own[1]), kind.__name__, None) is not kind:
+                missing.append(kind.__name__)
+    assert missing == []
+
+
 @pytest.mark.parametrize("asked", ["flow-not-found", "FlowNotFound"])
 def test_the_command_shows_the_section_of_a_code(asked: str) -> None:
     told = CliRunner().invoke(command, ["error", asked])
@@ -81,7 +101,9 @@ def test_the_command_shows_the_section_of_a_code(asked: str) -> None:
 
 def test_the_command_lists_all_codes_and_refuses_others() -> None:
     assert CliRunner().invoke(command, ["error"]).output.split() == list(sections())
-    assert CliRunner().invoke(command, ["error", "flow-not-fond"]).exit_code == 2
+    told = CliRunner().invoke(command, ["error", "flow-not-fond"])
+    assert told.exit_code == 2
+    assert "Did you mean 'flow-not-found'?" in " ".join(told.output.replace("│", " ").split())
 
 
 def test_the_command_line_says_the_code_of_an_error(tmp_path: Path) -> None:

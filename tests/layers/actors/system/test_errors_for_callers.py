@@ -92,7 +92,7 @@ def test_a_class_that_was_defined_anew_is_told_from_one_that_was_never_given(sys
     ("given", "said"),
     [
         (Sells, r"Give the method: Sells\.go"),
-        (Sells.charge, "Give the flow that it is of"),
+        (Sells.charge, "Give the flow that it belongs to"),
         ("sells", "start_json"),
         (Sells(), "Give the class"),
     ],

@@ -286,6 +286,7 @@ def test_what_can_not_come_true_is_refused_where_it_is_posted(client: RemoteClie
         refused(lambda post=post: post("over"), FlowEnded, "has ended")  # type: ignore[misc]
     refused(lambda: client.retry("hears"), PersistasaurusError, "there is nothing to retry")
     refused(lambda: client.signal("hears", ""), ValueError, "name of a signal")
+    refused(lambda: client.signal("hears", "word", "true"), TypeError, "as bytes, and not str")  # type: ignore[arg-type]
     refused(lambda: client.signal("hears", "word", signal_id="x" * 300), ValueError, "signal id")
     refused(lambda: client.pause("hears", by="\udcff"), ValueError, "not text that can be stored")
     assert not requests_of(path).path.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from datetime import timedelta
@@ -9,7 +10,18 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from persistasaurus import Flow, FlowHandle, FlowSystem, flow, query, signal, step, wait_for
+from persistasaurus import (
+    Flow,
+    FlowHandle,
+    FlowSystem,
+    PersistasaurusError,
+    StoreError,
+    flow,
+    query,
+    signal,
+    step,
+    wait_for,
+)
 from system.doubles import DEAD_MAN_S
 
 if TYPE_CHECKING:
@@ -41,7 +53,8 @@ REQUESTS: list[tuple[Callable[[FlowSystem, FlowHandle[Any]], Any], str]] = [
     (lambda _, handle: handle.signal(Waits.work, 1), "is not a signal"),
     (lambda _, handle: handle.signal(Waits.peek), "is not a signal"),
     (lambda _, handle: handle.signal(Waits.main, 1), "is not a signal"),
-    (lambda _, handle: handle.query("peek"), "query_json"),
+    (lambda _, handle: handle.query("peek"), "and not its name; query_json"),
+    (lambda _, handle: asyncio.run(Waits().main()), "system.run"),
     (lambda _, handle: handle.query(Waits.work, 1), "is not a query"),
     (lambda _, handle: handle.result(timeout=timedelta(seconds=2)), "timeout=2"),
     (lambda _, handle: handle.result(timeout="2"), "give seconds"),
@@ -50,6 +63,34 @@ REQUESTS: list[tuple[Callable[[FlowSystem, FlowHandle[Any]], Any], str]] = [
     (lambda system, _: system.flow(None), "the id of a flow"),
     (lambda system, _: system.flows(status="run"), "'running'"),
 ]
+
+
+LONG = "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda system, _: system.flow(LONG),
+        lambda system, _: system.start(Waits.main, flow_id=LONG),
+        lambda system, _: system.flows(after=LONG),
+        lambda system, _: system.flows(status=LONG),
+        lambda system, _: system.start_json(LONG),
+        lambda _, handle: handle.signal(LONG, 1),
+        lambda _, handle: handle.signal("number", 1, signal_id=LONG),
+        lambda _, handle: handle.query_json(LONG),
+        lambda system, _: system.store.read(LONG),
+    ],
+    ids=range(9),
+)
+def test_a_refusal_shows_the_ends_of_a_very_long_name_and_not_all_of_it(
+    make_system: Callable[..., FlowSystem], ask: Callable[[FlowSystem, FlowHandle[Any]], Any]
+) -> None:
+    system = make_system(Waits)
+    with pytest.raises((PersistasaurusError, StoreError, ValueError)) as refused:
+        ask(system, system.start(Waits.main))
+    assert len(str(refused.value)) < 1000
+    assert "x...x" in str(refused.value)
 
 
 @pytest.mark.parametrize(("ask", "said"), REQUESTS)

@@ -17,6 +17,8 @@ from persistasaurus.store import SqliteStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cli.conftest import Ask
+
 WORDS = [[], *([name] for name in COMMANDS), ["demo", "crash"]]
 
 
@@ -164,3 +166,10 @@ def test_help_says_how_to_wait_and_how_not_to(name: str) -> None:
 
     assert told.count("--wait") == 1
     assert told.count("--no-wait") == 1
+
+
+def test_a_misspelt_command_is_told_what_it_may_have_been(ask: Ask) -> None:
+    told = ask("lits")
+    assert told.exit_code == 2
+    assert "Did you mean 'list'?" in " ".join(told.stderr.replace("│", " ").split())
+    assert "Did you mean" not in ask("xyzzy").stderr

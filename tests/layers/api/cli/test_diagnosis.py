@@ -73,6 +73,18 @@ def test_a_step_that_is_tried_again_is_told_with_its_last_error() -> None:
     assert "ConnectionError: nobody answers" in found.text
 
 
+def test_what_is_past_is_told_as_past() -> None:
+    late = BEGAN + 74 * SECOND
+    retried = only(case(STARTED, CHARGE, events.StepFailed(1, 1, ERROR, late)))
+    delayed = only(case(STARTED, events.StepScheduled(1, "send", JSON, late)))
+    asleep = only(case(STARTED, events.TimerSet(1, late)))
+
+    assert "and was due to be retried at" in retried.text
+    assert "Step 1 'send' was due to run at" in delayed.text
+    assert "It sleeps, and was due to continue at" in asleep.text
+    assert all("(26 s ago)" in found.text for found in (retried, delayed, asleep))
+
+
 def test_a_step_that_was_running_when_its_process_died_is_in_doubt() -> None:
     assert kinds(case(STARTED, CHARGE, engine_since=None)) == ["no_engine", "in_doubt"]
     assert kinds(case(STARTED, CHARGE, engine_since=BEGAN + 50 * SECOND)) == ["in_doubt"]
@@ -93,7 +105,7 @@ def test_a_sleep_is_told_with_its_end() -> None:
     found = only(case(STARTED, events.TimerSet(1, BEGAN + 200 * SECOND, line="order.py:9")))
 
     assert (found.kind, found.line) == ("sleeping", "order.py:9")
-    assert "continues at" in found.text
+    assert "will continue at" in found.text
 
 
 def test_a_wait_is_told_with_the_command_that_ends_it() -> None:

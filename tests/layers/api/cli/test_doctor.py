@@ -56,6 +56,21 @@ def test_a_store_in_order_is_all_right_and_people_see_a_line_for_each_thing(ask:
     assert len(told.stdout.splitlines()) >= len(found)
 
 
+def test_of_damaged_requests_is_told_what_helps(ask: Ask, store: Path) -> None:
+    ask("signal", "confirm-ada", "confirm", "true")
+    for suffix in ("-wal", "-shm"):
+        store.with_name(f"{store.name}-requests{suffix}").unlink(missing_ok=True)
+    store.with_name(store.name + "-requests").write_bytes(b"no database" * 1000)
+    found = checks(ask)["requests"]
+    assert found["state"] == "bad"
+    assert "sets the file aside" in found["todo"]
+    store.with_name(store.name + "-requests").unlink()
+    store.with_name(store.name + "-requests").mkdir()
+    found = checks(ask)["requests"]
+    assert "is not a file" in found["text"]
+    assert "mended" in found["todo"]
+
+
 def test_that_nothing_runs_and_something_waits_is_told(ask: Ask) -> None:
     ask("signal", "confirm-ada", "confirm", "true")
 

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from cli.terminal import Running
 from click.testing import CliRunner
+from persistasaurus import SignalNotFound
+from persistasaurus.actors import RemoteClient
 from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.api.cli.program import persistasaurus
 from persistasaurus.store import StoreReader
+from system.doubles import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +41,33 @@ def _served(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def order(store: Path, *words: str, **more: object) -> Result:
     return CliRunner().invoke(persistasaurus, [*words, "--store", str(store)], **more)
+
+
+def test_each_refusal_has_the_code_that_it_has_in_a_program(served: Path) -> None:
+    for words, code in (
+        (("retry", "confirm-bob"), "wrong-status"),
+        (("pause", "nobody"), "flow-not-found"),
+        (("pause", "a\nb"), "other"),
+        (("serve", "--host", "0.0.0.0"), "cannot-serve"),
+    ):
+        assert order(served.with_name("other.db") if words[0] == "serve" else served, *words).stderr.endswith(
+            f"[{code}]\n"
+        ), words
+
+
+def test_a_refusal_in_the_past_is_explained(served: Path) -> None:
+    with RemoteClient(served) as client:
+        pending = client.signal("confirm-bob", "confrim", b"true", by="ada")
+    wait_until(lambda: "confrim" in order(served, "explain", "confirm-bob").stdout)
+    told = order(served, "explain", "confirm-bob").stdout
+    assert "A signal 'confrim' that another process left by ada was refused at" in " ".join(told.split())
+    with RemoteClient(served) as client:
+        answer = client.response(pending.id, 1)
+    assert answer is not None
+    with pytest.raises(SignalNotFound) as refused:
+        answer.result("confirm-bob")
+    assert refused.value.known == ("confirm",)
+    assert "confrim" not in order(served, "explain", "confirm-bob").stdout
 
 
 def events_of(store: Path, flow: str) -> list[str]:
@@ -70,6 +100,7 @@ def test_a_signal_that_its_flow_never_waits_for_is_refused(served: Path) -> None
 
     assert told.exit_code != 0
     assert "Did you mean 'confirm'?" in told.stderr
+    assert told.stderr.endswith("[signal-not-found]\n")
     assert events_of(served, "confirm-bob") == before
 
 

@@ -129,7 +129,7 @@ def test_where_no_body_is_taken_none_is_ignored(client: Client, system: FlowSyst
     ("query", "said"),
     [
         ("staus=failed", "staus"),
-        ("status=lost", "at $.status"),
+        ("status=lost", "give one of running, waiting, paused, parked, completed, failed), at $.status"),
         ("limit=5&limit=6", "'limit' occurs twice"),
         ("limit=ten", "at $.limit"),
         ("limit=0", "at $.limit"),
