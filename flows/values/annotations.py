@@ -38,12 +38,7 @@ _KEYS = (
     inspect.LiteralType,
 )
 _LISTS = (inspect.ListType, inspect.VarTupleType, inspect.TupleType)
-_WITH_FIELDS = (
-    inspect.StructType,
-    inspect.DataclassType,
-    inspect.NamedTupleType,
-    inspect.TypedDictType,
-)
+_WITH_FIELDS = (inspect.StructType, inspect.DataclassType, inspect.NamedTupleType, inspect.TypedDictType)
 _OBJECTS = (inspect.StructType, inspect.DataclassType)
 _INSTEAD: tuple[tuple[Any, str], ...] = (
     (PurePath, "annotate str, and make a path of it where it is used"),
@@ -60,11 +55,7 @@ _INSTEAD: tuple[tuple[Any, str], ...] = (
     (collections.abc.Sequence, "annotate list"),
     (cast("type[Any]", collections.abc.Callable), "annotate str, and look the function up by its name"),
 )
-_SERIES: tuple[Any, ...] = (
-    collections.abc.Iterable,
-    collections.abc.Reversible,
-    collections.abc.Container,
-)
+_SERIES: tuple[Any, ...] = (collections.abc.Iterable, collections.abc.Reversible, collections.abc.Container)
 """Lists and text are both of these types, so they do not say which comes back."""
 _IN_GENERAL = "make it a dataclass, a msgspec.Struct or a pydantic model, or annotate a type of JSON"
 

@@ -48,10 +48,7 @@ class Turnstile:
             self._step_aside(me)
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         me, depths = get_ident(), self._depths
         depth = depths.get(me, 1) - 1
@@ -145,7 +142,5 @@ def _begin_anew() -> None:
 
 
 os.register_at_fork(
-    before=in_sqlite.before_fork,
-    after_in_parent=in_sqlite.after_fork_in_parent,
-    after_in_child=_begin_anew,
+    before=in_sqlite.before_fork, after_in_parent=in_sqlite.after_fork_in_parent, after_in_child=_begin_anew
 )

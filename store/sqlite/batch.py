@@ -1,7 +1,7 @@
 """One transaction's worth of writes: each is checked in order, then all of them are written at once.
 
-A write that is refused has not touched anything when it is: checks come first, what was accepted is only
-remembered, and the statements run at the end, each once for all its rows.
+A refused write changes nothing: checks come first, accepted writes are only remembered, and the statements
+run at the end, each once for all its rows.
 """
 
 from __future__ import annotations
@@ -37,17 +37,7 @@ if TYPE_CHECKING:
     from .streams import StreamCache
 
 _INSERT_STREAM: Final = Insert(
-    "stream",
-    "type",
-    "status",
-    "state",
-    "alarm",
-    "wake_at",
-    "version",
-    "created_at",
-    "seal",
-    "name",
-    "id",
+    "stream", "type", "status", "state", "alarm", "wake_at", "version", "created_at", "seal", "name", "id"
 )
 _UPDATE_STREAM: Final = """
 UPDATE stream SET (type, status, state, alarm, wake_at, version, created_at, seal)
@@ -71,12 +61,12 @@ WHERE stream = ? AND key = ? AND NOT EXISTS (SELECT 1 FROM dead_letter WHERE inb
 _numbers: Final = struct.Struct(">qq").pack
 _instant: Final = struct.Struct(">q").pack
 
-# What a malformed write can raise while it is looked at; it then is its outcome, and harms no other.
+# What a malformed write can raise while it is checked; that becomes its outcome, and harms no other write.
 MALFORMED: Final = (AttributeError, OverflowError, TypeError, ValueError, struct.error)
 
 
 class Counters:
-    """The numbers given out last; none is ever given out again."""
+    """The last numbers given out; no number is ever given out twice."""
 
     __slots__ = ("inbox", "position", "stream")
 
@@ -87,12 +77,11 @@ class Counters:
 
     @property
     def given_out(self) -> tuple[int, int, int]:
-        """All of them, as they are kept."""
         return self.position, self.stream, self.inbox
 
 
 class WriterCache:
-    """What the writer remembers of the file. While a batch is planned it is ahead of it."""
+    """What the writer remembers of the file. While a batch is planned, it is ahead of the file."""
 
     __slots__ = ("numbers", "streams", "words")
 
@@ -106,11 +95,7 @@ class WriteBatch:
     """Writes that share one transaction."""
 
     def __init__(
-        self,
-        connection: apsw.Connection,
-        cache: WriterCache,
-        limits: StoreLimits,
-        now: Callable[[], int],
+        self, connection: apsw.Connection, cache: WriterCache, limits: StoreLimits, now: Callable[[], int]
     ) -> None:
         self._connection = connection
         self._streams = cache.streams
@@ -132,21 +117,24 @@ class WriteBatch:
         outcomes: list[Outcome] = []
         for write in writes:
             try:
-                outcomes.append(self._planned(write))
+                if isinstance(write, Append):
+                    outcomes.append(self._append(write))
+                elif isinstance(write, Deliver):
+                    outcomes.append(self._deliver(write))
+                else:
+                    outcomes.append(self._restore(write))
             except (StoreError, *MALFORMED) as refusal:
                 outcomes.append(refusal)
         return outcomes
-
-    def _planned(self, write: Write) -> Outcome:
-        if isinstance(write, Append):
-            return self._append(write)
-        return self._deliver(write) if isinstance(write, Deliver) else self._restore(write)
 
     def write(self) -> None:
         """Write everything that was accepted."""
         created = [self._header_row(s) for s in self._created.values()]
         changed = [self._header_row(s) for key, s in self._changed.items() if key not in self._created]
-        signals = [_signal_row(key[0], *signal) for key, signal in self._signals.items()]
+        signals = [
+            (entry.id, key[0], entry.name, entry.key, entry.at, sealed, _readable(entry.data))
+            for key, (entry, sealed) in self._signals.items()
+        ]
         connection = self._connection
         _INSERT_STREAM.run(connection, created)
         if changed:
@@ -202,14 +190,14 @@ class WriteBatch:
         return stream
 
     def _check_new_header(self, stream: Stream, write: Append) -> None:
-        """See that the header of a stream that is damaged will be made anew by this."""
+        """Check that the write replaces the header of a damaged stream."""
         if write.type is None or write.header is None:
             raise RecordCorrupt(stream.name, None, stream.damage)
         stream.type = write.type
         _ = self._words[write.type]
 
     def _extend(self, stream: Stream, records: Sequence[NewRecord]) -> None:
-        # The hot path: no call that is not needed, and the stream is changed when all is well.
+        # The hot path: it makes no needless calls, and changes the stream last.
         words, limit = self._words, self._limits.data
         key, version, chain, position = stream.id, stream.version, stream.chain, self._numbers.position
         if chain is None:
@@ -244,7 +232,9 @@ class WriteBatch:
             if change.state == StreamState.ENDED:
                 ended = f"the stream has ended ({change.status})"
                 reasons.update((key, ended) for key in stream.waiting if key not in reasons)
-        _check_waiting(stream, reasons)
+        for key in reasons:
+            if key not in stream.waiting:
+                raise ValueError(f"signal {key} does not wait in the inbox of stream {stream.name!r}")
         dead = self._dead_rows(write, {**given_up, **reasons})
         self._extend(stream, write.records)
         self._dead += dead
@@ -252,7 +242,7 @@ class WriteBatch:
         self._update_header(stream, change)
 
     def _given_up(self, stream: Stream, write: Append) -> dict[int, str]:
-        """Return the ids of signals that are given up, with the reasons; not of those that were before."""
+        """Return the ids of newly given up signals, with the reasons."""
         found: dict[int, str] = {}
         dead = {row[0] for row in self._dead}
         for key, reason in write.given_up:
@@ -325,7 +315,7 @@ class WriteBatch:
             known = signals_of(self._connection, stream.id)
             stream.misread = misread_of(stream.id, known)
             if not stream.misread and len(known) < SIGNALS_LOOKED_AT:
-                # All of them are what was written, so no index needs to be asked.
+                # All of them are what was written, so no index is needed.
                 key = write.key.encode()
                 found = [
                     (number, at, name, data, sealed)
@@ -339,7 +329,7 @@ class WriteBatch:
         return self._misread(stream, write, stream.misread)
 
     def _misread(self, stream: Stream, write: Deliver, misread: list[Row]) -> Delivered | None:
-        """Look whether it came before, and its key is damaged since: nothing else would find it."""
+        """Find an earlier delivery whose key is damaged since: no index would find it."""
         for number, at, name, _, data, sealed in misread:
             sent = InboxEntry(number, at, write.name, write.key, write.data)
             if sealed == signal_seal(stream.id, sent):
@@ -404,7 +394,7 @@ class WriteBatch:
 
 
 def _check_past(write: Restore, limit: int) -> None:
-    """Raise when the signals do not belong to the records and the header that they come with."""
+    """Raise if the signals do not belong to the records and the header that they come with."""
     if len({signal.key for signal in write.signals}) < len(write.signals):
         raise ValueError(f"two signals of stream {write.stream!r} have the same key")
     for signal in write.signals:
@@ -420,18 +410,8 @@ def _check_past(write: Restore, limit: int) -> None:
             _instant(signal.dead[0])
 
 
-def _signal_row(stream: int, entry: InboxEntry, sealed: int) -> Row:
-    return (entry.id, stream, entry.name, entry.key, entry.at, sealed, _readable(entry.data))
-
-
-def _check_waiting(stream: Stream, reasons: dict[int, str | None]) -> None:
-    for key in reasons:
-        if key not in stream.waiting:
-            raise ValueError(f"signal {key} does not wait in the inbox of stream {stream.name!r}")
-
-
 def _readable(data: bytes) -> str | bytes:
-    # TEXT where it can be: every SQLite tool shows and queries it as JSON.
+    # TEXT if possible: every SQLite tool shows and queries it as JSON.
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError:

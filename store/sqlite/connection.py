@@ -1,4 +1,4 @@
-"""Connections to the file, set up so that nothing in it is executed and nothing is lost."""
+"""Connections to the file, which execute nothing in it and lose nothing."""
 
 from __future__ import annotations
 
@@ -33,15 +33,11 @@ _SWITCHES: Final = (
     (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
     (apsw.SQLITE_DBCONFIG_DQS_DML, 0),
     (apsw.SQLITE_DBCONFIG_DQS_DDL, 0),
-    # A forked child that lets go of its copy must not checkpoint under its parent; and the log that stays
-    # after the last close lets those open the file who may only read it.
+    # A forked child that closes its copy must not checkpoint under its parent; and with the log that stays
+    # after the last close, a user with read access alone can open the file.
     (apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
 )
-_PRAGMAS: Final = (
-    ("cell_size_check", "ON"),
-    ("mmap_size", 0),
-    ("temp_store", "MEMORY"),
-)
+_PRAGMAS: Final = (("cell_size_check", "ON"), ("mmap_size", 0), ("temp_store", "MEMORY"))
 _WRITER_PRAGMAS: Final = (
     ("synchronous", "FULL"),
     ("locking_mode", "NORMAL"),
@@ -52,7 +48,7 @@ _WRITER_PRAGMAS: Final = (
 
 
 def check_sqlite_version() -> None:
-    """Refuse to run on an SQLite that loses commits."""
+    """Raise `StoreUnusable` on an SQLite that loses commits."""
     version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
     if version < OLDEST_SQLITE or version[:2] == _WITHDRAWN:
         raise StoreUnusable(
@@ -61,29 +57,29 @@ def check_sqlite_version() -> None:
 
 
 def connect_writer(location: FileLocation | MemoryLocation, vfs: str | None) -> apsw.Connection:
-    """Connect for reading and writing, without having touched the file yet."""
+    """Connect for reading and writing, without touching the file yet."""
     return _hardened(_connect(location, vfs, apsw.SQLITE_OPEN_READWRITE))
 
 
 def connect_reader(location: FileLocation | MemoryLocation, vfs: str | None) -> apsw.Connection:
-    """Connect for queries alone."""
-    # A database in memory knows no read-only connections beside others.
+    """Connect for queries only."""
+    # A database in memory has no read-only connections.
     mode = apsw.SQLITE_OPEN_READONLY if isinstance(location, FileLocation) else apsw.SQLITE_OPEN_READWRITE
     return _for_queries_alone(_connect(location, vfs, mode))
 
 
 def connect_to_file_at_rest(location: FileLocation, vfs: str | None) -> apsw.Connection:
-    """Connect for queries alone, to a file that nobody else has open.
+    """Connect for queries only, to a file that no other process has open.
 
-    Nothing is locked and no log is looked for, so none is created; whoever asks must make sure, afterwards,
-    that the file has still not been opened by anybody else.
+    This locks nothing and creates no log; the caller must check afterwards that no other process has opened
+    the file.
     """
     mode = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     return _for_queries_alone(_opened(f"{location.path.as_uri()}?immutable=1", mode, vfs))
 
 
 def connect_to_requests(path: Path, patience_ms: int, vfs: str | None) -> apsw.Connection:
-    """Connect to the file in which requests wait, without having read anything of it yet."""
+    """Connect to the file of requests, without reading it yet."""
     mode = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
     connection = _hardened(apsw.Connection(str(path), flags=mode, vfs=vfs))
     connection.set_busy_timeout(patience_ms)
@@ -91,13 +87,13 @@ def connect_to_requests(path: Path, patience_ms: int, vfs: str | None) -> apsw.C
 
 
 def let_query(connection: apsw.Connection, steps: Sequence[str]) -> None:
-    """Begin to read on a connection that is going to be given statements of the user's, with the views.
+    """Prepare a connection for a user's statements, with the views.
 
-    The schema is compared within the transaction that the statements then see: the views of the store are
-    its own when views are let in. Those of others can do no more than a statement could.
+    The schema is compared within the transaction that the statements see, so the store's views are its own.
+    Those of other programs can do no more than a statement.
 
     Raises:
-        StoreUnusable: the file has not the schema that it should have.
+        StoreUnusable: the file does not have the expected schema.
     """
     connection.pragma("query_only", "OFF")
     run(connection, "BEGIN")
@@ -129,7 +125,7 @@ def _opened(name: str, mode: int, vfs: str | None) -> apsw.Connection:
 
 
 def _hardened(connection: apsw.Connection) -> apsw.Connection:
-    # These come first: nothing may be read from the file before nothing in it can do harm.
+    # These come first: before them, reading the file could do harm.
     for switch, value in _SWITCHES:
         connection.config(switch, value)
     connection.enable_load_extension(False)
@@ -140,7 +136,7 @@ def _hardened(connection: apsw.Connection) -> apsw.Connection:
 
 
 def prepare_to_write(connection: apsw.Connection, location: FileLocation | MemoryLocation) -> None:
-    """Put the file into WAL mode with full syncs; checkpoints are ours to order."""
+    """Put the file into WAL mode with full syncs; the store runs its own checkpoints."""
     if isinstance(location, FileLocation):
         mode = connection.pragma("journal_mode", "WAL")
         if mode != "wal":
@@ -150,6 +146,6 @@ def prepare_to_write(connection: apsw.Connection, location: FileLocation | Memor
 
 
 def relax(connection: apsw.Connection, durability: Durability) -> None:
-    """Give up the syncs that `durability` gives up; what was written before is synced."""
+    """Stop the syncs that `durability` gives up; earlier writes are synced."""
     if durability is Durability.MAY_LOSE_LAST_COMMITS:
         connection.pragma("synchronous", "NORMAL")

@@ -17,7 +17,7 @@ _KEPT: Final = 8
 
 
 class ReaderPool:
-    """Free connections; taking and giving back needs no lock, since a deque's ends are atomic."""
+    """Free connections. It needs no lock, since a deque's ends are atomic."""
 
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
@@ -26,7 +26,7 @@ class ReaderPool:
 
     @contextmanager
     def connection(self) -> Generator[apsw.Connection]:
-        """Lend a connection, which comes back without any open cursor."""
+        """Lend a connection, to be returned without an open cursor."""
         with in_sqlite:
             free = self._free
             try:
@@ -43,12 +43,12 @@ class ReaderPool:
                     connection.close()
 
     def close(self) -> None:
-        """Close all connections, and keep none any more."""
+        """Close all connections, and pool none any more."""
         self._kept = 0
         self.renew()
 
     def renew(self) -> None:
-        """Close all connections: those that are lent, when they come back."""
+        """Close all connections; those that are lent, on their return."""
         free, self._free = self._free, deque()
         with in_sqlite:
             while free:

@@ -1,4 +1,4 @@
-"""Dead letters, with those of which something cannot be read."""
+"""Dead letters, also partly unreadable ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_ALL: Final = f"""
 {_LETTER} FROM dead_letter d LEFT JOIN inbox i ON i.id = d.inbox LEFT JOIN stream s ON s.id = i.stream
 """
 _BEHIND: Final = f"{_OF_ALL} WHERE d.id > ? ORDER BY d.id LIMIT ?"
-# Limited, so that nobody looks for more on the page behind the last row.
+# Limited, so that SQLite does not read the page after the last row.
 _BETWEEN: Final = f"{_OF_ALL} WHERE d.id BETWEEN ?1 AND ?2 ORDER BY d.id LIMIT ?2 - ?1 + 1"
 _OF_ONE: Final = f"""
 {_LETTER} FROM stream s JOIN inbox i ON i.stream = s.id JOIN dead_letter d ON d.inbox = i.id
@@ -43,7 +43,7 @@ _UNKNOWN: Final = "?"
 
 
 def dead_letters(connection: apsw.Connection, of: str | None, after: int, limit: int) -> list[DeadLetter]:
-    """See `EventStore.dead_letters`. Of a letter that cannot be read, the reason says so."""
+    """Return dead letters, with the reason in the place of what cannot be read; see `EventReader`."""
     try:
         found = (
             rows(connection, _BEHIND, (after, limit))
@@ -69,7 +69,7 @@ def _around(connection: apsw.Connection, of: str | None, after: int) -> Iterator
 
 
 def _lost(connection: apsw.Connection, gap: Gap) -> DeadLetter | None:
-    """Say what is left of a letter; None: there is none of that number."""
+    """Return what is left of a dead letter; None if there is none with that number."""
     alone = asked(connection, _ALONE, (gap.key,))
     if alone is None:
         by_index = asked(connection, _BY_INDEX, (gap.key,))

@@ -1,4 +1,4 @@
-"""From what SQLite reports to what the caller does next."""
+"""From SQLite's errors to those of the store, by what the caller does next."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _WHAT_TO_DO: Final = (
-    "It is where everything new is written, so nothing can go on: put a backup in its place, or"
-    " `persistasaurus export --skip-damaged` what can be read into a new one"
+    "The damage is where all new data goes, so the store cannot continue: replace it by a backup, or move"
+    " what is readable into a new store with `persistasaurus export --skip-damaged`"
 )
 
 
 def commit_failure(error: BaseException) -> StoreError:
-    """What a commit that failed with `error` is worth, told as what the caller does next."""
+    """Return the error for a failed commit."""
     match error:
         case StoreError():
             return error
@@ -45,13 +45,13 @@ def naming(path: str) -> Generator[None]:
 
 
 def open_failure(error: apsw.Error) -> StoreError:
-    """Why a store cannot be opened."""
+    """Return the error for a store that cannot be opened."""
     failure = reopen_failure(error)
     return StoreUnusable(f"cannot open the store: {error}") if isinstance(failure, StoreHalted) else failure
 
 
 def reopen_failure(error: apsw.Error) -> StoreError:
-    """Why the file cannot be used, or not yet."""
+    """Return the error for a file that cannot be used, or not yet."""
     match error:
         case apsw.FullError():
             return StoreFull("the disk is full")
@@ -62,7 +62,7 @@ def reopen_failure(error: apsw.Error) -> StoreError:
 
 
 def read_failure(error: apsw.Error) -> StoreError:
-    """Why something could not be read."""
+    """Return the error for a failed query."""
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return StoreUnusable(f"the file is damaged: {error}")
     return StoreHalted(f"the file cannot be read: {error!r}")

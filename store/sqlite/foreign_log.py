@@ -1,8 +1,8 @@
-"""A log that belongs to another store: SQLite would lay its pages over this one's.
+"""A log that belongs to another store: SQLite would write its pages over this one's.
 
-A log says nothing of the file that it is for. So each store has a name of its own, made when it is created
-and moved into the file at once. When a killed process has left a log, the name in the file is compared with
-the one that is seen through the log, which has that page if any word was new.
+A log does not say which file it belongs to. So each store gets a random name, which is moved into the file at
+once. If a killed process has left a log, the name in the file is compared with the one seen through the log,
+which has that page if any word was new.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ _NAME: Final = re.compile(rb"store [0-9a-f]{32}")
 _SEEN: Final = "SELECT CAST(word AS BLOB) FROM word WHERE id = 0"
 _ROOT: Final = "SELECT rootpage FROM sqlite_schema WHERE name = 'word'"
 _INTERIOR: Final = 5
-"""The kind of a table's page that leads to others; what follows is in order, so the first is on the first."""
+"""The kind of a table's interior page. Its children are in order, so the first row is on the first."""
 _CELLS_AT: Final = 12
 _PLACE: Final = struct.Struct(">H")
 _PAGE: Final = struct.Struct(">I")
 
 
 def check_log(connection: apsw.Connection, location: FileLocation, locks: FileLocks) -> None:
-    """Refuse a log that belongs to another store, on a connection that has read, before anything is written.
+    """Raise `StoreUnusable` for a log of another store, before anything is written.
 
-    Raises:
-        StoreUnusable: it does.
+    The connection must have read before.
     """
     log = location.log_path
     if not log.exists() or log.stat().st_size == 0:

@@ -1,10 +1,10 @@
-"""Indexes that do not fit their tables, and whether they can be made anew without losing anything.
+"""Indexes that do not fit their tables, and whether they can be rebuilt without losing anything.
 
-An index is a second copy of a part of its table, so what the one has lost the other one still tells. Where
-the rows that an index lacks match their checksums, the index is at fault, and can be made anew from them.
-Where they do not, it may be the index that is right: then it is left as it is.
+An index is a second copy of a part of its table, so each has what the other has lost. If the rows that an
+index lacks match their checksums, the index is wrong, and can be rebuilt from them. If they do not, the index
+may be right, and stays as it is.
 
-All of a table is read for it. That is done once, when damage was met.
+The check reads whole tables. It runs once, after the first damage.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     _Judge: TypeAlias = Callable[[apsw.Connection, list[Row]], bool]
 
 _STRAYS: Final = 1_000
-"""Of so many rows that an index lacks it is not asked whether all are sound: that was not one bit."""
+"""An index that lacks this many rows is wrong, whether all of them are sound or not."""
 
-# All of an index is read, to see whether that can be done: of texts also what is on other pages.
+# These read a whole index, with the parts of long texts on other pages.
 _WHOLE: Final = {
     "sqlite_autoindex_word_1": (
         "SELECT total(length(word || '')) FROM word INDEXED BY sqlite_autoindex_word_1"
@@ -51,7 +51,7 @@ _WHOLE: Final = {
         "SELECT total(inbox) FROM dead_letter INDEXED BY sqlite_autoindex_dead_letter_1"
     ),
 }
-# Rows that their index does not have, in the order in which they were written.
+# The rows that an index lacks, in the order in which they were written.
 _ASTRAY: Final = {
     "sqlite_autoindex_word_1": """
         SELECT w.id, CAST(w.word AS BLOB) FROM word w NOT INDEXED WHERE NOT EXISTS (
@@ -99,7 +99,7 @@ SELECT stream, version, chain FROM record NOT INDEXED WHERE position BETWEEN ?1 
 
 
 class DamagedIndex(NamedTuple):
-    """An index that cannot be read, or does not have what is in its table."""
+    """An index that cannot be read, or lacks rows of its table."""
 
     name: str
     is_readable: bool
@@ -115,7 +115,7 @@ def _compared(connection: apsw.Connection, name: str) -> DamagedIndex | None:
         return DamagedIndex(name, is_readable=False)
     strays = _some(connection, _ASTRAY[name])
     if strays is None:
-        # Something cannot be looked up. If the table can be read, it is in the index.
+        # A lookup failed. If the table can be read, the damage is in the index.
         by_table = _WHOLE[name].replace(f"INDEXED BY {name}", "NOT INDEXED")
         return None if _some(connection, by_table) is None else DamagedIndex(name, is_readable=False)
     is_to_blame = len(strays) == _STRAYS or (strays and _is_sound(connection, name, strays))
@@ -138,7 +138,7 @@ def _are_words_sound(connection: apsw.Connection, found: list[Row]) -> bool:
 
 
 def _needs_no_proof(_connection: apsw.Connection, _found: list[Row]) -> bool:
-    """Such an index knows nothing by which a row could be mended."""
+    """Return True: the index holds nothing by which a row could be repaired."""
     return True
 
 
@@ -190,7 +190,7 @@ _JUDGES: Final[dict[str, _Judge]] = {
 }
 
 
-# How each is made. Those that come with a table cannot be dropped, and are the same as one by another name.
+# How to create each. Those of a table cannot be dropped, but equal an index with another name.
 _MADE: Final = {
     "sqlite_autoindex_word_1": "CREATE UNIQUE INDEX {} ON word (word)",
     "sqlite_autoindex_stream_1": "CREATE UNIQUE INDEX {} ON stream (name)",
@@ -207,10 +207,10 @@ UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE na
 
 
 def make_anew(connection: apsw.Connection, index: DamagedIndex) -> None:
-    """Make an index anew from its table, in a transaction that the caller has begun and commits.
+    """Rebuild an index from its table, in a transaction that the caller begins and commits.
 
-    Where the old one can be read, SQLite puts the new one in its place. If not, it may lead anywhere, and
-    could take pages of others along when it is cleared: it is left unused in the file, until a VACUUM.
+    SQLite replaces a readable index. An unreadable one may lead anywhere, and clearing it could destroy pages
+    of others: it stays unused in the file, until a VACUUM.
 
     Raises:
         apsw.CorruptError, apsw.ConstraintError: the table is damaged, too.

@@ -1,8 +1,7 @@
-"""What is left of a damaged store, in a database of its own, for statements that would fail on the damage.
+"""The readable rows of a damaged store, in another database, for statements that the damage would stop.
 
-SQLite gives up a statement at the first page that it cannot read, whatever the statement asks for. So all
-rows that can be read are copied, each table around its damaged pages, into a file without a name. It has the
-same views, and is gone when it is closed.
+SQLite aborts a statement at the first page that it cannot read. So all readable rows are copied, each table
+around its damaged pages, into a nameless file with the same views, which is gone when it is closed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _KEYS: Final = {
 
 
 class Leftovers:
-    """The copy. `lost` says how many rows of each table could not be read, as far as can be told."""
+    """The copy. `lost` counts the rows of each table that could not be read, as far as is known."""
 
     def __init__(self, source: apsw.Connection, steps: Sequence[str]) -> None:
         self.connection = apsw.Connection("")
@@ -53,7 +52,6 @@ class Leftovers:
 
     @property
     def damage(self) -> str:
-        """What is missing, in words."""
         lost = ", ".join(f"{count} of {table}" for table, count in self.lost.items())
         return f"the store is damaged: rows that cannot be read are left out ({lost or 'none of the tables'})"
 
@@ -61,7 +59,7 @@ class Leftovers:
         columns = [
             name for (name,) in rows(self.connection, "SELECT name FROM pragma_table_info(?)", (table,))
         ]
-        # Texts come as bytes: one that is not UTF-8 must not keep its row from being copied.
+        # Texts come as bytes: one that is not UTF-8 must not prevent the copy of its row.
         read = ", ".join(
             f"typeof({c}) = 'text', CASE typeof({c}) WHEN 'text' THEN CAST({c} AS BLOB) ELSE {c} END"
             for c in columns

@@ -1,7 +1,4 @@
-"""SQLite's log after a sync that failed.
-
-What can be read in it may not be on the disk, and no later sync brings it there.
-"""
+"""SQLite's log after a failed sync: its content may not be on the disk, and no later sync puts it there."""
 
 from __future__ import annotations
 
@@ -15,29 +12,29 @@ if TYPE_CHECKING:
 _HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 _AT_ONCE: Final = 64 * 1024
-"""No more than a page may have: SQLite's files take a write of 128 KiB for one that met a full disk."""
+"""At most a page's maximum: SQLite's files take a write of 128 KiB for one that met a full disk."""
 
 
 def write_again(path: Path, vfs: str | None, sure: int, page_size: int) -> None:
     """Write all of the log but its first `sure` pages again, in place, and sync it.
 
-    The kernel takes pages whose sync has failed for written. If the log were moved into the file as it is
-    read, and the power failed, the older part of it that is on the disk would be laid over newer pages.
-    What was synced before is not touched: the power may fail now, too.
+    After a failed sync, the kernel takes the pages for written. If the log were moved into the file as it
+    reads now, and the power failed, the older part of it on the disk would overwrite newer pages. Synced
+    pages are not touched: the power may fail now, too.
 
     Raises:
-        apsw.Error: it cannot be written, or not be synced.
+        apsw.Error: it cannot be written or synced.
     """
     if not path.exists():
         return
     log = apsw.VFSFile(vfs or "", str(path), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
     try:
         if sure == 0:
-            # As SQLite does: no page of a new log is on the disk before its header is.
+            # As SQLite does: the header of a new log is on the disk before any page of it.
             _write_part(log, 0, _HEADER)
         start = _HEADER + sure * (_FRAME_HEADER + page_size)
         if not log.xDeviceCharacteristics() & apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE:
-            # SQLite has filled the last sector with copies, and synced only up to where it begins.
+            # SQLite has padded the last sector with copies, and synced only up to its beginning.
             start -= start % log.xSectorSize()
         _write_part(log, start, log.xFileSize())
     finally:

@@ -1,12 +1,12 @@
-"""Commits that lie in SQLite's log behind a damaged place of it.
+"""Commits in SQLite's log after a damaged place.
 
-SQLite takes the first frame that does not match its checksum for the end of the log: after a crash nothing
-else can be expected there. If it is rot, what follows are commits that were acknowledged, and they would be
-written over without a word. So before anything is written, it is looked for frames behind the end that belong
-to the same log and end a commit. The heads of frames suffice for that; after a good close there are none.
+SQLite takes the first frame that does not match its checksum for the end of the log, as it is after a crash.
+If the frame has rotted, the commits after it were acknowledged, and would silently be overwritten. So before
+anything is written, the log is searched for later frames that belong to it and end a commit. The heads of
+frames suffice for that; after a clean close there are none.
 
-Somebody else who has the log open makes SQLite keep the end that all of them know. What continues the log
-soundly from there is of a process that died before it told them of its commit: nobody was told of it.
+While another process has the log open, SQLite keeps the end that they share. Sound frames after that end are
+of a process that died before it shared its commit: it was never acknowledged.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ logger = logging.getLogger("persistasaurus")
 
 # https://sqlite.org/fileformat2.html#the_write_ahead_log
 _HEADER: Final = struct.Struct(">I4xI4x8s2I")
-"""What it is, the size of a page, the salts, and the checksum that those of the frames go on from."""
+"""The magic number, the size of a page, the salts, and the checksum that those of the frames continue."""
 _SUMMED: Final = 24
-"""So many bytes of the header that checksum covers."""
+"""How many bytes of the header the checksum covers."""
 _FRAME: Final = struct.Struct(">4xI8s2I")
-"""How large the database is if this ends a commit, else 0; the salts, and the checksum up to here."""
+"""The size of the database if this ends a commit, else 0; the salts, and the checksum up to here."""
 _FRAME_SUMMED: Final = 8
-"""So many bytes of a frame's head the checksum covers, and all of the page behind it."""
+"""How many bytes of a frame's head the checksum covers, with all of the page after it."""
 _AS_A_DRAFT: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _STATISTICS: Final = Path("/proc/stat")
 _BOOTED: Final = "btime "
@@ -54,18 +54,18 @@ class _Log(NamedTuple):
         return _FRAME.size + self.page_size
 
     def frame_at(self, number: int) -> int:
-        """Return at which offset a frame lies, the first one being 0."""
+        """Return the offset of a frame, counted from 0."""
         return _HEADER.size + number * self.frame_size
 
 
 def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is_synced: bool) -> None:
-    """Report commits behind a damaged place of the log, and keep a copy of it beside the store.
+    """Report commits after a damaged place of the log, and keep a copy of it beside the store.
 
-    To be called with a connection that has read, before anything is written. `is_synced`: each commit was
-    synced before the next one was begun.
+    The connection must have read, and nothing may be written before. `is_synced`: each commit was synced
+    before the next one began.
 
     Raises:
-        OSError: there is something to be kept, and it cannot be.
+        OSError: a copy is needed, and cannot be made.
     """
     path = location.log_path
     try:
@@ -82,7 +82,7 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
         log = _log(file.fileno(), connection)
         end = _sound_end(file.fileno(), log, end)
         commits = _commits_behind(file.fileno(), found.st_size, log, end)
-    # When the power fails during a commit, its last page may be on the disk without those before it.
+    # After a power failure during a commit, its last page may be on the disk without those before it.
     if found.st_mtime > _booted_at():
         least = 1
     elif is_synced and log.is_header_sound:
@@ -104,7 +104,7 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
 
 
 def kept_logs(store: Path) -> list[Path]:
-    """Return the copies of damaged logs that lie beside a store."""
+    """Return the copies of damaged logs beside a store."""
     prefix = f"{store.name}-wal.damaged-"
     return sorted(path for path in store.parent.iterdir() if path.name.startswith(prefix))
 
@@ -116,7 +116,7 @@ def _log(file: int, connection: apsw.Connection) -> _Log:
     checksum = (first, second)
     is_sound = _checksum(head[:_SUMMED], (0, 0), is_big_endian=is_big_endian) == checksum
     if not is_sound:
-        # Then all frames are behind the end. They tell of themselves to which log they belong.
+        # Then all frames are after the end. They say themselves to which log they belong.
         salts = _FRAME.unpack(os.pread(file, _FRAME.size, _HEADER.size))[1]
         page_size = connection.pragma("page_size")
     return _Log(is_sound, is_big_endian, salts, checksum, page_size)
@@ -162,7 +162,7 @@ def _commits_behind(file: int, size: int, log: _Log, end: int) -> int:
 
 
 def _booted_at() -> float:
-    """Return when the machine was started, in seconds since the epoch; infinity: nobody can tell."""
+    """Return when the machine was started, in seconds since the epoch; infinity if it is unknown."""
     try:
         told = _STATISTICS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

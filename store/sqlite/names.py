@@ -1,4 +1,4 @@
-"""Kinds, types and statuses: names that occur again and again, kept once in the file."""
+"""Kinds, types and statuses: repeated names, kept once in the file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .statements import rows, text, value
 if TYPE_CHECKING:
     from .statements import Row
 
-# As bytes: a word that was damaged must not keep the store from being opened.
+# As bytes: a damaged word must not prevent opening the store.
 _WORDS: Final = "SELECT id, CAST(word AS BLOB) FROM word NOT INDEXED"
 _BY_INDEX: Final = "SELECT id, CAST(word AS BLOB) FROM word INDEXED BY sqlite_autoindex_word_1"
-# A few of those that use a word, since one of them may be damaged itself.
+# Several users of a word, since one of them may be damaged itself.
 _STREAMS: Final = """
 SELECT CAST(s.name AS BLOB), CAST(t.word AS BLOB), CAST(w.word AS BLOB), s.type, s.status,
   s.state, s.alarm, s.wake_at, s.version, s.created_at, s.seal
@@ -37,14 +37,14 @@ FROM record NOT INDEXED GROUP BY kind
 
 
 class NameEntry(NamedTuple):
-    """A word's number, and how checksums see it."""
+    """A word's number, and its form in checksums."""
 
     id: int
     framed: bytes
 
 
 class NameTableWriter(dict[str, NameEntry]):
-    """The writer's words; looking up a new one writes it, within the transaction."""
+    """The writer's words. Looking up a new one writes it, within the transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class NameTableWriter(dict[str, NameEntry]):
 
 
 class NameTableReader:
-    """The readers' words; only ever what was committed."""
+    """The readers' words: only committed ones."""
 
     def __init__(self) -> None:
         self._words: dict[int, tuple[str, bytes]] = {}
 
     def word(self, connection: apsw.Connection, key: int) -> tuple[str, bytes]:
-        """Return the word, and how checksums see it; one that is not there is told by its number."""
+        """Return the word and its form in checksums; a missing word is replaced by its number."""
         known = self._words.get(key)
         if known is None:
             stored = rows(connection, _WORDS)
@@ -80,7 +80,7 @@ class NameTableReader:
         return known
 
     def key(self, connection: apsw.Connection, word: str) -> int | None:
-        """Return the word's number, or None when nothing was ever called so."""
+        """Return the word's number, or None if there is no such word."""
         try:
             return value(connection, "SELECT id FROM word WHERE word = ?", (word,))
         except apsw.CorruptError:  # of the index: there are few, and they can be looked through
@@ -89,7 +89,7 @@ class NameTableReader:
 
 
 def damaged_words(connection: apsw.Connection) -> list[str]:
-    """Return the words that are not what was written, as whoever uses them has it; all tables are read.
+    """Return the words that are not what was written, according to their uses; it reads all tables.
 
     Raises:
         apsw.CorruptError: they cannot be read.
@@ -100,7 +100,7 @@ def damaged_words(connection: apsw.Connection) -> list[str]:
     damaged = [f"word {kind}?" for kind in witnesses if kind not in words]
     for key, word in words.items():
         verdicts = _verdicts(connection, (key, word), witnesses)
-        # One alone that uses it may be damaged itself.
+        # A single user of it may be damaged itself.
         is_doubtful = len(verdicts) > 1 or by_index.get(key, word) != word
         if is_doubtful and not any(verdicts):
             damaged.append(word)
@@ -108,7 +108,7 @@ def damaged_words(connection: apsw.Connection) -> list[str]:
 
 
 def may_be_right(connection: apsw.Connection, words: list[tuple[int, str]]) -> bool:
-    """Tell whether nothing speaks against any of these words; see `damaged_words`."""
+    """Return whether nothing speaks against any of these words; see `damaged_words`."""
     witnesses = _witnesses(connection)
     verdicts = [_verdicts(connection, word, witnesses) for word in words]
     return all(any(told) for told in verdicts if told)
@@ -119,7 +119,7 @@ def _witnesses(connection: apsw.Connection) -> dict[int, Row]:
 
 
 def _verdicts(connection: apsw.Connection, word: tuple[int, str], witnesses: dict[int, Row]) -> list[bool]:
-    """Ask the checksums of some that use a word whether it was that."""
+    """Check by the checksums of some uses of a word whether it is the right one."""
     found = _told_by_streams(connection, *word)
     if word[0] in witnesses:
         found += _told_by_records(connection, word[1], witnesses[word[0]])

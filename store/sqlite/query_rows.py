@@ -1,4 +1,4 @@
-"""The answer to a statement of the user's, and the connection that it was put to."""
+"""The answer to a user's statement, and its connection."""
 
 from __future__ import annotations
 
@@ -21,21 +21,14 @@ if TYPE_CHECKING:
     from .statements import Row
 
 _AT_ONCE: Final = 1_000
-"""So many rows are fetched before the first is returned; with fewer, nothing is kept open."""
+"""The number of rows fetched before the first is returned; an answer with fewer keeps nothing open."""
 _INSTRUCTIONS: Final = 20_000
-"""So often a statement looks whether it was interrupted; a Ctrl-C is heard there."""
+"""A statement checks for an interruption, such as a Ctrl-C, after this many instructions."""
 
 _NOTHING: Final = re.compile(r"(?>\s|;|--[^\n]*(?:\n|$)|/\*.*?(?:\*/|$))*+", re.DOTALL)
 
-_READS: Final = frozenset(
-    {
-        apsw.SQLITE_SELECT,
-        apsw.SQLITE_READ,
-        apsw.SQLITE_FUNCTION,
-        apsw.SQLITE_RECURSIVE,
-    }
-)
-# Those that tell of the schema, or of a version; with a value, the others would set it.
+_READS: Final = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE})
+# They report the schema, or a version; with a value, the latter would set it.
 _TELLING_PRAGMAS: Final = frozenset(
     {"index_info", "index_list", "index_xinfo", "table_info", "table_list", "table_xinfo"}
 )
@@ -45,16 +38,16 @@ _TELLING_ALONE: Final = frozenset(
 
 
 class Rows(Iterator[tuple[Any, ...]]):
-    """What a statement answers, row by row: an iterator, to be used by one thread at a time.
+    """The rows of an answer: an iterator, for one thread at a time.
 
-    An answer of up to 1,000 rows is complete at once. A longer one is read as it is asked for; until its end,
-    or `close`, it shows the store as it was, and the engine's log cannot be emptied.
+    An answer of up to 1,000 rows is complete at once. A longer one is read on demand; until its end, or
+    `close`, it shows the store as it was, and the engine's log cannot be emptied.
     """
 
     def __init__(self, connection: apsw.Connection, confirm: Callable[[], None]) -> None:
         self.columns: tuple[str, ...] = ()
         self.damage: str | None = None
-        """What is left out, since the store is damaged; None: nothing."""
+        """What is missing because the store is damaged; None: nothing."""
         self._connection = connection
         self._confirm = confirm
         self._ahead: Iterator[Row] = iter(())
@@ -63,7 +56,7 @@ class Rows(Iterator[tuple[Any, ...]]):
 
     @property
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """The rows that are left; the same as the object itself."""
+        """The remaining rows: the object itself."""
         return self
 
     def __iter__(self) -> Self:
@@ -93,10 +86,10 @@ class Rows(Iterator[tuple[Any, ...]]):
         return row
 
     def ask(self, statement: str, values: Sequence[Any]) -> None:
-        """Put the statement to the connection.
+        """Run the statement on the connection.
 
         Raises:
-            QueryFailed: it cannot be run, or does more than to read.
+            QueryFailed: it cannot be run, or would do more than read.
         """
         connection = self._connection
         connection.authorizer = _authorized
@@ -104,10 +97,11 @@ class Rows(Iterator[tuple[Any, ...]]):
         cursor = self._cursor = connection.cursor()
 
         def look(cursor: apsw.Cursor, first: str, _values: object) -> bool:
-            # Only here is it known what an answer without rows consists of.
+            # Only here are the columns of an answer without rows known.
             if _NOTHING.fullmatch(first) is None:
                 self.columns = tuple(name for name, *_ in cursor.get_description())
-                _check_alone(first, statement)
+                if _NOTHING.fullmatch(statement[len(first) :]) is None:
+                    raise ValueError("one statement at a time")
             return True
 
         cursor.exec_trace = look
@@ -126,7 +120,7 @@ class Rows(Iterator[tuple[Any, ...]]):
             self._end()
 
     def _give_up(self, error: BaseException) -> None:
-        """Let go of the store after an error, and tell it as whoever has written the statement needs it."""
+        """Close after an error, and raise it in a form for the statement's author."""
         self.close()
         if isinstance(error, apsw.Error | TypeError | ValueError):
             raise told(error) from error
@@ -136,14 +130,11 @@ class Rows(Iterator[tuple[Any, ...]]):
         return self._is_interrupted
 
     def interrupt(self) -> None:
-        """Stop the statement if it still runs: whoever waits for a row hears `QueryInterrupted`.
-
-        The one thing that any thread may do.
-        """
+        """Stop the statement if it still runs: its reader gets `QueryInterrupted`. Thread-safe."""
         self._is_interrupted = True
 
     def close(self) -> None:
-        """Let go of the store. Idempotent."""
+        """Release the store. Idempotent."""
         self._ahead = iter(())
         self._end()
 
@@ -156,16 +147,13 @@ class Rows(Iterator[tuple[Any, ...]]):
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
 
 def told(error: apsw.Error | TypeError | ValueError) -> StoreError:
-    """Return what became of a statement, told to whoever has written it."""
+    """Return the error in a form for the statement's author."""
     match error:
         case apsw.AuthError() | apsw.ReadOnlyError():
             reason = f"only reading is allowed here: SELECT, VALUES, WITH or EXPLAIN ({error})"
@@ -189,11 +177,6 @@ def told(error: apsw.Error | TypeError | ValueError) -> StoreError:
         case _:
             return read_failure(error)
     return QueryFailed(reason)
-
-
-def _check_alone(first: str, statement: str) -> None:
-    if _NOTHING.fullmatch(statement[len(first) :]) is None:
-        raise ValueError("one statement at a time")
 
 
 def _authorized(

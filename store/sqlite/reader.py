@@ -1,4 +1,4 @@
-"""A look at a store from outside: beside the process that owns it, or when none does."""
+"""Reading a store from outside, with or without a process that owns it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _TRIES: Final = 10
 
 
 class StoreReader(Reading):
-    """A store that is only looked at, whoever owns it; open to every thread.
+    """A read-only view of a store, whoever owns it. Thread-safe.
 
-    Nothing is locked, created or written, with one exception: to read a log that a killed process has left,
-    SQLite may need its index (`-shm`) anew. Each question is a short transaction of its own, so nobody is
-    held up: neither the engine, nor whoever reads while it commits at full speed.
+    It locks, creates and writes nothing, with one exception: to read the log of a killed process, SQLite may
+    need to rebuild its index (`-shm`). Each query is a short transaction of its own, so it delays neither the
+    engine nor other readers.
 
-    `StoreHalted` is raised when the file is gone or is another one, after `close`, and in a forked child.
+    `StoreHalted` is raised if the file is gone or replaced, after `close`, and in a forked child.
     """
 
     def __init__(self, location: FileLocation, file_state: FileState, vfs: str | None) -> None:
@@ -63,14 +63,15 @@ class StoreReader(Reading):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, vfs: str | None = None) -> StoreReader:
-        """Look at the store at `path`.
+        """Open the store at `path` for reading.
 
         Args:
             path: The file.
             vfs: The name of a registered SQLite VFS, for tests and simulations.
 
         Raises:
-            StoreUnusable: there is none, it is no store, of a newer schema, damaged, or may not be read.
+            StoreUnusable: there is none, it is not a store, has a newer schema, is damaged, or may not be
+            read.
         """
         check_sqlite_version()
         with existing(path) as location:
@@ -113,9 +114,9 @@ class StoreReader(Reading):
         return self._asked(lambda connection: connection.pragma("user_version"))
 
     def additions(self) -> tuple[str, ...]:
-        """Name the tables, views and the like that others have put into the file, each with its kind.
+        """Return the tables, views and other objects that other programs added, each with its kind.
 
-        The engine leaves them alone: neither what is in them nor what becomes of them is its concern.
+        The engine ignores them.
         """
         steps = schema.ladder()
         return self._asked(
@@ -123,12 +124,13 @@ class StoreReader(Reading):
         )
 
     def damaged_words(self) -> list[str]:
-        """Name the types, statuses and kinds of events that are not what was written; all of it is read.
+        """Return the types, statuses and kinds of events that are not what was written.
 
-        A word is kept once, for all that use it: the headers and histories of these are damaged with it.
+        It reads the whole store. All users of a word share it: their headers and histories are damaged with
+        it.
 
         Raises:
-            StoreUnusable: so much is damaged that it cannot be told.
+            StoreUnusable: the store is too damaged to find out.
         """
         return self._asked(damaged_words)
 
@@ -139,9 +141,9 @@ class StoreReader(Reading):
     # Looking
 
     def data_version(self) -> int:
-        """Return a number that is another one after anybody has committed anything.
+        """Return a number that changes after every commit of any process.
 
-        That it is another one does not mean that anything has changed. It costs a few microseconds.
+        It may also change without a commit. A call takes a few microseconds.
 
         Raises:
             StoreHalted: the store cannot be read.
@@ -162,7 +164,7 @@ class StoreReader(Reading):
     def _commits_seen(self, files: _OpenFiles) -> int:
         if files.file_state.at_rest is not None:
             return 0
-        # Always the same connection: the numbers of two have nothing to do with each other.
+        # Always the same connection: the numbers of two are unrelated.
         if self._watch is None or self._watch[0] is not files:
             self._drop_watch()
             self._watch = (files, files.connect())
@@ -174,33 +176,33 @@ class StoreReader(Reading):
             watch[1].close(force=True)
 
     def position(self) -> int:
-        """Return the position of the newest record in the global order; 0: there is none."""
+        """Return the position of the newest record in the global order; 0 if there is none."""
         return self._asked(
             lambda connection: value(connection, "SELECT ifnull(max(position), 0) FROM record")
         )
 
     def owner(self) -> Owner | None:
-        """Return which process has the store open now; None: none, as far as can be seen from here.
+        """Return the process that has the store open; None if there is none, as far as can be seen from here.
 
-        Nothing is locked in order to find out: an engine that opens it meanwhile is not refused.
+        It locks nothing, so an engine that opens the store meanwhile is not refused.
         """
         self._check_alive()
         return owner_of(self._location.lock_path)
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> Rows:
-        """Put a statement to the store that only reads; `values` are those of its placeholders.
+        """Run a read-only statement; `values` are those of its placeholders.
 
-        The views `flows`, `steps`, `signals`, `timers`, `dead_letters` and `events` are documented and kept
-        stable (`schema_2.sql` and `schema_3.sql` in `store/sqlite`); in a store that no engine has brought up
-        to date yet they are there as well. What the statement reads is the store as of one commit.
+        The views `flows`, `steps`, `signals`, `timers`, `dead_letters` and `events` are documented and stable
+        (`schema_2.sql` and `schema_3.sql` in `store/sqlite`), also in a store of an older schema. The
+        statement sees the store as of one commit.
 
-        Where it meets damage, it is put to a copy of all rows that can be read, and `Rows.damage` says so.
-        That takes as long as to read the whole store. An answer of more than 1,000 rows may meet it later on.
+        If it meets damage, it runs on a copy of all readable rows, and `Rows.damage` says so. The copy takes
+        as long as reading the whole store. An answer of more than 1,000 rows may meet damage later on.
 
         Raises:
-            QueryFailed: it cannot be run, is more than one, or does anything but read.
+            QueryFailed: it cannot be run, is more than one statement, or does anything but read.
             QueryInterrupted: `interrupt` or `close` was called.
-            StoreUnusable: the store is damaged, or was brought to a newer schema meanwhile.
+            StoreUnusable: the store is damaged, or was migrated to a newer schema meanwhile.
         """
         with in_sqlite:
             files = self._looked()
@@ -238,7 +240,7 @@ class StoreReader(Reading):
             connection.close()
 
     def interrupt(self) -> None:
-        """Stop all statements that run, and end all answers that were not read to their end."""
+        """Stop all running statements, and end all answers that were not read to their end."""
         with self._answers_lock:
             answers = list(self._answers)
         for answer in answers:
@@ -258,7 +260,7 @@ class StoreReader(Reading):
             else:
                 if files.file_state.at_rest is None or self._lies_as(files):
                     return answer
-            # Somebody has opened the file meanwhile: what was read may be half old and half new.
+            # Another process opened the file meanwhile: the answer may be half old and half new.
         raise StoreHalted(f"{self.path} is opened and closed so often that it cannot be read")
 
     def _confirm(self, files: _OpenFiles) -> None:
@@ -269,7 +271,7 @@ class StoreReader(Reading):
         return self._file_state() == files.file_state
 
     def _looked(self) -> _OpenFiles:
-        """Look how the files lie now, and connect anew when that has changed."""
+        """Check the state of the files, and reconnect if it has changed."""
         self._check_alive()
         files, file_state = self._files, self._file_state()
         if file_state == files.file_state:
@@ -296,7 +298,7 @@ class StoreReader(Reading):
             raise StoreHalted(self._dead)
 
     def close(self) -> None:
-        """Let go of the store; who waits for a row of an answer hears so. Idempotent."""
+        """Release the store and interrupt open answers. Idempotent."""
         if self._dead is not None:
             return
         self._dead = "the reader is closed"
@@ -307,10 +309,9 @@ class StoreReader(Reading):
         close_what_is_done_with()
 
     def die_after_fork(self) -> None:
-        """Become unusable in a forked child: SQLite's connections are the parent's."""
         if self._dead is None:
             self._dead = "the process was forked: the reader belongs to the parent, a child opens its own"
-            self._answers_lock = Lock()  # whoever had it is not there any more
+            self._answers_lock = Lock()  # the thread that held it is gone
             bury(self._files, self._watch, [*self._answers])
             self.interrupt()
 
@@ -318,16 +319,13 @@ class StoreReader(Reading):
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
 
 class _OpenFiles:
-    """The files as they lay at some time, and connections to them."""
+    """The files in one state, and connections to them."""
 
     def __init__(self, location: FileLocation, file_state: FileState, vfs: str | None) -> None:
         self.file_state = file_state
@@ -336,7 +334,6 @@ class _OpenFiles:
         self._vfs = vfs
 
     def connect(self) -> apsw.Connection:
-        """Connect for queries alone."""
         if self.file_state.at_rest is None:
             return connect_reader(self._location, self._vfs)
         return connect_to_file_at_rest(self._location, self._vfs)

@@ -1,8 +1,8 @@
 """Requests as rows of a small SQLite file beside the store, `NAME-requests`.
 
-It is a file of its own so that nobody who asks for something can hold up the engine. Who is stopped while he
-writes keeps others from writing to this file, and nobody from reading it; nothing else waits for it. And
-whatever becomes of it, the store is another file.
+A separate file keeps senders from delaying the engine. A sender that is stopped while it writes blocks other
+writers of this file, but no readers; nothing else waits for it. And whatever happens to it, the store is
+another file.
 """
 
 from __future__ import annotations
@@ -19,14 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from ..errors import (
-    CommitUnknown,
-    RecordTooLarge,
-    StoreError,
-    StoreFull,
-    StoreHalted,
-    StoreUnusable,
-)
+from ..errors import CommitUnknown, RecordTooLarge, StoreError, StoreFull, StoreHalted, StoreUnusable
 from ..files.forking import bury, dies_after_fork, in_sqlite
 from ..files.location import sync_directory
 from ..requests import RequestsDamaged, RequestsFull, StoredRefusal, StoredRequest
@@ -38,14 +31,12 @@ if TYPE_CHECKING:
 
     from ..requests import StoredResponse
 
-__all__ = ["SqliteRequests"]
-
 SENDER_PATIENCE_MS: Final = 3_000
 OWNER_PATIENCE_MS: Final = 100
-"""So long is waited for others who write: the owner comes back, a sender gives up."""
+"""How long to wait for other writers: the owner tries again later, a sender gives up."""
 
 _APPLICATION_ID: Final = 0x50657272
-"""`Perr`: says in the file's header that it holds requests."""
+"""`Perr`: marks the file, in its header, as one of requests."""
 _VERSION: Final = 1
 
 _SIZE_MAX: Final = 16 * 1024 * 1024
@@ -59,9 +50,9 @@ _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _PASSING: Final = (apsw.BusyError, apsw.LockedError, apsw.FullError, RequestsFull)
-"""What says nothing about the file itself."""
+"""Errors that are not about the file itself."""
 
-# What is larger was put there by somebody else, and is refused like any rubbish.
+# Larger data was put there by another program, and is refused like any rubbish.
 _DATA: Final = f"CASE WHEN length(data) <= {_SIZE_MAX} THEN data ELSE x'' END"
 _ARRIVED: Final = f"""
 SELECT number, id, {_DATA} FROM request WHERE response IS NULL AND number > ? ORDER BY number
@@ -86,12 +77,12 @@ _SWEEP: Final = f"DELETE FROM request WHERE {_SWEPT}"  # noqa: S608 - a constant
 class SqliteRequests:
     """The requests for the owner of the store at `store_path`; see `RequestStore`.
 
-    The file is created by the first `add`, for the store's user alone. Nothing is opened before it is needed.
+    The first `add` creates the file, for the store's user alone. Nothing is opened before it is needed.
 
     Args:
         store_path: the store's file; the requests lie beside it, links followed.
         now: the clock, in microseconds since the epoch, UTC.
-        patience_ms: so long is waited for others who write.
+        patience_ms: how long to wait for other writers.
         vfs: the name of a registered SQLite VFS, for tests and simulations.
     """
 
@@ -123,17 +114,17 @@ class SqliteRequests:
     # Sending
 
     def add(self, request_id: str, data: bytes) -> None:
-        """Leave a request; see `RequestStore`. Only the store's user may."""
+        """Add a request; see `RequestStore`. Only the store's user may."""
         if len(data) > _SIZE_MAX:
             raise RecordTooLarge(f"{len(data):,} bytes exceed the limit of {_SIZE_MAX:,}")
         with self._telling():
             self._check_user()
-            # Somebody may remove or replace the file meanwhile, and the request with it.
+            # Another process may remove or replace the file meanwhile, and the request with it.
             if not self._is_added(request_id, data) and not self._is_added(request_id, data):
                 raise StoreHalted(f"{self.path} is removed again and again: the request may not be on record")
 
     def _is_added(self, request_id: str, data: bytes) -> bool:
-        """Add a request, and tell whether the file that it is in is still there."""
+        """Add a request; return whether its file is still there."""
         connection = self._opened(create=True)
         assert connection is not None
         self._insert(connection, request_id, data)
@@ -160,7 +151,6 @@ class SqliteRequests:
             raise StoreUnusable(f"{self._store} belongs to another user ({owner}): write as that user to it")
 
     def take_response(self, request_id: str) -> bytes | None:
-        """Return the response to a request, and forget both; see `RequestStore`."""
         with self._telling():
             connection = self._readable()
             if connection is None:
@@ -168,7 +158,7 @@ class SqliteRequests:
             found = value(connection, "SELECT response FROM request WHERE id = ?", (request_id,))
             if found is None:
                 return None
-            # Nobody is harmed when it stays: it is never done again, and swept in the end.
+            # It may stay without harm: it is never done again, and swept in the end.
             with contextlib.suppress(apsw.Error, StoreError), self._written(connection):
                 run(connection, "DELETE FROM request WHERE id = ?", (request_id,))
             return _checked(found, bytes)
@@ -176,7 +166,6 @@ class SqliteRequests:
     # Looking
 
     def pending_count(self) -> int:
-        """Return how many requests wait for a response; see `RequestStore`."""
         with self._telling():
             connection = self._readable()
             if connection is None:
@@ -184,7 +173,6 @@ class SqliteRequests:
             return value(connection, "SELECT count(*) FROM request WHERE response IS NULL")
 
     def refusals(self) -> list[StoredRefusal]:
-        """Return what was refused and not told to its sender; see `RequestStore`."""
         with self._telling():
             connection = self._readable()
             if connection is None:
@@ -202,10 +190,10 @@ class SqliteRequests:
     # Handling
 
     def arrived(self) -> list[StoredRequest]:
-        """Return the next few that wait; see `RequestStore`.
+        """Return the next few waiting requests; see `RequestStore`.
 
-        When there is nothing new, this is a look at three names in the folder and at the log's index, which
-        is in memory: nothing is read from the disk, and nothing is locked that anybody would wait for.
+        If there are no new ones, this only checks three names in the folder and the log's index, which is in
+        memory: it reads nothing from the disk, and locks nothing that others wait for.
         """
         with self._telling():
             connection = self._opened(create=False)
@@ -238,7 +226,6 @@ class SqliteRequests:
         return found
 
     def read(self, request_id: str) -> bytes | None:
-        """Return a request that waits; see `RequestStore`."""
         with self._telling():
             connection = self._readable()
             if connection is None:
@@ -247,7 +234,6 @@ class SqliteRequests:
             return None if found is None else _checked(found, bytes)
 
     def respond(self, responses: Sequence[StoredResponse]) -> None:
-        """Answer requests, all or none of them; see `RequestStore`."""
         with self._telling():
             connection = self._readable()
             if connection is not None:
@@ -258,7 +244,6 @@ class SqliteRequests:
     # Looking after it
 
     def sweep(self) -> None:
-        """Remove what nobody has come back for; see `RequestStore`."""
         with self._telling():
             connection = self._readable()
             if connection is None:
@@ -271,10 +256,10 @@ class SqliteRequests:
                 run(connection, "PRAGMA incremental_vacuum")
 
     def set_aside(self) -> str:
-        """Keep a copy of what cannot be read, and begin anew; see `RequestStore`.
+        """Keep a copy of unreadable requests, and begin anew; see `RequestStore`.
 
-        The file is emptied where it lies and not replaced: that is a commit like any other, for all who
-        have it open.
+        The file is emptied in place and not replaced: for all who have it open, that is a commit like any
+        other.
         """
         self.close()
         kept = self.path.with_name(f"{self.path.name}-damaged-{self._now()}")
@@ -303,7 +288,6 @@ class SqliteRequests:
             connection.close(force=True)
 
     def close(self) -> None:
-        """Let go of the file; see `RequestStore`."""
         connection, self._connection = self._connection, None
         self._seen, self._last, self._is_named = None, 0, False
         if connection is not None:
@@ -311,19 +295,18 @@ class SqliteRequests:
                 connection.close(force=True)
 
     def die_after_fork(self) -> None:
-        """Keep away from what is the parent's."""
         bury(self._connection)
         self._connection, self._is_forked = None, True
 
     # The file
 
     def _readable(self) -> apsw.Connection | None:
-        """Return the connection; None: there is nothing in it, and never was."""
+        """Return the connection; None if the file never held requests."""
         connection = self._opened(create=False)
         return connection if connection is not None and _has_table(connection) else None
 
     def _opened(self, *, create: bool) -> apsw.Connection | None:
-        """Return the connection to the file that is there now; None: there is none."""
+        """Return the connection to the current file; None if there is none."""
         if self._is_forked:
             raise StoreHalted("this process was forked from the one that the requests were opened in")
         if self._connection is not None:
@@ -350,10 +333,10 @@ class SqliteRequests:
         return connection
 
     def _is_there(self) -> bool:
-        """Tell whether there is a file that nobody else can have written to.
+        """Return whether there is a file that only its user can have written.
 
         Raises:
-            StoreUnusable: what is there is not to be believed.
+            StoreUnusable: the file cannot be trusted.
         """
         try:
             found = self.path.lstat()
@@ -392,7 +375,7 @@ class SqliteRequests:
             ) from error
 
     def _begin_to_write(self, connection: apsw.Connection) -> None:
-        """Take turns with others who write. SQLite's own waits become longer: new ones would come first."""
+        """Wait for other writers with short steps: SQLite's own waits grow, and newcomers would overtake."""
         connection.set_busy_timeout(1)
         try:
             for _ in range(self._patience_ms):
@@ -406,7 +389,7 @@ class SqliteRequests:
 
     @contextmanager
     def _telling(self) -> Generator[None]:
-        """Turn an error into what the caller does next; after most of them the file is opened anew."""
+        """Convert errors for the caller; after most of them, the file is reopened."""
         try:
             with in_sqlite:
                 yield
@@ -422,7 +405,7 @@ class SqliteRequests:
 
 
 def _files(path: Path) -> tuple[Any, ...]:
-    """Return which files lie there, and whose they are: SQLite would not notice when that changes."""
+    """Return the identities of the files: SQLite would not notice a change."""
     return tuple(_inode(path.with_name(path.name + suffix)) for suffix in ("", "-wal", "-shm"))
 
 
@@ -435,14 +418,14 @@ def _inode(path: Path) -> tuple[int, ...] | None:
 
 
 def _set_up(connection: apsw.Connection) -> None:
-    """Put the file into WAL mode; where it has been, this writes nothing."""
+    """Put the file into WAL mode; if it is in it, this writes nothing."""
     if connection.pragma("journal_mode") != "wal":
         connection.pragma("auto_vacuum", "INCREMENTAL")
         connection.pragma("journal_mode", "WAL")
 
 
 def _has_table(connection: apsw.Connection) -> bool:
-    """Tell whether requests can be in the file. One that was just created is empty.
+    """Return whether the file can hold requests. A new one is empty.
 
     Raises:
         StoreUnusable: the file is of a newer version.
@@ -480,14 +463,14 @@ def _schema() -> str:
 
 
 def _checked(found: Any, kind: type[Any]) -> Any:
-    """Return what was read; a column of a damaged file may hold anything."""
+    """Return a value of the expected type; in a damaged file, columns may have any type."""
     if not isinstance(found, kind):
         raise RequestsDamaged(f"a {kind.__name__} should be where {type(found).__name__} is")
     return found
 
 
 def _copy(source: Path, target: Path, vfs: str | None) -> None:
-    """Copy a file by way of SQLite: to close it otherwise would take away locks of this process."""
+    """Copy a file through SQLite: closing it otherwise would drop locks of this process."""
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as copy:
         file = apsw.VFSFile(vfs or "", str(source), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])

@@ -1,4 +1,4 @@
-"""What became of writes whose commit ended without an answer."""
+"""The outcome of writes whose commit ended without an answer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WHERE s.name = ? AND i.key = ?
 
 
 def outcome(connection: apsw.Connection, write: Write) -> Outcome | None:
-    """Tell what became of one write; None: it was not written."""
+    """Return the outcome of a write; None if it was not written."""
     if isinstance(write, Restore):
         return _records_outcome(connection, Append(write.stream, 0, write.records))
     if isinstance(write, Append):
@@ -59,7 +59,7 @@ def _records_outcome(connection: apsw.Connection, write: Append) -> Outcome | No
 
 
 def _standing_outcome(connection: apsw.Connection, write: Append) -> Outcome | None:
-    # Without records there is nothing to know it by but its effect.
+    # Without records, it can only be recognised by its effect.
     found = rows(connection, _STANDING, (write.stream,))
     if not found or found[0][0] != write.expected:
         return None

@@ -1,7 +1,7 @@
-"""What is left of a damaged file: all that can still be read, row by row where it must be.
+"""What can still be read of a damaged file, row by row where necessary.
 
-Asked when a question about many rows has failed. Tables and indexes hold some things twice: the names of
-streams, which streams are due, which record is where. What one of them has lost the other one still tells.
+It is used when a query for many rows has failed. Tables and indexes hold some things twice: the names of
+streams, which streams are due, where each record is. One still has what the other has lost.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHUNK: Final = 1024
 _NAMES: Final = """
 SELECT id, CAST(name AS BLOB) FROM stream INDEXED BY sqlite_autoindex_stream_1 WHERE id BETWEEN ? AND ?
 """
-# Limited, so that nobody looks for more on the page behind the last row.
+# Limited, so that SQLite does not read the page after the last row.
 _NAMES_BY_TABLE: Final = """
 SELECT id, CAST(name AS BLOB) FROM stream NOT INDEXED WHERE id BETWEEN ?1 AND ?2 LIMIT ?2 - ?1 + 1
 """
@@ -46,7 +46,7 @@ _RECORDS_BY_TABLE: Final = """
 SELECT version, at, kind, chain, CAST(data AS BLOB) FROM record NOT INDEXED
 WHERE position BETWEEN ?3 AND ?4 AND stream = ?1 AND version >= ?2 LIMIT ?4 - ?3 + 1
 """
-# Each of these knows a highest number, and none of them can be relied upon.
+# Each of these has a highest number, but none is reliable alone.
 _LAST_STREAM: Final = (
     "SELECT max(id) FROM stream",
     "SELECT stream FROM owner",
@@ -78,7 +78,7 @@ class Gap(NamedTuple):
 
 
 class Newest(NamedTuple):
-    """The newest record of a stream, as far as it can be told, and why not."""
+    """The newest record of a stream as far as it is known, and what is damaged."""
 
     version: int | None
     at: int | None
@@ -86,19 +86,19 @@ class Newest(NamedTuple):
 
 
 def chunks(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Divide the keys from `first` to `last`, so that a damaged one costs no more than its neighbours."""
+    """Divide the keys from `first` to `last` into chunks, so that a damaged key costs only its chunk."""
     for start in range(first, last + 1, _CHUNK):
         yield start, min(start + _CHUNK - 1, last)
 
 
 def around(read: Callable[[int, int], list[Row]], first: int, last: int) -> Iterator[Row | Gap]:
-    """Read the rows whose keys are from `first` to `last`, with a gap for each key that cannot be read."""
+    """Read the rows with keys from `first` to `last`, with a gap for each unreadable one."""
     for start, end in chunks(first, last):
         yield from _around(read, start, end)
 
 
 def readable(read: Callable[[int, int], list[Row]], last: int) -> Iterator[Row]:
-    """Read those rows whose keys are from 1 to `last` that can be read."""
+    """Read the readable rows with keys from 1 to `last`."""
     return (row for row in around(read, 1, last) if not isinstance(row, Gap))
 
 
@@ -117,12 +117,12 @@ def _around(read: Callable[[int, int], list[Row]], first: int, last: int) -> Ite
 
 
 def last_stream(connection: apsw.Connection) -> int:
-    """Return a number that no stream's number is above of."""
+    """Return an upper bound of the streams' numbers."""
     return highest(connection, _LAST_STREAM)
 
 
 def last_position(connection: apsw.Connection) -> int:
-    """Return a position that no record is behind of."""
+    """Return an upper bound of the records' positions."""
     return highest(connection, _LAST_POSITION)
 
 
@@ -130,7 +130,7 @@ def given_out(connection: apsw.Connection) -> tuple[int, int, int]:
     """Return the highest position, and the highest numbers of a stream and of a signal.
 
     Raises:
-        apsw.CorruptError: they cannot be told, or no record can be written behind the last.
+        apsw.CorruptError: they are unknown, or no record can be written after the last.
     """
     position = rows(connection, "SELECT ifnull(max(position), 0) FROM record")[0][0]
     return position, _last(connection, _LAST_STREAMS), _last(connection, _LAST_SIGNALS)
@@ -143,7 +143,7 @@ def _last(connection: apsw.Connection, questions: tuple[str, str]) -> int:
 
 
 def highest(connection: apsw.Connection, questions: tuple[str, ...]) -> int:
-    """Ask each question for a highest number, and return the highest of those that were answered."""
+    """Return the highest of the numbers that the questions yield, without those that fail."""
     number = 0
     for question in questions:
         found = asked(connection, question)
@@ -153,7 +153,7 @@ def highest(connection: apsw.Connection, questions: tuple[str, ...]) -> int:
 
 
 def asked(connection: apsw.Connection, question: str, values: Row = ()) -> list[Row] | None:
-    """Ask; None: that cannot be read."""
+    """Return the rows of an answer; None if they cannot be read."""
     try:
         return rows(connection, question, values)
     except apsw.CorruptError:
@@ -161,25 +161,25 @@ def asked(connection: apsw.Connection, question: str, values: Row = ()) -> list[
 
 
 def names(connection: apsw.Connection, first: int, last: int) -> dict[int, str]:
-    """Return the names of streams as the index of names has them; of as many as can be read."""
+    """Return the names of streams from their index, as many as can be read."""
     return {key: text(name) for key, name in asked(connection, _NAMES, (first, last)) or ()}
 
 
 def key_by_table(connection: apsw.Connection, name: str) -> int | None:
-    """Look a stream up without the index of names."""
+    """Look up a stream without the index of names."""
     stored = name.encode()
     found = readable(lambda a, b: rows(connection, _NAMES_BY_TABLE, (a, b)), last_stream(connection))
     return next((key for key, other in found if other == stored), None)
 
 
 def wakes(connection: apsw.Connection) -> list[tuple[int, int]]:
-    """Return when each stream has something to do, and its number, without the index of what is due."""
+    """Return the `wake_at` and number of each stream that has one, without their index."""
     found = readable(lambda a, b: rows(connection, _WAKES_BY_TABLE, (a, b)), last_stream(connection))
     return sorted((wake_at, key) for wake_at, key in found if isinstance(wake_at, int))
 
 
 def newest(connection: apsw.Connection, key: int, *, by_table: bool) -> Newest:
-    """Look for a stream's newest record; in all of the table, if that is allowed and nothing else helps."""
+    """Return a stream's newest record; `by_table` allows a scan of the whole table if all else fails."""
     try:
         found = rows(connection, _NEWEST, (key,))
     except apsw.CorruptError as error:
@@ -194,9 +194,9 @@ def newest(connection: apsw.Connection, key: int, *, by_table: bool) -> Newest:
 
 
 def records(connection: apsw.Connection, key: int, first: int, limit: int) -> Iterator[Row | Gap]:
-    """Read a stream's records from a version on, with a gap for each that cannot be read.
+    """Read a stream's records from a version on, with a gap for each unreadable one.
 
-    The rows are version, instant, kind, chain and data; -1 stands for no limit.
+    The rows are version, instant, kind, chain and data; a limit of -1 means none.
     """
     versions = asked(connection, _VERSIONS, (key, first, limit))
     if versions is None:
@@ -210,12 +210,12 @@ def records(connection: apsw.Connection, key: int, first: int, limit: int) -> It
         except apsw.CorruptError as error:
             yield Gap(version, str(error))
         else:
-            # A damaged entry of the index may come for its neighbour.
+            # A damaged entry of the index may match its neighbour.
             yield from (row for row in found if row[0] == version)
 
 
 def records_by_table(connection: apsw.Connection, key: int, first: int, limit: int) -> list[Row]:
-    """Look for a stream's records in all of the table; see `records`."""
+    """Search the whole table for a stream's records; see `records`."""
 
     def read(start: int, end: int) -> list[Row]:
         return rows(connection, _RECORDS_BY_TABLE, (key, first, start, end))
@@ -226,10 +226,10 @@ def records_by_table(connection: apsw.Connection, key: int, first: int, limit: i
 
 
 def by_either_index(connection: apsw.Connection, question: str, values: Row) -> list[Row]:
-    """Ask about the signals of a stream by the one of two indexes that can be read.
+    """Query the signals of a stream by one of two indexes.
 
     Raises:
-        apsw.CorruptError: neither can be; or the signals themselves cannot.
+        apsw.CorruptError: neither index can be read, or the signals themselves cannot.
     """
     try:
         return rows(connection, question.format("inbox_waiting"), values)
@@ -238,12 +238,12 @@ def by_either_index(connection: apsw.Connection, question: str, values: Row) -> 
 
 
 def places(connection: apsw.Connection, first: int, last: int) -> dict[int, tuple[int, int]] | None:
-    """Return of which stream, and which version, the records at positions are; None: that cannot be told."""
+    """Return the streams and versions of the records at positions; None if they are unknown."""
     found = asked(connection, _PLACES, (first, last))
     return None if found is None else {position: (stream, version) for position, stream, version in found}
 
 
 def created_at(connection: apsw.Connection, key: int) -> int:
-    """Return when a stream's first record happened; 0: that cannot be told."""
+    """Return the instant of a stream's first record; 0 if it is unknown."""
     found = asked(connection, "SELECT at FROM record WHERE stream = ? AND version = 1", (key,))
     return found[0][0] if found and isinstance(found[0][0], int) else 0

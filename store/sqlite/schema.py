@@ -1,4 +1,4 @@
-"""The file's schema: the ladder that leads to it, and whether a file has exactly this schema."""
+"""The file's schema: its migrations, and whether a file has exactly this schema."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 APPLICATION_ID: Final = 0x50657253
-"""`PerS`: says in the file's header that it is a store."""
+"""`PerS`: marks the file, in its header, as a store."""
 
 _STEPS: Final = ("schema_1.sql", "schema_2.sql", "schema_3.sql")
 
-# What ANALYZE leaves behind is harmless: it changes plans, not answers.
+# The tables of ANALYZE are harmless: they change plans, not answers.
 _SCHEMA: Final = (
     "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat_' ESCAPE '\\'"
 )
@@ -34,26 +34,26 @@ WHERE list.name = ?2 AND (list."unique" OR list.partial OR EXISTS (
 """
 
 _Objects: TypeAlias = "dict[tuple[str, str], tuple[str, str | None]]"
-"""Of each kind and name, the table that it belongs to and how it was made."""
+"""By kind and name: the table that it belongs to, and the statement that created it."""
 
 
 @cache
 def ladder() -> tuple[str, ...]:
     """Return the scripts that lead from an empty file to the newest schema, one per version.
 
-    Each statement of a reader's asks for them: they are read once.
+    They are cached, because each statement of a reader needs them.
     """
     package = resources.files(__package__)
     return tuple(package.joinpath(step).read_text(encoding="utf-8") for step in _STEPS)
 
 
 def check(connection: apsw.Connection, steps: Sequence[str]) -> int:
-    """Read, without writing anything, whether the file is a store that this code may open.
+    """Check, without writing, whether the file is a store that this code may open.
 
-    Returns the version of its schema; 0: it is empty, and could become a store.
+    Returns the version of its schema, or 0 if it is empty and can become a store.
 
     Raises:
-        StoreUnusable: it is not, and why.
+        StoreUnusable: it is not such a store; the message says why.
     """
     try:
         version = connection.pragma("user_version")
@@ -77,13 +77,13 @@ def check(connection: apsw.Connection, steps: Sequence[str]) -> int:
 
 
 def additions(connection: apsw.Connection, steps: Sequence[str], version: int) -> tuple[str, ...]:
-    """Name what others have put into the file, each with its kind; the engine leaves it alone."""
+    """Return the objects that other programs added to the file, each with its kind."""
     strange = _objects(connection).keys() - _expected(tuple(steps[:version])).keys()
     return tuple(f"{kind} {name}" for kind, name in sorted(strange))
 
 
 def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
-    """Climb the ladder from where the file stands, each step in a transaction of its own."""
+    """Migrate the file to the newest schema, each step in a transaction of its own."""
     for version in range(connection.pragma("user_version") + 1, len(steps) + 1):
         run(connection, "BEGIN IMMEDIATE")
         try:
@@ -97,7 +97,7 @@ def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
 
 
 def provide_views(connection: apsw.Connection, version: int, steps: Sequence[str]) -> None:
-    """Make the newest views for this connection alone, in a file that is too old to have them.
+    """Create the newest views for this connection alone, in a file of an older schema.
 
     They fit the tables of every version.
     """
@@ -123,7 +123,7 @@ def _expected(steps: tuple[str, ...]) -> _Objects:
 
 
 def _compare(found: _Objects, steps: Sequence[str], version: int) -> None:
-    """Raise unless our own objects are as we would have made them, and those of others do no harm."""
+    """Raise unless our own objects are as this code makes them, and those of others do no harm."""
     expected = _expected(tuple(steps[:version]))
     # Tables before the indexes that come with them.
     for kind, name in sorted(expected.keys() - found.keys(), reverse=True):
@@ -148,7 +148,7 @@ def _compare(found: _Objects, steps: Sequence[str], version: int) -> None:
 
 
 def _check_indexes(connection: apsw.Connection, found: _Objects, expected: _Objects) -> None:
-    """Raise when an index that others have put on a table of ours could keep something from being written."""
+    """Raise if an index of another program on a table of ours could prevent a write."""
     tables = {name for kind, name in expected if kind == "table"}
     for kind, name in sorted(found.keys() - expected.keys(), key=repr):
         table, _ = found[kind, name]

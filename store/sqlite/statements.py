@@ -1,4 +1,4 @@
-"""Running statements: every answer is read to its end, since an open cursor would hold up checkpoints.
+"""Running statements: every answer is read to its end, since an open cursor would delay checkpoints.
 
 APSW's stubs leave parts of its types open; they are closed here, in one place.
 """
@@ -22,8 +22,8 @@ Row: TypeAlias = tuple[Any, ...]
 def rows(connection: apsw.Connection, statement: str, values: Row = ()) -> list[Row]:
     """Run a statement, and return all rows of its answer.
 
-    A column of a damaged file may hold another type than it was declared with; that a text is not UTF-8,
-    which APSW finds out by itself, is told as `apsw.CorruptError`.
+    In a damaged file, a column may hold another type than declared. APSW itself detects text that is not
+    UTF-8; it is raised as `apsw.CorruptError`.
     """
     try:
         return connection.execute(statement, values).fetchall()
@@ -32,17 +32,13 @@ def rows(connection: apsw.Connection, statement: str, values: Row = ()) -> list[
 
 
 def value(connection: apsw.Connection, statement: str, values: Row = ()) -> Any:
-    """Run a statement, and return the one value of its answer, None when there is no row; see `rows`."""
+    """Run a statement, and return the single value of its answer, or None if there is no row; see `rows`."""
     found = rows(connection, statement, values)
     return found[0][0] if found else None
 
 
 def check_order(keys: Sequence[Any]) -> None:
-    """Look at keys that an index has told, from the one before them on.
-
-    Raises:
-        apsw.CorruptError: they do not rise. Who reads page by page would be led round in a circle.
-    """
+    """Raise `apsw.CorruptError` unless the keys of an index rise: reading page by page would loop."""
     try:
         is_in_order = all(before < key for before, key in pairwise(keys))
     except TypeError:
@@ -52,29 +48,29 @@ def check_order(keys: Sequence[Any]) -> None:
 
 
 def text(stored: bytes | None) -> str:
-    """Decode a text that was read as bytes, whatever has become of it."""
+    """Decode a text that was read as bytes, even if it is damaged."""
     return "?" if stored is None else stored.decode(errors="replace")
 
 
 def run(connection: apsw.Connection, statement: str, values: Row = ()) -> None:
-    """Run a statement that answers nothing."""
+    """Run a statement without an answer."""
     connection.execute(statement, values).fetchall()
 
 
 def run_for_each(connection: apsw.Connection, statement: str, values: Sequence[Row]) -> None:
-    """Run a statement that answers nothing, once for each row of values."""
+    """Run a statement without an answer, once for each row of values."""
     connection.executemany(statement, values)
 
 
-# So many rows go into one statement; each size is a statement of its own in APSW's cache.
+# The numbers of rows in one statement; each is a statement of its own in APSW's cache.
 _SIZES: Final = (64, 16, 4, 2, 1)
 
 
 class Insert:
-    """An `INSERT ... VALUES (?, ...)` of many rows, with as few statements as can be.
+    """An `INSERT ... VALUES (?, ...)` of many rows, in as few statements as possible.
 
-    Between the rows of `executemany` APSW lets go of the GIL, and any thread that computes may then
-    keep it for a switch interval: that would cost more than all the rest of a commit.
+    Between the rows of `executemany` APSW releases the GIL, and any computing thread may then keep it for a
+    switch interval, which would take longer than the rest of a commit.
     """
 
     def __init__(self, table: str, *columns: str) -> None:
@@ -84,7 +80,6 @@ class Insert:
         self._statements = [(size, head + ", ".join([row] * size)) for size in _SIZES]
 
     def run(self, connection: apsw.Connection, values: Sequence[Row]) -> None:
-        """Insert all rows, in order."""
         done = 0
         for size, statement in self._statements:
             while len(values) - done >= size:
@@ -94,8 +89,8 @@ class Insert:
 
 
 def roll_back(connection: apsw.Connection) -> None:
-    """End a transaction that failed, whatever is left of it."""
-    # After some errors SQLite has rolled back by itself; a statement more would then commit on its own.
+    """End a failed transaction, whatever is left of it."""
+    # After some errors SQLite has rolled back by itself; another statement would then commit on its own.
     with contextlib.suppress(apsw.Error):
         if connection.in_transaction:
             run(connection, "ROLLBACK")

@@ -55,8 +55,7 @@ _DEFAULT_LIMITS: Final = StoreLimits()
 class SqliteStore(Reading, EventStore):
     """An `EventStore` in one SQLite file, or in memory.
 
-    Reading is open to every thread at any time, also while the store is halted. All else belongs to one
-    thread at a time.
+    Reading is thread-safe, also while the store is halted. Everything else belongs to one thread at a time.
     """
 
     def __init__(
@@ -83,12 +82,12 @@ class SqliteStore(Reading, EventStore):
         self._halted: StoreError | None = None
         self._dead: str | None = None
         self._attempts = 0
-        """How often the epoch may have been advanced without a success since it is known."""
+        """How many times the epoch may have been advanced without a success since it was last known."""
         self._sure_pages: int | None = None
-        """So much of the log is on the disk for sure; None: all of it."""
+        """How many pages of the log are certainly on the disk; None: all of them."""
         self._has_met_strangers = False
         self._may_shrink = False
-        """Whether another program may have made the file smaller; a checkpoint of ours then cuts it."""
+        """Whether another program may have shrunk the file; our next checkpoint then truncates it."""
         self._checked_at = now()
         self._truncate_at = LOG_PAGES_AT_MOST
 
@@ -102,7 +101,7 @@ class SqliteStore(Reading, EventStore):
         limits: StoreLimits = _DEFAULT_LIMITS,
         vfs: str | None = None,
     ) -> SqliteStore:
-        """Open the store at `path`, creating it when there is none; ":memory:" keeps it in memory.
+        """Open the store at `path`, creating it if there is none; ":memory:" keeps it in memory.
 
         Args:
             path: The file; its log and its lock lie beside it.
@@ -140,7 +139,7 @@ class SqliteStore(Reading, EventStore):
             with in_sqlite:
                 store._open()
         except BaseException as error:
-            # Nothing may be left of it, whatever it was that came in between: not even a lock.
+            # Nothing may remain open after any exception, not even a lock.
             store.close()
             if isinstance(error, OSError):
                 raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
@@ -178,9 +177,9 @@ class SqliteStore(Reading, EventStore):
             index = self._shared_index()
             _move_log(connection, must=log_is_suspect)
             if self._sure_pages is not None:
-                # All of it is in the file now, and what comes starts the log anew.
+                # All of it is in the file now, and the next commit restarts the log.
                 self._sure_pages = 0
-            # From here on the epoch may have advanced, whatever is answered.
+            # From here on the epoch may have advanced, whatever the outcome.
             self._attempts += 1
             writer = Writer(
                 connection,
@@ -202,14 +201,14 @@ class SqliteStore(Reading, EventStore):
         self._writer, self._epoch, self._sure_pages, self._attempts = writer, writer.epoch, None, 0
 
     def _look_at_log(self, connection: apsw.Connection) -> None:
-        """Look at what was left in the log, before anything is written over it."""
+        """Check what is left in the log, before anything is written over it."""
         if isinstance(self._location, FileLocation) and self._locks is not None:
             check_log(connection, self._location, self._locks)
             is_synced = self._durability is Durability.FULL
             save_lost_commits(connection, self._location, is_synced=is_synced)
 
     def _shared_index(self) -> bytes | None:
-        """Hold on to what all connections share, and return the index's head: each commit changes it."""
+        """Hold the shared locks, and return the index's head, which each commit changes."""
         return None if self._locks is None else self._locks.share()
 
     def _check_index(self, before: bytes) -> None:
@@ -230,13 +229,13 @@ class SqliteStore(Reading, EventStore):
             )
 
     def _note_mended(self, made: list[str]) -> None:
-        # What cannot be read by its index from now on is damaged itself.
+        # A row that its index cannot find from now on is damaged itself.
         self._queries.doubts_index = False
         for index in made:
             logger.warning("The index %s of the store was damaged: it was rebuilt from its table.", index)
 
     def _check_size(self) -> None:
-        """Find out why the file has shrunk, if it has: another program may rewrite it, but not cut it.
+        """Find out why the file has shrunk, if it has: other programs may rewrite it, but not truncate it.
 
         Raises:
             StoreHalted: its end is gone; or all of it is something else now.
@@ -262,19 +261,17 @@ class SqliteStore(Reading, EventStore):
 
     @property
     def epoch(self) -> int:
-        """See `EventStore.epoch`."""
         return self._epoch
 
     @property
     def path(self) -> Path | None:
-        """The file, free of links; None for one in memory, or in a file system of the caller's own."""
+        """The file, free of links; None for one in memory or in another VFS."""
         location = self._location
         return location.path if isinstance(location, FileLocation) and self._vfs is None else None
 
     # Writing
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
-        """See `EventStore.commit`."""
         with self._writing() as writer:
             if self._queries.has_met_damage and not writer.is_mended:
                 writer.mend()
@@ -284,7 +281,7 @@ class SqliteStore(Reading, EventStore):
 
     @contextmanager
     def _writing(self) -> Generator[Writer]:
-        """Lend the writer. Whatever is raised meanwhile halts the store."""
+        """Lend the writer. Any exception halts the store."""
         with in_sqlite:
             writer = self._ready()
             self._look_at_location()
@@ -326,7 +323,7 @@ class SqliteStore(Reading, EventStore):
             raise
 
     def _halt(self, writer: Writer, error: BaseException) -> StoreError:
-        """Take no more writes: the writer's memory, or the file, may not be what it should."""
+        """Refuse further writes: the writer's memory, or the file, may be wrong."""
         self._halted = commit_failure(error)
         if isinstance(self._halted, CommitUnknown):
             self._suspect_log(writer)
@@ -334,11 +331,10 @@ class SqliteStore(Reading, EventStore):
         return self._halted
 
     def _suspect_log(self, writer: Writer) -> None:
-        # Without a sync at each commit, nothing is sure.
+        # Without a sync at each commit, nothing is certain.
         self._sure_pages = writer.log_pages if self._durability is Durability.FULL else 0
 
     def reopen(self) -> None:
-        """See `EventStore.reopen`."""
         with in_sqlite:
             self._reopen()
 
@@ -353,7 +349,7 @@ class SqliteStore(Reading, EventStore):
             self._save_displaced()
             self._check_size()
             self._disconnect()
-            # Whoever went further was another owner.
+            # A higher epoch was another owner's.
             self._connect(log_is_suspect=suspect, epoch_at_most=self._epoch + self._attempts)
         except StoreFenced as error:
             self._halted = error
@@ -365,10 +361,10 @@ class SqliteStore(Reading, EventStore):
         self._halted = None
 
     def _save_displaced(self) -> None:
-        """Bring what is in a log that was taken away into its file, as long as we have both of them open.
+        """Move the content of a log that was taken away into its file, while we have both of them open.
 
         Raises:
-            StoreHalted: the file is gone; or somebody reads it, and must end first.
+            StoreHalted: the file is gone; or a reader uses it, and must end first.
         """
         writer, location = self._writer, self._location
         if writer is None or not isinstance(location, FileLocation):
@@ -404,17 +400,14 @@ class SqliteStore(Reading, EventStore):
             self._locks.let_go()
 
     def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
-        """See `EventStore.resolve`."""
         self._ready()
         return self._asked(lambda connection: [resolve.outcome(connection, write) for write in writes])
 
     def mend(self) -> list[str]:
-        """See `EventStore.mend`."""
         with self._writing() as writer:
             return writer.mend()
 
     def checkpoint(self, *, idle: bool) -> None:
-        """See `EventStore.checkpoint`."""
         with in_sqlite:
             self._checkpoint(idle=idle)
 
@@ -422,7 +415,7 @@ class SqliteStore(Reading, EventStore):
         writer = self._ready()
         self._look_at_location()
         if writer.log_pages > LOG_PAGES_WHEN_IDLE:
-            # A file that was cut would be made longer again, with holes where records were.
+            # A truncated file would grow again, with holes in the place of records.
             self._check_location()
         try:
             if writer.log_pages > self._truncate_at:
@@ -430,7 +423,7 @@ class SqliteStore(Reading, EventStore):
             elif idle and writer.log_pages > LOG_PAGES_WHEN_IDLE:
                 pages, moved = writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if moved == pages:
-                    # The next commit starts the log anew.
+                    # The next commit restarts the log.
                     writer.log_pages = 0
         except apsw.Error as error:
             self._halted = reopen_failure(error)
@@ -439,7 +432,7 @@ class SqliteStore(Reading, EventStore):
             raise self._halted from error
 
     def _truncate(self, writer: Writer) -> None:
-        """Empty the log if no reader needs it; nobody waits for one that does."""
+        """Empty the log unless a reader needs it, without waiting for one."""
         connection = writer.connection
         connection.set_busy_timeout(0)
         try:
@@ -453,11 +446,10 @@ class SqliteStore(Reading, EventStore):
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def close(self) -> None:
-        """See `EventStore.close`."""
         if self._dead is not None:
             return
         self._dead = "the store is closed"
-        # Last comes first, and all of it comes, whatever is raised or interrupts.
+        # In reverse order, and completely, whatever is raised or interrupts.
         with in_sqlite, contextlib.ExitStack() as stack:
             if self._ownership is not None:
                 stack.callback(self._ownership.release)
@@ -470,7 +462,7 @@ class SqliteStore(Reading, EventStore):
             stack.callback(self._readers.close)
 
     def _close_writer(self, writer: Writer) -> None:
-        # All of it is durable already: what fails here is only less tidy.
+        # Everything is durable already: a failure here is only less tidy.
         with contextlib.suppress(apsw.Error):
             if self._halted is None:
                 writer.keep_numbers()
@@ -479,7 +471,6 @@ class SqliteStore(Reading, EventStore):
             writer.connection.close()
 
     def die_after_fork(self) -> None:
-        """Become unusable in a forked child, whose parent goes on using the file."""
         if self._dead is not None:
             return
         self._dead = "the process was forked: the store belongs to the parent, a child must not use it"
@@ -494,8 +485,8 @@ class SqliteStore(Reading, EventStore):
 
 
 def _move_log(connection: apsw.Connection, *, must: bool) -> None:
-    # After a failed sync the kernel may take pages for written that are not. What the log says is
-    # therefore written again, into the file, before anybody is answered from it.
+    # After a failed sync the kernel may take pages for written that are not. So the log's content is written
+    # again, into the file, before any query sees it.
     pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     if must and moved < pages:
         raise StoreHalted("a reader keeps the log from being written into the file: it must end first")

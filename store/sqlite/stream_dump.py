@@ -1,4 +1,4 @@
-"""All that a store holds of a stream, each row checked against its checksum."""
+"""Everything that a store holds of a stream, each row checked against its checksum."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ _COUNT_OF: Final = "SELECT ifnull(max(version), 0) FROM record WHERE stream = ?"
 
 
 class StreamHeaderRow(msgspec.Struct, frozen=True):
-    """A stream without its records. `header` has the alarm that the stream asked for.
+    """A stream without its records. `header` has the alarm that the stream has set.
 
-    `version` is the one that it must have; that its records lead there is seen when they are read.
+    `version` is the expected one; reading the records shows whether they reach it.
     """
 
     key: int
@@ -61,17 +61,17 @@ class StreamHeaderRow(msgspec.Struct, frozen=True):
 
 
 class StreamDump:
-    """Reads streams whole. What is not what was written raises `RecordCorrupt`."""
+    """Reads whole streams. Damage raises `RecordCorrupt`."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._scan = StreamScan(lambda question: question(connection), NameTableReader(), _give_up)
 
     def keys(self, streams: Sequence[str] | None) -> list[int] | Iterator[int]:
-        """Tell the numbers of streams, in the order of their creation; None: of all.
+        """Return the numbers of streams, in the order of their creation; None: of all.
 
         Raises:
-            StreamNotFound: there is no stream of such a name.
+            StreamNotFound: there is no stream with such a name.
         """
         return self._all_keys() if streams is None else sorted({self._key(stream) for stream in streams})
 
@@ -90,13 +90,11 @@ class StreamDump:
         return key
 
     def record_count(self, streams: Sequence[str] | None) -> int:
-        """Count records."""
         if streams is None:
             return value(self._connection, _COUNT)
         return sum(value(self._connection, _COUNT_OF, (key,)) for key in self.keys(streams))
 
     def header_row(self, key: int) -> StreamHeaderRow:
-        """Read a stream without its records."""
         with self._damage_of(key):
             found = rows(self._connection, _STREAM, (key,))
             stored = rows(self._connection, _SIGNALS, (key,))
@@ -132,7 +130,7 @@ class StreamDump:
         return PastSignal(entry.name, entry.key, data, at, settled, dead)
 
     def records(self, header_row: StreamHeaderRow) -> Iterator[NewRecord]:
-        """Read the records of a stream; it may be longer than what should be in memory at once."""
+        """Read the records of a stream one by one: together they may not fit in memory."""
         stored = chain.from_iterable(self._scan.stored(header_row.key, header_row.key))
         with self._damage_of(header_row.key):
             yield from self._scan.records(header_row.stream, header_row.version, stored)

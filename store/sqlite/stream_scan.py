@@ -1,7 +1,7 @@
-"""The records of streams as they lie in the file, each checked against its checksum.
+"""The records of streams in the file, each checked against its checksum.
 
-What is not as it was written is a finding, and whoever reads decides what becomes of it: `verify` collects
-findings and goes on, an export gives the stream up.
+A record that is not as it was written is a finding, which the caller handles: `verify` collects findings and
+continues, an export skips the stream.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PAGE: Final = 1000
-"""Records that are read with one query."""
+"""Records per query."""
 _RECORDS: Final = """
 SELECT stream, version, at, kind, chain, CAST(data AS BLOB)
 FROM record WHERE (stream, version) > (?, ?) AND stream <= ? ORDER BY stream, version LIMIT ?
@@ -31,15 +31,13 @@ FROM record WHERE (stream, version) > (?, ?) AND stream <= ? ORDER BY stream, ve
 
 
 class Lender(Protocol):
-    """Asks a question to a connection, in a short transaction. Errors of SQLite come as they are."""
+    """Runs a query on a connection, in a short transaction. Errors of SQLite pass through."""
 
-    def __call__(self, question: Callable[[apsw.Connection], T], /) -> T:
-        """Return the answer."""
-        ...
+    def __call__(self, question: Callable[[apsw.Connection], T], /) -> T: ...
 
 
 class StreamScan:
-    """Reads streams. `find` is told of findings: the stream, the version or None, and what is wrong."""
+    """Reads streams. `find` receives findings: the stream, the version or None, and what is wrong."""
 
     def __init__(
         self, ask: Lender, words: NameTableReader, find: Callable[[str, int | None, str], None]
@@ -50,14 +48,14 @@ class StreamScan:
         self._known: dict[int, tuple[str, bytes]] = {}
 
     def word(self, key: int) -> tuple[str, bytes]:
-        """Return a word, and how checksums see it."""
+        """Return a word, and its form in checksums."""
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._ask(lambda connection: self._words.word(connection, key))
         return known
 
     def stored(self, first: int, last: int) -> Iterator[list[Row]]:
-        """Read the records of the streams from one number to another, unchecked, each with its stream."""
+        """Read the records of streams with numbers in a range, unchecked, each with its stream."""
         behind = (first, 0)  # a stream may be longer than what should be in memory at once
         while page := self._page((*behind, last, _PAGE)):
             check_order([behind, *(row[:2] for row in page)])
@@ -70,7 +68,7 @@ class StreamScan:
         return self._ask(lambda connection: rows(connection, _RECORDS, values))
 
     def records(self, name: str, version: object, stored: Iterable[Row]) -> Iterator[NewRecord]:
-        """Check the records of one stream; `version` is what its header says that it has come to."""
+        """Check the records of one stream; `version` is the one in its header."""
         expected, before = 0, first_link(name)
         for _, number, at, kind, chain, data in stored:
             if not isinstance(number, int):

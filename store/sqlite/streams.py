@@ -1,4 +1,4 @@
-"""How streams stand, as the writer remembers it: the hot path appends without a query."""
+"""The writer's memory of streams: the hot path appends without a query."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .statements import Row
 
 SIGNALS_LOOKED_AT: Final = 1_000
-"""So many of a stream's signals are compared with their checksums before it takes a new one."""
+"""How many of a stream's signals are compared with their checksums before it takes a new one."""
 
 _LOAD: Final = """
 SELECT id, type, status, state, alarm, wake_at, version, created_at, seal FROM stream WHERE
@@ -65,30 +65,29 @@ class Stream:
         self.wake_at: int | None = None
         self.version = 0
         self.chain: bytes | None = b""
-        """The link of its newest record; None: it cannot be read, and nothing goes behind it."""
+        """The link of its newest record; None: it cannot be read, and nothing can be appended."""
         self.damage = ""
-        """What is wrong with its header, until it is made anew."""
+        """What is wrong with its header, until it is replaced."""
         self.inbox_damage = ""
         self.misread: list[Row] | None = None
-        """Signals that are not what was written, waiting or not; None: nobody has looked."""
+        """Signals that are not what was written, waiting or not; None: not checked yet."""
         self.waiting: dict[int, int] = {}
         """Id and instant of each signal that is neither consumed nor rejected, in order of arrival."""
 
     def due(self) -> int | None:
-        """When the stream has something to do: at its alarm, or as soon as a signal waits for it."""
+        """Return when the stream is due: at its alarm, or as soon as a signal waits for it."""
         if self.waiting and self.state == StreamState.OPEN:
             oldest = next(iter(self.waiting.values()))
             return oldest if self.alarm is None else min(oldest, self.alarm)
         return self.alarm
 
     def seal(self) -> int:
-        """The checksum of the stream's row."""
         numbers = (int(self.state), self.alarm, self.wake_at, self.version, self.created_at)
         return header_seal(self.name, self.type, self.status, numbers)
 
 
 def state_of(stored: int) -> StreamState:
-    """Return a stream's state; one that is damaged is held, since somebody must look first."""
+    """Return a stream's state; a damaged one counts as held, since it needs a person."""
     try:
         return StreamState(stored)
     except ValueError:
@@ -98,10 +97,10 @@ def state_of(stored: int) -> StreamState:
 class StreamCache:
     """The streams that were written to most recently.
 
-    Two generations instead of a list in the order of use: what was not asked for during a whole
-    generation is forgotten, at the price of one lookup more for what was.
+    Two generations replace a list in the order of use: a stream unused for a whole generation is forgotten,
+    and one that is used costs one more lookup.
 
-    `makes_do`: take a stream of which something cannot be read for what is left of it.
+    `makes_do`: accept a stream that is partly unreadable as it is.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class StreamCache:
         self._old: dict[str, Stream] = {}
 
     def find(self, name: str) -> Stream | None:
-        """Return how the stream stands, None when there is no such stream.
+        """Return the stream, or None if there is none.
 
         Raises:
             apsw.CorruptError: it cannot be read.
@@ -128,11 +127,11 @@ class StreamCache:
         return stream
 
     def add(self, stream: Stream) -> None:
-        """Take in a stream that has just been created."""
+        """Add a new stream."""
         self._young[stream.name] = stream
 
     def age(self) -> None:
-        """Forget what was not used for long; never within a batch, which may hold unwritten state."""
+        """Forget what has not been used for long; never within a batch, which may hold unwritten state."""
         if len(self._young) > self._generation_size:
             self._old = self._young
             self._young = {}
@@ -189,7 +188,7 @@ class StreamCache:
             stream.inbox_damage = f"its inbox cannot be read: {error}"
 
     def _load_misread(self, stream: Stream) -> None:
-        """Look at its signals before the transaction, in which nothing is written once one is unreadable."""
+        """Check its signals before the transaction, in which an unreadable one stops all writes."""
         try:
             stream.misread = misread_of(stream.id, signals_of(self._connection, stream.id))
         except apsw.CorruptError:
@@ -197,12 +196,12 @@ class StreamCache:
 
 
 def signals_of(connection: apsw.Connection, stream: int) -> list[Row]:
-    """Return signals of a stream, waiting or not: all that it has, unless they are very many."""
+    """Return signals of a stream, waiting or not: all of them, up to a limit."""
     return rows(connection, _SIGNALS, (stream, SIGNALS_LOOKED_AT))
 
 
 def misread_of(stream: int, signals: list[Row]) -> list[Row]:
-    """Return those of the signals that are not what was written."""
+    """Return the signals that are not what was written."""
     return [
         row
         for row in signals

@@ -1,8 +1,8 @@
-"""A look at every byte that matters: pages, chains, headers, inboxes.
+"""A check of every byte that matters: pages, chains, headers, inboxes.
 
-Pages of rows are looked at, each in a transaction of its own: a store is verified while it is written to,
-and a long log is not kept from being emptied. What is compared across two of them is what only grows: a
-record that was there is there later, and a stream has no records before it has a header.
+It reads pages of rows, each in a transaction of its own, so the store can be written to meanwhile and its log
+emptied. Comparisons across two of them rely on what only grows: a record stays, and a stream has no records
+before it has a header.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from .stream_scan import Lender
 
 _PAGE: Final = 1000
-"""Rows that are looked at with one query."""
+"""Rows per query."""
 _NOTHING: Final[tuple[int, tuple[Row, ...]]] = (2**63, ())
 _INSTRUCTIONS: Final = 50_000
-"""So often does a look at the pages let somebody stop it."""
+"""The check of the pages can be stopped after this many instructions."""
 _ROWS_MEANWHILE: Final = 2_000
-"""About so many rows are looked at meanwhile."""
+"""The approximate number of rows checked meanwhile."""
 # These say nothing about the file.
 _PASSING: Final = (
     apsw.BusyError,
@@ -81,7 +81,7 @@ WHERE d.id > ? ORDER BY d.id LIMIT ?
 
 
 class Verification:
-    """One pass over a store; it may go on being written meanwhile."""
+    """One pass over a store, which may be written to meanwhile."""
 
     def __init__(self, ask: Lender, words: NameTableReader, on_progress: Progress | None = None) -> None:
         self._ask = ask
@@ -93,7 +93,7 @@ class Verification:
         self.findings: list[Corruption] = []
 
     def run(self) -> list[Corruption]:
-        """Look at everything, also behind what is found.
+        """Check everything, and continue after findings.
 
         Raises:
             StoreHalted: it cannot be read now.
@@ -119,7 +119,7 @@ class Verification:
     def _find(self, stream: str | None, version: int | None, reason: str) -> None:
         self.findings.append(Corruption(stream, version, reason))
 
-    # Progress: looking at the pages takes about as long as looking at all rows.
+    # Progress: the check of the pages takes about as long as that of all rows.
 
     def _measure(self) -> None:
         self._rows_in_all = self._rows(_SIZE)[0][0]
@@ -130,7 +130,7 @@ class Verification:
         return max(2 * self._rows_in_all, 1)
 
     def _tell(self, done: int) -> None:
-        # Rows that have come in the meantime are looked at as well.
+        # Rows added in the meantime are checked as well.
         self._done = max(min(done, self._total), self._done)
         self._on_progress(self._done, self._total)
 
@@ -145,7 +145,7 @@ class Verification:
             check_order([last, *(row[0] for row in page)])
             yield page
             last = page[-1][0]
-            if len(page) < _PAGE:  # what has come since is not run after
+            if len(page) < _PAGE:  # rows added since do not count
                 return
 
     def _pages(self) -> None:
@@ -173,7 +173,7 @@ class Verification:
             try:
                 self._look_at(headers, self._last_stream)
             except apsw.CorruptError:
-                # One by one, to tell whose records cannot be read.
+                # One by one, to find out whose records cannot be read.
                 del self.findings[before:]
                 for header in headers:
                     self._look_at_damaged(header)

@@ -50,7 +50,7 @@ _COMMITS_OF_OTHERS: Final = "PRAGMA data_version"
 
 
 class Writer:
-    """Writes batches. After any exception it must be thrown away: its memory may be ahead of the file."""
+    """Writes batches. Discard it after any exception: its memory may be ahead of the file."""
 
     def __init__(  # noqa: PLR0913 - settings, by name
         self,
@@ -70,8 +70,8 @@ class Writer:
         self._on_stranger = on_stranger
         self._on_mended = on_mended
         connection.set_wal_hook(self._note_log)
-        # Synced like every commit, and before anything is answered: it makes durable what a killed
-        # predecessor wrote and did not sync, which we could otherwise answer from and then lose.
+        # Synced like every commit, and before any query: it makes durable what a killed predecessor wrote
+        # without a sync, which we could otherwise answer from and then lose.
         advanced = rows(connection, _ADVANCE_EPOCH, (epoch_at_most, epoch_before, *given_out(connection)))
         if not advanced:
             raise StoreFenced("another process has taken over the store: this process must stop")
@@ -80,7 +80,7 @@ class Writer:
         self._numbers: tuple[int, int, int] = row[1:]
         self._cache = self._fresh_cache()
         self.is_mended = False
-        """Whether the indexes were compared with their tables, and made anew where they had to be."""
+        """Whether the indexes were compared with their tables, and rebuilt where necessary."""
         self._commits_of_others = value(connection, _COMMITS_OF_OTHERS)
 
     def _fresh_cache(self, *, makes_do: bool = False) -> WriterCache:
@@ -112,7 +112,7 @@ class Writer:
             self._look_again()
 
     def has_company(self) -> bool:
-        """Tell whether somebody else has committed, of whom the writer does not know yet."""
+        """Return whether another connection has committed without the writer knowing yet."""
         return value(self.connection, _COMMITS_OF_OTHERS) != self._commits_of_others
 
     def _check_epoch(self) -> None:
@@ -127,9 +127,9 @@ class Writer:
         raise StoreFenced(f"the store is at epoch {found}, this process had epoch {self.epoch}: it must stop")
 
     def _look_again(self) -> None:
-        """Forget what is known of the file, since somebody else has written to it: all may be different."""
+        """Forget the file's content, because another connection has written to it."""
         schema.check(self.connection, schema.ladder())
-        # A number is never given out again, even if what had it is gone.
+        # A number is never given out again, even if its row is gone.
         position, stream, inbox = map(max, self._numbers, rows(self.connection, _HIGHEST)[0])
         self._numbers = (position, stream, inbox)
         self._cache = self._fresh_cache()
@@ -140,27 +140,27 @@ class Writer:
         return WriteBatch(self.connection, self._cache, self._limits, self._now)
 
     def _prepared_around(self, writes: Sequence[Write], error: Exception) -> list[Outcome]:
-        """Write what can be written, now that one of the writes needs a page that is damaged.
+        """Write what can be written if one of the writes needs a damaged page.
 
-        SQLite writes nothing more in a transaction that has met one. So all is begun anew without the write
-        that is to blame, and what is to be known of streams is read before.
+        SQLite writes nothing more in a transaction that has met one. So the batch starts again without that
+        write, and reads the streams before its transaction.
         """
         if not self.is_mended:
             self.mend()
-        if not self._can_grow([record for write in writes for record in _records_of(write)]):
+        if not self._can_grow([r for w in writes if not isinstance(w, Deliver) for r in w.records]):
             raise error
         refused: dict[int, Outcome] = {}
         while True:
             self._cache = self._fresh_cache(makes_do=True)
             outcomes = self._tried(writes, refused)
             if outcomes is not None:
-                # From here on streams are looked up as strictly as before.
+                # From here on, lookups of streams are as strict as before.
                 self._cache.streams.makes_do = False
                 return outcomes
             roll_back(self.connection)
 
     def _tried(self, writes: Sequence[Write], refused: dict[int, Outcome]) -> list[Outcome] | None:
-        """Write one by one what was not refused; None: one more is refused now."""
+        """Write one by one what was not refused; None if this refuses another one."""
         outcomes: list[Outcome] = []
         number = 0
         try:
@@ -182,7 +182,7 @@ class Writer:
         return outcomes
 
     def _can_grow(self, records: Sequence[NewRecord]) -> bool:
-        """Try whether a new stream's records could be written: if not, it is everybody's affair."""
+        """Return whether a new stream's records could be written: if not, all writes are affected."""
         position, stream, _ = self._numbers
         try:
             self._begin()
@@ -195,7 +195,7 @@ class Writer:
         return True
 
     def mend(self) -> list[str]:
-        """Make the indexes anew that do not fit their tables, if those can be read; return which."""
+        """Rebuild the indexes that do not fit their tables, if those can be read; return their names."""
         self.is_mended = True
         made: list[str] = []
         for index in damaged_indexes(self.connection):
@@ -212,18 +212,13 @@ class Writer:
         return made
 
     def commit(self) -> None:
-        """End the transaction."""
         run(self.connection, "COMMIT")
         self._numbers = self._cache.numbers.given_out
         self._cache.streams.age()
 
     def keep_numbers(self) -> None:
-        """Write down which numbers were given out; the next open would otherwise look for the highest."""
+        """Record the numbers given out, so that the next open need not search for them."""
         run(self.connection, _KEEP_NUMBERS, (*self._numbers, self.epoch))
-
-
-def _records_of(write: Write) -> Sequence[NewRecord]:
-    return () if isinstance(write, Deliver) else write.records
 
 
 def _look_up(cache: WriterCache, stream: str) -> None:

@@ -523,7 +523,7 @@ def test_where_no_record_can_be_written_nothing_can(path):
     spoil(path, "record", 1)
     store = opened(path)
 
-    with pytest.raises(StoreUnusable, match="put a backup in its place"):
+    with pytest.raises(StoreUnusable, match="replace it by a backup"):
         store.commit([append(2, record(), stream=NAMES[0])])
     store.close()
 
