@@ -242,7 +242,13 @@ class FlowSystem:
             self._control, self.environment, self._working, context, rules, is_held_back=True
         )
         self._timers = Timers.start_on(
-            self._control, self.store, self.environment, clock, self._wake, rules.horizon_s
+            self._control,
+            self.store,
+            self.environment,
+            clock,
+            self._wake,
+            rules.horizon_s,
+            when_room=self._when_room,
         )
         self.client = EngineClient(
             store=self.store,
@@ -582,6 +588,9 @@ class FlowSystem:
     # -------------------------------------------------------------------------------------- the parts
     def _wake(self, flow_id: str) -> None:
         try_tell(self.supervisor, requests.Wake(flow_id))
+
+    def _when_room(self, then: Callable[[], None]) -> None:
+        try_tell(self.supervisor, requests.WhenRoom(then))
 
     def _arm(self, flow_id: str, elapsed: float) -> None:
         try_tell(self._timers, Arm(flow_id, elapsed))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...flows import events
     from ...flows.machine.effects import Decision
     from ..runtime.futures import Reply
@@ -141,6 +143,12 @@ class ResumeRecoverable(NamedTuple):
     """See whether parked flows can go on with the code as it is, from behind a flow."""
 
     after: str | None = None
+
+
+class WhenRoom(NamedTuple):
+    """Call back when more flows may be woken that have been due for a while."""
+
+    then: Callable[[], None]
 
 
 class LookAtHeaders(NamedTuple):

@@ -8,6 +8,7 @@ for each flow: the supervisor alone starts them, one after the other.
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ logger = logging.getLogger("persistasaurus")
 
 _PAGE = 100
 _HEADERS = 500
+_NEWS_S, _SHARE = 0.1, 8
+"""So long after a request, only this part of the flows that may recover at a time does."""
 
 
 class Supervisor(PooledActor):
@@ -69,6 +72,10 @@ class Supervisor(PooledActor):
         self._active: dict[str, ActiveFlow] = {}
         self._activating = 0
         self._waiting: deque[str] = deque()
+        self._asked: deque[str] = deque()
+        """Of these somebody has asked something: they begin before those that wait because of the time."""
+        self._asked_at = -math.inf
+        self._backlog: deque[Callable[[], None]] = deque()
         self._is_held_back = is_held_back
         self._suspects: deque[str] = deque()
         self._alone: str | None = None
@@ -107,7 +114,7 @@ class Supervisor(PooledActor):
             if reply is not None:
                 reply.fail(error)
 
-    def _dispatch(self, message: Any) -> None:  # noqa: C901, PLR0912 - one line a message
+    def _dispatch(self, message: Any) -> None:  # noqa: C901, PLR0912, PLR0915 - one line a message
         match message:
             case requests.Wake():
                 self._wake(message.flow_id)
@@ -160,6 +167,9 @@ class Supervisor(PooledActor):
                 self._let_begin(message)
             case requests.ResumeRecoverable():
                 self._resume_recoverable(message.after)
+            case requests.WhenRoom():
+                self._backlog.append(message.then)
+                self._go_on_with_backlog()
             case requests.LookAtHeaders():
                 self._look_at_headers(message)
             case requests.Passivated():
@@ -210,6 +220,7 @@ class Supervisor(PooledActor):
         if self._refusal is not None:
             request.reply.fail(self._refusal)
             return
+        self._asked_at = self._environment.clock.elapsed()
         active = self._active.get(request.flow_id)
         is_without_actor = active is None or active.phase is ActorPhase.QUEUED
         if self._is_held_back and is_without_actor and isinstance(request, requests.PauseFlow):
@@ -221,7 +232,7 @@ class Supervisor(PooledActor):
                 return
         elif active is None and not self._exists(request):
             return
-        self._hand(active or self._activate(request.flow_id), request)
+        self._hand(active or self._activate(request.flow_id, self._asked), request)
 
     def _hand(self, active: ActiveFlow, request: requests.Request) -> None:
         if isinstance(request, requests.StartFlow):
@@ -354,9 +365,9 @@ class Supervisor(PooledActor):
         self._begin_waiting()
 
     # ------------------------------------------------------------------------------------ activation
-    def _activate(self, flow_id: str) -> ActiveFlow:
+    def _activate(self, flow_id: str, queue: deque[str] | None = None) -> ActiveFlow:
         active = self._active[flow_id] = ActiveFlow(flow_id)
-        self._begin(active)
+        self._begin(active, queue)
         return active
 
     def _start(self, request: requests.StartFlow, *, has_waited: bool) -> None:
@@ -372,12 +383,19 @@ class Supervisor(PooledActor):
         self._launch(active)
         self._hand(active, request)
 
-    def _begin(self, active: ActiveFlow) -> None:
+    @property
+    def _max_activations(self) -> int:
+        """How many flows may recover at a time: few, while new work comes that would wait for them."""
+        most = self._rules.max_activations
+        is_asked = self._environment.clock.elapsed() < self._asked_at + _NEWS_S
+        return most // _SHARE or most if is_asked else most
+
+    def _begin(self, active: ActiveFlow, queue: deque[str] | None = None) -> None:
         """Start a flow's actor, when fewer than the allowed number are recovering."""
         is_held_back = self._is_held_back and active.flow_id != self._alone
-        if is_held_back or self._activating >= self._rules.max_activations:
+        if is_held_back or self._activating >= self._max_activations:
             active.phase = ActorPhase.QUEUED
-            self._waiting.append(active.flow_id)
+            (self._waiting if queue is None else queue).append(active.flow_id)
             return
         self._activating += 1
         self._incarnations += 1
@@ -402,10 +420,16 @@ class Supervisor(PooledActor):
             self._begin_waiting()
 
     def _begin_waiting(self) -> None:
-        while self._waiting and self._activating < self._rules.max_activations:
-            active = self._active.get(self._waiting.popleft())
+        while (queue := self._asked or self._waiting) and self._activating < self._max_activations:
+            active = self._active.get(queue.popleft())
             if active is not None and active.phase is ActorPhase.QUEUED:
-                self._begin(active)
+                self._begin(active, queue)
+        self._go_on_with_backlog()
+
+    def _go_on_with_backlog(self) -> None:
+        """Have more flows woken that are due, when few wait: what is due is in the store, not in memory."""
+        while self._backlog and len(self._waiting) < self._rules.max_activations:
+            self._backlog.popleft()()
 
     def _recovered(self, message: requests.Recovered) -> None:
         active = self._current(message)

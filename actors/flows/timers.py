@@ -4,6 +4,9 @@ A flow's header says when it next has something to do. What comes within the hor
 and kept as an instant that no jump of the calendar's clock can move; the rest is looked up later.
 The same look finds what has been due for longer, so that no lost message can strand a flow.
 
+However many flows are due, only a page of them is woken at a time, and the next when there is room for it:
+the store is the backlog. In memory is only the nearest part of the future.
+
 The calendar may stand before what the log says has happened: somebody has set it back while nobody
 looked. Then what is owed by the calendar of the log is woken as well, and flows say when it is time.
 """
@@ -33,7 +36,9 @@ __all__ = ["AlarmFired", "Arm", "LoadDue", "Timers"]
 
 logger = logging.getLogger("persistasaurus")
 
-_PAGE = 1000
+_PAGE = 250
+_KNOWN_MAX = 20_000
+"""Beyond so many instants, the later half is forgotten, and looked up when the first of it is due."""
 
 
 class Arm(NamedTuple):
@@ -53,21 +58,32 @@ class LoadDue(NamedTuple):
     after: tuple[int, str] | None = None
 
 
+class RoomFound(NamedTuple):
+    """More of those flows may be woken whose alarm has gone off."""
+
+
+def _at_once(then: Callable[[], None]) -> None:
+    then()
+
+
 class Timers(PooledActor):
     """Wakes flows when their time has come. Waking too early or twice does no harm.
 
-    The first `LoadDue` has it begin.
+    The first `LoadDue` has it begin. `when_room` calls back when more flows may be woken.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         store: EventStore,
         environment: Environment,
         clock: JumpAwareClock,
         wake: Callable[[str], None],
         horizon_s: float = 30.0,
+        *,
+        when_room: Callable[[Callable[[], None]], None] = _at_once,
     ) -> None:
         super().__init__()
+        self._when_room = when_room
         self._horizon_s = horizon_s
         self._store = store
         self._environment = environment
@@ -75,6 +91,12 @@ class Timers(PooledActor):
         self._wake = wake
         self._heap: list[tuple[float, str]] = []
         self._at: dict[str, float] = {}
+        self._beyond: float | None = None
+        """From this instant on, only the store knows whose time comes."""
+        self._is_paging = False
+        self._owes_look = False
+        self._is_full = False
+        """Whether flows whose alarm has gone off wait until there is room."""
         self._doubtful: set[str] = set()
         self._jumps = 0
         self._ahead: int | None = None
@@ -89,14 +111,20 @@ class Timers(PooledActor):
             if alarm is not None:
                 alarm.cancel()
 
-    def on_receive(self, message: Arm | AlarmFired | LoadDue) -> None:
+    def on_receive(self, message: Arm | AlarmFired | LoadDue | RoomFound) -> None:
         """Take a message."""
         match message:
             case Arm(flow_id, elapsed):
                 self._arm(flow_id, elapsed)
             case AlarmFired():
                 self._alarm_at = None
+                if not self._is_full:
+                    self._fire()
+            case RoomFound():
+                self._is_full = False
                 self._fire()
+            case LoadDue(None):
+                self._look_anew()
             case LoadDue(after):
                 self._look(after)
             case _:
@@ -112,9 +140,24 @@ class Timers(PooledActor):
             self._keep(flow_id, elapsed)
 
     def _keep(self, flow_id: str, elapsed: float) -> None:
-        if self._at.get(flow_id) != elapsed:
+        if self._beyond is not None and elapsed >= self._beyond and not self._is_shaken:
+            self._at.pop(flow_id, None)
+        elif self._at.get(flow_id) != elapsed:
             self._at[flow_id] = elapsed
             heapq.heappush(self._heap, (elapsed, flow_id))
+            if len(self._heap) > _KNOWN_MAX:
+                self._forget_latest()
+
+    def _forget_latest(self) -> None:
+        known = sorted((elapsed, flow_id) for flow_id, elapsed in self._at.items())
+        nearest = len(known) if self._is_shaken else _KNOWN_MAX // 2
+        self._heap = known[:nearest]  # without what was set to another instant since
+        if len(known) > nearest:
+            self._beyond = known[nearest][0]
+            for _, flow_id in known[nearest:]:
+                del self._at[flow_id]
+                self._doubtful.discard(flow_id)
+            self._look_later()
 
     @property
     def _is_shaken(self) -> bool:
@@ -122,13 +165,27 @@ class Timers(PooledActor):
         return bool(self._jumps or self._ahead)
 
     def _fire(self) -> None:
-        now = self._environment.clock.elapsed()
+        now, woken = self._environment.clock.elapsed(), 0
         while self._heap and self._heap[0][0] <= now:
+            if woken == _PAGE:
+                self._is_full = True
+                self._when_room(lambda: self._hear(RoomFound()))
+                return
             elapsed, flow_id = heapq.heappop(self._heap)
             if self._at.get(flow_id) == elapsed:  # else it was set to another instant since
                 del self._at[flow_id]
                 self._doubtful.discard(flow_id)
                 self._wake(flow_id)
+                woken += 1
+
+    def _hear(self, message: LoadDue | AlarmFired | RoomFound) -> None:
+        try_tell(self.actor_ref, message)
+
+    def _look_anew(self) -> None:
+        self._owes_look = self._is_paging  # the first page comes again when the last has been taken
+        if not self._is_paging:
+            self._beyond = None
+            self._look(None)
 
     def _look(self, after: tuple[int, str] | None) -> None:
         moment = self._clock.now()
@@ -152,10 +209,21 @@ class Timers(PooledActor):
             self._is_blind = False
         for header in page:
             self._take(header, now, moment)
-        if len(page) == _PAGE and page[-1].wake_at is not None:
-            self.actor_ref.tell(LoadDue((page[-1].wake_at, page[-1].stream)))
+        self._go_on_after(page, now, moment)
+
+    def _go_on_after(self, page: list[Header], now: int, moment: Timestamp) -> None:
+        self._is_paging = len(page) == _PAGE and not self._is_beyond(page[-1], now, moment)
+        if self._is_paging:
+            following = LoadDue((page[-1].wake_at or 0, page[-1].stream))
+            self._when_room(lambda: self._hear(following))
+        elif self._owes_look:
+            self._hear(LoadDue())
         else:
             self._look_later()
+
+    def _is_beyond(self, header: Header, now: int, moment: Timestamp) -> bool:
+        elapsed = moment.elapsed + ((header.wake_at or 0) - now) / MICROSECONDS
+        return self._beyond is not None and elapsed >= self._beyond
 
     def _log_ahead(self, now: int) -> int:
         """Return by how much the log was ahead of the calendar when this process began."""
@@ -178,13 +246,15 @@ class Timers(PooledActor):
         if self._next_look is not None:
             self._next_look.cancel()
         at = self._environment.clock.elapsed() + self._horizon_s / 2
+        if self._beyond is not None:
+            at = min(at, self._beyond)
         self._next_look = self._environment.alarms.call_at(at, self._look_again)
 
     def _look_again(self) -> None:
-        try_tell(self.actor_ref, LoadDue())
+        self._hear(LoadDue())
 
     def _set_alarm(self) -> None:
-        at = self._heap[0][0] if self._heap else None
+        at = self._heap[0][0] if self._heap and not self._is_full else None
         if at is None or (self._alarm_at is not None and self._alarm_at <= at):
             return
         if self._alarm is not None:
@@ -193,4 +263,4 @@ class Timers(PooledActor):
         self._alarm = self._environment.alarms.call_at(at, self._on_alarm)
 
     def _on_alarm(self) -> None:
-        try_tell(self.actor_ref, AlarmFired())
+        self._hear(AlarmFired())

@@ -7,9 +7,11 @@ import math
 from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from machines.passing import pass_time
 from machines.size import seeded, size
+from persistasaurus.actors.flows import timers
 from persistasaurus.actors.flows.clock import JumpAwareClock
 from persistasaurus.actors.flows.timers import Arm, LoadDue, Timers
 from persistasaurus.actors.runtime.alarms import ManualAlarms
@@ -19,6 +21,8 @@ from persistasaurus.actors.runtime.serial import Turns
 from persistasaurus.store import Append, Durability, HeaderChange, NewRecord, SqliteStore, StreamState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from persistasaurus.store import Outcome
 
 FLOWS = st.sampled_from("abcde")
@@ -46,12 +50,23 @@ class TimersMachine(RuleBasedStateMachine):
         environment = Environment(clock=self.clock, alarms=self.alarms, dispatcher=self.turns.dispatcher)
         self.jump_aware = JumpAwareClock(self.clock)
         dispatcher = environment.dispatcher("control")
-        self.timers = Timers.start_on(dispatcher, self.store, environment, self.jump_aware, self._wake)
+        self.rooms: list[Callable[[], None]] = []
+        self.timers = Timers.start_on(
+            dispatcher,
+            self.store,
+            environment,
+            self.jump_aware,
+            self._wake,
+            when_room=self.rooms.append,
+        )
         self.timers.tell(LoadDue())
         self._settle()
 
     def _settle(self) -> None:
         self.turns.run_until_idle()
+        while self.rooms:
+            self.rooms.pop(0)()
+            self.turns.run_until_idle()
 
     def teardown(self) -> None:
         self._advance(3000)
@@ -136,5 +151,23 @@ class TimersMachine(RuleBasedStateMachine):
         assert not late, f"still asleep, so many seconds too long: {late}"
 
 
+class CrowdedTimersMachine(TimersMachine):
+    """Has more timers than fit into memory, and more of them due than are woken at a time."""
+
+    def __init__(self) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(timers, "_KNOWN_MAX", 2)
+        self.patch.setattr(timers, "_PAGE", 2)
+        super().__init__()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            self.patch.undo()
+
+
 TestTimers = TimersMachine.TestCase
+TestCrowdedTimers = CrowdedTimersMachine.TestCase
+TestCrowdedTimers.settings = size(25, 30)
 TestTimers.settings = size(25, 30)
