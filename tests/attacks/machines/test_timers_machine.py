@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from persistasaurus.store import Outcome
 
 FLOWS = st.sampled_from("abcde")
-LOST_ALARM_S = 15.5
-"""So late may be who was not armed for: until the next look into the store."""
 
 
 @seeded
 class TimersMachine(RuleBasedStateMachine):
+    horizon_s = 30.0
+
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
@@ -43,6 +43,11 @@ class TimersMachine(RuleBasedStateMachine):
         self.versions: dict[str, int] = {}
         self.jumps = 0
         self._boot()
+
+    @property
+    def lost_alarm_s(self) -> float:
+        """Tell how late may be who was not armed for: until the next look into the store."""
+        return self.horizon_s / 2 + 0.5
 
     def _boot(self) -> None:
         self.alarms = ManualAlarms(self.clock)
@@ -57,6 +62,7 @@ class TimersMachine(RuleBasedStateMachine):
             environment,
             self.jump_aware,
             self._wake,
+            self.horizon_s,
             when_room=self.rooms.append,
         )
         self.timers.tell(LoadDue())
@@ -102,7 +108,7 @@ class TimersMachine(RuleBasedStateMachine):
         elapsed = moment.elapsed + seconds
         self._write(flow_id, wake_at)
         # Without its message there is only the store to know it from, by the calendar as it is then.
-        forgotten = LOST_ALARM_S if not moment.jumps else math.inf
+        forgotten = self.lost_alarm_s if not moment.jumps else math.inf
         self.due[flow_id] = wake_at, elapsed, 0.5 if is_armed else forgotten
         if is_armed:
             self.timers.tell(Arm(flow_id, elapsed))
@@ -139,7 +145,7 @@ class TimersMachine(RuleBasedStateMachine):
         # The next process has the calendar as it is now, and nothing else.
         moment = self.clock.now(), self.clock.elapsed()
         self.due = {
-            name: (wall, max(moment[1], moment[1] + (wall - moment[0]) / MICROSECONDS), LOST_ALARM_S)
+            name: (wall, max(moment[1], moment[1] + (wall - moment[0]) / MICROSECONDS), self.lost_alarm_s)
             for name, (wall, _, _) in self.due.items()
         }
         self._boot()
@@ -153,6 +159,8 @@ class TimersMachine(RuleBasedStateMachine):
 
 class CrowdedTimersMachine(TimersMachine):
     """Has more timers than fit into memory, and more of them due than are woken at a time."""
+
+    horizon_s = 1000.0
 
     def __init__(self) -> None:
         self.patch = pytest.MonkeyPatch()
