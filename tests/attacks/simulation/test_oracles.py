@@ -90,10 +90,10 @@ def does_not_pause(patch: pytest.MonkeyPatch) -> None:
 def starts_two_actors(patch: pytest.MonkeyPatch) -> None:
     begin = Supervisor._begin
 
-    def twice(self: Any, active: Any) -> None:
-        begin(self, active)
+    def twice(self: Any, active: Any, queue: Any = None) -> None:
+        begin(self, active, queue)
         if self._incarnations % 7 == 0:
-            begin(self, active)
+            begin(self, active, queue)
 
     patch.setattr(Supervisor, "_begin", twice)
 
