@@ -1,6 +1,6 @@
 """The pages of the documentation, and how their blocks are run.
 
-A page is one session, in a fresh directory. Its blocks run in order:
+A page is one session, in a fresh directory. Its blocks run in order, and its Python then once more:
 
 - `python` that begins with a comment like `# signup.py` is written to that file.
 - Other `python` runs in one interpreter, which keeps its names from block to block.
@@ -210,8 +210,20 @@ def _normal(text: str) -> str:
 
 # ------------------------------------------------------------------------------------------- running
 def failures(page: str, blocks: list[Block], folder: Path, ci: str) -> list[str]:
-    """Do what a page shows, in a directory, and report what comes out differently."""
+    """Do what a page shows, in a directory, and report what comes out differently.
+
+    What went well and is Python is run again, as by somebody who comes back: the stores of the first time are
+    there. Consoles show what a fresh folder prints.
+    """
     (folder / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    first = _failures(page, blocks, folder, ci)
+    if first:
+        return first
+    python = [block for block in blocks if block.language == "python"]
+    return [f"the second time, {failure}" for failure in _failures(page, python, folder, ci)]
+
+
+def _failures(page: str, blocks: list[Block], folder: Path, ci: str) -> list[str]:
     found: list[str] = []
     with Interpreter(page, folder) as interpreter:
         for block in blocks:

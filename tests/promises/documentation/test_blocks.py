@@ -118,6 +118,12 @@ def test_a_block_that_fails_is_reported_with_its_line_of_the_page_and_the_next_o
     assert 'page.md", line 5' in said
 
 
+def test_python_that_cannot_be_run_again_in_the_same_folder_is_reported(tmp_path: Path) -> None:
+    [said] = sample("'''python\nimport os\nos.mkdir('made')\n'''\n", tmp_path)
+
+    assert said.startswith("the second time, line 2: failed")
+
+
 def test_a_block_that_ends_the_interpreter_is_reported(tmp_path: Path) -> None:
     [said] = sample("'''python\nimport os; print(4711, flush=True); os._exit(0)\n'''\n", tmp_path)
 
