@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from ..flows import Flow, FlowDefinition
     from ..store import EventStore, Header
-    from .runtime.posts import Runnable
+    from .runtime.posts import Task
     from .runtime.scheduler import DeadLetterCallback, Scheduler
     from .runtime.stacks import Held
 
@@ -160,10 +160,6 @@ class FlowSystem:
             self._awaited = Awaited(self._guard, self.store)
             self._box = self._black_box(registry) if blackbox is None else blackbox
             self.environment.alarms.start()
-            self._executor = executor or StepExecutor(
-                self.environment, max_threads=step_threads, max_processes=step_processes, patience=patience
-            )
-            self._attempts = AttemptRegistry(self._executor, limits.payload, self._wake)
             # Listeners are the user's and may do I/O at each commit, requests are read from a file: they have
             # threads of their own. All others share carriers, and stop before what they depend on.
             self._commits = Commits(self._dispatcher("listeners", 1, _refuse))
@@ -173,6 +169,14 @@ class FlowSystem:
             self._working = self._beside(self._writing, self._undelivered)
             # A machine that grants no thread refuses the start, and not each flow.
             self._writing.start_workers()
+            self._executor = executor or StepExecutor(
+                self.environment,
+                max_threads=step_threads,
+                max_processes=step_processes,
+                patience=patience,
+                ready=self._working.ready,
+            )
+            self._attempts = AttemptRegistry(self._executor, limits.payload, self._wake)
             past = self._box.past
             evidence = Evidence(past.is_blameless, past.alive_at)
             self._run(Recovery(self.store, registry, limits, self._attempts, evidence), rules)
@@ -603,7 +607,7 @@ class FlowSystem:
         if state is True:
             try_tell(self._timers, LoadDue())  # nobody was woken for what was written without an answer
 
-    def _on_held(self, actor: Runnable, held: Held) -> bool:
+    def _on_held(self, actor: Task, held: Held) -> bool:
         """Have a flow seen to that holds a thread; of others nobody else could do the work."""
         return isinstance(actor, FlowActor) and try_tell(
             self.supervisor, requests.Blocked(actor.flow_id, actor.incarnation, actor, held)

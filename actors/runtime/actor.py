@@ -119,6 +119,9 @@ class PooledActor(Actor):
     mailbox_capacity: ClassVar[int | None] = None
     """How many messages may wait before sending raises `MailboxFullError`. None: as many as come."""
 
+    may_block: bool = False
+    """What holds an actor's thread for long is reported, and given up."""
+
     actor_inbox: Mailbox
     _failure: BaseException | None = None
     _deferred: set[Deferred] | None = None
@@ -199,6 +202,11 @@ class PooledActor(Actor):
             # From on_failure, which Pykka calls unprotected from these.
             self._handle_failure(*sys.exc_info())
         self._end()
+
+    def _run_failed(self) -> None:
+        self.actor_stopped.set()
+        self.actor_inbox.close(None)
+        self.actor_inbox.detach()
 
     def _actor_loop_setup(self) -> None:
         """As Pykka's, but somebody learns of the failure."""

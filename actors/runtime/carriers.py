@@ -25,7 +25,7 @@ from .watchman import Watchman
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from .posts import Runnable
+    from .posts import Task
     from .watchdog import Watchdog
 
 __all__ = ["Carrier", "Carriers"]
@@ -64,7 +64,7 @@ class Carriers:
         self.workers = workers
         self._max_threads = max(workers, max_threads)
         self._daemon = daemon
-        self._queue: SimpleQueue[Runnable | None] = SimpleQueue()
+        self._queue: SimpleQueue[Task | None] = SimpleQueue()
         # The queue's own method: making something ready enters no frame of ours.
         self.ready: Callable[[Any], None] = self._queue.put
         # Entered by itself: Ctrl-C may strike in a condition's methods, but in none of a lock's.
@@ -307,12 +307,10 @@ class Carriers:
             self._queue.put(None)
 
 
-def _run(actor: Runnable) -> None:
+def _run(task: Task) -> None:
     try:
-        actor._run_slice()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from proxies
+        task._run_slice()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - hidden from proxies
     except BaseException:
         # Nothing gets here but a failure to fail, such as a log handler that raises.
-        logger.critical("%s is given up", type(actor), exc_info=True)
-        actor.actor_stopped.set()
-        actor.actor_inbox.close(None)
-        actor.actor_inbox.detach()
+        logger.critical("%s is given up", type(task), exc_info=True)
+        task._run_failed()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - as above

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .stacks import Held
 
-__all__ = ["Inbox", "Post", "Runnable", "WorkerHost"]
+__all__ = ["Inbox", "Post", "Runnable", "Task", "WorkerHost"]
 
 
 class Inbox(Protocol):
@@ -31,7 +31,28 @@ class Inbox(Protocol):
         ...
 
 
-class Runnable(Protocol):
+class Task(Protocol):
+    """Something that runs in its turn: an actor, or a step that is short."""
+
+    @property
+    def may_block(self) -> bool:
+        """Whether it may hold its thread for as long as it likes."""
+        ...
+
+    def described(self) -> str:
+        """Say, for messages to people, who this is and what it is at."""
+        ...
+
+    def _run_slice(self) -> None:
+        """Run on the calling thread, until its slice is over. Raises nothing."""
+        ...
+
+    def _run_failed(self) -> None:
+        """Give up, since it has raised something all the same."""
+        ...
+
+
+class Runnable(Task, Protocol):
     """What whoever runs an actor needs of it."""
 
     @property
@@ -52,14 +73,6 @@ class Runnable(Protocol):
     @property
     def actor_ref(self) -> Any:
         """Its reference, to stop it by."""
-        ...
-
-    def described(self) -> str:
-        """Say, for messages to people, who this is and what it is at."""
-        ...
-
-    def _run_slice(self) -> None:
-        """Handle messages on the calling thread, until its slice or its mailbox is used up."""
         ...
 
 
@@ -101,7 +114,7 @@ class Post:
     def __init__(self, host: WorkerHost) -> None:
         self.host = host
         self.thread = current_thread_id()
-        self.work: Runnable | None = None
+        self.work: Task | None = None
         self.turn = 0
         self.is_waiting = False
         """It waits in a way that its host knows of."""

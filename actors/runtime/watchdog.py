@@ -18,7 +18,7 @@ that gets no processor is found in the engine's own code now and then, and neith
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .primitives import MICROSECONDS, Lock
 from .stacks import held_at, is_debugged, split, stack_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-    from .posts import Post, Runnable
+    from .posts import Post, Runnable, Task
     from .primitives import AlarmService, Clock
     from .stacks import Held
 
@@ -60,7 +60,7 @@ class Watchdog:
         clock: Clock,
         alarms: AlarmService,
         rules: WatchdogRules,
-        on_held: Callable[[Runnable, Held], bool],
+        on_held: Callable[[Task, Held], bool],
     ) -> None:
         self._clock = clock
         self._alarms = alarms
@@ -79,7 +79,7 @@ class Watchdog:
         """How many threads do work that was given up."""
         return sum(post.is_lost for post in list(self._posts))
 
-    def blocking(self) -> list[tuple[Runnable, Held, int]]:
+    def blocking(self) -> list[tuple[Task, Held, int]]:
         """Tell what work was reported, and still goes on: where, and since when."""
         found = [(post.work, post.held, post.held_since) for post in list(self._posts) if not post.is_lost]
         return [(work, held, since) for work, held, since in found if work is not None and held is not None]
@@ -137,7 +137,7 @@ class Watchdog:
         post.host.relieve(post)
 
     def _judge(
-        self, post: Post, work: Runnable, anchor: FrameType, inward: list[FrameType], passed: float
+        self, post: Post, work: Task, anchor: FrameType, inward: list[FrameType], passed: float
     ) -> None:
         """Report, or give up, work that one call has held for long."""
         if anchor is not post.anchor:
@@ -164,17 +164,17 @@ class Watchdog:
 def _is_held(post: Post) -> bool:
     """Tell whether a post is where it was at the last look."""
     work = post.work
-    if work is None or post.is_waiting or post.is_lost:
+    if work is None or work.may_block or post.is_waiting or post.is_lost:
         post.begin((post.turn, 0))
         return False
-    progress = (post.turn, work.actor_inbox.budget)
+    progress = (post.turn, cast("Runnable", work).actor_inbox.budget)
     if progress != post.progress:
         post.begin(progress)
         return False
     return True
 
 
-def _report(work: Runnable, held: Held, seconds: float) -> None:
+def _report(work: Task, held: Held, seconds: float) -> None:
     logger.warning(
         "%s has held a thread of the engine for %.1f s, at %s in %s(). All others continue without it."
         " Move code that takes time, or waits, into a step.\n%s",
@@ -196,7 +196,7 @@ def watches(run_slice: Any) -> Any:
     return run_slice
 
 
-def _caller(thread: int, work: Runnable) -> tuple[FrameType, list[FrameType]] | None:
+def _caller(thread: int, work: Task) -> tuple[FrameType, list[FrameType]] | None:
     """Return the frame of ours that has called somebody's code, and the frames from there inward."""
     frames = stack_of(thread)
     for number, frame in enumerate(frames):

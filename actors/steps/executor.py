@@ -1,8 +1,8 @@
 """The step executor: runs the steps of all flows, outside the actors.
 
-A step runs on a thread of a pool, as a coroutine on one asyncio loop, or in a worker process. None
-of these exists before the first step that needs it. Whatever a step does - raise SystemExit, hang,
-take its process down - ends that run of it and nothing else.
+A step that is short runs where actors run, any other on a thread of a pool, as a coroutine on one asyncio
+loop, or in a worker process. None of these exists before the first step that needs it. Whatever a step does -
+raise SystemExit, hang, take its process down - ends that run of it and nothing else.
 
     executor = StepExecutor(environment)
     executor.submit(StepTask(key=(flow_id, 1, 1), mode="thread", name="charge", call=charge), done)
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from ...flows.errors import SystemClosed
 from .loop import Loop
-from .pace import PATIENCE_S
 from .runs import Run, Runs
+from .short_steps import ShortSteps
 from .shortage import Shortage
 from .task import (
     RemoteStepError,
@@ -33,7 +33,8 @@ from .thread_pool import ThreadPool, ThreadPoolRules
 from .threads import ThreadRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
+    from typing import Any
 
     from ..runtime.environment import Environment
     from ..runtime.watchdog import WatchdogRules
@@ -63,14 +64,15 @@ _START_PROCESS_S = 60.0
 class StepExecutor:
     """Runs steps. Every method may be called from any thread.
 
-    Steps of a mode start in the order in which they were submitted, as far as they wait at all: there
-    are never more than `max_threads` threads, and `max_processes` processes (None: as many as processors);
-    the loop takes all. Threads that are lost to a step that hangs do not count, up to a bound, nor do those
-    that wait for a future of ours. A thread ends when idle for `idle_s`. What the machine cannot give just
-    now is waited for. `patience` says when something is done about a step that blocks the loop.
+    `ready` has something run where actors run: there `def` steps run that are short and have no timeout, all
+    others on threads of a pool. No more than `max_threads` of them run at once, and `max_processes` isolated
+    steps (None: as many as processors); the rest wait, and start in order. The loop takes all. Threads that
+    are lost to a step that hangs do not count, up to a bound, nor do those that wait for a future of ours. A
+    thread ends when idle for `idle_s`. What the machine cannot give just now is waited for. `patience` says
+    when something is done about a step that blocks the loop.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, all by name but the first, all with defaults
         self,
         environment: Environment,
         *,
@@ -78,16 +80,19 @@ class StepExecutor:
         max_processes: int | None = None,
         idle_s: float = 30.0,
         patience: WatchdogRules | None = None,
+        ready: Callable[[Any], None] | None = None,
     ) -> None:
         self._clock = environment.clock
         self._runs = Runs(environment.clock, environment.alarms)
         self._is_closed = False
         name = "persistasaurus-step"
-        rules = ThreadPoolRules(max_threads, idle_s, PATIENCE_S)
+        rules = ThreadPoolRules(max_threads, idle_s)
         self._threads = ThreadPool(f"{name}-thread", environment, self._runs, ThreadRunner, rules)
-        # Processes do not fight for one GIL: nothing is gained by patience.
+        self._short: ShortSteps | None = None
+        if ready is not None:
+            self._short = ShortSteps(self._runs, self._threads, ThreadRunner().perform, ready)
         processes = max_processes or os.cpu_count() or 1
-        rules = ThreadPoolRules(processes, _IDLE_PROCESS_S, 0.0, _START_PROCESS_S)
+        rules = ThreadPoolRules(processes, _IDLE_PROCESS_S, _START_PROCESS_S)
         self._processes = ThreadPool(f"{name}-process", environment, self._runs, self._process_runner, rules)
         self._loop = Loop(f"{name}-loop", environment, self._runs, patience)
         self._start_process = environment.start_process
@@ -96,22 +101,28 @@ class StepExecutor:
     @property
     def queued(self) -> int:
         """How many steps wait to be started: for a thread or a process, or for an earlier run that hangs."""
-        return self._threads.queued + self._processes.queued + self._loop.queued
+        short = 0 if self._short is None else self._short.queued
+        return short + self._threads.queued + self._processes.queued + self._loop.queued
 
     @property
     def blocked(self) -> int:
         """How many steps wait, on a thread, for something of the engine."""
-        return self._threads.lent
+        short = 0 if self._short is None else len(self._short.waiting)
+        return short + self._threads.lent
 
     @property
     def leaked(self) -> int:
         """How many steps were given up and still run: threads cannot be stopped, tasks may refuse."""
-        return self._threads.lost + self._loop.lost
+        return self._lost + self._loop.lost
 
     @property
     def lost_threads(self) -> int:
         """How many threads are held by steps that were given up, or by one that blocks all async steps."""
-        return self._threads.lost + self._loop.lost_threads
+        return self._lost + self._loop.lost_threads
+
+    @property
+    def _lost(self) -> int:
+        return self._threads.lost + (0 if self._short is None else len(self._short.lost))
 
     @property
     def blocking(self) -> BlockingStep | None:
@@ -121,7 +132,7 @@ class StepExecutor:
     def submit(self, task: StepTask, done: StepDone) -> None:
         """Run `task` and report its outcome to `done`, once. Never waits for anything to run.
 
-        `done` is called on a thread of the executor, or on that of the alarms when the step has timed
+        `done` is called where the step runs, or on the thread of the alarms when the step has timed
         out; it must be short, and may submit. It is not called for steps that `close` gave up.
 
         Raises:
@@ -131,7 +142,8 @@ class StepExecutor:
             raise SystemClosed("the executor takes no more steps")
         run = Run(task, done)
         if task.mode == "thread":
-            self._threads.submit(run)
+            if self._short is None or not self._short.submit(run):
+                self._threads.submit(run)
         elif task.mode == "loop":
             self._loop.submit(run)
         else:

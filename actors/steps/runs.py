@@ -14,6 +14,8 @@ from ..runtime.primitives import Lock
 from .task import RunningStep, StepOutcome, StepTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..runtime.primitives import AlarmHandle, AlarmService, Clock
     from .task import StepDone, StepTask
 
@@ -36,12 +38,14 @@ class RunHost(Protocol):
 class Run:
     """A task on its way. `started` and `deadline` are instants of `Clock.elapsed`."""
 
-    __slots__ = ("deadline", "done", "host", "started", "task")
+    __slots__ = ("deadline", "done", "host", "note", "started", "task")
 
     def __init__(self, task: StepTask, done: StepDone) -> None:
         self.task = task
         self.done = done
         self.host: RunHost | None = None
+        self.note: Callable[[float], None] | None = None
+        """Told how many seconds the run has taken."""
         self.started = 0.0
         self.deadline = inf
 
@@ -86,6 +90,8 @@ class Runs:
 
     def finish(self, run: Run, outcome: StepOutcome) -> bool:
         """Report the outcome, unless the run was given up meanwhile, which is what False means."""
+        if run.note is not None:
+            run.note(self._clock.elapsed() - run.started)
         if not self.claim(run):
             return False
         self._report(run, outcome)
@@ -153,8 +159,9 @@ class Runs:
             self._report(run, StepOutcome(error=StepTimeout(message)))
 
     def _give_up(self, run: Run) -> str:
+        host = run.host
         try:
-            return "" if run.host is None else run.host.give_up(run)
+            return "" if host is None else host.give_up(run)
         except Exception:
             logger.exception("Step %r could not be given up", run.task.name)
             return "it could not be stopped, its late result is discarded"

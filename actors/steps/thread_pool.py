@@ -1,9 +1,8 @@
-"""A pool of threads: few while the steps are short, many when they block.
+"""A pool of threads: as many as there are steps that run, up to a bound.
 
-Waking threads costs more than most steps do, and threads that are awake fight for the GIL. So a
-burst of steps is left to whoever is awake, as long as they make progress; when nobody has taken a
-step for a moment, more are spawned, twice as many each time. Who waits for work waits on a flag
-of its own, and the one that fell idle last is called first, so that the others may end.
+A run is taken by an idle worker, the one that fell idle last, so that the others may end; or by a new one.
+One worker is called in at a time: when it has arrived and still sees runs that wait, it calls in the next.
+So nobody has many threads to start, and a burst of short steps is over before many threads have come.
 
 A step may wait for something of the engine, such as another flow's result, which may need a step
 to run, too. While it waits it does not count, and another worker takes its place: there are as many
@@ -22,7 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -31,7 +30,6 @@ from ...flows.errors import SystemClosed
 from ..runtime.futures import waiting
 from ..runtime.primitives import Event, Lock, is_current_thread
 from .lost import LOST_PER_STEP, LostThreads
-from .pace import StartRate
 from .runs import set_flag
 from .shortage import SHORTAGES, Shortage
 from .task import NotBegun, StepCrashed, StepOutcome
@@ -79,13 +77,11 @@ class Runner(Protocol):
 
 
 class ThreadPoolRules(msgspec.Struct, frozen=True):
-    """How many threads there may be, and when they come and go."""
+    """How many threads there may be, and when they end."""
 
     max_workers: int
     idle_s: float
     """A worker ends that has had nothing to do for so long."""
-    patience_s: float
-    """Nobody is called in while the last start of a step is not longer ago."""
     allowance_s: float = 0.0
     """What a run may take on top of its timeout until its runner says that it has set off."""
 
@@ -96,9 +92,7 @@ class Worker:
     __slots__ = (
         "_waits",
         "has_ended",
-        "has_waited",
         "is_new",
-        "is_stalled",
         "name",
         "pool",
         "run",
@@ -116,9 +110,7 @@ class Worker:
         self.runner: Runner | None = None
         self.thread: Thread | None = None
         self.is_new = True
-        self.is_stalled = False
         self.has_ended = False
-        self.has_waited = False
         self._waits = 0
 
     def give_up(self, run: Run) -> str:
@@ -157,7 +149,6 @@ class Worker:
         """Run steps until there are none for a long time, or until a run was given up that goes on."""
         waiting.by = self
         try:
-            self.pool.start_next()
             if self._has_runner():
                 while self._work():
                     pass
@@ -196,7 +187,10 @@ class Worker:
 
 
 class ThreadPool:
-    """Workers that run steps, at most `rules.max_workers` at once; the rest wait in order."""
+    """Workers that run steps, at most `rules.max_workers` at once; the rest wait in order.
+
+    Steps that run elsewhere, and are to be counted with those that run here, `begin_elsewhere`.
+    """
 
     def __init__(
         self,
@@ -217,19 +211,25 @@ class ThreadPool:
         self._waiting: deque[Run] = deque()
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
-        self._pending: deque[Worker] = deque()
+        self._called: Worker | None = None
+        """Who has been called in, and has not arrived."""
         self._lost: LostThreads[Worker] = LostThreads()
         self._lent: set[Worker] = set()
+        self._elsewhere = 0
         self._shortage = Shortage("start a thread for steps")
         self._spawned = 0
-        self._stalled = 0
-        self._pace = StartRate(environment.clock, rules.patience_s)
-        self._is_looking = False
+        self._starts = 0
+        self._will_retry = False
         self._is_watching = False
         self._is_closed = False
         self._closed = Event()
         self._left = Lock()
         self._left.acquire()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the pool was shut."""
+        return self._is_closed
 
     @property
     def lost(self) -> int:
@@ -248,41 +248,40 @@ class ThreadPool:
             return len(self._waiting) + self._lost.held
 
     def submit(self, run: Run) -> None:
-        """Have `run` run soon. From any thread; does not wait."""
-        if self._is_closed:
-            raise SystemClosed("the executor takes no more steps")
-        self._waiting.append(run)
-        # Without the lock, for which every step would otherwise be handed from thread to thread. Each side
-        # first shows what it does, then looks what the others do: so one of them always sees to the run.
-        if self._is_closed or not (self._is_looking and self._gets_on()):
-            self._see_to(run)
+        """Have `run` run soon. From any thread; does not wait for anything to run.
 
+        Raises:
+            SystemClosed: the pool was shut.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise SystemClosed("the executor takes no more steps")
+            self._waiting.append(run)
+            worker = self._call_in()
+        self._wake(worker)
+
+    # ---------------------------------------------------------------------------- for its workers
     def take(self, worker: Worker) -> Run | None:
         """Wait for a run for `worker`; None: the worker shall end."""
-        if worker.is_stalled:
-            with self._lock:
-                self._unstall(worker)
-        if worker.has_waited and self._is_surplus(worker):
-            return None
         while True:
-            try:
-                run = worker.run = self._waiting.popleft()
-            except IndexError:
-                if not self._wait(worker):
+            with self._lock:
+                worker.run = None
+                self._arrived(worker)
+                if self._is_closed or len(self._workers) > self._capacity():
+                    self._dismiss(worker)
                     return None
-                continue
-            if self._lost and self._hold_back(run):
-                continue
-            self._pace.started(self.runs.begin(run, worker, self._rules.allowance_s))
+                run = worker.run = self._next(worker)
+                successor = self._call_in()
+            self._wake(successor)
+            if run is None:
+                if worker.wake_flag.acquire(timeout=self._rules.idle_s) or not self._retire(worker):
+                    continue
+                return None
+            self._starts += 1
+            self.runs.begin(run, worker, self._rules.allowance_s)
             if self._is_closed and self.runs.claim(run):
                 return None
             return run
-
-    def _is_surplus(self, worker: Worker) -> bool:
-        """Tell whether those who have replaced `worker` while its step waited are enough."""
-        worker.has_waited = False
-        with self._lock:
-            return len(self._workers) > self._capacity() and self._dismiss(worker)
 
     def put_back(self, run: Run, wait_s: float) -> bool:
         """Have `run` wait again, and the worker for a while; False: the worker shall end."""
@@ -300,7 +299,7 @@ class ThreadPool:
             if not self._dismiss(worker):
                 return
             self._lent.add(worker)
-            successor = self._spawn() if self._waiting else None
+            successor = self._call_in()
         self._wake(successor)
 
     def take_back(self, worker: Worker) -> None:
@@ -309,7 +308,6 @@ class ThreadPool:
             if worker in self._lent:
                 self._lent.discard(worker)
                 self._workers.add(worker)
-                worker.has_waited = True
 
     def abandon(self, worker: Worker, run: Run) -> None:
         """Count on `worker` no longer: its run was given up, and goes on. Another may take its place."""
@@ -319,7 +317,7 @@ class ThreadPool:
             self._lent.discard(worker)
             self._dismiss(worker)
             of_step, of_all = self._lost.add(worker, run), len(self._lost)
-            successor = self._spawn() if self._waiting else None
+            successor = self._call_in()
         logger.warning(
             "Step %r (%s) runs longer than its %s s, and cannot be stopped: %d threads are lost to it,"
             " %d to all steps. From %d on, its further runs wait until one of those ends",
@@ -337,42 +335,35 @@ class ThreadPool:
         with self._lock:
             worker.has_ended = True
             worker.run = None
-            was_lost = worker in self._lost
-            if was_lost:
+            if worker in self._lost:
                 self._waiting.extendleft(reversed([*self._lost.remove(worker)]))
             self._lent.discard(worker)
-            was_counted_on = (self._dismiss(worker) and worker.runner is not None) or was_lost
-            successor = self._spawn() if self._waiting and was_counted_on else None
+            self._dismiss(worker)
+            successor = self._call_in()
         self._wake(successor)
 
-    def _hold_back(self, run: Run) -> bool:
-        """Keep a run from starting whose step hangs in too many threads already."""
+    # ----------------------------------------------------------- for steps that run somewhere else
+    def begin_elsewhere(self) -> bool:
+        """Count a step that runs elsewhere; False: as many run as may."""
         with self._lock:
-            held = 0 if self._is_closed else self._lost.hold_back(run)
-        if held == 1:
-            logger.error(
-                "Step %r is held back: %d of its runs hang past their timeout, and cannot be stopped. Flows"
-                " wait at it until one of them ends, or the process is restarted",
-                run.task.name,
-                LOST_PER_STEP,
-            )
-        return held > 0
-
-    def start_next(self) -> bool:
-        """Start one of the threads that are wanted, which then starts the next; False: it is refused.
-
-        Starting many takes many milliseconds, and the thread of the alarms has none to spare.
-        """
-        try:
-            worker = self._pending.popleft()
-        except IndexError:
+            if self._is_closed or not self._has_room():
+                return False
+            self._elsewhere += 1
             return True
-        if self._wake(worker):
-            return True
+
+    def go_on_elsewhere(self) -> None:
+        """Count a step again that has waited; there may be more than allowed then."""
         with self._lock:
-            self._forget_pending()
-        return False
+            self._elsewhere += 1
 
+    def end_elsewhere(self) -> None:
+        """Count it no more: it is over, or waits for something of the engine."""
+        with self._lock:
+            self._elsewhere -= 1
+            successor = self._call_in()
+        self._wake(successor)
+
+    # ------------------------------------------------------------------------------------ closing
     def shut(self) -> tuple[Worker, ...]:
         """Start nothing any more, and send the idle home. Answers with whom to wait for."""
         with self._lock:
@@ -380,7 +371,6 @@ class ThreadPool:
             self._closed.set()
             self._waiting.clear()
             self._lost.drop_held()
-            self._forget_pending()
             workers = (*self._workers, *self._lent)
             idle, self._idle = self._idle, []
         for worker in idle:
@@ -401,116 +391,77 @@ class ThreadPool:
         with self._lock:
             return any(w.thread is None or not is_current_thread(w.thread) for w in self._workers)
 
-    def _gets_on(self) -> bool:
-        return self._awake() > 0 and not self._pace.is_stalled()
-
-    def _awake(self) -> int:
-        return len(self._workers) - len(self._idle) - self._stalled
-
-    def _see_to(self, run: Run) -> None:
-        """Call somebody in for `run`, or see to it that it is not forgotten by those who are there."""
-        worker: Worker | None = None
-        with self._lock:
-            if self._is_closed:
-                return self._cancel(run)
-            if not self._gets_on():
-                self._mark_stalled()
-                worker = self._spawn()
-            if worker is None and not self._can_grow():
-                self._watch()
-            elif worker is None and not self._is_looking:
-                self._is_looking = True
-                self._pace.watch()
-                self._look_in(self._rules.patience_s)
-        self._wake(worker)
+    # -------------------------------------------------- who runs what; the caller holds the lock
+    def _next(self, worker: Worker) -> Run | None:
+        """Take the next run, unless as many run as may; without one, the worker is idle."""
+        self._idle.append(worker)  # it does not count among those that run while it looks
+        while self._waiting and self._has_room():
+            run = self._waiting.popleft()
+            if not self._hold_back(run):
+                self._idle.pop()
+                return run
         return None
 
-    def _watch(self) -> None:
-        """Look for a standstill from now on: runs wait, and as many run as may."""
-        if not self._is_watching:
-            self._is_watching = True
-            self._look_for_standstill()
-
-    def _look_for_standstill(self) -> None:
-        starts, at = self._pace.starts, self._clock.elapsed() + _STANDSTILL_S
-        self._alarms.call_at(at, lambda: self._report_standstill(starts))
-
-    def _report_standstill(self, starts: int) -> None:
-        """Say that nothing has started for long: what runs may wait for what cannot start."""
-        with self._lock:
-            queued = len(self._waiting)
-            self._is_watching = bool(queued) and not self._is_closed and not self._can_grow()
-            if not self._is_watching:
-                return
-            self._look_for_standstill()
-            names = Counter(worker.run.task.name for worker in self._workers if worker.run is not None)
-        if self._pace.starts == starts:
-            logger.warning(
-                "%d steps wait: for %g s no step has ended, and as many run as may (%s). If those wait for"
-                " others by a way that the engine cannot see, such as threads of their own or by asking again"
-                " and again, raise the limit or make them `async def`",
-                queued,
-                _STANDSTILL_S,
-                ", ".join(f"{number} x {name!r}" for name, number in names.most_common(3)),
+    def _hold_back(self, run: Run) -> bool:
+        """Keep a run from starting whose step hangs in too many threads already."""
+        held = self._lost.hold_back(run) if self._lost else 0
+        if held == 1:
+            logger.error(
+                "Step %r is held back: %d of its runs hang past their timeout, and cannot be stopped. Flows"
+                " wait at it until one of them ends, or the process is restarted",
+                run.task.name,
+                LOST_PER_STEP,
             )
-
-    def _cancel(self, run: Run) -> None:
-        with suppress(ValueError):
-            self._waiting.remove(run)
-            raise SystemClosed("the executor takes no more steps")
-        # It was taken before the pool was closed, or thrown away when it was: then it is as if it waited.
-
-    def _wait(self, worker: Worker) -> bool:
-        """Wait until there may be a run for `worker`; False: the worker shall end."""
-        with self._lock:
-            worker.run = None
-            if self._is_closed or len(self._workers) > self._capacity():
-                return False
-            self._idle.append(worker)
-            if self._waiting:
-                self._idle.pop()
-                return True
-        return worker.wake_flag.acquire(timeout=self._rules.idle_s) or not self._retire(worker)
-
-    def _mark_stalled(self) -> None:
-        for worker in self._workers:
-            if worker.run is not None and not worker.is_stalled:
-                worker.is_stalled = True
-                self._stalled += 1
-
-    def _unstall(self, worker: Worker) -> None:
-        if worker.is_stalled:
-            worker.is_stalled = False
-            self._stalled -= 1
+        return held > 0
 
     def _capacity(self) -> int:
         """Return how many may be at work: fewer, when more threads are lost than can be spared."""
         most = self._rules.max_workers
         return max(1, most - max(0, len(self._lost) - max(most, _LOST_MIN)))
 
-    def _can_grow(self) -> bool:
-        return bool(self._idle) or len(self._workers) < self._capacity()
+    def _has_room(self) -> bool:
+        return len(self._workers) - len(self._idle) + self._elsewhere < self._capacity()
 
-    def _spawn(self) -> Worker | None:
-        """Choose a worker, which must be woken when the lock is released."""
+    def _call_in(self) -> Worker | None:
+        """Choose a worker for the runs that wait, which must be woken when the lock is released."""
+        if not self._waiting or self._called is not None or self._is_closed:
+            return None
+        if not self._has_room():
+            self._watch()
+            return None
         if self._idle:
             worker = self._idle.pop()
-        elif len(self._workers) < self._capacity() and not self._is_closed:
+        else:
             self._spawned += 1
             worker = Worker(self, f"{self._name}-{self._spawned}")
             self._workers.add(worker)
-        else:
-            return None
-        self._pace.expect()
+        self._called = worker
         return worker
 
-    def _wake(self, worker: Worker | None) -> bool:
-        """Wake a worker, or start its thread; False: there is none to be had, and it is tried again later."""
+    def _arrived(self, worker: Worker) -> None:
+        if self._called is worker:
+            self._called = None
+
+    def _dismiss(self, worker: Worker) -> bool:
+        """Count on `worker` no longer; tells whether it was counted on."""
+        self._arrived(worker)
+        if worker not in self._workers:
+            return False
+        self._workers.discard(worker)
+        if self._is_closed and not self._workers:
+            set_flag(self._left)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        return True
+
+    # ------------------------------------------------------------------------------------ threads
+    def _wake(self, worker: Worker | None) -> None:
+        """Wake a worker, or start its thread; if there is none to be had, it is tried again later."""
         if worker is None:
-            return True
+            return
         if not worker.is_new:
             worker.wake_flag.release()
-            return True
+            return
         worker.is_new = False
         try:
             worker.thread = self._start_thread(worker.main, worker.name, daemon=True)
@@ -518,46 +469,17 @@ class ThreadPool:
             wait_s = self._shortage.strikes(error)
             with self._lock:
                 self._dismiss(worker)
-                if not self._is_looking and not self._is_closed:
-                    self._is_looking = True
-                    self._look_in(wait_s)
-            return False
-        self._shortage.is_over()
-        return True
+                is_first, self._will_retry = not self._will_retry, True
+            if is_first:
+                self._alarms.call_at(self._clock.elapsed() + wait_s, self._try_again)
+        else:
+            self._shortage.is_over()
 
-    def _look_in(self, seconds: float) -> None:
-        self._alarms.call_at(self._clock.elapsed() + seconds, self._look)
-
-    def _look(self) -> None:
-        """Call in more workers if those who are awake do not get on; look again while runs wait."""
+    def _try_again(self) -> None:
         with self._lock:
-            called = [worker for _ in range(self._wanted()) if (worker := self._spawn()) is not None]
-        self._pending.extend(worker for worker in called if worker.is_new)
-        for worker in called:
-            if not worker.is_new:
-                worker.wake_flag.release()
-        has_started = self.start_next()
-        with self._lock:
-            # In this order: who submits looks whether anybody looks, after the run was added.
-            self._is_looking = False
-            self._is_looking = goes_on = bool(self._waiting) and self._can_grow()
-            if self._waiting and not goes_on:
-                self._watch()
-            self._pace.watch()
-        if goes_on:
-            self._look_in(self._rules.patience_s if has_started else self._shortage.wait_s)
-
-    def _wanted(self) -> int:
-        if self._pending:
-            return 0  # Those who were called in last are still on their way.
-        wanted = self._pace.growth(self._awake(), len(self._workers) - len(self._idle))
-        if wanted:
-            self._mark_stalled()
-        return min(wanted, len(self._waiting))
-
-    def _forget_pending(self) -> None:
-        while self._pending:
-            self._dismiss(self._pending.popleft())
+            self._will_retry = False
+            worker = self._call_in()
+        self._wake(worker)
 
     def _retire(self, worker: Worker) -> bool:
         """Let a worker go who has waited in vain; False: it was called in at the last moment."""
@@ -568,14 +490,32 @@ class ThreadPool:
         worker.wake_flag.acquire()
         return False
 
-    def _dismiss(self, worker: Worker) -> bool:
-        """Count on `worker` no longer; tells whether it was counted on."""
-        if worker not in self._workers:
-            return False
-        self._unstall(worker)
-        self._workers.discard(worker)
-        if self._is_closed and not self._workers:
-            set_flag(self._left)
-        if worker in self._idle:
-            self._idle.remove(worker)
-        return True
+    # --------------------------------------------------------------------------------- standstill
+    def _watch(self) -> None:
+        """Look for a standstill from now on: runs wait, and as many run as may."""
+        if not self._is_watching:
+            self._is_watching = True
+            self._look_for_standstill()
+
+    def _look_for_standstill(self) -> None:
+        starts, at = self._starts, self._clock.elapsed() + _STANDSTILL_S
+        self._alarms.call_at(at, lambda: self._report_standstill(starts))
+
+    def _report_standstill(self, starts: int) -> None:
+        """Say that nothing has started for long: what runs may wait for what cannot start."""
+        with self._lock:
+            queued = len(self._waiting)
+            self._is_watching = bool(queued) and not self._is_closed and not self._has_room()
+            if not self._is_watching:
+                return
+            self._look_for_standstill()
+            names = Counter(worker.run.task.name for worker in self._workers if worker.run is not None)
+        if self._starts == starts:
+            logger.warning(
+                "%d steps wait: for %g s no step has ended, and as many run as may (%s). If those wait for"
+                " others by a way that the engine cannot see, such as threads of their own or by asking again"
+                " and again, raise the limit or make them `async def`",
+                queued,
+                _STANDSTILL_S,
+                ", ".join(f"{number} x {name!r}" for name, number in names.most_common(3)),
+            )

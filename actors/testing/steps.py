@@ -9,6 +9,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ...flows.errors import SystemClosed
+from ..steps.runs import Run, Runs
+from ..steps.short_steps import ShortSteps
 from ..steps.task import RunningStep, StepOutcome, StepTimeout
 from ..steps.worker import find, remote_error
 from .schedule import ProcessDied
@@ -27,7 +29,8 @@ __all__ = ["SimulatedExecutor", "VirtualLoop"]
 class SimulatedExecutor:
     """Runs steps as the step executor does, on the one thread there is.
 
-    A `def` step takes no time. An `async def` step runs on a loop of virtual time: it takes what it sleeps.
+    A `def` step is taken to be short, and run by the code of the real executor. It takes no time, unless a
+    double says how much. An `async def` step runs on a loop of virtual time: it takes what it sleeps.
     Isolated steps run in this process, but their exceptions are reported as from another. `perform` does a
     task's work; doubles replace it.
     """
@@ -39,33 +42,43 @@ class SimulatedExecutor:
         self._schedule = schedule
         self._environment = environment
         self._open: dict[_Run, float] = {}
-        self._is_closed = False
+        self._runs = _SimulatedRuns(schedule, environment)
+        self._short = ShortSteps(self._runs, _Pool(self), self._perform, schedule.add)
+        self.is_closed = False
         self.perform: Callable[[StepTask], Any] = perform
         self.shortage: Callable[[], float] = float
         """For how many seconds the next step waits for a thread or process."""
 
     def submit(self, task: StepTask, done: StepDone) -> None:
         """Have the task run in a later turn. Raises SystemClosed: no more steps are taken."""
-        if self._is_closed:
+        if self.is_closed:
             raise SystemClosed("the executor takes no more steps")
+        wait_s = self.shortage()
+        if wait_s or task.mode != "thread" or not self._short.submit(Run(task, done)):
+            self.submit_slow(task, done, wait_s)
+
+    def submit_slow(self, task: StepTask, done: StepDone, wait_s: float = 0.0) -> None:
+        """Have a step run that is not short, after `wait_s`."""
         run = _Run(self, task, done)
         self._open[run] = now = self._environment.clock.elapsed()
-        wait_s = self.shortage()
         if wait_s:
             self._environment.alarms.call_at(now + wait_s, lambda: self._schedule.add(run))
         else:
             self._schedule.add(run)
 
     def running(self) -> tuple[RunningStep, ...]:
-        """Return the steps that have begun, or are about to."""
-        return tuple(RunningStep(run.task.key, run.task.name, since) for run, since in self._open.items())
+        """Return the steps that have begun; of those that are not short, also those about to."""
+        slow = (RunningStep(run.task.key, run.task.name, since) for run, since in self._open.items())
+        return (*self._runs.running(), *slow)
 
     def close(self, deadline: float) -> tuple[Hashable, ...]:
         """Take no more, and run until none is open, or nothing can run by `deadline`."""
-        self._is_closed = True
-        while self._open and (self._schedule.run_one() or self._pass_time(deadline)):
+        self.is_closed = True
+        while (self._open or self._runs.running()) and (
+            self._schedule.run_one() or self._pass_time(deadline)
+        ):
             pass
-        return tuple(run.task.key for run in self._open)
+        return tuple(run.task.key for run in (*self._open, *self._runs.abandon()))
 
     def _pass_time(self, deadline: float) -> bool:
         clock = self._schedule.time
@@ -74,6 +87,12 @@ class SimulatedExecutor:
             return False
         clock.advance(max(0.0, instant - clock.elapsed()))
         return True
+
+    def _perform(self, run: Run) -> StepOutcome:
+        """Do the work of a short step."""
+        outcome, self._runs.took[run] = self._outcome(run.task)
+        self._schedule.look_alive()
+        return outcome
 
     def run(self, run: _Run) -> None:
         """Do the work, and report it when its time is over."""
@@ -128,8 +147,55 @@ def _step(task: StepTask) -> Step[..., Any]:
     return call.step_run.step
 
 
+class _SimulatedRuns(Runs):
+    """Runs of short steps, which are over when their time is."""
+
+    def __init__(self, schedule: Schedule, environment: Environment) -> None:
+        super().__init__(environment.clock, environment.alarms)
+        self._schedule = schedule
+        self.took: dict[Run, float] = {}
+
+    def finish(self, run: Run, outcome: StepOutcome) -> bool:
+        took = self.took.pop(run, 0.0)
+        if took:
+
+            def later() -> None:
+                self.finish(run, outcome)
+
+            self._alarms.call_at(run.started + took, later)
+            return True
+        return not self._schedule.is_dead and super().finish(run, outcome)
+
+
+class _Pool:
+    """Stands for the threads that steps have which are not short."""
+
+    def __init__(self, executor: SimulatedExecutor) -> None:
+        self._executor = executor
+
+    @property
+    def is_closed(self) -> bool:
+        return self._executor.is_closed
+
+    def submit(self, run: Run) -> None:
+        if self.is_closed:
+            raise SystemClosed("the executor takes no more steps")
+        self._executor.submit_slow(run.task, run.done)
+
+    def begin_elsewhere(self) -> bool:
+        return not self.is_closed
+
+    def go_on_elsewhere(self) -> None:
+        """Do nothing: any number may run."""
+
+    def end_elsewhere(self) -> None:
+        """Do nothing, as above."""
+
+
 class _Run:
     __slots__ = ("_executor", "done", "task")
+
+    may_block = True
 
     def __init__(self, executor: SimulatedExecutor, task: StepTask, done: StepDone) -> None:
         self._executor = executor

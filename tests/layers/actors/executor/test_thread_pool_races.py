@@ -32,19 +32,6 @@ def before(
     return happened
 
 
-def test_a_step_that_comes_as_the_only_thread_falls_idle_is_run(
-    make_executor: MakeExecutor, submit: Submit, done: Reports, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executor = make_executor(max_threads=1)
-    before(
-        monkeypatch, thread_pool.ThreadPool, "_wait", lambda: submit(lambda: "ran", key="late", to=executor)
-    )
-
-    submit(int, to=executor)
-
-    assert done.wait_for("late").value == "ran"
-
-
 def test_a_thread_that_is_called_in_as_it_gives_up_waiting_takes_the_step_and_ends_later(
     make_executor: MakeExecutor, submit: Submit, done: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
