@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pykka import Future, Timeout
 
+from .loop_wakes import wakes_of
 from .primitives import TIMEOUT_MAX, Lock, QueueFull, SystemClock, ThreadLocal
 
 if TYPE_CHECKING:
@@ -232,14 +233,10 @@ class PooledFuture(Future[T]):
     def _await_on(self, loop: AbstractEventLoop) -> Generator[Any, None, None]:
         waiter: AsyncioFuture[None] = loop.create_future()
 
-        def wake() -> None:
-            if not waiter.done():
-                waiter.set_result(None)
+        wakes = wakes_of(loop)
 
         def on_done(_future: PooledFuture[Any]) -> None:
-            # A loop that was closed meanwhile has nobody left who waits.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(wake)
+            wakes.wake(waiter)
 
         self.add_done_callback(on_done)
         by = waiting.by
