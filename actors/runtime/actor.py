@@ -96,7 +96,6 @@ class PooledRef(ActorRef[Any]):
 
         Raises:
             ActorDeadError: when the actor has stopped.
-            MailboxFullError: when its mailbox is bounded, and full.
 
         """
         if self.actor_stopped.is_set():
@@ -115,9 +114,6 @@ def try_tell(ref: Any, message: Any) -> bool:
 
 class PooledActor(Actor):
     """An actor that runs on a dispatcher's threads, one message at a time, now on one, now on another."""
-
-    mailbox_capacity: ClassVar[int | None] = None
-    """How many messages may wait before sending raises `MailboxFullError`. None: as many as come."""
 
     may_block: bool = False
     """What holds an actor's thread for long is reported, and given up."""
@@ -170,7 +166,7 @@ class PooledActor(Actor):
 
     @classmethod
     def _create_actor_inbox(cls) -> Mailbox:  # pyright: ignore[reportIncompatibleMethodOverride] - Pykka calls it on self
-        return Mailbox(cls.mailbox_capacity)
+        return Mailbox()
 
     @staticmethod
     def _create_future() -> PooledFuture[Any]:
@@ -270,7 +266,7 @@ class BatchingActor(PooledActor):
 
     @classmethod
     def _create_actor_inbox(cls) -> Mailbox:
-        return BatchMailbox(cls.max_batch, cls.mailbox_capacity)
+        return BatchMailbox(cls.max_batch)
 
 
 _urn_numbers = count()

@@ -36,11 +36,7 @@ if TYPE_CHECKING:
     from .posts import Runnable
     from .scheduler import Scheduler
 
-__all__ = ["ActorStop", "BatchMailbox", "Letter", "Mailbox", "MailboxFullError", "MessageBatch", "Park"]
-
-
-class MailboxFullError(Exception):
-    """The actor's bounded mailbox has no room: nothing was sent. Later there may be."""
+__all__ = ["ActorStop", "BatchMailbox", "Letter", "Mailbox", "MessageBatch", "Park"]
 
 
 class Park(BaseException):
@@ -62,15 +58,10 @@ class MessageBatch:
 
 
 class Mailbox:
-    """A queue of envelopes, bounded if wanted. `put` is for every thread, the rest for the worker.
-
-    Senders do not wait for each other, so a bounded mailbox may go over by as many envelopes as
-    there are senders at the same instant.
-    """
+    """A queue of envelopes. `put` is for every thread, the rest for the worker."""
 
     __slots__ = (
         "_budget",
-        "_capacity",
         "_is_closed",
         "_label",
         "_owner",
@@ -82,9 +73,8 @@ class Mailbox:
         "is_set_up",
     )
 
-    def __init__(self, capacity: int | None = None) -> None:
+    def __init__(self) -> None:
         self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
-        self._capacity = capacity
         self._budget = 0
         self._is_closed = False
         self._owner: Runnable | None = None
@@ -114,13 +104,7 @@ class Mailbox:
         """Queue an envelope, and have the actor run if it was idle.
 
         A closed mailbox refuses: an ask gets `ActorDeadError`, a tell goes to the dead letters.
-
-        Raises:
-            MailboxFullError: the mailbox is bounded, and full. Stopping is always possible.
-
         """
-        if self._capacity is not None:
-            self._check_room(envelope, self._capacity)
         try:
             self._queue.put(envelope)
             if self._is_closed:
@@ -198,10 +182,6 @@ class Mailbox:
         self._owner = None
         self._scheduler.detach(self)
 
-    def _check_room(self, envelope: Envelope[Any], capacity: int) -> None:
-        if self._queue.qsize() >= capacity and not isinstance(envelope.message, ActorStop):
-            raise MailboxFullError(f"{self._name()} has {capacity} messages waiting, and accepts no more")
-
     def _refuse_queued(self, cause: BaseException | None) -> None:
         while True:
             try:
@@ -239,8 +219,8 @@ class BatchMailbox(Mailbox):
 
     __slots__ = ("_max_batch", "_owed", "_pill")
 
-    def __init__(self, max_batch: int, capacity: int | None = None) -> None:
-        super().__init__(capacity)
+    def __init__(self, max_batch: int) -> None:
+        super().__init__()
         self._max_batch = max_batch
         self._pill: Envelope[Any] | None = None
         self._owed: list[PooledFuture[Any]] = []

@@ -14,7 +14,6 @@ import pykka
 import pytest
 from persistasaurus.actors.runtime.actor import EscapedError, PooledActor
 from persistasaurus.actors.runtime.dispatcher import Dispatcher, DispatcherClosedError
-from persistasaurus.actors.runtime.mailbox import MailboxFullError
 from pykka import ActorDeadError, ActorRef, ActorRegistry
 
 if TYPE_CHECKING:
@@ -291,27 +290,6 @@ def test_a_dead_letter_callback_that_raises_harms_nobody(
     with caplog.at_level(logging.CRITICAL, logger="persistasaurus"):
         gate.set()
         assert other.ask("alive", timeout=30) == "alive"
-
-
-def test_a_bounded_mailbox_refuses_what_is_too_much_but_always_takes_a_stop(dispatcher: Dispatcher) -> None:
-    class Bounded(Recorder):
-        mailbox_capacity = 3
-
-    gate, entered = threading.Event(), threading.Event()
-    ref = Bounded.start_on(dispatcher)
-    ref.tell(lambda: (entered.set(), gate.wait(30)))
-    assert entered.wait(30)
-    for number in range(3):
-        ref.tell(number)
-
-    with pytest.raises(MailboxFullError):
-        ref.tell(3)
-    with pytest.raises(MailboxFullError):
-        ref.ask(4, block=False)
-    stop = ref.stop(block=False)
-    gate.set()
-
-    assert stop.get(timeout=30) is True
 
 
 @pytest.mark.parametrize("end", ["stop", "crash"])
