@@ -221,6 +221,43 @@ def test_flows_begin_before_signals_that_were_left_and_after_a_pause_that_was_le
     assert system.flow("hears").query(Hears.so_far) == list(range(100))
 
 
+def test_no_more_is_looked_at_before_flows_begin_than_its_bound_and_the_rest_is_done_after_that(
+    make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"hears-{n}" for n in range(40)]
+    with make() as system:
+        for name in names:
+            system.start(Hears.main, 1, flow_id=name)
+    leave(path, *map(pause, names))
+    monkeypatch.setattr("persistasaurus.actors.remote.poller._FIRST_MAX", 1)
+    with make() as system:
+        assert system.run(Hears.main, 0) == []
+        wait_until(emptied(path))
+        assert {system.flow(name).status for name in names} == {"paused"}
+
+
+def test_a_retry_waits_for_the_response_to_what_was_left_before_it_and_flows_do_not(
+    make: Callable[..., FlowSystem], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StoreFull("injected")
+
+    with make() as system, pytest.raises(FlowFailed):
+        system.start(Fails.main, flow_id="fails").result(DEAD_MAN_S)
+    with RemoteClient(path) as client:
+        leave(path, pause("fails"))
+        client.retry("fails")
+    monkeypatch.setattr(Fails, "is_down", False)
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteRequests, "respond", full)
+        system = make()
+        assert system.run(Hears.main, 0) == []
+        assert system.flow("fails").status == "failed"
+    wait_until(lambda: system.flow("fails").status == "completed")
+    wait_until(emptied(path))
+    assert kinds(system.flow("fails")).count("repaired") == 1
+
+
 def test_a_pause_does_not_overtake_what_was_left_before_it_to_resume_the_flow(
     make: Callable[..., FlowSystem], path: Path
 ) -> None:
