@@ -69,19 +69,18 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
     """
     path = location.log_path
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_size < _HEADER.size + _FRAME.size:
+                return
+            # The function of SQLite 3.51 refuses this mode, which its pragma takes.
+            (_, pages, _), *_ = connection.execute("PRAGMA wal_checkpoint(NOOP)")
+            end = max(int(str(pages)), 0)
+            log = _log(file.fileno(), connection)
+            end = _sound_end(file.fileno(), log, end)
+            commits = _commits_behind(file.fileno(), found.st_size, log, end)
     except FileNotFoundError:
         return
-    with file:
-        found = os.fstat(file.fileno())
-        if found.st_size < _HEADER.size + _FRAME.size:
-            return
-        # The function of SQLite 3.51 refuses this mode, which its pragma takes.
-        (_, pages, _), *_ = connection.execute("PRAGMA wal_checkpoint(NOOP)")
-        end = max(int(str(pages)), 0)
-        log = _log(file.fileno(), connection)
-        end = _sound_end(file.fileno(), log, end)
-        commits = _commits_behind(file.fileno(), found.st_size, log, end)
     # After a power failure during a commit, its last page may be on the disk without those before it.
     if found.st_mtime > _booted_at():
         least = 1
