@@ -23,9 +23,9 @@ from .primitives import Condition, Lock, SimpleQueue, Thread, start_thread
 from .watchman import Watchman
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
-    from .posts import Task
+    from .posts import Inbox, Runnable, Task
     from .watchdog import Watchdog
 
 __all__ = ["Carrier", "Carriers"]
@@ -70,7 +70,8 @@ class Carriers:
         # Entered by itself: Ctrl-C may strike in a condition's methods, but in none of a lock's.
         self.lock = Lock()
         self.changed = Condition(self.lock)
-        self._actors = 0
+        self._actors: list[Mapping[Inbox, Runnable]] = []
+        """Those of each dispatcher."""
         self._threads: set[Thread] = set()
         self._thread_numbers = count()
         self._spare: list[Carrier] = []
@@ -92,23 +93,9 @@ class Carriers:
         """Whether they take no more actors."""
         return self._is_closed
 
-    def take_on(self) -> None:
-        """Count one more actor, and see to it that there are carriers for it.
-
-        Raises:
-            RuntimeError: the machine grants no thread.
-        """
-        self._actors += 1
-        try:
-            self.fill_up()
-        except RuntimeError:
-            self._actors -= 1
-            raise
-
-    def let_go(self) -> None:
-        """Count one actor less."""
-        self._actors -= 1
-        self._retire_if_idle()
+    def carry(self, actors: Mapping[Inbox, Runnable]) -> None:
+        """Run the actors of one more dispatcher, which adds them before it calls `fill_up`."""
+        self._actors.append(actors)
 
     def fill_up(self) -> None:
         """Have as many carriers take from the queue as may, as far as there are any.
@@ -116,8 +103,6 @@ class Carriers:
         Raises:
             RuntimeError: there is none, and the machine grants no thread.
         """
-        if self._is_idle():
-            return  # whoever comes now would not be told to end
         if self._watchman is not None:
             self._watchman.start()
         while self._taking() < self.workers and self._call_in():
@@ -126,7 +111,18 @@ class Carriers:
     def retire(self) -> None:
         """End the threads as soon as there are no actors."""
         self._is_closed = True
-        self._retire_if_idle()
+        self.retire_if_idle()
+
+    def retire_if_idle(self) -> None:
+        """End the threads if nothing can come any more. To be called when an actor has ended."""
+        if not self._is_idle():
+            return
+        spare, self._spare = self._spare, []
+        for carrier in spare:
+            carrier.is_dismissed = True
+            self._forget(carrier)
+            carrier.wake_flag.release()
+        self._queue.put(None)
 
     def dismiss_watchman(self) -> None:
         """Have nobody look after the carriers any more."""
@@ -286,25 +282,16 @@ class Carriers:
             if not self._is_idle():
                 return False
             self._forget(carrier)
-            return True
+        # For the next. Their number is not known: Ctrl-C may have come between a start and its being noted.
+        self._queue.put(None)
+        return True
 
     def _forget(self, post: Post) -> None:
         self._threads = {thread for thread in self._threads if thread.ident != post.thread}
         self.changed.notify_all()
 
     def _is_idle(self) -> bool:
-        return not self._actors and (self._is_closed or not self._daemon)
-
-    def _retire_if_idle(self) -> None:
-        if not self._is_idle():
-            return
-        spare, self._spare = self._spare, []
-        for carrier in spare:
-            carrier.is_dismissed = True
-            self._forget(carrier)
-            carrier.wake_flag.release()
-        for _ in self._threads:
-            self._queue.put(None)
+        return (self._is_closed or not self._daemon) and not any(self._actors)
 
 
 def _run(task: Task) -> None:

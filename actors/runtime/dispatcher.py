@@ -82,6 +82,7 @@ class Dispatcher:
         self._lock = self.carriers.lock
         self._on_dead_letter = on_dead_letter
         self._actors: dict[Inbox, Runnable] = {}
+        self.carriers.carry(self._actors)
         self._is_closed = False
 
     @property
@@ -107,19 +108,25 @@ class Dispatcher:
 
         Raises:
             DispatcherClosedError: after `close`.
+            RuntimeError: there is no thread, and the machine grants none.
 
         """
         with self._lock:
             if self._is_closed or self.carriers.is_closed:
                 raise DispatcherClosedError(f"{self.name} is closed")
-            self.carriers.take_on()
+            # Noted first: wherever Ctrl-C strikes, whoever closes this finds the actor, or there is none.
             self._actors[mailbox] = actor
+            try:
+                self.carriers.fill_up()
+            except RuntimeError:
+                del self._actors[mailbox]
+                raise
 
     def detach(self, mailbox: Inbox) -> None:
         """Forget an actor that has come to its end."""
         with self._lock:
             if self._actors.pop(mailbox, None) is not None:
-                self.carriers.let_go()
+                self.carriers.retire_if_idle()
             if not self._actors:
                 self.carriers.changed.notify_all()
 

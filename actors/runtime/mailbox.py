@@ -86,12 +86,19 @@ class Mailbox:
 
     def attach(self, owner: Runnable, scheduler: Scheduler) -> None:
         """Run `owner` on `scheduler` from now on."""
-        scheduler.attach(self, owner)
         self._label = (type(owner), owner.actor_urn)
         self._scheduler = scheduler
         self._ready = scheduler.ready
         self._owner = owner
-        self._ready(owner)
+        try:
+            scheduler.attach(self, owner)
+            self._ready(owner)
+        except Exception:
+            raise
+        except BaseException:
+            # Ctrl-C, most likely. One that was taken in has to run, or it could not be stopped.
+            self._ready(owner)
+            raise
 
     # For everybody.
 

@@ -89,21 +89,19 @@ class Relief(Model):
             Watchman._watch_until_quiet,
             "if is_short:\n                self._host.ask_again()",
         ),
-        "all are told": Guard(
-            "who takes from the queue is told to end", Carriers._retire_if_idle, "self._queue.put(None)"
+        "one is told": Guard(
+            "who takes from the queue is told to end", Carriers.retire_if_idle, "self._queue.put(None)"
+        ),
+        "tells the next": Guard(
+            "who ends tells the next to end", Carriers._may_retire, "self._queue.put(None)"
         ),
         "spare ones are told": Guard(
-            "who has stepped aside is told to end", Carriers._retire_if_idle, "carrier.wake_flag.release()"
+            "who has stepped aside is told to end", Carriers.retire_if_idle, "carrier.wake_flag.release()"
         ),
         "late ones end": Guard(
             "nobody steps aside when all is over",
             Carriers._comes_back,
             "if self._is_idle() or len(self._spare)",
-        ),
-        "nobody comes late": Guard(
-            "no thread is started when all is over",
-            Carriers.fill_up,
-            "if self._is_idle():\n            return",
         ),
         "rung": Guard("the watchman is woken to end", Watchman.close, "self.wake()"),
     }
@@ -167,7 +165,8 @@ class Relief(Model):
             phase = "noted" if self._has["note first"] else "asked"
             yield f"takes {first!r}", _with(taken, number, thread._replace(phase=phase, work=first))
         elif not is_locked:
-            yield "ends", _with(taken, number, thread._replace(phase="gone"))
+            passed_on = state if self._has["tells the next"] else taken
+            yield "ends", _with(passed_on, number, thread._replace(phase="gone"))
 
     def _through(self, state: State, number: int, thread: Thread) -> State:
         """Note that the actor has ended, which may be the last one; then its carrier has no work."""
@@ -191,10 +190,9 @@ class Relief(Model):
         """Tell all to end, if there is nothing more to do."""
         if not state.is_idle:
             return state
-        ends = sum(t.phase not in ("gone", "aside") and not t.is_lost for t in state.threads)
         told = Thread("gone") if self._has["spare ones are told"] else Thread("aside")
         threads = tuple(told if t.phase == "aside" else t for t in state.threads)
-        queue = (*state.queue, *(END,) * ends * self._has["all are told"])
+        queue = (*state.queue, *(END,) * self._has["one is told"])
         return state._replace(threads=threads, queue=queue)
 
     # -------------------------------------------------------------------------------------- watchman
@@ -247,7 +245,7 @@ class Relief(Model):
 
     def _filled(self, state: State) -> State:
         """Have as many take from the queue as may: a spare one, a new one, or none if the machine refuses."""
-        if _taking(state) >= WORKERS or (state.is_idle and self._has["nobody comes late"]):
+        if _taking(state) >= WORKERS:
             return state
         aside = [number for number, thread in enumerate(state.threads) if thread.phase == "aside"]
         if aside:

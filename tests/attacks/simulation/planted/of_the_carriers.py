@@ -83,7 +83,7 @@ def spare_ones_not_dismissed(patch: pytest.MonkeyPatch) -> None:
         before(self)
         self._spare = spare
 
-    wrap(patch, Carriers, "_retire_if_idle", retire)
+    wrap(patch, Carriers, "retire_if_idle", retire)
 
 
 @caught_by(standstills.a_thread_is_refused)
