@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from executor.doubles import DEAD_MAN_S, step_threads
+from executor.doubles import DEAD_MAN_S
 from persistasaurus.actors.steps.executor import StepExecutor, StepTask
 
 if TYPE_CHECKING:
@@ -26,11 +26,9 @@ def test_a_short_step_costs_less_than_with_a_thread_pool_of_the_library(make_exe
         for _ in range(3):
             ours.append(measured(lambda count: submit_all(executor, count)))
             theirs.append(measured(lambda count: submit_all_to(pool, count)))
-    threads = len(step_threads())
 
-    sys.stdout.write(f"\nours: {told(ours)}; {threads} threads\nThreadPoolExecutor(64): {told(theirs)}\n")
+    sys.stdout.write(f"\nours: {told(ours)}\nThreadPoolExecutor(64): {told(theirs)}\n")
     assert min(ours)[0] < min(theirs)[0]
-    assert threads <= 32
 
 
 def submit_all(executor: StepExecutor, count: Callable[..., None]) -> None:

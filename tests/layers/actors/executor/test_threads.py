@@ -60,14 +60,6 @@ def test_whatever_a_step_raises_is_that_steps_error_and_the_thread_lives_on(
     assert done.wait_for(submit(threading.get_ident)).value == threads[1]
 
 
-def test_thousands_of_short_steps_leave_a_few_threads_only(submit: Submit, done: Reports) -> None:
-    for _ in range(5000):
-        submit(int)
-    done.wait_for_all(5000)
-
-    assert len(step_threads()) <= 32
-
-
 def test_steps_that_come_one_by_one_are_run_by_the_same_thread(submit: Submit, done: Reports) -> None:
     used = {done.wait_for(submit(threading.get_ident)).value for _ in range(200)}
 
