@@ -115,19 +115,6 @@ class SqliteStore(Reading, EventStore):
             StoreUnusable: it is not a store, or cannot be used safely; it was not changed.
         """
         check_sqlite_version()
-        with naming(os.fspath(path)):
-            return cls._opened(path, now=now, durability=durability, limits=limits, vfs=vfs)
-
-    @classmethod
-    def _opened(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        now: Callable[[], int],
-        durability: Durability,
-        limits: StoreLimits,
-        vfs: str | None,
-    ) -> SqliteStore:
         given = os.fspath(path)
         try:
             location = MemoryLocation() if given == MEMORY else FileLocation.resolve(path)
@@ -136,19 +123,25 @@ class SqliteStore(Reading, EventStore):
         except OSError as error:
             raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
         try:
-            with in_sqlite:
-                store._open()
-        except BaseException as error:
+            with naming(given):
+                store._open_first(given)
+                return store
+        except BaseException:
             # Nothing may remain open after any exception, not even a lock.
             store.close()
-            if isinstance(error, OSError):
-                raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
-            if isinstance(error, apsw.Error):
-                raise open_failure(error) from error
-            if isinstance(error, StoreHalted):
-                raise StoreUnusable(str(error)) from error
             raise
-        return store
+
+    def _open_first(self, given: str) -> None:
+        """Open the file, and say of any error that it cannot be opened."""
+        try:
+            with in_sqlite:
+                self._open()
+        except OSError as error:
+            raise StoreUnusable(f"cannot open {given!r}: {error.strerror}") from error
+        except apsw.Error as error:
+            raise open_failure(error) from error
+        except StoreHalted as error:
+            raise StoreUnusable(str(error)) from error
 
     def _open(self) -> None:
         dies_after_fork(self)

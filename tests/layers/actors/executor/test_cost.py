@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from executor.doubles import DEAD_MAN_S
+from persistasaurus.actors.runtime.dispatcher import Dispatcher
 from persistasaurus.actors.steps.executor import StepExecutor, StepTask
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ STEPS = 20_000
 
 
 def test_a_short_step_costs_less_than_with_a_thread_pool_of_the_library(make_executor: MakeExecutor) -> None:
-    executor = make_executor()
+    dispatcher = Dispatcher("carrier", workers=1, has_watchman=True)
+    dispatcher.start_workers()
+    executor = make_executor(ready=dispatcher.ready)
     with ThreadPoolExecutor(64) as pool:
         ours, theirs = [], []
         for _ in range(3):
@@ -33,7 +36,7 @@ def test_a_short_step_costs_less_than_with_a_thread_pool_of_the_library(make_exe
 
 def submit_all(executor: StepExecutor, count: Callable[..., None]) -> None:
     for number in range(STEPS):
-        executor.submit(StepTask(key=number, mode="thread", name="step", call=int), count)
+        executor.submit(StepTask(key=number, mode="thread", name="step", call=int, group="a step"), count)
 
 
 def submit_all_to(pool: ThreadPoolExecutor, count: Callable[..., None]) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = str(Path(persistasaurus.__file__).parent)
 SEED = 20261130
-INSTANTS = 80
+INSTANTS = 150
 
 
 class Adds(Flow):
