@@ -154,7 +154,7 @@ def outcome_thrown_away(patch: pytest.MonkeyPatch) -> None:
 
     def done(_: Any, self: Any, key: Any, message: Any, tell: Any) -> None:
         report = StepReport(key.flow_id, key[1:], message)
-        self.settle(report)
+        self.acknowledge(report)
         tell(report)
 
     wrap(patch, AttemptRegistry, "_done", done)
@@ -234,11 +234,11 @@ def nothing_owed_at_recovery(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def header_not_corrected(patch: pytest.MonkeyPatch) -> None:
-    """A header is only written with events; when nothing but the header has changed it is left."""
+    """A header is written with the first events, and says the same for ever."""
 
-    def change(before: Any, self: Any, made: Any) -> Any:
-        found = before(self, made)
-        return found if found is None or self.version == 0 else None
+    def change(before: Any, self: Any, machine: Any, *, has_news: bool) -> Any:
+        found = before(self, machine, has_news=has_news)
+        return found if self.version == 0 else None
 
     wrap(patch, FlowActor, "_header_change", change)
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+slips: list[str] = []
+"""Errors of the planted code itself, such as a call of what the engine does not have: they prove nothing."""
 
 
 class Bug(NamedTuple):
@@ -22,11 +28,13 @@ class Bug(NamedTuple):
     def planted(self) -> Iterator[None]:
         """Have it in the engine, for as long as this lasts."""
         with pytest.MonkeyPatch.context() as patch:
+            slips.clear()
             self.change(patch)
             yield
 
 
 BUGS: dict[str, Bug] = {}
+_FOLDER = str(Path(__file__).parent)
 
 
 def bug(change: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -40,4 +48,14 @@ def bug(change: Callable[[pytest.MonkeyPatch], None]) -> Callable[[pytest.Monkey
 def wrap(patch: pytest.MonkeyPatch, owner: Any, name: str, around: Callable[..., Any]) -> None:
     """Replace a function by another, which gets the replaced one first."""
     before = getattr(owner, name)
-    patch.setattr(owner, name, lambda *args, **kwargs: around(before, *args, **kwargs))
+
+    def instead(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return around(before, *args, **kwargs)
+        except (AttributeError, NameError, TypeError) as error:
+            *_, (frame, _) = walk_tb(error.__traceback__)
+            if frame.f_code.co_filename.startswith(_FOLDER):
+                slips.append(repr(error))
+            raise
+
+    patch.setattr(owner, name, instead)

@@ -11,6 +11,7 @@ import os
 import pytest
 from simulation.planted.hunting import BUGS, hunt
 from simulation.planted.known import CAUGHT
+from simulation.planted.planting import slips
 from simulation.planted.zombies import GOES_ON, SIGNAL, fate_of_a_zombie
 
 NEARBY = 100
@@ -25,6 +26,7 @@ def test_a_planted_bug_is_caught(name: str) -> None:
     caught = hunt(BUGS[name], NEARBY, first)
 
     assert caught is not None, f"{BUGS[name].sentence} Nobody has noticed in {NEARBY} runs from {first} on"
+    assert not slips, "the planted code itself is wrong"
     print(f"{name} ({BUGS[name].sentence}), run {caught.seed}: {caught.what}")  # noqa: T201 - shown with -s
 
 
