@@ -431,14 +431,16 @@ def _has_table(connection: apsw.Connection) -> bool:
         StoreUnusable: the file is of a newer version.
         RequestsDamaged: it is something else.
     """
-    version, application = connection.pragma("user_version"), connection.pragma("application_id")
+    with connection:  # one look: another process may set it up between two
+        version, application = connection.pragma("user_version"), connection.pragma("application_id")
+        is_empty = not value(connection, "SELECT EXISTS (SELECT 1 FROM sqlite_schema)")
     if (version, application) == (_VERSION, _APPLICATION_ID):
         return True
     if application == _APPLICATION_ID and version > _VERSION:
         raise StoreUnusable(
             f"{connection.filename}: the requests have schema {version}, this code knows up to {_VERSION}"
         )
-    if application or version or value(connection, "SELECT EXISTS (SELECT 1 FROM sqlite_schema)"):
+    if application or version or not is_empty:
         raise RequestsDamaged("the file is an SQLite database, but holds no requests")
     return False
 

@@ -86,6 +86,33 @@ def ids_in(requests: SqliteRequests) -> list[str]:
 # What is promised
 
 
+def test_a_file_that_a_sender_sets_up_during_a_look_is_not_taken_for_damaged(
+    path: Path, opened: Callable[..., SqliteRequests], sender: SqliteRequests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, late = opened(), opened(patience_ms=1)
+    sender.path.touch(mode=0o600)
+    tried: list[str] = []
+
+    def leave_one(_cursor: Any, statement: str, _bindings: Any) -> bool:
+        if "sqlite_schema" in statement and not tried:
+            tried.append(statement)
+            with contextlib.suppress(StoreHalted):  # it has to wait for the look
+                late.add("early", b"early")
+        return True
+
+    def watched(connection: apsw.Connection) -> None:
+        if not tried:
+            connection.set_exec_trace(leave_one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(apsw, "connection_hooks", [*apsw.connection_hooks, watched])
+        owner.arrived()
+
+    assert tried
+    late.add("early", b"early")
+    assert [found.data for found in owner.arrived()] == [b"early"]
+
+
 def test_a_request_goes_in_and_a_response_comes_out_and_nothing_is_left(
     sender: SqliteRequests, owner: SqliteRequests
 ) -> None:

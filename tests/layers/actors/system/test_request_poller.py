@@ -474,9 +474,11 @@ def test_a_request_that_makes_no_sense_is_answered_and_kept_and_stops_nobody(
 def spoil(path: Path) -> None:
     """Write over the requests."""
     with opened(path) as store:
-        store.path.write_bytes(b"no database" * 1000)
         for suffix in ("-wal", "-shm"):
             store.path.with_name(store.path.name + suffix).unlink()
+        rubbish = path.with_name("rubbish")
+        rubbish.write_bytes(b"no database" * 1000)
+        rubbish.replace(store.path)  # at once, so that the engine sees nothing in between
 
 
 @pytest.mark.parametrize("runs", [False, True], ids=["at the start", "while it runs"])
@@ -733,6 +735,7 @@ def test_nobody_hears_of_a_refusal_twice(
     with caplog.at_level(logging.WARNING):
         make()
         path_names = leave(path, word("nobody", 1))
+        wait_until(lambda: "there is no flow 'nobody'" in caplog.text)
         wait_until(emptied(path))
     assert caplog.text.count("there is no flow 'nobody'") == 1
     assert [r.id for r in refusals(path)] == path_names
