@@ -70,6 +70,10 @@ response IS NOT NULL AND CASE WHEN refusal IS NULL THEN responded_at < ?1
 """
 _NUMBER_MAX: Final = 2**63 - 1
 _IS_USED_UP: Final = f"SELECT EXISTS (SELECT 1 FROM sqlite_sequence WHERE seq >= {_NUMBER_MAX})"  # noqa: S608 - a constant
+_LOOK: Final = """
+SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id),
+  NOT EXISTS (SELECT 1 FROM sqlite_schema)
+"""
 _ANY_TO_SWEEP: Final = f"SELECT EXISTS (SELECT 1 FROM request WHERE {_SWEPT})"  # noqa: S608 - a constant
 _SWEEP: Final = f"DELETE FROM request WHERE {_SWEPT}"  # noqa: S608 - a constant
 
@@ -431,9 +435,8 @@ def _has_table(connection: apsw.Connection) -> bool:
         StoreUnusable: the file is of a newer version.
         RequestsDamaged: it is something else.
     """
-    with connection:  # one look: another process may set it up between two
-        version, application = connection.pragma("user_version"), connection.pragma("application_id")
-        is_empty = not value(connection, "SELECT EXISTS (SELECT 1 FROM sqlite_schema)")
+    # One statement, so one look: another process may set the file up between two.
+    ((version, application, is_empty),) = connection.execute(_LOOK)
     if (version, application) == (_VERSION, _APPLICATION_ID):
         return True
     if application == _APPLICATION_ID and version > _VERSION:
