@@ -31,6 +31,7 @@ from .flows.clock import JumpAwareClock
 from .flows.flow_actor import FlowActor
 from .flows.heartbeat import Heartbeat
 from .flows.listing import STATUSES, flows_of
+from .flows.loader import Loader
 from .flows.recovery import Recovery
 from .flows.starting import Starts
 from .flows.supervisor import Supervisor, SupervisorRules
@@ -166,6 +167,7 @@ class FlowSystem:
             self._asking = self._dispatcher("requests", 1, _refuse)
             self._writing = self._dispatcher("carrier", workers, _refuse, has_watchman=True)
             self._control = self._beside(self._writing, _refuse)
+            self._reading = self._beside(self._writing, _refuse)
             self._working = self._beside(self._writing, self._undelivered)
             # A machine that grants no thread refuses the start, and not each flow.
             self._writing.start_workers()
@@ -242,12 +244,13 @@ class FlowSystem:
         if self._box.is_real:
             heart = Heartbeat(self.environment, self._box, self._executor.running, self._present)
             self._watchdog.on_report = heart.wake
+        self._loader = loader = Loader.start_on(self._reading, self.store)
         self.supervisor = Supervisor.start_on(
-            self._control, self.environment, self._working, context, rules, is_held_back=True
+            self._control, self.environment, self._working, context, loader, rules, is_held_back=True
         )
         self._timers = Timers.start_on(
             self._control,
-            self.store,
+            loader,
             self.environment,
             clock,
             self._wake,

@@ -98,6 +98,7 @@ class ActiveFlow:
         "flow_id",
         "held",
         "incarnation",
+        "is_certain",
         "is_mute",
         "is_over",
         "must_wake",
@@ -113,6 +114,8 @@ class ActiveFlow:
         self.ref: ActorRef[FlowActor] | None = None
         self.wake_flag = WakeFlag()
         self.must_wake = False
+        self.is_certain = False
+        """Whether it is to have an actor however it stands, and not only if it has something to do."""
         self.is_over = False
         """Whether its end has been announced, or was there before."""
         self.is_mute = False
@@ -154,6 +157,11 @@ class ActiveFlow:
     def refuse(self, why: Exception) -> None:
         """Refuse what was held for the actor."""
         while self.held:
+            self.held.popleft().reply.fail(why)
+
+    def refuse_until_started(self, why: Exception) -> None:
+        """Refuse what was asked before anybody has asked to start the flow."""
+        while self.held and not isinstance(self.held[0], requests.StartFlow):
             self.held.popleft().reply.fail(why)
 
     def note_crash(self, now: float, rules: RestartRules, chance: float) -> float | None:

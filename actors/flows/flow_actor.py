@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ...flows.machine.machine import FlowMachine
     from ...flows.machine.pending import Due
     from ...flows.values.codec import Codec
-    from ...store import Header
+    from ...store import Header, InboxEntry, LoadedStream
     from ..runtime.futures import Reply
     from .actor_context import ActorContext
     from .parking import LastWord
@@ -61,7 +61,14 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
 
     events = events.AnyEvent
 
-    def __init__(self, flow_id: str, incarnation: int, wake_flag: WakeFlag, context: ActorContext) -> None:
+    def __init__(
+        self,
+        flow_id: str,
+        incarnation: int,
+        wake_flag: WakeFlag,
+        context: ActorContext,
+        found: LoadedStream | None,
+    ) -> None:
         super().__init__(flow_id, context.access)
         self.flow_id = flow_id
         self.incarnation = incarnation
@@ -73,7 +80,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.is_unconfirmed = wake_flag.is_starting
         """Whether the flow is taken to be new, and its first append has not been answered."""
         self._start_request: requests.StartFlow | None = None
-        self._header: Header | None = None
+        self._found = found
+        """What the store had of it; None: nothing, or it has been looked at."""
+        self._header: Header | None = None if found is None else found.header
         self._wake_at: int | None = None
         self._knows_alarm = True
         self._armed: Due | None = None
@@ -102,16 +111,18 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         self.context.awaited.begin(self.flow_id)
         if self.is_unconfirmed:
             return
-        header = self._header = self._access.store.header(self.flow_id)
-        if header is not None:
-            self._take(header)
+        found = self._found
+        if found is not None:
+            self._take(found)
+            self._found = None
         is_over = self.machine is None and self._writing is None
         self.report(requests.Recovered(self.flow_id, self.incarnation, is_over))
-        if header is not None:  # else it is about to be started
+        if found is not None:  # else it is about to be started
             self.idle_or_not()
 
-    def _take(self, header: Header) -> None:
+    def _take(self, found: LoadedStream) -> None:
         """Take over what exists."""
+        header = found.header
         self.version, self.status, self._wake_at = header.version, header.status, header.wake_at
         self._knows_alarm = False
         if not is_flow(self._access.store, header):
@@ -119,9 +130,9 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         elif not header.is_sound:
             self._say_once(header)
             self.status = ""  # whatever it says, it is written
-            self._recover(header)
+            self._recover(found)
         elif not header.state.is_over:
-            self._recover(header)
+            self._recover(found)
 
     def _say_once(self, header: Header) -> None:
         if self.flow_id not in self.context.damaged:
@@ -132,16 +143,16 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
                 header.damage,
             )
 
-    def _recover(self, header: Header) -> None:
+    def _recover(self, found: LoadedStream) -> None:
         try:
-            found = self.context.recovery.recover(header, self.context.clock.now())
+            recovered = self.context.recovery.recover(found, self.context.clock.now())
         except UNREPLAYABLE as error:
             self._park(error)
             return
-        if found is None:
-            self._stay_parked(header)
+        if recovered is None:
+            self._stay_parked(found.header)
             return
-        self.adopt(*found)
+        self.adopt(*recovered)
 
     def _stay_parked(self, header: Header) -> None:
         self.status = "parked"
@@ -221,7 +232,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if not self._is_draining and machine.ended is None:
             self._armed = None
             try:
-                inbox = self._access.store.inbox(self.flow_id, limit=_INBOX_PAGE)
+                inbox = self._inbox()
             except RecordCorrupt as error:
                 self._park(error, reply)
                 return
@@ -233,6 +244,15 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             if len(inbox) == _INBOX_PAGE and (decision.consumed or decision.rejected):
                 self._look_again()
         self._go_on(decision, reply)
+
+    def _inbox(self) -> list[InboxEntry]:
+        """Return signals that wait: at the first look those that were there when it was loaded."""
+        if self._found is None:
+            return self._access.store.inbox(self.flow_id, limit=_INBOX_PAGE)
+        signals = self._found.signals
+        if isinstance(signals, Exception):
+            raise signals
+        return signals
 
     def _note_alarm(self, *, has_mail: bool) -> None:
         """Take note, at the first look, that the header may have told of a signal, and not of an alarm.

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ...flows import events
-from ...store import StoreError
-from .parking import HARMFUL, last_word
+from .parking import HARMFUL
 
 if TYPE_CHECKING:
-    from ...store import EventStore, Header
     from .parking import LastWord
 
 __all__ = ["HarmfulFlows"]
@@ -43,12 +39,12 @@ class HarmfulFlows:
         if len(self._known) <= _KNOWN_MAX:
             self._known.add(flow_id)
 
-    def look_at(self, header: Header, store: EventStore) -> None:
+    def look_at(self, flow_id: str, word: LastWord | None) -> None:
         """Look why a flow is parked. If nothing says so, it may be harmful."""
-        try:
-            self.hear(header.stream, last_word(store, header))
-        except (StoreError, ValueError, msgspec.MsgspecError):
-            self.add(header.stream)
+        if word is None:
+            self.add(flow_id)
+        else:
+            self.hear(flow_id, word)
 
     def hear(self, flow_id: str, word: LastWord) -> None:
         """Take note of how a flow has ended, or why it is parked."""

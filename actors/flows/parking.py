@@ -31,6 +31,7 @@ __all__ = [
     "advice",
     "inputs_of",
     "is_flow",
+    "known_last_word",
     "last_parked",
     "last_word",
     "may_go_on",
@@ -160,10 +161,14 @@ def last_word(store: EventStore, header: Header) -> LastWord:
     raise ValueError(f"the history of flow {header.stream!r} does not say how it ended")
 
 
-def may_go_on(store: EventStore, header: Header) -> bool:
-    """Tell whether a parked flow may run on by itself, if the code is another now."""
+def known_last_word(store: EventStore, header: Header) -> LastWord | None:
+    """Return the event that `last_word` returns; None: it cannot be told."""
     try:
-        event = last_word(store, header)
+        return last_word(store, header)
     except (StoreError, ValueError, msgspec.MsgspecError):
-        return False
-    return isinstance(event, events.Parked) and event.reason in RECOVERABLE
+        return None
+
+
+def may_go_on(word: LastWord | None) -> bool:
+    """Tell whether a parked flow may run on by itself, if the code is another now."""
+    return isinstance(word, events.Parked) and word.reason in RECOVERABLE

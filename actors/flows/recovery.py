@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...flows.machine.effects import Decision
     from ...flows.machine.in_doubt import Evidence
     from ...flows.machine.messages import Timestamp
-    from ...store import EventStore, Header
+    from ...store import EventStore, Header, LoadedStream
     from ..steps.attempts import AttemptRegistry
 
 __all__ = ["Recovery"]
@@ -36,13 +36,14 @@ class Recovery(NamedTuple):
     attempts: AttemptRegistry
     evidence: Evidence = NONE
 
-    def recover(self, header: Header, moment: Timestamp) -> tuple[FlowMachine, Decision] | None:
+    def recover(self, found: LoadedStream, moment: Timestamp) -> tuple[FlowMachine, Decision] | None:
         """Return a flow's machine with what is owed now; None: it is parked, and stays so.
 
         Raises:
             NondeterminismError, UnknownFlowError, RecordCorrupt, MsgspecError: it has to be parked.
         """
-        history, size = self._history(header.stream)
+        header = found.header
+        history, size = self._history(header.stream, found)
         parked = last_parked(r.event for r in reversed(history))
         if parked is not None and parked.reason not in RECOVERABLE:
             return None
@@ -91,7 +92,12 @@ class Recovery(NamedTuple):
             machine.close()
             raise
 
-    def _history(self, flow_id: str) -> tuple[list[Recorded], int]:
-        records = self.store.read(flow_id)
+    def _history(self, flow_id: str, found: LoadedStream | None = None) -> tuple[list[Recorded], int]:
+        """Decode a history, and how long it is in bytes; what of it was not loaded is read on."""
+        records = [] if found is None else found.records
+        if isinstance(records, Exception):
+            raise records
+        if found is None or found.has_more:
+            records = [*records, *self.store.read(flow_id, after=len(records))]
         history = [Recorded(r.version, r.at, events.decode(r.data)) for r in records]
         return history, sum(len(r.data) for r in records)

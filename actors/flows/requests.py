@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from ...flows import events
     from ...flows.machine.effects import Decision
+    from ...store import LoadedStream
     from ..runtime.futures import Reply
     from ..runtime.stacks import Held
 
@@ -165,6 +166,22 @@ class SlotGranted(NamedTuple):
     """The suspected step may run."""
 
     step: int
+
+
+class Loaded(NamedTuple):
+    """What the store has of a flow that is to be at work, or why that cannot be read."""
+
+    flow_id: str
+    incarnation: int
+    found: LoadedStream | Exception | None
+    is_flow: bool
+
+
+class Answer(NamedTuple):
+    """Go on with the answer of the store, or with the error."""
+
+    then: Callable[[Any], None]
+    found: Any
 
 
 # ------------------------------------------------------------------ what flow actors report

@@ -13,6 +13,8 @@ from ..persistence.event_sourced import ACTOR_STATUS
 from .parking import last_word
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...store import EventStore
     from ..runtime.futures import Reply
     from .parking import LastWord
@@ -28,8 +30,13 @@ class Watchers:
     and of nothing when the flow's actor leaves: then the asker looks for itself.
     """
 
-    def __init__(self, store: EventStore) -> None:
-        self._store = store
+    def __init__(
+        self,
+        ask: Callable[[Callable[[EventStore], Any], Callable[[Any], None]], None],
+        is_at_work: Callable[[str], bool],
+    ) -> None:
+        self._ask = ask
+        self._is_at_work = is_at_work
         self._replies: dict[str, list[Reply[Any]]] = {}
         self._with_starts: dict[str, list[Reply[events.FlowCompleted | None]]] = {}
 
@@ -43,23 +50,20 @@ class Watchers:
         for end in self._with_starts.pop(flow_id, ()):
             end.resolve(completed)
 
-    def add(
-        self, flow_id: str, reply: Reply[Any], *, is_at_work: bool, trouble: Exception | None = None
-    ) -> None:
-        """Reply at once when the flow has ended, otherwise when it does; or with the trouble that it has.
+    def add(self, flow_id: str, reply: Reply[Any], trouble: Exception | None = None) -> None:
+        """Reply as soon as it is known that the flow has ended; or with the trouble that it has.
 
-        A flow that `is_at_work`, and has not announced its end, will do so.
+        A flow that is at work, and has not announced its end, will do so.
         """
-        if is_at_work:
-            self._replies.setdefault(flow_id, []).append(reply)
-        else:
-            self._add_or_tell(flow_id, reply, trouble)
+        self._replies.setdefault(flow_id, []).append(reply)
+        if not self._is_at_work(flow_id):
+            self._look(flow_id, reply, trouble)
 
     def look_again(self, flow_id: str, trouble: Exception | None = None) -> None:
         """Tell those who wait for a flow that has ended, or is in trouble, without saying so to anybody."""
         self.release(flow_id)
-        for reply in self._replies.pop(flow_id, ()):
-            self._add_or_tell(flow_id, reply, trouble)
+        for reply in self._replies.get(flow_id, ()):
+            self._look(flow_id, reply, trouble)
 
     def remove(self, flow_id: str, reply: Reply[Any]) -> None:
         """Forget a reply that nobody waits for any more."""
@@ -86,13 +90,17 @@ class Watchers:
     def __len__(self) -> int:
         return sum(map(len, self._replies.values()))
 
-    def _add_or_tell(self, flow_id: str, reply: Reply[Any], trouble: Exception | None) -> None:
-        if tell_if_over(self._store, flow_id, reply):
-            return
-        if trouble is not None:
-            reply.fail(trouble)
-        else:
-            self._replies.setdefault(flow_id, []).append(reply)
+    def _look(self, flow_id: str, reply: Reply[Any], trouble: Exception | None) -> None:
+        """Look into the store. Whoever waits may hear of the end meanwhile, or the flow be at work again."""
+
+        def then(found: LastWord | Exception | None) -> None:
+            word = trouble if found is None else found
+            if word is None or reply not in self._replies.get(flow_id, ()) or self._is_at_work(flow_id):
+                return
+            self.remove(flow_id, reply)
+            _tell(reply, flow_id, word)
+
+        self._ask(lambda store: _end(store, flow_id), then)
 
 
 def tell_if_over(store: EventStore, flow_id: str, reply: Reply[Any], *, parked: bool = True) -> bool:
@@ -100,24 +108,32 @@ def tell_if_over(store: EventStore, flow_id: str, reply: Reply[Any], *, parked: 
 
     Whoever asks for a flow that does not exist, or whose end cannot be read, is told that.
     """
+    found = _end(store, flow_id, parked=parked)
+    if found is not None:
+        _tell(reply, flow_id, found)
+    return found is not None
+
+
+def _end(store: EventStore, flow_id: str, *, parked: bool = True) -> LastWord | Exception | None:
+    """Return how a flow has ended, or what there is to be said instead; None: it goes on."""
     try:
         header = store.header(flow_id)
         if header is None or header.status == ACTOR_STATUS:
-            reply.fail(FlowNotFound(flow_id))
-        elif header.state.is_over or (parked and header.status == "parked"):
-            _tell(reply, flow_id, last_word(store, header))
-        else:
-            return False
+            return FlowNotFound(flow_id)
+        if header.state.is_over or (parked and header.status == "parked"):
+            return last_word(store, header)
     except (StoreError, ValueError, msgspec.MsgspecError) as error:
-        reply.fail(StoreUnavailable(f"the end of flow {flow_id!r} cannot be read: {error}"))
-    return True
+        return StoreUnavailable(f"the end of flow {flow_id!r} cannot be read: {error}")
+    return None
 
 
-def _tell(reply: Reply[Any], flow_id: str, event: LastWord) -> None:
-    match event:
+def _tell(reply: Reply[Any], flow_id: str, word: LastWord | Exception) -> None:
+    match word:
         case events.FlowCompleted():
-            reply.resolve(event)
+            reply.resolve(word)
         case events.FlowFailed():
-            reply.fail(FlowFailed(flow_id, event.error))
+            reply.fail(FlowFailed(flow_id, word.error))
         case events.Parked():
-            reply.fail(FlowParked(flow_id, event.reason, event.message))
+            reply.fail(FlowParked(flow_id, word.reason, word.message))
+        case Exception():
+            reply.fail(word)

@@ -12,8 +12,6 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ...flows import events
 from ...flows.errors import FlowNotFound, PersistasaurusError, StoreUnavailable, SystemClosed
 from ...store import StoreError, StreamState
@@ -23,7 +21,8 @@ from . import requests
 from .active_flow import ActiveFlow, ActorPhase, SupervisorRules
 from .flow_actor import FlowActor
 from .harmful import HarmfulFlows
-from .parking import WHAT_TO_DO, advice, is_flow, may_go_on
+from .loader import Load, Question
+from .parking import WHAT_TO_DO, advice, is_flow, known_last_word, may_go_on
 from .passivation import IdleFlows
 from .refusals import check_control, was_done
 from .restarts import Restarts, broken, halted
@@ -33,11 +32,15 @@ from .suspects import SuspectQueue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...store import Header
+    from pykka import ActorRef
+
+    from ...store import EventStore, Header, Inspection, LoadedStream
     from ..runtime.environment import Environment
     from ..runtime.futures import Reply
     from ..runtime.scheduler import Scheduler
     from .actor_context import ActorContext
+    from .loader import Loader
+    from .parking import LastWord
 
 __all__ = ["Supervisor", "SupervisorRules"]
 
@@ -52,11 +55,12 @@ _NEWS_S, _SHARE = 0.1, 8
 class Supervisor(PooledActor):
     """Routes, starts, restarts, passivates and parks flow actors. `ResumeRecoverable` has it begin."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         environment: Environment,
         scheduler: Scheduler,
         context: Callable[[Any], ActorContext],
+        loader: ActorRef[Loader],
         rules: SupervisorRules,
         *,
         is_held_back: bool = False,
@@ -66,9 +70,9 @@ class Supervisor(PooledActor):
         self._scheduler = scheduler
         self._rules = rules
         self._context = context(self._hear)
-        self._store = self._context.access.store
         self._starts = self._context.starts
         self._harmful = HarmfulFlows()
+        self._loader = loader
         self._active: dict[str, ActiveFlow] = {}
         self._activating = 0
         self._waiting: deque[str] = deque()
@@ -83,7 +87,7 @@ class Supervisor(PooledActor):
         self._idle = IdleFlows(
             environment, rules.idle_s, rules.max_idle, lambda: self._hear(requests.Sweep())
         )
-        self._watchers = Watchers(self._store)
+        self._watchers = Watchers(self._ask, self._is_at_work)
         self._suspect_queue = SuspectQueue(environment, self._tell_flow, self._hear)
         self._incarnations = 0
         self._lost: set[str] = set()
@@ -120,6 +124,8 @@ class Supervisor(PooledActor):
                 self._wake(message.flow_id)
             case requests.Idle():
                 self._idled(message)
+            case requests.Loaded():
+                self._loaded(message)
             case requests.Recovered():
                 self._recovered(message)
             case (
@@ -143,6 +149,8 @@ class Supervisor(PooledActor):
                 self._gone(active)
             case requests.Busy():
                 self._busy(message)
+            case requests.Answer():
+                message.then(message.found)
             case requests.Crashed():
                 self._crashed(message)
             case requests.Blocked():
@@ -181,34 +189,15 @@ class Supervisor(PooledActor):
     def _wake(self, flow_id: str) -> None:
         active = self._active.get(flow_id)
         if active is None:
-            self._wake_passivated(flow_id)
+            if self._refusal is None:
+                self._activate(flow_id)
         elif active.phase is ActorPhase.LIVE:
             self._idle.end(flow_id)
             active.wake()
         else:
             active.must_wake = True
 
-    def _wake_passivated(self, flow_id: str) -> None:
-        """Bring a passivated flow to work, if it is there and can work."""
-        if self._refusal is not None:
-            return
-        try:
-            header = self._store.header(flow_id)
-            if header is None or not is_flow(self._store, header):
-                return
-        except StoreError as error:
-            self._not_found(flow_id, error)
-            return
-        # By a damaged header nobody can tell. One that is paused needs nothing but to have recorded what
-        # its last steps came to.
-        if (
-            not header.is_sound
-            or header.state is StreamState.OPEN
-            or (header.status == "paused" and self._context.attempts.unrecorded(flow_id))
-        ):
-            self._activate(flow_id)
-
-    def _not_found(self, flow_id: str, error: StoreError) -> None:
+    def _not_found(self, flow_id: str, error: Exception) -> None:
         what_to_do = advice(error)
         if what_to_do and flow_id in self._lost:
             return
@@ -226,13 +215,13 @@ class Supervisor(PooledActor):
         if self._is_held_back and is_without_actor and isinstance(request, requests.PauseFlow):
             self._pause_without_actor(request)
             return
-        if active is None and isinstance(request, requests.StartFlow):
-            if request.may_be_new and not (self._is_held_back or request.flow_id in self._harmful):
-                self._start(request, has_waited=has_waited)
-                return
-        elif active is None and not self._exists(request):
+        if active is None and isinstance(request, requests.StartFlow) and self._is_taken_for_new(request):
+            self._start(request, has_waited=has_waited)
             return
         self._hand(active or self._activate(request.flow_id, self._asked), request)
+
+    def _is_taken_for_new(self, start: requests.StartFlow) -> bool:
+        return start.may_be_new and not (self._is_held_back or start.flow_id in self._harmful)
 
     def _hand(self, active: ActiveFlow, request: requests.Request) -> None:
         if isinstance(request, requests.StartFlow):
@@ -252,51 +241,65 @@ class Supervisor(PooledActor):
         elif active.phase is ActorPhase.BACKOFF and not self._restarts.is_store_up:
             active.refuse(halted())
 
-    def _exists(self, request: requests.Request) -> bool:
-        try:
-            if is_flow(self._store, self._store.header(request.flow_id)):
-                return True
-        except StoreError as error:
-            request.reply.fail(StoreUnavailable(str(error)))
-            return False
-        request.reply.fail(FlowNotFound(request.flow_id))
-        return False
-
     def _watch(self, message: requests.Watch) -> None:
         if self._refusal is not None and not self._is_draining:
             message.reply.fail(self._refusal)
             return
         active = self._active.get(message.flow_id)
-        is_at_work = active is not None and not active.is_over and not active.is_broken
         trouble = broken(active) if active is not None and active.is_broken else None
-        self._watchers.add(message.flow_id, message.reply, is_at_work=is_at_work, trouble=trouble)
+        self._watchers.add(message.flow_id, message.reply, trouble)
+
+    def _is_at_work(self, flow_id: str) -> bool:
+        """Tell whether a flow has an actor, or is to get one, that will announce its end."""
+        active = self._active.get(flow_id)
+        return active is not None and not active.is_over and not active.is_broken
+
+    def _ask(self, question: Callable[[EventStore], Any], then: Callable[[Any], None]) -> None:
+        """Have the store asked, and go on with its answer, or with the error."""
+
+        def done(found: Any) -> None:
+            self._hear(requests.Answer(then, found))
+
+        try_tell(self._loader, Question(question, done))
 
     def _resume_recoverable(self, after: str | None) -> None:
         """Start parked flows whose code may be back; page by page, and not too many at once."""
+
+        def ask(store: EventStore) -> list[tuple[str, LastWord | None]]:
+            page = store.headers(status="parked", after=after, limit=_PAGE)
+            return [(header.stream, known_last_word(store, header)) for header in page]
+
+        if self._refusal is None:
+            self._ask(ask, self._resume)
+
+    def _resume(self, parked: list[tuple[str, LastWord | None]] | Exception) -> None:
+        if isinstance(parked, Exception):
+            logger.warning("Parked flows could not be looked at: %s", parked)
+            return
         if self._refusal is not None:
             return
-        try:
-            page = self._store.headers(status="parked", after=after, limit=_PAGE)
-        except StoreError as error:
-            logger.warning("Parked flows could not be looked at: %s", error)
-            return
-        for header in page:
-            self._harmful.look_at(header, self._store)
-            if header.stream not in self._active and may_go_on(self._store, header):
-                self._activate(header.stream)
-        if len(page) == _PAGE:
-            self._hear(requests.ResumeRecoverable(page[-1].stream))
+        for flow_id, word in parked:
+            self._harmful.look_at(flow_id, word)
+            if flow_id not in self._active and may_go_on(word):
+                self._activate(flow_id, is_certain=True)
+        if len(parked) == _PAGE:
+            self._hear(requests.ResumeRecoverable(parked[-1][0]))
         else:
             self._harmful.complete()
 
     def _look_at_headers(self, message: requests.LookAtHeaders) -> None:
         """Start flows whose header is damaged, page by page; their histories say how they stand."""
-        if self._refusal is not None:
+        if self._refusal is None:
+            self._ask(
+                lambda store: store.inspect(after=message.after, limit=_HEADERS),
+                lambda found: self._inspected(message, found),
+            )
+
+    def _inspected(self, message: requests.LookAtHeaders, found: Inspection | Exception) -> None:
+        if isinstance(found, Exception):
+            logger.warning("Headers could not be looked at: %s%s", found, advice(found))
             return
-        try:
-            found = self._store.inspect(after=message.after, limit=_HEADERS)
-        except StoreError as error:
-            logger.warning("Headers could not be looked at: %s%s", error, advice(error))
+        if self._refusal is not None:
             return
         for header in found.damaged:
             if header.is_sound:
@@ -312,22 +315,34 @@ class Supervisor(PooledActor):
     # ------------------------------------------------------------------------------------- beginning
     def _pause_without_actor(self, request: requests.PauseFlow) -> None:
         """Pause a flow before anything has begun, so that its code does not run first."""
-        try:
-            header = self._store.header(request.flow_id)
-            if header is None or not is_flow(self._store, header):
+
+        def ask(store: EventStore) -> tuple[Header, bool]:
+            header = store.header(request.flow_id)
+            if header is None or not is_flow(store, header):
                 raise FlowNotFound(request.flow_id)
-            is_done = was_done(self._store, request)
+            is_done = was_done(store, request)
             if not is_done:
                 check_control(request.flow_id, header.status)
-        except (StoreError, msgspec.MsgspecError) as error:
-            request.reply.fail(StoreUnavailable(str(error)))
-        except PersistasaurusError as error:
-            request.reply.fail(error)
+            return header, is_done
+
+        self._ask(ask, lambda found: self._pause_found(request, found))
+
+    def _pause_found(self, request: requests.PauseFlow, found: tuple[Header, bool] | Exception) -> None:
+        if isinstance(found, Exception):
+            known = isinstance(found, PersistasaurusError)
+            request.reply.fail(found if known else StoreUnavailable(str(found)))
+            return
+        header, is_done = found
+        if is_done or (header.status == "paused" and request.left is None):
+            request.reply.resolve(None)
+        elif self._has_not_begun(request.flow_id):
+            self._restarts.pause(self._active_without_actor(request.flow_id), header, request)
         else:
-            if is_done or (header.status == "paused" and request.left is None):
-                request.reply.resolve(None)
-            else:
-                self._restarts.pause(self._active_without_actor(request.flow_id), header, request)
+            self._forward(request)
+
+    def _has_not_begun(self, flow_id: str) -> bool:
+        active = self._active.get(flow_id)
+        return self._is_held_back and (active is None or active.phase is ActorPhase.QUEUED)
 
     def _active_without_actor(self, flow_id: str) -> ActiveFlow:
         active = self._active.setdefault(flow_id, ActiveFlow(flow_id))
@@ -336,37 +351,40 @@ class Supervisor(PooledActor):
         return active
 
     def _let_begin(self, message: requests.Begin) -> None:
-        for flow_id, deaths in message.lethal:
-            header = self._header_of_open(flow_id)
-            if header is not None:
-                self._restarts.convict(self._active_without_actor(flow_id), header, deaths)
-        self._suspects.extend(message.suspects)
-        self._next_begins()
+        """Let flows begin, after those have been looked up that are not to: it is asked after them."""
 
-    def _header_of_open(self, flow_id: str) -> Header | None:
-        try:
-            header = self._store.header(flow_id)
-        except StoreError:
-            return None
-        return header if header is not None and header.state is StreamState.OPEN else None
+        def ask(store: EventStore) -> list[tuple[Header, int]]:
+            found = [(_header_of_open(store, flow_id), deaths) for flow_id, deaths in message.lethal]
+            return [(header, deaths) for header, deaths in found if header is not None]
+
+        def begin(lethal: list[tuple[Header, int]]) -> None:
+            for header, deaths in lethal:
+                self._restarts.convict(self._active_without_actor(header.stream), header, deaths)
+            self._suspects.extend(message.suspects)
+            self._next_begins()
+
+        self._ask(ask, begin)
 
     def _next_begins(self) -> None:
         """Let the next suspect begin, by itself; when all have come through, everybody."""
         while self._suspects:
             flow_id = self._alone = self._suspects.popleft()
             active = self._active.get(flow_id)
-            if active is None and self._header_of_open(flow_id) is not None:
+            if active is None:
                 self._activate(flow_id)
                 return
-            if active is not None and active.phase is ActorPhase.QUEUED:
+            if active.phase is ActorPhase.QUEUED:
                 self._begin(active)
                 return
         self._is_held_back = False
         self._begin_waiting()
 
     # ------------------------------------------------------------------------------------ activation
-    def _activate(self, flow_id: str, queue: deque[str] | None = None) -> ActiveFlow:
+    def _activate(
+        self, flow_id: str, queue: deque[str] | None = None, *, is_certain: bool = False
+    ) -> ActiveFlow:
         active = self._active[flow_id] = ActiveFlow(flow_id)
+        active.is_certain = is_certain
         self._begin(active, queue)
         return active
 
@@ -380,7 +398,7 @@ class Supervisor(PooledActor):
         active.begin(self._incarnations)
         active.phase = ActorPhase.LIVE
         self._starts.begin(active.wake_flag)
-        self._launch(active)
+        self._launch(active, None)
         self._hand(active, request)
 
     @property
@@ -391,7 +409,7 @@ class Supervisor(PooledActor):
         return most // _SHARE or most if is_asked else most
 
     def _begin(self, active: ActiveFlow, queue: deque[str] | None = None) -> None:
-        """Start a flow's actor, when fewer than the allowed number are recovering."""
+        """Have a flow loaded, when fewer than the allowed number are recovering; see `_loaded`."""
         is_held_back = self._is_held_back and active.flow_id != self._alone
         if is_held_back or self._activating >= self._max_activations:
             active.phase = ActorPhase.QUEUED
@@ -400,13 +418,58 @@ class Supervisor(PooledActor):
         self._activating += 1
         self._incarnations += 1
         active.begin(self._incarnations)
-        self._launch(active)
-        active.hand_over()
+        flow_id, incarnation = active.flow_id, active.incarnation
 
-    def _launch(self, active: ActiveFlow) -> None:
+        def done(found: LoadedStream | Exception | None, is_flow: bool) -> None:  # noqa: FBT001 - by position
+            self._hear(requests.Loaded(flow_id, incarnation, found, is_flow))
+
+        if not try_tell(self._loader, Load(flow_id, done)):
+            self._hear(requests.Crashed(flow_id, incarnation, _closing()))
+
+    def _loaded(self, message: requests.Loaded) -> None:
+        """Start the actor of a flow that has been loaded, if it has anything to do."""
+        active = self._current(message)
+        if active is None or active.phase is not ActorPhase.ACTIVATING or active.ref is not None:
+            return
+        found = message.found
+        if isinstance(found, Exception):
+            self._not_loaded(active, found)
+            return
+        if not message.is_flow:
+            active.refuse_until_started(FlowNotFound(active.flow_id))
+        if active.held or active.is_certain or (message.is_flow and self._has_work(found)):
+            self._launch(active, found)
+            active.hand_over()
+        else:
+            self._watchers.look_again(active.flow_id)
+            self._gone(active)
+
+    def _has_work(self, found: LoadedStream | None) -> bool:
+        """Tell whether a flow has something to do, as far as its header says."""
+        assert found is not None, "a flow exists"
+        header = found.header
+        # By a damaged header nobody can tell. One that is paused needs nothing but to have recorded what
+        # its last steps came to.
+        return (
+            not header.is_sound
+            or header.state is StreamState.OPEN
+            or (header.status == "paused" and bool(self._context.attempts.unrecorded(header.stream)))
+        )
+
+    def _not_loaded(self, active: ActiveFlow, error: Exception) -> None:
+        if active.is_certain:
+            self._crashed(requests.Crashed(active.flow_id, active.incarnation, error))
+            return
+        if not active.held:
+            self._not_found(active.flow_id, error)
+        active.refuse(StoreUnavailable(str(error)) if isinstance(error, StoreError) else error)
+        self._watchers.look_again(active.flow_id)
+        self._forget(active)
+
+    def _launch(self, active: ActiveFlow, found: LoadedStream | None) -> None:
         try:
             active.ref = FlowActor.start_on(
-                self._scheduler, active.flow_id, active.incarnation, active.wake_flag, self._context
+                self._scheduler, active.flow_id, active.incarnation, active.wake_flag, self._context, found
             )
         except RuntimeError as error:  # closed, or no thread to be had
             self._hear(requests.Crashed(active.flow_id, active.incarnation, error))
@@ -420,6 +483,9 @@ class Supervisor(PooledActor):
             self._begin_waiting()
 
     def _begin_waiting(self) -> None:
+        """Let flows begin that wait for it, once so many may that the store is asked for a page of them."""
+        if not self._asked and self._activating > self._max_activations // 2:
+            return
         while (queue := self._asked or self._waiting) and self._activating < self._max_activations:
             active = self._active.get(queue.popleft())
             if active is not None and active.phase is ActorPhase.QUEUED:
@@ -553,8 +619,11 @@ class Supervisor(PooledActor):
         if active is not None and active.is_broken:
             self._forget(active)
         elif active is not None and active.phase is ActorPhase.BACKOFF and self._refusal is None:
-            active.must_wake = True
-            self._begin(active)
+            self._begin_anew(active)
+
+    def _begin_anew(self, active: ActiveFlow) -> None:
+        active.must_wake = active.is_certain = True
+        self._begin(active)
 
     def _not_parked(self, message: requests.NotParked) -> None:
         active = self._current(message)
@@ -583,8 +652,7 @@ class Supervisor(PooledActor):
             if isinstance(state, Exception):
                 self._abandon(active, state)
             elif state:
-                active.must_wake = True
-                self._begin(active)
+                self._begin_anew(active)
             else:
                 active.refuse(halted())
 
@@ -607,6 +675,14 @@ class Supervisor(PooledActor):
                 _dismiss(active)
         if not self._active:
             reply.resolve(None)
+
+
+def _header_of_open(store: EventStore, flow_id: str) -> Header | None:
+    try:
+        header = store.header(flow_id)
+    except StoreError:
+        return None
+    return header if header is not None and header.state is StreamState.OPEN else None
 
 
 def _dismiss(active: ActiveFlow) -> None:

@@ -21,16 +21,20 @@ from ...store import StoreError
 from ..runtime.actor import PooledActor, try_tell
 from ..runtime.primitives import MICROSECONDS
 from .clock import wall_without_jumps
+from .loader import Question
 from .parking import advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pykka import ActorRef
 
     from ...flows.machine.messages import Timestamp
     from ...store import EventStore, Header
     from ..runtime.environment import Environment
     from ..runtime.primitives import AlarmHandle
     from .clock import JumpAwareClock
+    from .loader import Loader
 
 __all__ = ["AlarmFired", "Arm", "LoadDue", "Timers"]
 
@@ -66,6 +70,14 @@ def _at_once(then: Callable[[], None]) -> None:
     then()
 
 
+class DuePage(NamedTuple):
+    """What the store says is due soon, or why it does not; asked at this moment, at `now` by its calendar."""
+
+    moment: Timestamp
+    now: int
+    answer: tuple[int, list[Header]] | Exception
+
+
 class Timers(PooledActor):
     """Wakes flows when their time has come. Waking too early or twice does no harm.
 
@@ -74,7 +86,7 @@ class Timers(PooledActor):
 
     def __init__(  # noqa: PLR0913 - what it works with
         self,
-        store: EventStore,
+        loader: ActorRef[Loader],
         environment: Environment,
         clock: JumpAwareClock,
         wake: Callable[[str], None],
@@ -85,7 +97,7 @@ class Timers(PooledActor):
         super().__init__()
         self._when_room = when_room
         self._horizon_s = horizon_s
-        self._store = store
+        self._loader = loader
         self._environment = environment
         self._clock = clock
         self._wake = wake
@@ -111,7 +123,7 @@ class Timers(PooledActor):
             if alarm is not None:
                 alarm.cancel()
 
-    def on_receive(self, message: Arm | AlarmFired | LoadDue | RoomFound) -> None:
+    def on_receive(self, message: Arm | AlarmFired | LoadDue | DuePage | RoomFound) -> None:
         """Take a message."""
         match message:
             case Arm(flow_id, elapsed):
@@ -127,6 +139,8 @@ class Timers(PooledActor):
                 self._look_anew()
             case LoadDue(after):
                 self._look(after)
+            case DuePage():
+                self._take_page(message)
             case _:
                 assert_never(message)
         self._set_alarm()
@@ -178,7 +192,7 @@ class Timers(PooledActor):
                 self._wake(flow_id)
                 woken += 1
 
-    def _hear(self, message: LoadDue | AlarmFired | RoomFound) -> None:
+    def _hear(self, message: LoadDue | DuePage | AlarmFired | RoomFound) -> None:
         try_tell(self.actor_ref, message)
 
     def _look_anew(self) -> None:
@@ -195,21 +209,30 @@ class Timers(PooledActor):
             # known stays: it is right for durations, which cannot be had again from the calendar.
             self._doubtful = set(self._at)
         now = max(moment.wall, wall_without_jumps(moment))
-        try:
-            now += self._log_ahead(now)
-            page = self._store.due(now + int(self._horizon_s * MICROSECONDS), after=after, limit=_PAGE)
-        except StoreError as error:
-            if not self._is_blind:
-                logger.warning("Could not look up which flows are due: %s%s", error, advice(error))
-            self._is_blind, page = True, []
-        except Exception:
-            logger.exception("Timers could not look into the store, and will look again")
-            page = []
-        else:
+
+        def done(answer: tuple[int, list[Header]] | Exception) -> None:
+            self._hear(DuePage(moment, now, answer))
+
+        question = Question(_due(now, self._ahead, self._horizon_s, after), done)
+        self._is_paging = try_tell(self._loader, question)
+        if not self._is_paging:
+            self._look_later()
+
+    def _take_page(self, due: DuePage) -> None:
+        page: list[Header] = []
+        if not isinstance(due.answer, Exception):
             self._is_blind = False
+            self._ahead, page = due.answer
+        elif isinstance(due.answer, StoreError):
+            if not self._is_blind:
+                logger.warning("Could not look up which flows are due: %s%s", due.answer, advice(due.answer))
+            self._is_blind = True
+        else:
+            logger.error("Timers could not look into the store, and will look again", exc_info=due.answer)
+        now = due.now + (self._ahead or 0)
         for header in page:
-            self._take(header, now, moment)
-        self._go_on_after(page, now, moment)
+            self._take(header, now, due.moment)
+        self._go_on_after(page, now, due.moment)
 
     def _go_on_after(self, page: list[Header], now: int, moment: Timestamp) -> None:
         self._is_paging = len(page) == _PAGE and not self._is_beyond(page[-1], now, moment)
@@ -224,12 +247,6 @@ class Timers(PooledActor):
     def _is_beyond(self, header: Header, now: int, moment: Timestamp) -> bool:
         elapsed = moment.elapsed + ((header.wake_at or 0) - now) / MICROSECONDS
         return self._beyond is not None and elapsed >= self._beyond
-
-    def _log_ahead(self, now: int) -> int:
-        """Return by how much the log was ahead of the calendar when this process began."""
-        if self._ahead is None:
-            self._ahead = max((self._store.newest_at() or 0) - now, 0)
-        return self._ahead
 
     def _take(self, header: Header, now: int, moment: Timestamp) -> None:
         flow_id, wait = header.stream, ((header.wake_at or 0) - now) / MICROSECONDS
@@ -264,3 +281,15 @@ class Timers(PooledActor):
 
     def _on_alarm(self) -> None:
         self._hear(AlarmFired())
+
+
+def _due(
+    now: int, ahead: int | None, horizon_s: float, after: tuple[int, str] | None
+) -> Callable[[EventStore], tuple[int, list[Header]]]:
+    """Return the question which flows are due, and by how much the log is ahead, unless that is known."""
+
+    def ask(store: EventStore) -> tuple[int, list[Header]]:
+        by = max((store.newest_at() or 0) - now, 0) if ahead is None else ahead
+        return by, store.due(now + by + int(horizon_s * MICROSECONDS), after=after, limit=_PAGE)
+
+    return ask

@@ -11,7 +11,7 @@ from persistasaurus.actors.flows import requests
 from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.flows import events
 from persistasaurus.flows.errors import PersistasaurusError, StoreUnavailable
-from persistasaurus.store import Appended, Header, Record, StoreHalted, StreamState
+from persistasaurus.store import Appended, Header, LoadedStream, Record, StoreHalted, StreamState
 from pykka import ActorDeadError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class HeaderStore:
     def __init__(self, unreadable: Callable[[str], None]) -> None:
         self.is_readable = True
         self._unreadable = unreadable
+        self.on_not_loaded = unreadable
         self._statuses: dict[str, tuple[str, int]] = {}
 
     def status(self, flow_id: str) -> str | None:
@@ -69,6 +70,13 @@ class HeaderStore:
         if status is None:
             return None
         return Header(flow_id, "kind", status, STATES.get(status, StreamState.ENDED), version, None, 0, 0)
+
+    def load(self, flow_ids: list[str], **_: int) -> list[LoadedStream | Exception | None]:
+        if not self.is_readable:
+            for flow_id in flow_ids:
+                self.on_not_loaded(flow_id)
+        found = [self.header(flow_id) for flow_id in flow_ids]
+        return [None if header is None else LoadedStream(header, [], [], has_more=False) for header in found]
 
     def headers(self, *, status: str, after: str | None, limit: int) -> list[Header]:
         self._look("")

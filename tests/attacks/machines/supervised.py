@@ -12,6 +12,7 @@ from machines.supervisor_model import SOON, ModelSupervisor
 from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import RestartRules, SupervisorRules
 from persistasaurus.actors.flows.actor_context import ActorContext
+from persistasaurus.actors.flows.loader import Loader
 from persistasaurus.actors.flows.parking import PARK
 from persistasaurus.actors.flows.starting import Starts
 from persistasaurus.actors.flows.supervisor import Supervisor
@@ -20,6 +21,7 @@ from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.primitives import ManualClock
 from persistasaurus.actors.runtime.serial import Turns
+from persistasaurus.store import StoreHalted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,10 +74,12 @@ class Supervised(RuleBasedStateMachine):
         make = self.turns.dispatcher
         environment = Environment(clock=self.clock, alarms=alarms, dispatcher=make, new_seed=lambda: 1)
         rules = SupervisorRules(IDLE_S, self.max_idle, self.max_activations, RESTART)
+        self.loader = Loader.start_on(make("reads"), self.store)  # type: ignore[arg-type]
         self.ref = Supervisor.start_on(
-            make("control"), environment, make("flows"), self._context(environment), rules
+            make("control"), environment, make("flows"), self._context(environment), self.loader, rules
         )
         self.supervisor = self.ref.actor_inbox.owner
+        self.store.on_not_loaded = self._not_loaded
 
     def _context(self, environment: Environment) -> Callable[[Any], ActorContext]:
         attempts: Any = SimpleNamespace(unrecorded=lambda flow_id: {flow_id} & self.unrecorded)
@@ -96,7 +100,13 @@ class Supervised(RuleBasedStateMachine):
             self.wrong.append(f"{values}: {error}")
 
     def _start_actor(
-        self, _scheduler: Any, flow_id: str, incarnation: int, wake_flag: Any, context: ActorContext
+        self,
+        _scheduler: Any,
+        flow_id: str,
+        incarnation: int,
+        wake_flag: Any,
+        context: ActorContext,
+        found: Any,
     ) -> ScriptedActor:
         now = self.clock.elapsed()
         self._check(self.model.began, flow_id, now)
@@ -112,7 +122,8 @@ class Supervised(RuleBasedStateMachine):
 
     def _may_begin(self, flow_id: str, incarnation: int, wake_flag: Any) -> None:
         assert self._living(flow_id) is None, "it has an actor"
-        assert all(incarnation > actor.incarnation for actor in self.actors), "its incarnation is no new one"
+        before = [actor.incarnation for actor in self.actors if actor.flow_id == flow_id]
+        assert all(incarnation > earlier for earlier in before), "its incarnation is no new one"
         if wake_flag.is_starting:
             assert not self._those(is_unconfirmed), "too many starts are under way"
         else:
@@ -137,6 +148,12 @@ class Supervised(RuleBasedStateMachine):
 
     def _unreadable(self, flow_id: str) -> None:
         self.owed.discard(flow_id)  # the timers will wake it again
+
+    def _not_loaded(self, flow_id: str) -> None:
+        """One that has had an actor, or is to go on, is tried again after a while."""
+        active = self.supervisor._active.get(flow_id)
+        if active is not None and active.is_certain:
+            self.model.crashed(flow_id, StoreHalted("it cannot be read now"), self.clock.elapsed())
 
     def _can_be_parked(self, flow_id: str) -> bool | None:
         if not self.store.is_readable:
@@ -165,7 +182,7 @@ class Supervised(RuleBasedStateMachine):
         """Look at what is always true; and at the rest, when the supervisor has heard everything."""
         assert not self.wrong, self.wrong
         assert all(reply.answers <= 1 for _, reply in self.asked), "somebody is answered twice"
-        if not len(self.ref.actor_inbox):
+        if not len(self.ref.actor_inbox) and not len(self.loader.actor_inbox):
             self._no_request_is_lost()
             self._no_ring_is_lost()
             self._nobody_idles_too_long()

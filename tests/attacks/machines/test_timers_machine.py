@@ -13,6 +13,7 @@ from machines.passing import pass_time
 from machines.size import seeded, size
 from persistasaurus.actors.flows import timers
 from persistasaurus.actors.flows.clock import JumpAwareClock
+from persistasaurus.actors.flows.loader import Loader
 from persistasaurus.actors.flows.timers import Arm, LoadDue, Timers
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
@@ -55,10 +56,11 @@ class TimersMachine(RuleBasedStateMachine):
         environment = Environment(clock=self.clock, alarms=self.alarms, dispatcher=self.turns.dispatcher)
         self.jump_aware = JumpAwareClock(self.clock)
         dispatcher = environment.dispatcher("control")
+        loader = Loader.start_on(dispatcher, self.store)
         self.rooms: list[Callable[[], None]] = []
         self.timers = Timers.start_on(
             dispatcher,
-            self.store,
+            loader,
             environment,
             self.jump_aware,
             self._wake,

@@ -88,14 +88,14 @@ def does_not_pause(patch: pytest.MonkeyPatch) -> None:
 
 
 def starts_two_actors(patch: pytest.MonkeyPatch) -> None:
-    begin = Supervisor._begin
+    launch = Supervisor._launch
 
-    def twice(self: Any, active: Any, queue: Any = None) -> None:
-        begin(self, active, queue)
-        if self._incarnations % 7 == 0:
-            begin(self, active, queue)
+    def twice(self: Any, active: Any, found: Any) -> None:
+        launch(self, active, found)
+        if active.incarnation % 7 == 0:
+            launch(self, active, found)
 
-    patch.setattr(Supervisor, "_begin", twice)
+    patch.setattr(Supervisor, "_launch", twice)
 
 
 PLANTED = {

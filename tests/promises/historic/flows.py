@@ -112,7 +112,7 @@ class BadReads:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        if name not in ("read", "header", "headers", "inbox", "due"):
+        if name not in ("read", "header", "headers", "inbox", "due", "load"):
             return found
 
         def reading(*args: Any, **options: Any) -> Any:

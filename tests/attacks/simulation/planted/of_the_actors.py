@@ -9,6 +9,7 @@ from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows.active_flow import ActiveFlow, ActorPhase
 from persistasaurus.actors.flows.admission import Admission
 from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.loader import Loader
 from persistasaurus.actors.flows.recovery import Recovery
 from persistasaurus.actors.flows.restarts import Restarts
 from persistasaurus.actors.flows.result_waiters import Watchers
@@ -199,8 +200,8 @@ def commands_of_others_dropped(patch: pytest.MonkeyPatch) -> None:
 def stale_recovery(patch: pytest.MonkeyPatch) -> None:
     """A flow is recovered from its history without the newest event."""
 
-    def history(before: Any, self: Any, flow_id: str) -> Any:
-        found, size = before(self, flow_id)
+    def history(before: Any, self: Any, *of: Any) -> Any:
+        found, size = before(self, *of)
         return (found[:-1] if len(found) > 1 else found), size
 
     wrap(patch, Recovery, "_history", history)
@@ -210,8 +211,8 @@ def stale_recovery(patch: pytest.MonkeyPatch) -> None:
 def completed_step_run_again(patch: pytest.MonkeyPatch) -> None:
     """A recovery does not see the results of steps."""
 
-    def history(before: Any, self: Any, flow_id: str) -> Any:
-        found, size = before(self, flow_id)
+    def history(before: Any, self: Any, *of: Any) -> Any:
+        found, size = before(self, *of)
         while len(found) > 1 and not isinstance(found[-1].event, events.StepStarted):
             found = found[:-1]
         return found, size
@@ -258,7 +259,25 @@ def lost_doorbell(patch: pytest.MonkeyPatch) -> None:
 @bug
 def wake_up_swallowed(patch: pytest.MonkeyPatch) -> None:
     """A wake-up of a flow that is at rest starts nobody."""
-    patch.setattr(Supervisor, "_wake_passivated", lambda *_: None)
+
+    def wake(before: Any, self: Any, flow_id: str) -> None:
+        if flow_id in self._active:
+            before(self, flow_id)
+
+    wrap(patch, Supervisor, "_wake", wake)
+
+
+@bug
+def loaded_in_another_order(patch: pytest.MonkeyPatch) -> None:
+    """Of flows that are read together one gets what is another's."""
+
+    def load(before: Any, self: Any, loads: Any) -> None:
+        before(
+            self,
+            [load._replace(flow_id=other.flow_id) for load, other in zip(loads, loads[::-1], strict=True)],
+        )
+
+    wrap(patch, Loader, "_load", load)
 
 
 @bug
@@ -287,7 +306,7 @@ def double_start(patch: pytest.MonkeyPatch) -> None:
     def wake(before: Any, self: Any, flow_id: str) -> None:
         active = self._active.get(flow_id)
         if active is not None and active.phase is ActorPhase.LIVE:
-            self._wake_passivated(flow_id)
+            self._activate(flow_id)
         else:
             before(self, flow_id)
 

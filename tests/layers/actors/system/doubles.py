@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.flows import events
-from persistasaurus.store import CommitUnknown, Durability, RecordCorrupt, SqliteStore
+from persistasaurus.store import (
+    CommitUnknown,
+    Durability,
+    LoadedStream,
+    RecordCorrupt,
+    SqliteStore,
+    StoreError,
+)
 from persistasaurus.store.files.black_box import BlackBox
 
 if TYPE_CHECKING:
@@ -122,8 +129,34 @@ class FaultyStore:
             self.before_reopen()
         self.inner.reopen()
 
+    def load(self, streams: Sequence[str], **limits: int) -> Any:
+        """Load by the questions that a test has put others in the place of, if it has."""
+        if self.__dict__.keys() & {"header", "read", "inbox"}:
+            return [self._loaded(stream) for stream in streams]
+        return self.inner.load(streams, **limits)
+
+    def _loaded(self, stream: str) -> Any:
+        try:
+            header = self.header(stream)
+            if header is None:
+                return None
+            parts = (
+                _or_corrupt(lambda: self.read(stream)),
+                _or_corrupt(lambda: self.inbox(stream, limit=1000)),
+            )
+            return LoadedStream(header, *parts, has_more=False)
+        except StoreError as error:
+            return error
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+def _or_corrupt(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except RecordCorrupt as error:
+        return error
 
 
 def losing(_: int, store: FaultyStore) -> None:

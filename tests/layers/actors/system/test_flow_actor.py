@@ -452,7 +452,9 @@ def test_a_signal_that_comes_when_an_actor_has_looked_and_not_said_that_it_has_r
     simulation.advance(REST_S)
     system, supervisor = simulation.system, supervisor_of(simulation.system)
     system.client.wake("flow")
-    while not live_flows(system) or actor_of(simulation, "flow").machine is None:
+    while not live_flows(system) or supervisor._active["flow"].ref is None:
+        assert simulation.schedule.run_one()
+    while actor_of(simulation, "flow").machine is None:
         assert simulation.schedule.run_one()
     assert supervisor._active["flow"].phase is ActorPhase.ACTIVATING
     store.inner.commit([Deliver("flow", "n", "one", b"1", simulation.clock.now())])

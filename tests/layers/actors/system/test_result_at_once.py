@@ -17,7 +17,7 @@ from persistasaurus import (
     flow,
     wait_for,
 )
-from system.doubles import DEAD_MAN_S, wait_until
+from system.doubles import DEAD_MAN_S, supervisor_of, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +76,7 @@ def test_whoever_started_it_has_the_result_without_a_look_into_the_store(
     make_system: Callable[..., FlowSystem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     system = make_system(Ended)
+    wait_until(lambda: "new" not in supervisor_of(system)._harmful)  # all that is parked was looked at
     handle = system.start(Ended.main, "completes")
     monkeypatch.setattr(system.client, "ask", lambda _: pytest.fail("the supervisor is asked"))
     monkeypatch.setattr(system.store, "header", lambda _: pytest.fail("the store is asked"))

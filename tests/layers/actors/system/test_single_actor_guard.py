@@ -26,8 +26,9 @@ def test_a_second_actor_of_a_flow_does_not_begin(caplog: pytest.LogCaptureFixtur
         simulation.run_until_idle()
         supervisor = supervisor_of(system)
         second = ActiveFlow("flow")
+        second.begin(1000)
 
-        supervisor._begin(second)
+        supervisor._launch(second, *system.store.load(["flow"]))
         simulation.run_until_idle()
 
         assert second.ref is not None

@@ -24,6 +24,7 @@ from persistasaurus.actors.flows import requests
 from persistasaurus.actors.flows import supervisor as module
 from persistasaurus.actors.flows.active_flow import ActorPhase, RestartRules
 from persistasaurus.actors.flows.flow_actor import FlowActor
+from persistasaurus.actors.flows.restarts import Restarts
 from persistasaurus.actors.runtime.futures import Reply
 from persistasaurus.actors.testing.simulation import Simulation
 from persistasaurus.flows.events import Failure, FlowFailed
@@ -159,15 +160,16 @@ def failing_once(owner: Any, name: str, error: Exception) -> None:
 
 # ------------------------------------------------------------------------------------ its own mistakes
 def test_an_error_in_the_supervisor_itself_goes_to_whoever_asked_and_flows_go_on(
-    simulation: Simulation, store: FaultyStore, caplog: pytest.LogCaptureFixture
+    simulation: Simulation, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = simulation.system.start(Counts.main)
     rest(simulation)
+    supervisor = supervisor_of(simulation.system)
 
-    failing_once(store, "header", ZeroDivisionError("injected"))
+    failing_once(supervisor, "_activate", ZeroDivisionError("injected"))
     with pytest.raises(ZeroDivisionError, match="injected"):
         handle.pause()
-    failing_once(store, "header", ZeroDivisionError("injected"))
+    failing_once(supervisor, "_activate", ZeroDivisionError("injected"))
     simulation.system.client.wake(handle.id)
     simulation.run_until_idle()
 
@@ -418,7 +420,14 @@ def test_a_flow_that_crashes_while_its_store_can_not_be_read_is_parked_when_it_c
     handle.signal("n", 1)
     simulation.advance(1.5)
     assert len(crashes) == 2
-    failing_once(store, "header", StoreHalted("not now, injected"))
+    original = Restarts._park
+
+    def park(self: Restarts, *args: Any) -> None:
+        failing_once(store, "header", StoreHalted("not now, injected"))
+        monkeypatch.setattr(Restarts, "_park", original)
+        self._park(*args)
+
+    monkeypatch.setattr(Restarts, "_park", park)
     simulation.advance(2)
 
     assert "parked" not in kinds(handle)
