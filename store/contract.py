@@ -1,12 +1,12 @@
 """The event store's contract: what every implementation offers, and what may be relied upon.
 
-A store keeps *streams* of opaque encoded *records*. Each stream has a *header* that says how it
-stands, so that nobody must read a stream to find out whether there is something to do, and an
-*inbox* of signals that were acknowledged and not yet consumed.
+A store keeps *streams* of opaque encoded *records*. Each stream has a *header*, which holds its status, so
+that a reader need not read the stream to find out whether there is something to do. Its *inbox* holds the
+signals that were acknowledged and not yet consumed.
 
-Threads: `commit`, `checkpoint`, `reopen`, `resolve` and `close` belong to one thread at a time,
-the journal's. Reading is open to every thread, also while the store is halted; what is closed, or was
-inherited by a forked child, raises `StoreHalted` on every use.
+Threads: only one thread at a time calls `commit`, `checkpoint`, `reopen`, `resolve` and `close`; in the
+engine it is the journal's. Any thread may read, also while the store is halted. A store that is closed, or
+that a forked child has inherited, raises `StoreHalted` on every use.
 
 Durability: what `commit` has returned survives the loss of power, unless the store was opened with
 `Durability.MAY_LOSE_LAST_COMMITS`.
@@ -29,13 +29,13 @@ class Durability(enum.Enum):
     """Whether acknowledged commits survive a loss of power."""
 
     FULL = "full"
-    """It is there. One fdatasync a commit; group commit makes it nearly free."""
+    """They do. It costs one fdatasync per commit, which a group of writes shares."""
     MAY_LOSE_LAST_COMMITS = "may-lose-last-commits"
-    """The last commits may be gone, in whole; the file is never corrupt. Survives a killed process."""
+    """The last commits may be lost, each as a whole; the file stays sound. A killed process loses none."""
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """What a store refuses, so that one stream cannot take the room of all."""
+    """What a store refuses, so that one stream cannot use up the space of all."""
 
     inbox: int = 10_000
     """How many signals may wait unconsumed in one stream's inbox (`InboxFull`)."""
@@ -44,15 +44,15 @@ class StoreLimits(msgspec.Struct, frozen=True):
 
 
 class StreamState(enum.IntEnum):
-    """How a stream stands, as far as a store must know."""
+    """The state of a stream, as far as a store must know it."""
 
     OPEN = 0
     HELD = 1
-    """Takes signals, but is not due because of them: somebody must look first."""
+    """Takes signals, but they do not make it due: an operator must act first."""
     ENDED = 2
     """Takes no signals any more; what was left in its inbox went to the dead letters."""
     FAILED = 3
-    """Takes no new signals, and keeps those in its inbox: somebody may let it go on."""
+    """Takes no new signals, and keeps those in its inbox: an operator may let it go on."""
 
     @property
     def is_over(self) -> bool:
@@ -78,7 +78,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class GlobalRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record in the store's one total order. Positions rise in commit order and are never reused."""
+    """A record with its place in the total order. Positions rise in commit order and are never reused."""
 
     position: int
     stream: str
@@ -86,7 +86,7 @@ class GlobalRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """How a stream stands. Instants are microseconds since the epoch, UTC."""
+    """The summary of a stream. Instants are microseconds since the epoch, UTC."""
 
     stream: str
     type: str
@@ -94,40 +94,40 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     state: StreamState
     version: int
     wake_at: int | None
-    """The earliest instant at which the stream has something to do; None: only a signal can tell."""
+    """The earliest instant at which the stream has something to do; None: only a signal can change that."""
     created_at: int
-    """When the first record happened."""
+    """The instant of the first record."""
     updated_at: int
-    """When the newest record happened."""
+    """The instant of the newest record."""
     damage: str | None = None
-    """What of the stream is not as it was written, in words; None: nothing that can be seen from here."""
+    """What part of the stream is not as it was written, in words; None: nothing that the header shows."""
     is_sound: bool = True
-    """False: it is the header itself. It tells what can be read; how the stream stands, its records say."""
+    """False: the header itself is damaged. It holds what could be read; the records hold the truth."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
-    """What `inspect` has found: the damaged headers among those that it has looked at."""
+    """What `inspect` found: the damaged headers among those that it read."""
 
     damaged: list[Header]
     is_index_damaged: bool
-    """An index does not fit its table: streams may not be found when they are due, or by name. See `mend`."""
+    """An index does not match its table, so a due or named stream may not be found. See `mend`."""
     after: int | None
-    """From where to go on; None: that was all."""
+    """The `after` of the next page; None: this was the last."""
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """What stands in the place of a record that is not what was written, or cannot be read."""
+    """Stands in for a record that cannot be read, or is not what was written."""
 
     position: int | None
-    """Its place in the order of all; None: it was looked for in its stream."""
+    """Its place in the total order; None: it was read as part of its stream."""
     stream: str | None
-    """None: nobody can tell whose it is."""
+    """None: it is not known which stream it belongs to."""
     version: int | None
     reason: str
 
 
 class HeaderChange(msgspec.Struct, frozen=True, gc=False):
-    """What an append makes of the header. Only sent when it differs from what the header says."""
+    """What an append makes of the header. Only sent when it changes the header."""
 
     status: str
     state: StreamState
@@ -135,11 +135,11 @@ class HeaderChange(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """Something that was acknowledged and can no longer be delivered, with the reason."""
+    """A signal that was acknowledged and can no longer be delivered, with the reason."""
 
     id: int
     at: int
-    """When it was given up: the instant of the last record of that append, else the store's clock."""
+    """When it was given up: the instant of the append's last record, else that of the store's clock."""
     stream: str
     name: str
     key: str
@@ -158,18 +158,18 @@ class InboxEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class LoadedStream(msgspec.Struct, frozen=True, gc=False):
-    """What it takes to go on with a stream, all of it as of one instant.
+    """What is needed to continue a stream, all of it as of one instant.
 
-    An exception in the place of `records` or `signals` is a `RecordCorrupt`: they are not what was written.
+    A `RecordCorrupt` in place of `records` or `signals`: they are not what was written.
     """
 
     header: Header
     records: list[Record] | Exception
-    """The first of its records, in order."""
+    """Its first records, in order."""
     signals: list[InboxEntry] | Exception
-    """The first of its unconsumed signals, in the order of their arrival."""
+    """Its first unconsumed signals, in the order of their arrival."""
     has_more: bool
-    """Whether there are records after these; `read` has them."""
+    """Whether there are records after these, which `read` returns."""
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -183,12 +183,12 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     left in its inbox go to the dead letters in the same transaction. An append without records may still
     change the header, consume entries or give signals up.
 
-    To a stream whose header is damaged only an append goes that has `type` and `header`: it makes the header
-    anew. To one whose newest record cannot be read only one without records goes. All else is refused with
-    `RecordCorrupt`, and so is whatever would have to be written where the file is damaged.
+    A stream whose header is damaged takes only an append that has `type` and `header`, which makes the header
+    anew. One whose newest record cannot be read takes only an append without records. `RecordCorrupt` refuses
+    all else, and any write to a damaged part of the file.
 
     As long as an OPEN stream has entries in its inbox, its `wake_at` is no later than the oldest of them,
-    whatever `header` says; what `header` asked for comes back when they are gone.
+    whatever `header` says; what `header` asked for returns when they are gone.
     """
 
     stream: str
@@ -208,10 +208,9 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
     stream has ended: duplicates are looked for before anything else. A new entry makes an OPEN
     stream due: `wake_at` becomes the earlier of itself and `at`.
 
-    `only_again`: nobody would take it, so it is answered if it came before, and refused otherwise.
+    `only_again`: it is answered if it came before, and refused otherwise, since no flow would take it.
 
-    If what was recorded the first time is damaged since, and its checksum says that it was this, it is
-    written again.
+    If the first recording has been damaged since, and its checksum matches this signal, it is written again.
     """
 
     stream: str
@@ -223,7 +222,7 @@ class Deliver(msgspec.Struct, frozen=True, gc=False):
 
 
 class PastSignal(msgspec.Struct, frozen=True, gc=False):
-    """A signal as it stands in a stream that is restored.
+    """A signal of a stream that is restored.
 
     `settled` is the version of the stream that consumed or rejected it; None: it waits. `dead` are the
     instant and the reason of its dead letter, if it has one.
@@ -238,7 +237,7 @@ class PastSignal(msgspec.Struct, frozen=True, gc=False):
 
 
 class Restore(msgspec.Struct, frozen=True, gc=False):
-    """All of one stream, as it was in another store: it is written whole, or not at all.
+    """All of one stream, as it was in another store. It is written as a whole, or not at all.
 
     Signals are in the order of their arrival. They count as acknowledged, so there may be more of them than
     an inbox takes. Positions and the ids of signals and dead letters are new.
@@ -269,15 +268,15 @@ class Delivered(msgspec.Struct, frozen=True, gc=False):
 
 Write: TypeAlias = Append | Deliver | Restore
 Outcome: TypeAlias = Appended | Delivered | Exception
-"""What became of one write: an exception means that nothing of this write was written.
+"""The result of one write: an exception means that nothing of it was written.
 
-A `StoreError` is for the caller to act upon. A `ValueError`, `TypeError` or the like means that the write
+The caller can act upon a `StoreError`. A `ValueError`, `TypeError` or the like means that the write
 made no sense: an instant out of range, text that is not Unicode, an inbox entry that does not wait.
 """
 
 
 class Corruption(msgspec.Struct, frozen=True, gc=False):
-    """One finding of `verify`; `version` is None when the header or the file itself is meant."""
+    """One finding of `verify`; `version` is None if it is about the header or the file itself."""
 
     stream: str | None
     version: int | None
@@ -285,7 +284,7 @@ class Corruption(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventReader(Protocol):
-    """What can be read of a store. The conformance suite in `tests/layers/conformance` says it in detail."""
+    """The reading half of a store. The conformance suite in `tests/layers/conformance` has the details."""
 
     def header(self, stream: str) -> Header | None:
         """Return the stream's header, or None when there is no such stream."""
@@ -321,7 +320,7 @@ class EventReader(Protocol):
         ...
 
     def newest_at(self) -> int | None:
-        """Return when the newest record or signal of all came, as its writer's calendar told it."""
+        """Return the instant of the newest record or signal of all, by its writer's clock."""
         ...
 
     def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record]:
@@ -334,7 +333,7 @@ class EventReader(Protocol):
         ...
 
     def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
-        """Read records of all streams in the global order, from behind a position.
+        """Read records of all streams in the total order, after a position.
 
         Raises:
             RecordCorrupt: one of them is not what was written; see `scan_all`.
@@ -342,7 +341,7 @@ class EventReader(Protocol):
         ...
 
     def scan(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record | Unreadable]:
-        """Read records as `read` does, and go on behind those that are damaged.
+        """Read records as `read` does, and continue after those that are damaged.
 
         Raises:
             StreamNotFound: there is no such stream.
@@ -350,7 +349,7 @@ class EventReader(Protocol):
         ...
 
     def scan_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord | Unreadable]:
-        """Read records as `read_all` does, and go on behind those that are damaged."""
+        """Read records as `read_all` does, and continue after those that are damaged."""
         ...
 
     def inbox(self, stream: str, *, limit: int = 1000) -> list[InboxEntry]:
@@ -365,9 +364,9 @@ class EventReader(Protocol):
     def load(
         self, streams: Sequence[str], *, records: int = 256, signals: int = 1000
     ) -> list[LoadedStream | Exception | None]:
-        """Read what it takes to go on with each of these streams, all in one question to the store.
+        """Read what is needed to continue each of these streams, in one request to the store.
 
-        At most so many `records` and `signals` of each. None: there is no such stream. A `StoreError` in the
+        It returns at most `records` and `signals` of each. None: there is no such stream. A `StoreError` in
         place of a stream: it cannot be read, though the others can.
 
         Raises:
@@ -382,17 +381,17 @@ class EventReader(Protocol):
         ...
 
     def inspect(self, *, after: int = 0, limit: int = 1000) -> Inspection:
-        """Look at headers, a page at a time: who is damaged may never be due, and nobody would notice.
+        """Check a page of headers, since a stream with a damaged one might never be due, unnoticed.
 
-        It costs microseconds a header; histories are not looked at.
+        It takes microseconds per header, and reads no histories.
         """
         ...
 
     def verify(self, on_progress: Progress | None = None) -> list[Corruption]:
         """Check every record, chain, header and page; an empty list means that all is well.
 
-        It may take minutes, while everybody else goes on reading and writing. `on_progress` is told how
-        much is done, and the total; what it raises ends the work, and is raised here.
+        It may take minutes, and hinders no other reader or writer. `on_progress` receives how much is done,
+        and the total; what it raises ends the check, and is raised here.
         """
         ...
 
@@ -402,7 +401,7 @@ class EventStore(EventReader, Protocol):
 
     @property
     def epoch(self) -> int:
-        """Advanced with a synced write by each open and reopen, before anything is answered."""
+        """The number of the current open; each open and reopen first advances it, with a synced write."""
         ...
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -418,7 +417,7 @@ class EventStore(EventReader, Protocol):
         ...
 
     def reopen(self) -> None:
-        """Open anew behind a synced write, after an error has halted the store.
+        """Open again after an error has halted the store, with a synced write.
 
         Raises:
             StoreError: it cannot be reopened (yet); the store stays halted.
@@ -427,11 +426,11 @@ class EventStore(EventReader, Protocol):
         ...
 
     def resolve(self, writes: Sequence[Write]) -> list[Outcome | None]:
-        """Tell, after `reopen`, what became of a batch whose outcome was unknown; None: not written."""
+        """Return, after `reopen`, the outcomes of a batch for which they were unknown; None: not written."""
         ...
 
     def mend(self) -> list[str]:
-        """Make the indexes anew that do not fit their tables; return which.
+        """Rebuild the indexes that do not match their tables, and return their names.
 
         Raises:
             StoreError: as `commit`.
@@ -439,7 +438,7 @@ class EventStore(EventReader, Protocol):
         ...
 
     def checkpoint(self, *, idle: bool) -> None:
-        """Keep the log short: move it into the file when there is leisure, or when it has grown too long."""
+        """Move the log into the file, when the engine is idle or the log has grown too long."""
         ...
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ def flows_of(
     after: str | None,
     limit: int,
 ) -> list[Header]:
-    """Return up to `limit` headers in the order in which the flows were started, from behind `after`.
+    """Return up to `limit` headers in the order in which the flows were started, after `after`.
 
     Raises:
         FlowNotFound: there is no flow `after`.

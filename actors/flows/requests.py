@@ -141,7 +141,7 @@ class Begin(NamedTuple):
 
 
 class ResumeRecoverable(NamedTuple):
-    """See whether parked flows can go on with the code as it is, from behind a flow."""
+    """Find out whether parked flows can go on with the present code, a page after a flow."""
 
     after: str | None = None
 
@@ -153,7 +153,7 @@ class WhenRoom(NamedTuple):
 
 
 class LookAtHeaders(NamedTuple):
-    """See which flows' headers are damaged, from behind a place: nothing else would ever look at them.
+    """Find flows with damaged headers, a page after a place: nothing else would ever read them.
 
     `is_again`: the indexes have been mended meanwhile.
     """

@@ -57,7 +57,7 @@ class AlarmFired(NamedTuple):
 
 
 class LoadDue(NamedTuple):
-    """Look into the store, from behind a place in its order."""
+    """Look into the store, after a place in its order."""
 
     after: tuple[int, str] | None = None
 

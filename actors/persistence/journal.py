@@ -6,7 +6,7 @@ decides first, and one commit carries it all.
 Nothing that the engine decides leaves it before the journal has answered. The answer is a callback,
 made where the journal runs, so it does no more than tell somebody.
 
-After a failed commit the outcome is unknown until the store has been reopened behind a synced write.
+After a failed commit the outcome is unknown until the store has been reopened with a synced write.
 The journal does that at once, and again with growing patience while it fails; meanwhile it refuses
 everything, and its health is told to whoever asked for it.
 """

@@ -1,8 +1,8 @@
-"""What can be asked of a store, each question on a connection of its own.
+"""The queries of a store, each on a connection that the caller lends.
 
-A damaged page, or a damaged row, must not keep anybody from reading what is beside it. So each question that
-is about many streams is asked once for all of them, and when that fails for smaller and smaller parts
-(`around`): by the table where an index is damaged, and by the index where the table is.
+A damaged page or row must not hide what is beside it. So a query about many streams runs once for all of
+them, and if that fails for smaller and smaller parts (`around`): by the table where an index is damaged, and
+by the index where the table is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .names import NameTableReader
     from .statements import Row
 
-# Text is read as bytes: a damaged name must not keep anybody from reading what is beside it.
+# Text is read as bytes: a damaged name must not hide what is beside it.
 _STREAM_COLUMNS: Final = """
 s.id, CAST(s.name AS BLOB), s.type, s.status, s.state, s.alarm, s.wake_at, s.version, s.created_at, s.seal
 """
@@ -81,7 +81,7 @@ _DUE: Final = f"""
 SELECT {_STREAM_COLUMNS}, r.version, r.at, d.wake_at, d.id FROM ({{}}) d
 LEFT JOIN stream s ON s.id = d.id {_NEWEST_RECORD} ORDER BY d.wake_at, d.id
 """  # noqa: S608 - of constants
-# A row's place in the indexes is looked for, since it is by them that a stream is found.
+# This looks a row up in the indexes, since a stream is found by them.
 _INSPECT: Final = f"""
 SELECT {_STREAM_COLUMNS}, s.version, s.created_at,
   EXISTS (SELECT 1 FROM stream n INDEXED BY sqlite_autoindex_stream_1 WHERE n.name = s.name AND n.id = s.id)
@@ -107,7 +107,7 @@ FROM record r
 LEFT JOIN stream s ON s.id = r.stream
 """
 _READ_AFTER: Final = _READ_ALL + "WHERE r.position > ? ORDER BY r.position LIMIT ?"
-# Limited, so that nobody looks for more on the page behind the last row.
+# Limited, so that SQLite does not look for more on the page after the last row.
 _READ_BETWEEN: Final = _READ_ALL + "WHERE r.position BETWEEN ?1 AND ?2 ORDER BY r.position LIMIT ?2 - ?1 + 1"
 _INBOX: Final = """
 SELECT id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB), seal
@@ -117,7 +117,7 @@ _NEWEST_SIGNAL: Final = """
 SELECT stream, seal, id, at, CAST(name AS BLOB), CAST(key AS BLOB), CAST(data AS BLOB) FROM inbox
 WHERE id <= ? ORDER BY id DESC LIMIT 1
 """
-# So many streams are loaded by one statement; each size is a statement of its own in APSW's cache.
+# How many streams one statement loads; each size is a statement of its own in APSW's cache.
 _PAGES: Final = (1, 4, 16, 64)
 _LOAD_STREAMS: Final = f"""
 SELECT {_STREAM_COLUMNS}, (SELECT max(version) FROM record WHERE stream = s.id)
@@ -133,7 +133,7 @@ FROM inbox INDEXED BY inbox_waiting WHERE stream IN ({}) AND settled IS NULL ORD
 """
 
 _BEFORE_ALL: Final = -(2**63)
-_BEHIND_ALL: Final = 2**63 - 1
+_AFTER_ALL: Final = 2**63 - 1
 _UNLIMITED: Final = -1
 _MISSING: Final = "it is missing"
 _ALTERED: Final = "its checksum does not match"
@@ -143,7 +143,7 @@ _UNKNOWN: Final = "?"
 
 
 class Queries:
-    """Questions to a connection that the caller lends."""
+    """See the module; methods are described in `EventReader`."""
 
     def __init__(self, words: NameTableReader) -> None:
         self._words = words
@@ -215,7 +215,7 @@ class Queries:
         except apsw.CorruptError:
             found = [row for row in wakes(connection) if row > after]
         return [
-            # So that whoever asks for what is behind it is not led astray.
+            # As in the index, since the caller asks for the next page with it.
             structs.replace(self._salvaged(connection, key), wake_at=wake_at)
             for wake_at, key in found[:limit]
             if wake_at <= before
@@ -247,7 +247,7 @@ class Queries:
         return Inspection(damaged, is_index_damaged=True, after=end if end < last else None)
 
     def _left(self, connection: apsw.Connection, first: int, last: int) -> Iterator[Header]:
-        """Read headers of streams by their numbers, of some no more than the name, or that they are there."""
+        """Read headers by number; of damaged ones perhaps only the name, or only that there is one."""
         for start, end in chunks(first, last):
             known: dict[int, str] | None = None
             for found in around(lambda a, b: rows(connection, _STREAMS, (a, b)), start, end):
@@ -278,7 +278,7 @@ class Queries:
         return self._header(connection, (*row, last.version, last.at), name=name, damage=last.damage)
 
     def _lost(self, connection: apsw.Connection, key: int, name: str | None, reason: str) -> Header:
-        """Make up the header of a stream whose own cannot be read."""
+        """Return a header for a stream whose own cannot be read."""
         last = newest(connection, key, by_table=False)
         began = created_at(connection, key)
         return Header(
@@ -299,7 +299,7 @@ class Queries:
     ) -> Header:
         key, stored_name, _, _, state, _, wake_at, version, created, _, last, last_at = row
         seen = text(stored_name) if name is None else name
-        if not isinstance(last, int):  # where an index is damaged, it may tell anything
+        if not isinstance(last, int):  # a damaged index may hold anything
             last = None
         words = self._words_of(connection, row)
         is_sound = _is_sealed(row, seen, *words)
@@ -317,7 +317,7 @@ class Queries:
             stream=seen,
             type=words[0],
             status=words[1],
-            # Of a damaged one the numbers that are there are told, and somebody must look first.
+            # A damaged one keeps what numbers it has, and waits for an operator.
             state=state_of(state) if are_numbers else StreamState.HELD,
             version=_number(version if last is None else last),
             wake_at=wake_at if are_numbers else None,
@@ -360,12 +360,12 @@ class Queries:
         return None
 
     def _newest_signal_at(self, connection: apsw.Connection) -> int | None:
-        last: int | None = _BEHIND_ALL
+        last: int | None = _AFTER_ALL
         while last is not None:
             try:
                 found = rows(connection, _NEWEST_SIGNAL, (last,))
             except apsw.CorruptError:
-                return None  # records are the better witnesses
+                return None  # the records' instants are good enough
             last = None
             for stream, sealed, number, at, name, key, data in found:
                 if sealed == signal_seal(stream, InboxEntry(number, at, text(name), text(key), data)):
@@ -389,7 +389,7 @@ class Queries:
         if after == 0:
             before = first_link(stream)
         else:
-            # One row more: each record can only be checked against the one before it.
+            # One more row, since each record is checked against the one before it.
             wanted += limit is not None
             before = b""
         found = rows(connection, _READ, (key, after, wanted))
@@ -402,7 +402,7 @@ class Queries:
         return self._checked(connection, stream, found, (after, before))
 
     def _place(self, connection: apsw.Connection, stream: str) -> tuple[int, int]:
-        """Return a stream's number, and the version that it has reached; 0: its header does not say."""
+        """Return a stream's number and its version; 0: its header does not hold it."""
         try:
             found = rows(connection, _STREAM_BY_NAME, (stream,))
         except apsw.CorruptError:
@@ -444,7 +444,7 @@ class Queries:
     def _scanned(
         self, connection: apsw.Connection, stream: str, after: int, limit: int | None
     ) -> list[Record | Unreadable]:
-        """Read as much as can be read; by the table, too, as long as the index may be what is damaged."""
+        """Read as much as possible; also by the table, as long as it may be the index that is damaged."""
         place = self._place(connection, stream)
         question = (connection, place[0], after or 1, _UNLIMITED if limit is None else limit + (after > 0))
         found = self._assembled(connection, stream, (after, place[1], limit), records(*question))
@@ -464,7 +464,7 @@ class Queries:
         part: tuple[int, int, int | None],
         stored: Iterable[Row | Gap],
     ) -> list[Record | Unreadable]:
-        """Put together a part of a history, with what is missing; `part` is after, end and limit."""
+        """Assemble a part of a history, with its gaps; `part` is after, end and limit."""
         after, end, limit = part
         before = None if after else first_link(stream)
         expected = after
@@ -491,7 +491,7 @@ class Queries:
     def _likeliest(
         self, connection: apsw.Connection, likes: list[Row | Gap], before: bytes | None
     ) -> Row | Gap:
-        """Choose between rows of one version: a damaged row may have become one of another stream's."""
+        """Choose between rows of one version, since a damaged row may look like one of another stream."""
         for row in likes if len(likes) > 1 else ():
             if not isinstance(row, Gap) and isinstance(
                 self._record_or_not(connection, "", row, before), Record
@@ -550,7 +550,7 @@ class Queries:
                     yield self._hidden(connection, found, known[found.key])
 
     def _hidden(self, connection: apsw.Connection, gap: Gap, place: tuple[int, int]) -> Unreadable:
-        """Say what an index tells of a record; perhaps only the one before it cannot be read."""
+        """Describe a record by what an index holds; perhaps only the one before it cannot be read."""
         key, version = place
         stream = names(connection, key, key).get(key)
         is_there = any(not isinstance(row, Gap) for row in records(connection, key, version, 1))
@@ -567,7 +567,7 @@ class Queries:
             raise RecordCorrupt(stream, None, f"its inbox cannot be read: {error}") from error
         return _sealed(stream, stream_key, found)
 
-    # All of a stream at once
+    # Whole streams
 
     def load(
         self, connection: apsw.Connection, streams: Sequence[str], limits: tuple[int, int]
@@ -585,7 +585,7 @@ class Queries:
     def _loaded_page(
         self, connection: apsw.Connection, streams: Sequence[str], limits: tuple[int, int]
     ) -> dict[str, LoadedStream | None]:
-        """Load streams with one statement a table, without those of which anything is not as it should be."""
+        """Load streams with one statement per table, and leave out those with any damage."""
         run(connection, "BEGIN")
         try:
             return self._all_loaded(connection, streams, limits)
@@ -616,10 +616,10 @@ class Queries:
     def _sound_stream(
         self, connection: apsw.Connection, row: Row, parts: tuple[list[Row], list[Row]], limit: int
     ) -> LoadedStream:
-        """Put a stream together.
+        """Make a loaded stream from its rows.
 
         Raises:
-            RecordCorrupt: something of it is damaged; see what can be read of it by itself.
+            RecordCorrupt: a part of it is damaged; `_loaded` reads what it can of it.
         """
         stored, waiting = parts
         stream = text(row[1])
@@ -640,7 +640,7 @@ class Queries:
     def _loaded(
         self, connection: apsw.Connection, stream: str, limits: tuple[int, int]
     ) -> LoadedStream | Exception | None:
-        """Load a stream of which something is damaged, part by part."""
+        """Load a damaged stream part by part."""
         try:
             header = self.header(connection, stream)
             if header is None:
@@ -670,10 +670,10 @@ def _sealed(stream: str, key: int, stored: list[Row]) -> list[InboxEntry]:
 def _of_each(
     connection: apsw.Connection, statement: str, values: Sequence[object], limit: int | None = None
 ) -> list[Row]:
-    """Ask about at most a page of streams; the statement has places for them, and for a limit."""
+    """Query at most a page of streams; the statement has parameters for them, and for a limit."""
     size = next(size for size in _PAGES if size >= len(values))
     places = ", ".join("?" * size)
-    padded = (*values, *[None] * (size - len(values)))  # which is no stream's
+    padded = (*values, *[None] * (size - len(values)))  # which matches no stream
     if limit is None:
         return rows(connection, statement.format(places), padded)
     return rows(connection, statement.format(places, "?"), (*padded, limit))
