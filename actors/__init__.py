@@ -5,7 +5,8 @@ from __future__ import annotations
 from .batches import SignalTo
 from .flows.supervisor import SupervisorRules
 from .handle import FlowEvent, FlowHandle, Receipt
-from .persistence.event_sourced import EventSourcedActor, StaleWriterError
+from .persistence.event_sourced import EventSourcedActor
+from .persistence.persistent_actor import StaleWriterError
 from .remote.client import PendingRequest, RefusedRequest, RemoteClient
 from .remote.protocol import RemoteResponse
 from .statistics import SystemStatistics

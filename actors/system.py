@@ -38,8 +38,9 @@ from .flows.supervisor import Supervisor, SupervisorRules
 from .flows.timers import Arm, LoadDue, Timers
 from .handle import FlowHandle, refuse_on_step_loop
 from .persistence.commits import Commits
-from .persistence.event_sourced import EventSourcedActor, StreamAccess
+from .persistence.event_sourced import EventSourcedActor
 from .persistence.journal import Entry, Journal
+from .persistence.persistent_actor import StreamAccess
 from .persistence.single_actor_guard import SingleActorGuard
 from .remote.poller import Poll, RequestPoller
 from .runtime.actor import try_tell

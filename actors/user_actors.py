@@ -12,7 +12,7 @@ from .runtime.primitives import Lock
 if TYPE_CHECKING:
     from pykka import ActorRef
 
-    from .persistence.event_sourced import StreamAccess
+    from .persistence.persistent_actor import StreamAccess
     from .runtime.scheduler import Scheduler
 
 __all__ = ["UserActors"]

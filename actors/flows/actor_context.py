@@ -9,7 +9,7 @@ from ...store.files.black_box import BlackBox
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..persistence.event_sourced import StreamAccess
+    from ..persistence.persistent_actor import StreamAccess
     from ..persistence.single_actor_guard import SingleActorGuard
     from ..runtime.environment import Environment
     from ..steps.attempts import AttemptRegistry

@@ -13,6 +13,7 @@ are recorded. So a message only says "look", and losing one loses nothing.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any, assert_never, cast
 
 from ...flows import events
@@ -21,7 +22,8 @@ from ...flows.machine import effects, messages
 from ...flows.machine.effects import Decision
 from ...flows.values.value_diff import differing_fields
 from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState, WrongExpectedVersion
-from ..persistence.event_sourced import ACTOR_STATUS, EventSourcedActor
+from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import PersistentActor
 from ..runtime.actor import EscapedError, try_tell
 from ..steps.attempts import StepReport
 from . import requests
@@ -56,10 +58,8 @@ _UNKNOWN = -1
 """No alarm of any flow."""
 
 
-class FlowActor(EventSourcedActor[events.AnyEvent]):
+class FlowActor(PersistentActor):
     """One incarnation of one flow. Without a machine it has ended, or is parked, and only answers."""
-
-    events = events.AnyEvent
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             self._answer(message)
 
     def _hold(self, message: Any) -> None:
-        self._stash.append((message, None))
+        self._keep(message)
 
     def _on_report(self, report: StepReport) -> None:
         if self.machine is None:
@@ -445,7 +445,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
             tuple(decision.rejected),
             tuple(decision.given_up),
         )
-        self.write(append, lambda: self._act(decision))
+        self.write(append, self._act, decision)
 
     @property
     def _owes_type(self) -> bool:
@@ -641,7 +641,7 @@ class FlowActor(EventSourcedActor[events.AnyEvent]):
         if self.is_unconfirmed and is_not_new and start is not None:
             # What its code has decided is void. The next incarnation looks at the flow, and compares.
             self._reply = None
-            self._stash.appendleft((start._replace(may_be_new=False), None))
+            self._stash = deque([(start._replace(may_be_new=False), None), *(self._stash or ())])
             self._leave(requests.Passivated(self.flow_id, self.incarnation))
             return
         self._crash(error)

@@ -10,8 +10,8 @@ from ...flows import events
 from ...flows.errors import FlowParked, PersistasaurusError, StoreUnavailable
 from ...flows.values.text import storable
 from ...store import Append, NewRecord, RecordCorrupt, StoreError, StreamState
-from ..persistence.event_sourced import StaleWriterError
 from ..persistence.journal import Entry
+from ..persistence.persistent_actor import StaleWriterError
 from . import requests
 from .active_flow import ActorPhase
 from .parking import PARK, PAUSE, WHAT_TO_DO, inputs_of, parked_for, type_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...store import Header, Outcome
-    from ..persistence.event_sourced import StreamAccess
+    from ..persistence.persistent_actor import StreamAccess
     from ..runtime.environment import Environment
     from ..runtime.futures import Reply
     from .active_flow import ActiveFlow, SupervisorRules

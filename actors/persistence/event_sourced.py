@@ -28,27 +28,21 @@ have made, and a reply never tells what could still be lost.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from ...flows.errors import PersistasaurusError
-from ...store import Append, Appended, HeaderChange, NewRecord, RecordCorrupt, StreamState
-from ...store.contract import Outcome
-from ..runtime.actor import PooledActor, try_tell
-from .journal import Entry
+from ...store import Append, HeaderChange, NewRecord, StreamState
+from .persistent_actor import PersistentActor
 
 if TYPE_CHECKING:
-    from pykka import ActorRef
+    from collections.abc import Callable
 
-    from ...store import EventStore, Record
+    from ...store import Record
     from ..runtime.futures import Deferred
-    from ..runtime.primitives import Clock
-    from .journal import Journal
+    from .persistent_actor import StreamAccess
 
-__all__ = ["ACTOR_STATUS", "EventSourcedActor", "StaleWriterError", "StreamAccess"]
+__all__ = ["ACTOR_STATUS", "EventSourcedActor"]
 
 ACTOR_STATUS = "actor"
 """The status of streams that are no flows."""
@@ -57,27 +51,7 @@ E = TypeVar("E")
 _encode = msgspec.json.Encoder().encode
 
 
-class StaleWriterError(PersistasaurusError):
-    """Somebody else has written to the actor's stream: this incarnation is out of date, and ends."""
-
-    code = "stale-writer-error"
-
-
-class StreamAccess(NamedTuple):
-    """Where an event-sourced actor lives."""
-
-    store: EventStore
-    journal: ActorRef[Journal]
-    clock: Clock
-
-
-class Committed(msgspec.Struct, frozen=True):
-    """The journal's answer."""
-
-    outcome: Outcome
-
-
-class EventSourcedActor(PooledActor, Generic[E]):
+class EventSourcedActor(PersistentActor, Generic[E]):
     """An actor whose state is derived from its recorded events.
 
     It recovers in `on_start`, before any message. An exception in `on_command` changes nothing, since
@@ -92,13 +66,8 @@ class EventSourcedActor(PooledActor, Generic[E]):
     """What its streams are listed as."""
 
     def __init__(self, stream_id: str, access: StreamAccess) -> None:
-        super().__init__()
-        self.stream_id = stream_id
-        self.version = 0
+        super().__init__(stream_id, access)
         self._has_header = False
-        self._access = access
-        self._writing: _Write | None = None
-        self._stash: deque[tuple[Any, Deferred | None]] = deque()
 
     # ------------------------------------------------------------------------------ for subclasses
     def apply(self, event: E) -> None:
@@ -127,23 +96,15 @@ class EventSourcedActor(PooledActor, Generic[E]):
         reply = self.defer()
         self.write(
             Append(self.stream_id, self.version, records, header, stream_type),
-            lambda: self._applied(events, then, reply),
-            reply.fail,
+            self._applied,
+            events,
+            then,
+            reply,
+            failed=reply.fail,
         )
         return reply
 
     # ------------------------------------------------------------------------------------ machinery
-    def write(
-        self, append: Append, then: Callable[[], None], failed: Callable[[Exception], Any] | None = None
-    ) -> None:
-        """Send an append to the journal, one at a time.
-
-        `then` runs here when it is durable, `failed` if it is not, or may not be.
-        """
-        assert self._writing is None, "one write at a time"
-        self._writing = _Write(append, then, failed)
-        self._access.journal.tell(Entry(append, self._on_outcome))
-
     def on_start(self) -> None:
         """Recover."""
         header = self._access.store.header(self.stream_id)
@@ -153,58 +114,6 @@ class EventSourcedActor(PooledActor, Generic[E]):
                 self.apply(self._decode(record))
                 self.version = record.version
         self.on_recovered()
-
-    def on_receive(self, message: Any) -> Any:
-        """Handle a message, or keep it until the write that is under way has been answered."""
-        if type(message) is Committed:
-            return self._on_committed(message.outcome)
-        if self._writing is not None:
-            return self._hold(message)
-        try:
-            return self.on_command(message)
-        except BaseException as error:
-            self._on_command_failed(message, error)
-            raise
-
-    def _on_command_failed(self, message: Any, error: BaseException) -> None:
-        """Learn that a message is to blame for the error that is going to end the actor, or to its asker."""
-
-    def _hold(self, message: Any) -> Deferred | None:
-        reply = self.defer()
-        self._stash.append((message, reply))
-        return reply
-
-    def _on_outcome(self, outcome: Outcome) -> None:
-        try_tell(self.actor_ref, Committed(outcome))
-
-    def _on_committed(self, outcome: Outcome) -> None:
-        write, self._writing = self._writing, None
-        assert write is not None, "an answer without a question"
-        if not isinstance(outcome, Appended):
-            self._on_write_failed(write, _cause(outcome))
-            return
-        self.version = outcome.version
-        write.then()
-        self._unstash()
-
-    def _on_write_failed(self, write: _Write, error: Exception) -> None:
-        if write.failed is not None:
-            write.failed(error)
-        raise error
-
-    def _unstash(self) -> None:
-        while self._stash and self._writing is None and not self.actor_stopped.is_set():
-            message, reply = self._stash.popleft()
-            try:
-                result = self.on_command(message)
-            except BaseException as error:
-                self._on_command_failed(message, error)
-                if reply is None or not reply.is_awaited or not isinstance(error, Exception):
-                    raise
-                reply.fail(error)
-            else:
-                if reply is not None:
-                    reply.follow(result)
 
     def _applied(self, events: tuple[E, ...], then: Callable[[], Any] | None, reply: Deferred) -> None:
         self._has_header = True
@@ -238,17 +147,3 @@ class EventSourcedActor(PooledActor, Generic[E]):
             decoder = msgspec.json.Decoder(cls.events)
             cls._made_decoder = decoder
         return decoder
-
-
-class _Write(msgspec.Struct, frozen=True):
-    append: Append
-    then: Callable[[], None]
-    failed: Callable[[Exception], Any] | None
-
-
-def _cause(outcome: Any) -> Exception:
-    if isinstance(outcome, PersistasaurusError | RecordCorrupt):
-        return outcome
-    stale = StaleWriterError(str(outcome))
-    stale.__cause__ = outcome if isinstance(outcome, Exception) else None
-    return stale

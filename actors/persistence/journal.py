@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -40,8 +40,22 @@ _PATIENCE_S = (0.05, 30.0)
 _SAFE = "You can safely repeat it with the same id"
 
 
-class Entry(msgspec.Struct, frozen=True):
+class PendingEntry(Protocol):
     """A write, and who is told what became of it: an outcome of the store, or an error."""
+
+    @property
+    def write(self) -> Write:
+        """What is to be written."""
+        ...
+
+    @property
+    def done(self) -> Callable[[Outcome], None]:
+        """Called where the journal runs."""
+        ...
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A write of somebody who is no persistent actor."""
 
     write: Write
     done: Callable[[Outcome], None]
@@ -86,12 +100,15 @@ class Journal(BatchingActor):
 
     def on_receive(self, message: MessageBatch) -> None:
         """Commit a batch."""
-        entries = [e.message for e in message.envelopes if type(e.message) is Entry]
-        for other in (e.message for e in message.envelopes if type(e.message) is not Entry):
-            if isinstance(other, Mend):
-                self._mend(other)
-            else:
+        entries: list[PendingEntry] = []
+        for envelope in message.envelopes:
+            entry = envelope.message
+            if type(entry) is Mend:
+                self._mend(entry)
+            elif type(entry) is Reopen:
                 self._try_to_reopen()
+            else:
+                entries.append(entry)
         if entries:
             self._commit(entries)
         if self._refusal is None and not self.actor_inbox.has_mail():
@@ -102,7 +119,7 @@ class Journal(BatchingActor):
         self._forget_reminder()
         self._store.close()
 
-    def _commit(self, entries: list[Entry]) -> None:
+    def _commit(self, entries: list[PendingEntry]) -> None:
         if self._refusal is not None:
             _answer(entries, [self._refusal] * len(entries))
             return
@@ -138,7 +155,7 @@ class Journal(BatchingActor):
             self._halt(error)
 
     # --------------------------------------------------------------------------------- halted store
-    def _resolve(self, entries: list[Entry], error: BaseException) -> None:
+    def _resolve(self, entries: list[PendingEntry], error: BaseException) -> None:
         """Find out what became of a batch; when that is impossible now, say that it is unknown."""
         self._halt(error)
         found = self._looked_up(entries) if self._reopened() else None
@@ -150,7 +167,7 @@ class Journal(BatchingActor):
         _answer(entries, [lost if outcome is None else outcome for outcome in found])
         self._on_commit()
 
-    def _looked_up(self, entries: list[Entry]) -> list[Outcome | None] | None:
+    def _looked_up(self, entries: list[PendingEntry]) -> list[Outcome | None] | None:
         try:
             return self._store.resolve([entry.write for entry in entries])
         except Exception as error:  # noqa: BLE001 - it is unknown, whatever the reason
@@ -211,7 +228,7 @@ def _unavailable(what: str, error: BaseException) -> StoreUnavailable:
     return unavailable
 
 
-def _answer(entries: list[Entry], outcomes: Sequence[Any]) -> None:
+def _answer(entries: list[PendingEntry], outcomes: Sequence[Any]) -> None:
     for entry, outcome in zip(entries, outcomes, strict=True):
         try:
             entry.done(outcome)

@@ -16,7 +16,7 @@ from persistasaurus.actors.flows.loader import Loader
 from persistasaurus.actors.flows.parking import PARK
 from persistasaurus.actors.flows.starting import Starts
 from persistasaurus.actors.flows.supervisor import Supervisor
-from persistasaurus.actors.persistence.event_sourced import StreamAccess
+from persistasaurus.actors.persistence.persistent_actor import StreamAccess
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.environment import Environment
 from persistasaurus.actors.runtime.primitives import ManualClock

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from persistasaurus.actors.persistence.event_sourced import StaleWriterError
+from persistasaurus.actors.persistence.persistent_actor import StaleWriterError
 from persistasaurus.flows.errors import StoreUnavailable
 from persistasaurus.store import RecordCorrupt, StoreError
 

@@ -56,7 +56,7 @@ class Timer(Model):
         "record first": Guard(
             "what follows waits for the record",
             FlowActor._go_on,
-            "self.write(append, lambda: self._act(decision))",
+            "self.write(append, self._act, decision)",
         ),
     }
 

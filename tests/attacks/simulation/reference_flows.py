@@ -29,7 +29,7 @@ from persistasaurus import (
 from simulation.outside import world
 
 if TYPE_CHECKING:
-    from persistasaurus.actors.persistence.event_sourced import StreamAccess
+    from persistasaurus.actors.persistence.persistent_actor import StreamAccess
 
 SOON = timedelta(seconds=1)
 

@@ -72,7 +72,7 @@ def code_of_a_void_start_acted_upon(patch: pytest.MonkeyPatch) -> None:
 
     def on_write_failed(before: Any, self: Any, write: Any, error: Any) -> None:
         if self.is_unconfirmed and isinstance(error.__cause__, WrongExpectedVersion):
-            write.then()
+            write.then(*write.args)
         else:
             before(self, write, error)
 
@@ -327,7 +327,7 @@ def request_dropped_at_rest(patch: pytest.MonkeyPatch) -> None:
 @bug
 def stash_dropped_in_a_crash(patch: pytest.MonkeyPatch) -> None:
     """What a crashed actor has not begun is not handed back."""
-    patch.setattr(FlowActor, "_hand_back", lambda self: self._stash.clear())
+    patch.setattr(FlowActor, "_hand_back", lambda self: setattr(self, "_stash", None))
 
 
 @bug

@@ -10,6 +10,7 @@ import msgspec
 import persistasaurus.actors.persistence.event_sourced as module
 import pytest
 from persistasaurus import EventSourcedActor, Flow, FlowNotFound, StoreUnavailable, SystemClosed, flow
+from persistasaurus.actors.persistence.persistent_actor import StaleWriterError
 from persistasaurus.store import Append, StoreFull
 from pykka import ActorDeadError
 from system.doubles import DEAD_MAN_S, FaultyStore, memory_store, wait_until
@@ -222,7 +223,7 @@ def test_an_actor_whose_stream_somebody_else_has_written_to_ends(
     second = Account.start_on(system._working, "ada", system._access)
     assert second.ask(2) == 3
 
-    with pytest.raises(module.StaleWriterError):
+    with pytest.raises(StaleWriterError):
         first.ask(4)
     wait_until(lambda: not first.is_alive())
     assert system.actor(Account, "ada").ask("balance") == 3
