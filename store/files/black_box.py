@@ -249,8 +249,8 @@ def _past_in(data: bytes, code: bytes) -> Past:
         suspicions = msgspec.json.decode(data[_SUSPICIONS_AT:][:length] or b"{}", type=dict[str, Suspicion])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         suspicions = {}
-    names = (_name_in(data, slot) for slot in range(_SLOTS_AT, _SIZE, _SLOT))
-    running = tuple(name for name in names if name)
+    used = (slot for slot in range(_SLOTS_AT, _SIZE, _SLOT) if data[slot : slot + 2] != _FREE)
+    running = tuple(_name_in(data, slot) for slot in used)
     return Past(bool(has_ended) or was_marked or is_other, running, beat or None, suspicions)
 
 

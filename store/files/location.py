@@ -301,9 +301,10 @@ def filesystem_of(directory: Path) -> str | None:
     except OSError:
         return None
     best, found = -1, None
+    inside = f"{directory}{os.sep}"
     for mount in mounts:
         left, _, right = mount.partition(" - ")
-        point = left.split(" ")[4].replace("\\040", " ")
-        if directory.is_relative_to(point) and len(point) >= best:
-            best, found = len(point), right.split(" ")[0]
+        point = left.split(" ", 5)[4].replace("\\040", " ")
+        if inside.startswith(f"{point.rstrip(os.sep)}{os.sep}") and len(point) >= best:
+            best, found = len(point), right.split(" ", 1)[0]
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import apsw
 
 from ..errors import StoreUnusable
-from .statements import roll_back, rows, run, value
+from .statements import rows, run, transaction, value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,17 +83,15 @@ def additions(connection: apsw.Connection, steps: Sequence[str], version: int) -
 
 
 def migrate(connection: apsw.Connection, steps: Sequence[str]) -> None:
-    """Migrate the file to the newest schema, each step in a transaction of its own."""
-    for version in range(connection.pragma("user_version") + 1, len(steps) + 1):
-        run(connection, "BEGIN IMMEDIATE")
-        try:
-            run(connection, steps[version - 1])
-            connection.pragma("application_id", APPLICATION_ID)
-            connection.pragma("user_version", version)
-            run(connection, "COMMIT")
-        except BaseException:
-            roll_back(connection)
-            raise
+    """Migrate the file to the newest schema, in one transaction."""
+    version = connection.pragma("user_version")
+    if version == len(steps):
+        return
+    with transaction(connection):
+        for step in steps[version:]:
+            run(connection, step)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", len(steps))
 
 
 def provide_views(connection: apsw.Connection, version: int, steps: Sequence[str]) -> None:

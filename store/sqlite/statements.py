@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import apsw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -86,6 +86,21 @@ class Insert:
                 flat = tuple(chain.from_iterable(values[done : done + size]))
                 connection.execute(statement, flat).fetchall()
                 done += size
+
+
+@contextlib.contextmanager
+def transaction(connection: apsw.Connection) -> Generator[None]:
+    """Write all of a block in one transaction, or nothing; inside another one, as a part of it."""
+    if connection.in_transaction:
+        yield
+        return
+    run(connection, "BEGIN IMMEDIATE")
+    try:
+        yield
+        run(connection, "COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
 
 
 def roll_back(connection: apsw.Connection) -> None:

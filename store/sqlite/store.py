@@ -31,7 +31,7 @@ from .foreign_log import check_log
 from .log import write_again
 from .lost_commits import save_lost_commits
 from .reading import Reading
-from .statements import roll_back
+from .statements import roll_back, transaction
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -163,26 +163,23 @@ class SqliteStore(Reading, EventStore):
         connection = connect_writer(self._location, self._vfs)
         try:
             steps = schema.ladder()
-            if schema.check(connection, steps):
+            version = schema.check(connection, steps)
+            if version:
                 self._look_at_log(connection)
             prepare_to_write(connection, self._location)
-            schema.migrate(connection, steps)
-            index = self._shared_index()
-            _move_log(connection, must=log_is_suspect)
-            if self._sure_pages is not None:
-                # All of it is in the file now, and the next commit restarts the log.
-                self._sure_pages = 0
-            # From here on the epoch may have advanced, whatever the outcome.
-            self._attempts += 1
-            writer = Writer(
-                connection,
-                self._limits,
-                self._now,
-                epoch_at_most=epoch_at_most,
-                epoch_before=self._epoch,
-                on_stranger=self._note_stranger,
-                on_mended=self._note_mended,
-            )
+            if version == 0:
+                # One transaction, moved into the file at once: a log of another store is recognized by it.
+                with transaction(connection):
+                    index = self._shared_index()
+                    schema.migrate(connection, steps)
+                    writer = self._new_writer(connection, epoch_at_most)
+                self._move_log(connection, must=log_is_suspect)
+            else:
+                schema.migrate(connection, steps)
+                index = self._shared_index()
+                self._move_log(connection, must=log_is_suspect)
+                # Not in one transaction: the file may be damaged, and what meets damage cannot commit.
+                writer = self._new_writer(connection, epoch_at_most)
             if index is not None:
                 self._check_index(index)
             relax(connection, self._durability)
@@ -192,6 +189,25 @@ class SqliteStore(Reading, EventStore):
             connection.close()
             raise
         self._writer, self._epoch, self._sure_pages, self._attempts = writer, writer.epoch, None, 0
+
+    def _new_writer(self, connection: apsw.Connection, epoch_at_most: int | None) -> Writer:
+        # From here on the epoch may have advanced, whatever the outcome.
+        self._attempts += 1
+        return Writer(
+            connection,
+            self._limits,
+            self._now,
+            epoch_at_most=epoch_at_most,
+            epoch_before=self._epoch,
+            on_stranger=self._note_stranger,
+            on_mended=self._note_mended,
+        )
+
+    def _move_log(self, connection: apsw.Connection, *, must: bool) -> None:
+        move_log(connection, must=must)
+        if self._sure_pages is not None:
+            # All of it is in the file now, and the next commit restarts the log.
+            self._sure_pages = 0
 
     def _look_at_log(self, connection: apsw.Connection) -> None:
         """Check what is left in the log, before anything is written over it."""
@@ -477,7 +493,8 @@ class SqliteStore(Reading, EventStore):
             return question(connection)
 
 
-def _move_log(connection: apsw.Connection, *, must: bool) -> None:
+def move_log(connection: apsw.Connection, *, must: bool) -> None:
+    """Move the log's content into the file; `must`: all of it."""
     # After a failed sync the kernel may take pages for written that are not. So the log's content is written
     # again, into the file, before any query sees it.
     pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -27,7 +27,9 @@ class State(NamedTuple):
     is_touched: bool = False
     is_in: bool = False
     """Within a transaction, which a crash takes back."""
+    step: int = 0
     done: int = 0
+    """The step that is being taken, and how many of its statements have run."""
     phase: str = "closed"
     saved: tuple[int | None, tuple[int, ...]] = (0, ())
     crashes: int = 0
@@ -35,23 +37,27 @@ class State(NamedTuple):
 
 class Migration(Model):
     guards: ClassVar[dict[str, Guard]] = {
-        "transaction": Guard("a step is whole or not at all", schema.migrate, '"BEGIN IMMEDIATE"'),
+        "transaction": Guard(
+            "all steps are whole or none is", schema.migrate, "with transaction(connection)"
+        ),
         "version within": Guard(
-            "the version changes with the step",
+            "the version changes with the steps",
             schema.migrate,
-            'connection.pragma("user_version", version)\n            run(connection, "COMMIT")',
+            '        connection.pragma("user_version", len(steps))',
         ),
         "not newer": Guard("a newer store is refused", schema.check, "version > len(steps)"),
         "not foreign": Guard("what is no store is refused", schema.check, "application != APPLICATION_ID"),
         "check first": Guard(
             "nothing is written before the check",
             SqliteStore._connect,
-            "schema.check(connection, steps):\n                self._look_at_log(connection)\n",
+            "schema.check(connection, steps)\n"
+            "            if version:\n"
+            "                self._look_at_log(connection)\n",
         ),
         "from where it stands": Guard(
             "steps that were taken are not taken again",
             schema.migrate,
-            'range(connection.pragma("user_version") + 1',
+            "steps[version:]",
         ),
     }
 
@@ -78,6 +84,7 @@ class Migration(Model):
                     tables=tables,
                     is_in=False,
                     phase="closed",
+                    step=0,
                     done=0,
                     crashes=state.crashes + 1,
                 ),
@@ -94,26 +101,27 @@ class Migration(Model):
             return touched._replace(phase="refused")
         # What it writes first, for every file that it takes: the mode of its log, the epoch.
         at = version if self._has["from where it stands"] else 0
-        return touched._replace(phase="migrating", version=at, is_touched=True)
+        return touched._replace(phase="migrating", version=at, step=at, is_touched=True)
 
     def _migrates(self, state: State) -> Iterator[tuple[str, State]]:
-        version = state.version or 0
-        if version >= STEPS:
+        if (state.version or 0) >= STEPS:
             yield "it is open", state._replace(phase="opened")
-        elif state.done < STATEMENTS:
+        elif state.step < STEPS:
             begun = state
             if self._has["transaction"] and not state.is_in:
                 begun = state._replace(is_in=True, saved=(state.version, state.tables))
             tables = list(begun.tables)
-            tables[version] += 1
+            tables[state.step] += 1
+            done = state.done + 1
+            step, done = (state.step + 1, 0) if done == STATEMENTS else (state.step, done)
             yield (
-                f"a statement of step {version + 1}",
-                begun._replace(tables=tuple(tables), done=state.done + 1),
+                f"a statement of step {state.step + 1}",
+                begun._replace(tables=tuple(tables), step=step, done=done),
             )
         elif not self._has["version within"] and state.is_in:
             yield "the commit", state._replace(is_in=False)
         else:
-            yield "the commit, and the version", state._replace(version=version + 1, is_in=False, done=0)
+            yield "the commit, and the version", state._replace(version=STEPS, is_in=False)
 
     def wrong(self, state: State) -> str | None:
         if state.is_touched and (state.found is None or state.found == NEWER):

@@ -168,7 +168,7 @@ def test_what_is_answered_after_a_kill_and_a_restart_survives_the_power_loss(shm
 def test_without_the_synced_write_at_open_it_would_be_lost(shm, monkeypatch):
     """The same, with a store that answers without writing first: shows that the test above can see it."""
     log = workload(shm, Durability.MAY_LOSE_LAST_COMMITS, monkeypatch)
-    monkeypatch.setattr(sqlite, "_move_log", lambda connection, must: None)
+    monkeypatch.setattr(sqlite, "move_log", lambda connection, must: None)
     monkeypatch.setattr(
         sqlite, "prepare_to_write", lambda connection, location: connection.pragma("synchronous", "OFF")
     )

@@ -122,7 +122,7 @@ def test_an_opening_that_does_not_advance_the_epoch_is_seen(monkeypatch):
 def test_an_opening_that_syncs_nothing_is_seen(monkeypatch):
     monkeypatch.setattr(writer, "_ADVANCE_EPOCH", NO_EPOCH_IS_WRITTEN)
     monkeypatch.setattr(sqlite.SqliteStore, "_check_index", lambda _, index: None)  # would notice it, too
-    monkeypatch.setattr(sqlite, "_move_log", lambda connection, must: None)
+    monkeypatch.setattr(sqlite, "move_log", lambda connection, must: None)
 
     assert verdicts(cut_after_restart(SEED))["lost"] > 0
 

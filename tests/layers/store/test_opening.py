@@ -233,6 +233,31 @@ def test_the_name_of_a_new_store_is_durable_before_anything_is_written_to_it(pat
     assert path.parent in synced
 
 
+def test_a_new_store_is_made_and_closed_with_few_syncs(path, open_store, recorder, monkeypatch):
+    folders = note_syncs(monkeypatch)
+    open_store(vfs=recorder.vfs_name).close()
+
+    # The folder, for its name; the journal, by which the file is put into WAL mode; the header of the log, and
+    # one transaction with the schema and the first epoch; the log, and the file that it is moved into.
+    assert syncs(recorder) == ["journal", "journal", "db", "wal", "wal", "wal", "db"]
+    assert folders == [path.parent]
+
+
+def test_a_store_that_was_closed_is_opened_and_closed_with_one_commit(
+    closed, open_store, recorder, monkeypatch
+):
+    folders = note_syncs(monkeypatch)
+    open_store(vfs=recorder.vfs_name).close()
+
+    # The log's header, and the epoch; then the log, and the file that it is moved into.
+    assert syncs(recorder) == ["wal", "wal", "wal", "db"]
+    assert folders == []
+
+
+def syncs(recorder):
+    return [file for operation, file, *_ in recorder.log if operation == "sync"]
+
+
 def test_connections_are_hardened(store):
     writer = store._writer.connection
     with store._readers.connection() as reader:
