@@ -58,11 +58,11 @@ class _Log(NamedTuple):
         return _HEADER.size + number * self.frame_size
 
 
-def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is_synced: bool) -> None:
+def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is_synced: bool) -> int:
     """Report commits after a damaged place of the log, and keep a copy of it beside the store.
 
     The connection must have read, and nothing may be written before. `is_synced`: each commit was synced
-    before the next one began.
+    before the next one began. Return how many commits there are, reported or not.
 
     Raises:
         OSError: a copy is needed, and cannot be made.
@@ -72,7 +72,7 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
             if found.st_size < _HEADER.size + _FRAME.size:
-                return
+                return 0
             # The function of SQLite 3.51 refuses this mode, which its pragma takes.
             (_, pages, _), *_ = connection.execute("PRAGMA wal_checkpoint(NOOP)")
             end = max(int(str(pages)), 0)
@@ -80,16 +80,16 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
             end = _sound_end(file.fileno(), log, end)
             commits = _commits_behind(file.fileno(), found.st_size, log, end)
     except FileNotFoundError:
-        return
+        return 0
     # After a power failure during a commit, its last page may be on the disk without those before it.
     if found.st_mtime > _booted_at():
         least = 1
     elif is_synced and log.is_header_sound:
         least = 2
     else:
-        return
+        return commits
     if commits < least:
-        return
+        return commits
     copy = _kept(path, log.salts)
     logger.error(
         "The log of the store %s is damaged after its page %d: %d later commits in it were acknowledged, and"
@@ -100,6 +100,7 @@ def save_lost_commits(connection: apsw.Connection, location: FileLocation, *, is
         commits,
         copy.name,
     )
+    return commits
 
 
 def kept_logs(store: Path) -> list[Path]:

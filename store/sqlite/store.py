@@ -164,8 +164,7 @@ class SqliteStore(Reading, EventStore):
         try:
             steps = schema.ladder()
             version = schema.check(connection, steps)
-            if version:
-                self._look_at_log(connection)
+            has_leftovers = bool(version) and self._look_at_log(connection)
             prepare_to_write(connection, self._location)
             if version == 0:
                 # One transaction, moved into the file at once: a log of another store is recognized by it.
@@ -177,6 +176,8 @@ class SqliteStore(Reading, EventStore):
             else:
                 schema.migrate(connection, steps)
                 index = self._shared_index()
+                if has_leftovers:
+                    _empty_log(connection)
                 self._move_log(connection, must=log_is_suspect)
                 # Not in one transaction: the file may be damaged, and what meets damage cannot commit.
                 writer = self._new_writer(connection, epoch_at_most)
@@ -209,12 +210,16 @@ class SqliteStore(Reading, EventStore):
             # All of it is in the file now, and the next commit restarts the log.
             self._sure_pages = 0
 
-    def _look_at_log(self, connection: apsw.Connection) -> None:
-        """Check what is left in the log, before anything is written over it."""
-        if isinstance(self._location, FileLocation) and self._locks is not None:
-            check_log(connection, self._location, self._locks)
-            is_synced = self._durability is Durability.FULL
-            save_lost_commits(connection, self._location, is_synced=is_synced)
+    def _look_at_log(self, connection: apsw.Connection) -> bool:
+        """Check what is left in the log, before anything is written over it.
+
+        Return whether there are commits after its end.
+        """
+        if not isinstance(self._location, FileLocation) or self._locks is None:
+            return False
+        check_log(connection, self._location, self._locks)
+        is_synced = self._durability is Durability.FULL
+        return save_lost_commits(connection, self._location, is_synced=is_synced) > 0
 
     def _shared_index(self) -> bytes | None:
         """Hold the shared locks, and return the index's head, which each commit changes."""
@@ -500,3 +505,10 @@ def move_log(connection: apsw.Connection, *, must: bool) -> None:
     pages, moved = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     if must and moved < pages:
         raise StoreHalted("a reader keeps the log from being written into the file: it must end first")
+
+
+def _empty_log(connection: apsw.Connection) -> None:
+    # Commits after the log's end may not stay. SQLite may continue the log with the same salts, and if the
+    # process is killed then, they look like commits that were acknowledged. A reader prevents it, which is rare.
+    with contextlib.suppress(apsw.BusyError):
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -137,6 +137,8 @@ class Disk(apsw.VFS):
         self._rng = Random(f"disk {seed}")
         self.contents = {kind: Content() for kind in _KINDS}
         self._lives = 0
+        self._older_than_the_machine: set[str] = set()
+        """The kinds of files that were last written before the machine was started."""
         self._is_on = True
         self._run: Run | None = None
         self._store: SqliteStore | None = None
@@ -159,6 +161,8 @@ class Disk(apsw.VFS):
             return
         self.operations += 1
         content = self.contents[kind]
+        if change is not None:
+            self._older_than_the_machine.discard(kind)
         if self._cuts and self.operations >= self._cuts[0]:
             self._cuts.pop(0)
             if change is not None:
@@ -188,14 +192,15 @@ class Disk(apsw.VFS):
             policy = self.policy
             images = {kind: c.after_power_loss(policy, self._rng) for kind, c in self.contents.items()}
             self.contents = {kind: Content(image) for kind, image in images.items()}
-        is_cut, self._is_on = not self._is_on, True
+            self._older_than_the_machine = set(images)
+        self._is_on = True
         self._lives += 1
         path = self._root / f"{self.vfs_name}-{self._lives}.db"
         for kind, image in images.items():
             if image or not kind:
                 path.with_name(path.name + kind).write_bytes(image)
-                if is_cut:
-                    os.utime(path.with_name(path.name + kind), (1, 1))  # the machine has started since
+                if kind in self._older_than_the_machine:
+                    os.utime(path.with_name(path.name + kind), (1, 1))
         try:
             self._store = store = SqliteStore.open(path, now=clock.now, vfs=self.vfs_name)
         except StoreError as error:

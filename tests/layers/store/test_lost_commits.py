@@ -13,6 +13,7 @@ import pytest
 from conformance.builders import ADA, AT, accept, append, create, record
 from persistasaurus.store import Durability, SqliteStore, StoreReader, StoreUnusable
 from persistasaurus.store.sqlite import lost_commits
+from persistasaurus.store.sqlite import store as sqlite
 from persistasaurus.store.sqlite.lost_commits import kept_logs
 from store.damage import edit
 
@@ -146,6 +147,36 @@ def test_a_commit_that_the_loss_of_power_has_torn_was_never_acknowledged(path, c
 
     assert versions(path) == [*range(1, COMMITS)]
     assert kept_logs(path) == []
+    assert not caplog.text
+
+
+def killed(path):
+    """Open the store, and return a copy of what is left when the process is killed then."""
+    copy = path.with_name(f"killed-{path.name}")
+    store = opened(path)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    store.close()
+    return copy
+
+
+def test_a_commit_that_the_power_has_torn_is_no_loss_either_when_the_next_engine_is_killed_at_once(
+    path, monkeypatch, caplog
+):
+    monkeypatch.setattr(sqlite, "LOG_PAGES_WHEN_IDLE", 0)
+    store = opened(path)
+    accept(store, append(COMMITS, record(b"durable")))
+    store.checkpoint(idle=True)
+    accept(store, append(COMMITS + 1, record(b"torn")))  # it begins the log anew, which keeps its numbers
+    torn = path.with_name("torn.db")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{torn}{suffix}")
+    store.close()
+    flip(torn, 32 + 24 + 50)
+    before_the_machine_started(torn)
+
+    assert versions(killed(killed(torn))) == [*range(1, COMMITS + 2)]
+
     assert not caplog.text
 
 
