@@ -509,6 +509,6 @@ def move_log(connection: apsw.Connection, *, must: bool) -> None:
 
 def _empty_log(connection: apsw.Connection) -> None:
     # Commits after the log's end may not stay. SQLite may continue the log with the same salts, and if the
-    # process is killed then, they look like commits that were acknowledged. A reader prevents it, which is rare.
+    # process is killed then, they look like acknowledged ones. A reader prevents it, which is rare.
     with contextlib.suppress(apsw.BusyError):
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)

@@ -237,8 +237,8 @@ def test_a_new_store_is_made_and_closed_with_few_syncs(path, open_store, recorde
     folders = note_syncs(monkeypatch)
     open_store(vfs=recorder.vfs_name).close()
 
-    # The folder, for its name; the journal, by which the file is put into WAL mode; the header of the log, and
-    # one transaction with the schema and the first epoch; the log, and the file that it is moved into.
+    # The folder, for its name; the journal, by which the file is put into WAL mode; the header of the log,
+    # and one transaction with the schema and the first epoch; the log, and the file that it is moved into.
     assert syncs(recorder) == ["journal", "journal", "db", "wal", "wal", "wal", "db"]
     assert folders == [path.parent]
 
