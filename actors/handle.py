@@ -9,6 +9,7 @@ import pykka
 
 from ..flows import QueryCall, events
 from ..flows.authoring.query import QueryType
+from ..flows.authoring.step import is_in_step
 from ..flows.errors import DeadlockError, FlowNotFound
 from ..flows.values.settings import check_timeout
 from ..store import Deliver, StoreError
@@ -185,7 +186,7 @@ class FlowHandle(Generic[R]):
     def _watch(self) -> requests.Watch:
         self._engine.admission.check_open()
         self._refuse_own_step()
-        watch = requests.Watch(self.id, Reply())
+        watch = requests.Watch(self.id, Reply(), is_in_step())
         self._engine.ask(watch)
         return watch
 

@@ -35,7 +35,7 @@ from .flows.loader import Loader
 from .flows.recovery import Recovery
 from .flows.starting import Starts
 from .flows.supervisor import Supervisor, SupervisorRules
-from .flows.timers import Arm, LoadDue, Timers
+from .flows.timers import Arm, LoadDue, LookFrom, Timers
 from .handle import FlowHandle, refuse_on_step_loop
 from .persistence.commits import Commits
 from .persistence.event_sourced import EventSourcedActor
@@ -247,7 +247,14 @@ class FlowSystem:
             self._watchdog.on_report = heart.wake
         self._loader = loader = Loader.start_on(self._reading, self.store)
         self.supervisor = Supervisor.start_on(
-            self._control, self.environment, self._working, context, loader, rules, is_held_back=True
+            self._control,
+            self.environment,
+            self._working,
+            context,
+            loader,
+            self._look_from,
+            rules,
+            is_held_back=True,
         )
         self._timers = Timers.start_on(
             self._control,
@@ -599,6 +606,9 @@ class FlowSystem:
 
     def _when_room(self, then: Callable[[], None]) -> None:
         try_tell(self.supervisor, requests.WhenRoom(then))
+
+    def _look_from(self, at: int) -> None:
+        try_tell(self._timers, LookFrom(at))
 
     def _arm(self, flow_id: str, elapsed: float) -> None:
         try_tell(self._timers, Arm(flow_id, elapsed))

@@ -308,7 +308,8 @@ class EventReader(Protocol):
     def due(self, before: int, *, after: tuple[int, str] | None = None, limit: int = 1000) -> list[Header]:
         """List streams with `wake_at` <= `before`, in the order of (`wake_at`, creation).
 
-        `after` is the (`wake_at`, stream) of the last header of the page before.
+        `after` is the (`wake_at`, stream) of the last header of the page before. Without a stream's name, it
+        is the instant that the page begins at.
 
         Raises:
             StreamNotFound: there is no such stream.

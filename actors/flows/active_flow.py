@@ -73,6 +73,12 @@ class SupervisorRules(msgspec.Struct, frozen=True):
     """Code that holds a thread of the engine for so long is named in the log."""
     park_blocking_s: float = 5.0
     """And after so long its flow is parked."""
+    max_active: int = 10_000
+    """So many flows are at work at a time: their code runs, or their steps run or wait for a thread.
+
+    More flows, new ones too, are recorded, and wait in the store for their turn. Flows that wait for time or
+    a signal do not count. An eighth more new ones may begin, and flows whose result a step waits for always
+    do. A flow at work takes some 15 KB of memory."""
 
     def __post_init__(self) -> None:
         """Refuse what is no time, and what nobody can count to.
@@ -86,6 +92,7 @@ class SupervisorRules(msgspec.Struct, frozen=True):
         check_seconds("SupervisorRules", "park_blocking_s", self.park_blocking_s)
         check_count("SupervisorRules", "max_idle", self.max_idle, least=0)
         check_count("SupervisorRules", "max_activations", self.max_activations)
+        check_count("SupervisorRules", "max_active", self.max_active)
         check_type("SupervisorRules", "restart", self.restart, RestartRules)
 
 

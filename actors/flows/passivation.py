@@ -31,6 +31,9 @@ class IdleFlows:
         self._since: OrderedDict[str, float] = OrderedDict()
         self._is_sweeping = False
 
+    def __len__(self) -> int:
+        return len(self._since)
+
     def begin(self, flow_id: str) -> str | None:
         """Note that a flow is idle from now on; return one to passivate at once."""
         self._since[flow_id] = self._environment.clock.elapsed()

@@ -86,10 +86,11 @@ class RetryFlow(NamedTuple):
 
 
 class Watch(NamedTuple):
-    """Tell the flow's end, once it has ended; or that it is parked."""
+    """Tell the flow's end, once it has ended; or that it is parked. `by_step`: a step waits for that."""
 
     flow_id: str
     reply: Reply[events.FlowCompleted]
+    by_step: bool = False
 
 
 class Unwatch(NamedTuple):
@@ -195,6 +196,12 @@ class Recovered(NamedTuple):
 
 class StartsSettled(NamedTuple):
     """A start is recorded, or has come to nothing, and others have waited for that."""
+
+
+class StartDeferred(NamedTuple):
+    """A flow was started, and waits in the store for its turn, having been due since an instant."""
+
+    at: int
 
 
 class Idle(NamedTuple):

@@ -19,6 +19,7 @@ from ..persistence.journal import Mend
 from ..runtime.actor import PooledActor, try_tell
 from . import requests
 from .active_flow import ActiveFlow, ActorPhase, SupervisorRules
+from .backlog import Backlog
 from .flow_actor import FlowActor
 from .harmful import HarmfulFlows
 from .loader import Load, Question
@@ -49,18 +50,22 @@ logger = logging.getLogger("persistasaurus")
 _PAGE = 100
 _HEADERS = 500
 _NEWS_S, _SHARE = 0.1, 8
-"""So long after a request, only this part of the flows that may recover at a time does."""
+"""So long after a request, only this part of the flows that may recover at a time does. And this part more
+new flows than may be at work begin, before those that have waited for longer."""
+_WAITING_MAX = 1000
+"""More flows that are woken wait in the store, where they are found again."""
 
 
 class Supervisor(PooledActor):
     """Routes, starts, restarts, passivates and parks flow actors. `ResumeRecoverable` has it begin."""
 
-    def __init__(  # noqa: PLR0913 - what it works with
+    def __init__(  # noqa: PLR0913, PLR0917 - what it works with
         self,
         environment: Environment,
         scheduler: Scheduler,
         context: Callable[[Any], ActorContext],
         loader: ActorRef[Loader],
+        look_from: Callable[[int], None],
         rules: SupervisorRules,
         *,
         is_held_back: bool = False,
@@ -79,7 +84,11 @@ class Supervisor(PooledActor):
         self._asked: deque[str] = deque()
         """Of these somebody has asked something: they begin before those that wait because of the time."""
         self._asked_at = -math.inf
-        self._backlog: deque[Callable[[], None]] = deque()
+        self._pages: deque[Callable[[], None]] = deque()
+        """Calls for more flows that are due, when there is room."""
+        self._backlog = Backlog(self._context.access, environment, self._hear, look_from)
+        self._ahead = 0
+        """How many new flows have begun before some that have waited for longer."""
         self._is_held_back = is_held_back
         self._suspects: deque[str] = deque()
         self._alone: str | None = None
@@ -176,8 +185,11 @@ class Supervisor(PooledActor):
             case requests.ResumeRecoverable():
                 self._resume_recoverable(message.after)
             case requests.WhenRoom():
-                self._backlog.append(message.then)
+                self._pages.append(message.then)
                 self._go_on_with_backlog()
+            case requests.StartDeferred():
+                self._backlog.leave(message.at)
+                self._begin_waiting()
             case requests.LookAtHeaders():
                 self._look_at_headers(message)
             case requests.Passivated():
@@ -190,12 +202,19 @@ class Supervisor(PooledActor):
         active = self._active.get(flow_id)
         if active is None:
             if self._refusal is None:
-                self._activate(flow_id)
+                self._wake_at_rest(flow_id)
         elif active.phase is ActorPhase.LIVE:
             self._idle.end(flow_id)
             active.wake()
         else:
             active.must_wake = True
+
+    def _wake_at_rest(self, flow_id: str) -> None:
+        # The outcome of a step is in memory alone.
+        if len(self._waiting) < _WAITING_MAX or self._context.attempts.unrecorded(flow_id):
+            self._activate(flow_id)
+        else:
+            self._backlog.leave()
 
     def _not_found(self, flow_id: str, error: Exception) -> None:
         what_to_do = advice(error)
@@ -215,13 +234,14 @@ class Supervisor(PooledActor):
         if self._is_held_back and is_without_actor and isinstance(request, requests.PauseFlow):
             self._pause_without_actor(request)
             return
-        if active is None and isinstance(request, requests.StartFlow) and self._is_taken_for_new(request):
-            self._start(request, has_waited=has_waited)
-            return
+        if active is None and isinstance(request, requests.StartFlow) and request.may_be_new:
+            if not (self._is_held_back or request.flow_id in self._harmful):
+                self._start(request, has_waited=has_waited)
+                return
+            if len(self._active) - len(self._idle) >= self._rules.max_active:
+                self._backlog.put(request)
+                return
         self._hand(active or self._activate(request.flow_id, self._asked), request)
-
-    def _is_taken_for_new(self, start: requests.StartFlow) -> bool:
-        return start.may_be_new and not (self._is_held_back or start.flow_id in self._harmful)
 
     def _hand(self, active: ActiveFlow, request: requests.Request) -> None:
         if isinstance(request, requests.StartFlow):
@@ -248,6 +268,16 @@ class Supervisor(PooledActor):
         active = self._active.get(message.flow_id)
         trouble = broken(active) if active is not None and active.is_broken else None
         self._watchers.add(message.flow_id, message.reply, trouble)
+        if message.by_step and not self._has_room and self._refusal is None:
+            self._prefer(message.flow_id, active)
+
+    def _prefer(self, flow_id: str, active: ActiveFlow | None) -> None:
+        """Let a flow begin that a step waits for: else all that are at work could wait for such flows."""
+        if active is None:
+            self._activate(flow_id, self._asked)
+        elif active.phase is ActorPhase.QUEUED:
+            self._asked.append(flow_id)
+            self._begin_waiting()
 
     def _is_at_work(self, flow_id: str) -> bool:
         """Tell whether a flow has an actor, or is to get one, that will announce its end."""
@@ -304,7 +334,10 @@ class Supervisor(PooledActor):
         for header in found.damaged:
             if header.is_sound:
                 logger.error("Flow %r is damaged: %s. %s", header.stream, header.damage, WHAT_TO_DO)
-            self._wake(header.stream)
+            if header.stream in self._active:
+                self._wake(header.stream)
+            else:
+                self._activate(header.stream)  # nothing else may find it
         if found.is_index_damaged and not message.is_again:
             try_tell(
                 self._context.access.journal, Mend(lambda: self._hear(requests.LookAtHeaders(is_again=True)))
@@ -393,6 +426,9 @@ class Supervisor(PooledActor):
         if not has_waited and (self._starts.waiting or not self._starts.has_room()):
             self._starts.wait(request)
             return
+        if not self._may_start():
+            self._backlog.put(request)
+            return
         active = self._active[request.flow_id] = ActiveFlow(request.flow_id)
         self._incarnations += 1
         active.begin(self._incarnations)
@@ -400,6 +436,24 @@ class Supervisor(PooledActor):
         self._starts.begin(active.wake_flag)
         self._launch(active, None)
         self._hand(active, request)
+
+    @property
+    def _at_work(self) -> int:
+        """How many flows are at work, as far as is known."""
+        return len(self._active) - len(self._asked) - len(self._waiting) - len(self._idle)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._at_work < self._rules.max_active
+
+    def _may_start(self) -> bool:
+        """Tell whether a new flow may begin now. Some may before those that have waited for longer."""
+        if self._has_room:
+            return True
+        if self._ahead >= self._rules.max_active // _SHARE:
+            return False
+        self._ahead += 1
+        return True
 
     @property
     def _max_activations(self) -> int:
@@ -411,7 +465,8 @@ class Supervisor(PooledActor):
     def _begin(self, active: ActiveFlow, queue: deque[str] | None = None) -> None:
         """Have a flow loaded, when fewer than the allowed number are recovering; see `_loaded`."""
         is_held_back = self._is_held_back and active.flow_id != self._alone
-        if is_held_back or self._activating >= self._max_activations:
+        is_crowded = queue is not self._asked and self._at_work > self._rules.max_active
+        if is_held_back or is_crowded or self._activating >= self._max_activations:
             active.phase = ActorPhase.QUEUED
             (self._waiting if queue is None else queue).append(active.flow_id)
             return
@@ -484,18 +539,26 @@ class Supervisor(PooledActor):
 
     def _begin_waiting(self) -> None:
         """Let flows begin that wait for it, once so many may that the store is asked for a page of them."""
+        if self._is_held_back or self._finishing is not None:
+            return
         if not self._asked and self._activating > self._max_activations // 2:
             return
-        while (queue := self._asked or self._waiting) and self._activating < self._max_activations:
+        while (
+            self._asked or (self._waiting and self._has_room)
+        ) and self._activating < self._max_activations:
+            queue = self._asked or self._waiting
             active = self._active.get(queue.popleft())
             if active is not None and active.phase is ActorPhase.QUEUED:
                 self._begin(active, queue)
+                self._ahead = max(0, self._ahead - 1)
         self._go_on_with_backlog()
 
     def _go_on_with_backlog(self) -> None:
         """Have more flows woken that are due, when few wait: what is due is in the store, not in memory."""
-        while self._backlog and len(self._waiting) < self._rules.max_activations:
-            self._backlog.popleft()()
+        while self._pages and len(self._waiting) < self._rules.max_activations:
+            self._pages.popleft()()
+        if len(self._waiting) < self._rules.max_activations:
+            self._backlog.look()
 
     def _recovered(self, message: requests.Recovered) -> None:
         active = self._current(message)
@@ -526,6 +589,7 @@ class Supervisor(PooledActor):
         longest = self._idle.begin(message.flow_id)
         if longest is not None:
             self._passivate(longest)
+        self._begin_waiting()
 
     def _sweep(self) -> None:
         for flow_id in self._idle.overdue():
@@ -559,6 +623,8 @@ class Supervisor(PooledActor):
         self._suspect_queue.over(active.flow_id)
         if active.phase is ActorPhase.ACTIVATING:
             self._begun()
+        else:
+            self._begin_waiting()
         if self._finishing is not None and not self._active:
             self._finishing.resolve(None)
 

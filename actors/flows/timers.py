@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .clock import JumpAwareClock
     from .loader import Loader
 
-__all__ = ["AlarmFired", "Arm", "LoadDue", "Timers"]
+__all__ = ["AlarmFired", "Arm", "LoadDue", "LookFrom", "Timers"]
 
 logger = logging.getLogger("persistasaurus")
 
@@ -60,6 +60,12 @@ class LoadDue(NamedTuple):
     """Look into the store, after a place in its order."""
 
     after: tuple[int, str] | None = None
+
+
+class LookFrom(NamedTuple):
+    """Look into the store for flows that have been due since an instant, which was left there."""
+
+    at: int
 
 
 class RoomFound(NamedTuple):
@@ -107,6 +113,7 @@ class Timers(PooledActor):
         """From this instant on, only the store knows whose time comes."""
         self._is_paging = False
         self._owes_look = False
+        self._owes_look_from: int | None = None
         self._is_full = False
         """Whether flows whose alarm has gone off wait until there is room."""
         self._doubtful: set[str] = set()
@@ -123,7 +130,7 @@ class Timers(PooledActor):
             if alarm is not None:
                 alarm.cancel()
 
-    def on_receive(self, message: Arm | AlarmFired | LoadDue | DuePage | RoomFound) -> None:
+    def on_receive(self, message: Arm | AlarmFired | LoadDue | LookFrom | DuePage | RoomFound) -> None:
         """Take a message."""
         match message:
             case Arm(flow_id, elapsed):
@@ -139,6 +146,8 @@ class Timers(PooledActor):
                 self._look_anew()
             case LoadDue(after):
                 self._look(after)
+            case LookFrom(at):
+                self._look_from(at)
             case DuePage():
                 self._take_page(message)
             case _:
@@ -192,7 +201,7 @@ class Timers(PooledActor):
                 self._wake(flow_id)
                 woken += 1
 
-    def _hear(self, message: LoadDue | DuePage | AlarmFired | RoomFound) -> None:
+    def _hear(self, message: LoadDue | LookFrom | DuePage | AlarmFired | RoomFound) -> None:
         try_tell(self.actor_ref, message)
 
     def _look_anew(self) -> None:
@@ -200,6 +209,12 @@ class Timers(PooledActor):
         if not self._is_paging:
             self._beyond = None
             self._look(None)
+
+    def _look_from(self, at: int) -> None:
+        if self._is_paging:
+            self._owes_look_from = at if self._owes_look_from is None else min(at, self._owes_look_from)
+        else:
+            self._look((at, ""))
 
     def _look(self, after: tuple[int, str] | None) -> None:
         moment = self._clock.now()
@@ -241,6 +256,10 @@ class Timers(PooledActor):
             self._when_room(lambda: self._hear(following))
         elif self._owes_look:
             self._hear(LoadDue())
+            self._owes_look_from = None  # that look finds it, too
+        elif self._owes_look_from is not None:
+            self._hear(LookFrom(self._owes_look_from))
+            self._owes_look_from = None
         else:
             self._look_later()
 

@@ -191,7 +191,7 @@ class Queries:
         then, key = _BEFORE_ALL, 0
         if after is not None:
             then, stream = after
-            key = self._stream(connection, stream)
+            key = self._stream(connection, stream) if stream else 0
         found: list[Row] = []
         try:
             if after is not None and then <= before:

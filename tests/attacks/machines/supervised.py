@@ -76,7 +76,13 @@ class Supervised(RuleBasedStateMachine):
         rules = SupervisorRules(IDLE_S, self.max_idle, self.max_activations, RESTART)
         self.loader = Loader.start_on(make("reads"), self.store)  # type: ignore[arg-type]
         self.ref = Supervisor.start_on(
-            make("control"), environment, make("flows"), self._context(environment), self.loader, rules
+            make("control"),
+            environment,
+            make("flows"),
+            self._context(environment),
+            self.loader,
+            lambda at: None,
+            rules,
         )
         self.supervisor = self.ref.actor_inbox.owner
         self.store.on_not_loaded = self._not_loaded

@@ -50,9 +50,7 @@ class Migration(Model):
         "check first": Guard(
             "nothing is written before the check",
             SqliteStore._connect,
-            "schema.check(connection, steps)\n"
-            "            if version:\n"
-            "                self._look_at_log(connection)\n",
+            "version = schema.check(connection, steps)\n            has_leftovers",
         ),
         "from where it stands": Guard(
             "steps that were taken are not taken again",

@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 class Passivation(Model):
     guards: ClassVar[dict[str, Guard]] = {
-        "wake": Guard("a wake-up starts a flow at rest", Supervisor._wake, "self._activate(flow_id)"),
+        "wake": Guard("a wake-up starts a flow at rest", Supervisor._wake, "self._wake_at_rest(flow_id)"),
         "hold": Guard("a wake-up is kept while it goes to rest", Supervisor._wake, "active.must_wake = True"),
         "again": Guard("a kept wake-up wakes it again", Supervisor._gone, "self._wake(active.flow_id)"),
         "stay": Guard("a flow that was woken stays", FlowActor._on_passivate, "if self._wake_flag.is_set or"),

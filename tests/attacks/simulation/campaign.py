@@ -55,9 +55,17 @@ class Failure(NamedTuple):
 def run_of(seed: int, disk: Disk | None = None) -> Run:
     """Make the run with a number."""
     rng = Random(f"run {seed}")
-    rules = SupervisorRules(idle_s=rng.choice((0.0, 0.5, 5.0)), max_idle=rng.choice((0, 1, 200)))
+    rules = SupervisorRules(
+        idle_s=rng.choice((0.0, 0.5, 5.0)), max_idle=rng.choice((0, 1, 200)), max_active=_at_work(seed)
+    )
     settings = {} if disk is None else {"store": disk.open}
     return Run(_scenario(rng), seed, plan=plan_of(rng), pace=rng.choice(PACES), rules=rules, **settings)
+
+
+def _at_work(seed: int) -> int:
+    """Return how many flows may be at work in a run: in some, so few that others must wait."""
+    rng = Random(f"at work in {seed}")
+    return rng.choice((1, 2)) if rng.random() < 1 / 8 else 10_000
 
 
 def _scenario(rng: Random) -> Scenario:

@@ -130,6 +130,14 @@ def test_what_is_due_at_the_same_instant_is_on_the_next_page(store):
     assert [h.stream for h in store.due(AT + 9, after=(AT, "flow-0"), limit=2)] == ["flow-1", "flow-2"]
 
 
+def test_a_page_of_what_is_due_may_begin_at_an_instant(store):
+    accept(store, *[create(f"flow-{n}", change=header(wake_at=AT + n // 2)) for n in range(6)])
+
+    assert [h.stream for h in store.due(AT + 9, after=(AT + 1, ""))] == [f"flow-{n}" for n in range(2, 6)]
+    assert [h.stream for h in store.due(AT + 9, after=(AT + 1, ""), limit=1)] == ["flow-2"]
+    assert store.due(AT, after=(AT + 1, "")) == []
+
+
 def test_nothing_is_due_behind_what_is_not_due_yet(store):
     accept(store, create(ADA, change=header(wake_at=AT)), create(BOB, change=header(wake_at=AT)))
 

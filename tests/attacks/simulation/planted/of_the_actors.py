@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from persistasaurus.actors.flows import requests
+from persistasaurus.actors.flows import backlog, requests
 from persistasaurus.actors.flows.active_flow import ActiveFlow, ActorPhase
 from persistasaurus.actors.flows.admission import Admission
+from persistasaurus.actors.flows.backlog import Backlog
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.loader import Loader
 from persistasaurus.actors.flows.recovery import Recovery
@@ -20,7 +21,7 @@ from persistasaurus.actors.steps.attempts import AttemptRegistry, StepReport
 from persistasaurus.flows import events
 from persistasaurus.flows.errors import SignalNotFound, SignalRejected
 from persistasaurus.flows.machine import effects
-from persistasaurus.store import WrongExpectedVersion
+from persistasaurus.store import HeaderChange, WrongExpectedVersion
 from simulation.planted.planting import bug, wrap
 
 if TYPE_CHECKING:
@@ -311,6 +312,23 @@ def double_start(patch: pytest.MonkeyPatch) -> None:
             before(self, flow_id)
 
     wrap(patch, Supervisor, "_wake", wake)
+
+
+@bug
+def waiting_start_answered_before_record(patch: pytest.MonkeyPatch) -> None:
+    """A start that has to wait in the store is answered before it is durable there."""
+
+    def put(before: Any, self: Any, start: Any) -> None:
+        start.reply.resolve(None)
+        before(self, start)
+
+    wrap(patch, Backlog, "put", put)
+
+
+@bug
+def waiting_start_not_due(patch: pytest.MonkeyPatch) -> None:
+    """A start waits in the store where nobody finds that its turn has come."""
+    patch.setattr(backlog, "HeaderChange", lambda status, state, _: HeaderChange(status, state, None))
 
 
 @bug

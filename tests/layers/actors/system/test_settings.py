@@ -64,6 +64,7 @@ def test_a_setting_that_makes_no_sense_is_refused_and_nothing_is_opened(tmp_path
         (SupervisorRules, "max_idle", -1),
         (SupervisorRules, "max_idle", 1.0),
         (SupervisorRules, "max_activations", 0),
+        (SupervisorRules, "max_active", 0),
         (SupervisorRules, "restart", 3),
         (RestartRules, "initial_s", nan),
         (RestartRules, "maximum_s", None),
