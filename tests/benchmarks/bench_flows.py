@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from datetime import UTC, datetime, timedelta
@@ -67,4 +68,16 @@ class Ringing(Flow):
         rang.append(time.time() - due)
 
 
-FLOWS = (Sequence, Pacing, Waiting, Ringing)
+class Pausing(Flow):
+    """A step that takes its time, on a thread of the pool."""
+
+    @flow(name="pausing")
+    async def rest(self, seconds: float) -> None:
+        await self.pause(seconds)
+
+    @step
+    def pause(self, seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+
+FLOWS = (Sequence, Pacing, Waiting, Ringing, Pausing)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
-from bench_flows import FLOWS, Pacing, Ringing, Sequence, Waiting, rang
+from bench_flows import FLOWS, Pacing, Pausing, Ringing, Sequence, Waiting, rang
 from contenders.engine import until_at_rest
 from disk import percentile
 from meter import Meter
-from persistasaurus import FlowSystem, Limits, SupervisorRules
+from persistasaurus import FlowSystem, Limits, SignalTo, SupervisorRules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,17 +53,18 @@ class Size(NamedTuple):
     long: int = 100_000
     turns: int = 16
     http_s: int = 8
+    flood: int = 20_000
 
 
-QUICK = Size(waiting=10_000, timers=10_000, long=10_000, turns=2, http_s=2)
+QUICK = Size(waiting=10_000, timers=10_000, long=10_000, turns=2, http_s=2, flood=3_000)
 
 
-def opened(folder: Path) -> FlowSystem:
-    return FlowSystem(folder / "bench.db", flows=FLOWS, limits=ENDLESS)
+def opened(folder: Path, rules: SupervisorRules | None = None) -> FlowSystem:
+    return FlowSystem(folder / "bench.db", flows=FLOWS, limits=ENDLESS, rules=rules)
 
 
 def counts(_: Path, __: Size) -> Figures:
-    """What a five-step flow, a step of a long flow and a signal to a passivated flow cost, counted.
+    """What a five-step flow, a step of a long flow, a signal to a passivated flow and an opening cost.
 
     Statements of SQL, commits, and context switches where no disk is waited for. Statements are counted in a
     pass of their own, since whoever counts them is in the way.
@@ -87,6 +88,13 @@ def counts(_: Path, __: Size) -> Figures:
                     before = so_far()
                     ready()
                     found[f"{of}_statements"] = (so_far() - before) / items
+            before = so_far()
+            with opened(Path(folder)):
+                found["new_open_statements"] = so_far() - before
+            before, threads = so_far(), threading.active_count()
+            with opened(Path(folder)):
+                found["open_threads"] = threading.active_count() - threads
+            found["open_close_statements"] = so_far() - before
     return found
 
 
@@ -281,8 +289,8 @@ def beside(system: FlowSystem, folder: Path, what: str) -> Beside:
 def steps_per_s(system: FlowSystem, flows: int = AT_WORK, steps: int = 25) -> float:
     """Run many flows to their end."""
     began = time.perf_counter()
-    handles = [system.start(Sequence.count, steps) for _ in range(flows)]
-    for handle in handles:
+    # At once: else each start is waited for, and that is what is measured beside a thread that computes.
+    for handle in system.start_many([Sequence.count(steps) for _ in range(flows)]):
         handle.result()
     return flows * steps / (time.perf_counter() - began)
 
@@ -396,6 +404,65 @@ def timers(folder: Path, size: Size) -> Figures:
     }
 
 
+def beside_floods(folder: Path, size: Size) -> Figures:
+    """New flows of one step beside more work than fits, in turn: timers that are due, signals, and starts."""
+    found: Figures = {}
+    with opened(folder, SupervisorRules(max_active=500)) as system:
+        latencies(system, lambda: False, least=100)
+        usual = percentile(latencies(system, lambda: False), 0.99)
+        for name, flood in FLOODS.items():
+            goes_on = flood(system, size.flood)
+            beside = latencies(system, goes_on)
+            found[f"{name}_p99_ratio"] = percentile(beside, 0.99) / usual
+            found[f"{name}_asked"] = len(beside)
+            while goes_on():
+                threading.Event().wait(0.02)
+    return found | {"usual_p99_ms": usual * 1e3}
+
+
+def latencies(system: FlowSystem, goes_on: Callable[[], bool], least: int = 300) -> list[float]:
+    """Return what a new flow took, with a pause after each: some, and more while something goes on."""
+    pause = threading.Event()
+    times: list[float] = []
+    while len(times) < least or (goes_on() and len(times) < 5000):
+        began = time.perf_counter()
+        system.run(Sequence.count, 1)
+        times.append(time.perf_counter() - began)
+        pause.wait(0.002)
+    return times
+
+
+def flood_of_timers(system: FlowSystem, flows: int) -> Callable[[], bool]:
+    """Have timers be due at the same time."""
+    due = time.time() + 2 + flows / start_rate(system)
+    start_all(system, ((f"t-{n}", Ringing.ring(due)) for n in range(flows)))
+    until_at_rest(system)
+    threading.Event().wait(max(0.0, due - time.time()))
+    return lambda: len(rang) < flows
+
+
+def flood_of_signals(system: FlowSystem, flows: int) -> Callable[[], bool]:
+    """Send signals to flows at rest."""
+    start_all(system, ((f"s-{n}", Waiting.wait("signal")) for n in range(flows)))
+    until_at_rest(system)
+    for first in range(0, flows, 1000):
+        system.signal_many([SignalTo(f"s-{n}", "go", n) for n in range(first, min(first + 1000, flows))])
+    return lambda: any(system.flow(f"s-{n}").status != "completed" for n in (flows // 2, flows - 1))
+
+
+def flood_of_starts(system: FlowSystem, flows: int) -> Callable[[], bool]:
+    """Start more flows of long steps than may be at work."""
+    start_all(system, ((f"b-{n}", Pausing.rest(0.01)) for n in range(flows)))
+    return lambda: system.flow(f"b-{flows - 1}").status != "completed"
+
+
+FLOODS: dict[str, Callable[[FlowSystem, int], Callable[[], bool]]] = {
+    "timers": flood_of_timers,
+    "signals": flood_of_signals,
+    "starts": flood_of_starts,
+}
+
+
 def start_rate(system: FlowSystem, flows: int = 2000) -> float:
     """Return how many flows that wait can be started in a second."""
     began = time.perf_counter()
@@ -474,6 +541,7 @@ MEASURES: dict[str, Callable[[Path, Size], Figures]] = {
     "long_history": long_history,
     "waiting_flows": waiting_flows,
     "timers": timers,
+    "beside_floods": beside_floods,
 }
 
 

@@ -73,6 +73,13 @@ ALONE = (
     ("timers due within one second", "timers/flows", ""),
     ("- early", "timers/early", ""),
     ("- all of their flows had ended after", "timers/all_within_s", "s"),
+    (
+        "a new flow beside timers that are due: 99th percentile, by its usual one",
+        "beside_floods/timers_p99_ratio",
+        "",
+    ),
+    ("- beside a burst of signals", "beside_floods/signals_p99_ratio", ""),
+    ("- beside a backlog of starts", "beside_floods/starts_p99_ratio", ""),
     ("opening and closing an empty store", "open_close/ms", "ms"),
     ("events of a long history", "long_history/events", ""),
     ("- its replay", "long_history/replay_s", "s"),

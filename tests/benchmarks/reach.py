@@ -59,6 +59,11 @@ REACH = (
     Reach("waiting flows: opening the store, to an answer, s", "waiting_flows/open_to_answer_s", "<=", 1),
     Reach("timers due in one second: early", "timers/early", "<=", 0),
     Reach("timers due in one second: all have ended after, s", "timers/all_within_s", "<=", 60),
+    Reach(
+        "beside timers that are due: p99 of a new flow / its usual", "beside_floods/timers_p99_ratio", "<=", 3
+    ),
+    Reach("beside a burst of signals: p99 / its usual", "beside_floods/signals_p99_ratio", "<=", 3),
+    Reach("beside a backlog of starts: p99 / its usual", "beside_floods/starts_p99_ratio", "<=", 3),
     Reach("beside a spinning thread: share of speed left", "beside_spinning/share_left", ">=", 0.3),
     Reach("beside a reader at 20 Hz: share of speed lost", "reader_beside/share_lost", "<=", 0.03),
     Reach("open and close of an empty store, ms", "open_close/ms", "<=", 5),

@@ -42,6 +42,7 @@ MEASURES = {
     "long_history": 9,
     "waiting_flows": 9,
     "timers": 9,
+    "beside_floods": 9,
 }
 """What is measured of the engine alone, and in one round of how many."""
 SKIPPED = 75
