@@ -196,7 +196,11 @@ class Journal(BatchingActor):
             reminder.cancel()
 
     def _try_to_reopen(self) -> None:
-        if self._refusal is not None and not self._is_fenced and not self._reopened():
+        if self._refusal is None or self._is_fenced:
+            return
+        if self._reopened():
+            self._on_commit()  # perhaps of what was written without an answer
+        else:
             self._later()
 
     def _reopened(self) -> bool:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from persistasaurus import Flow, FlowSystem, StoreUnavailable, SystemClosed, flow, step, wait_for
 from persistasaurus.actors.runtime.primitives import current_thread_name
-from persistasaurus.store import CommitUnknown, StoreFenced
+from persistasaurus.store import CommitUnknown, StoreFenced, StoreHalted
 from system.doubles import DEAD_MAN_S, FaultyStore, memory_store, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from persistasaurus.actors.runtime.environment import Environment
+    from persistasaurus.actors.runtime.primitives import ManualClock
     from system.doubles import Gate
 
 
@@ -41,6 +43,36 @@ def test_whoever_listens_hears_of_each_commit_when_it_can_be_read_and_until_the_
     heard = len(seen)
     system.start(Waits.main)
     assert len(seen) == heard
+
+
+def test_whoever_listens_hears_of_what_turns_out_to_be_durable_when_the_store_is_open_again(
+    make_system: Callable[..., FlowSystem], clock: ManualClock, environment: Environment
+) -> None:
+    store: Any = FaultyStore(memory_store())
+    system = make_system(Waits, store=store, environment=environment)
+    system.start(Waits.main)
+    heard, asked = Event(), Event()
+    end = system.on_commit(heard.set)
+
+    def keep(_number: int, faulty: FaultyStore) -> None:
+        faulty.inner.commit(faulty.writes)
+        raise CommitUnknown("the disk has failed")
+
+    def fail() -> None:
+        asked.set()
+        raise StoreHalted("it fails still")
+
+    store.fail, store.before_reopen = keep, fail
+    with pytest.raises(StoreUnavailable):
+        system.start(Waits.main, flow_id="kept")
+    assert asked.wait(DEAD_MAN_S)
+    store.fail = store.before_reopen = None
+    heard.clear()
+    clock.advance(60)
+
+    assert heard.wait(DEAD_MAN_S)
+    assert store.header("kept") is not None
+    end()
 
 
 def test_a_listener_that_fails_keeps_nobody_from_hearing_and_nothing_from_being_written(

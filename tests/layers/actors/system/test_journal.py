@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from persistasaurus import StoreUnavailable
-from persistasaurus.actors.persistence.journal import Entry, Journal
+from persistasaurus.actors.persistence.journal import Entry, Journal, Reopen
 from persistasaurus.actors.runtime.alarms import ManualAlarms
 from persistasaurus.actors.runtime.dispatcher import Dispatcher
 from persistasaurus.actors.runtime.environment import Environment
@@ -161,3 +161,10 @@ def test_an_error_that_no_store_should_raise_is_answered_all_the_same(bench: Ben
     bench.fail_once(ZeroDivisionError("injected"))  # type: ignore[arg-type]
     assert "nothing was written" in str(bench.outcome(append("s")))
     assert bench.outcome(append("s")) == Appended(1)
+
+
+def test_a_journal_whose_store_is_open_has_nothing_to_reopen(bench: Bench) -> None:
+    bench.ref.tell(Reopen())
+
+    assert bench.outcome(append("ada")) == Appended(1)
+    assert (bench.store.reopens, bench.health) == (0, [])
