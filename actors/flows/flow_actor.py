@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, assert_never, cast
+from typing import TYPE_CHECKING, Any, assert_never
 
 from ...flows import events
 from ...flows.errors import FlowAlreadyExists, FlowNotFound, FlowParked, PersistasaurusError, StoreUnavailable
@@ -185,7 +185,7 @@ class FlowActor(PersistentActor):
     def on_command(self, message: Any) -> None:
         """Take one message. The frequent ones come first."""
         self.in_hand = message
-        kind = cast("type[object]", type(message))
+        kind: Any = type(message)  # pyright: ignore[reportUnknownVariableType] - no cast: it is a call
         if kind is StepReport:
             self._on_report(message)
         elif kind is requests.Wake:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from pykka._envelope import Envelope
-
     from .scheduler import Scheduler
 
 __all__ = ["BatchingActor", "EscapedError", "PooledActor", "PooledRef", "StopFlag", "try_tell"]
@@ -100,7 +98,7 @@ class PooledRef(ActorRef[Any]):
         """
         if self.actor_stopped.is_set():
             raise ActorDeadError(f"{self} not found")
-        self.actor_inbox.put(cast("Envelope[Any]", Letter(message)))
+        self.actor_inbox.put(Letter(message))  # pyright: ignore[reportArgumentType] - all that Pykka's loop asks for
 
 
 def try_tell(ref: Any, message: Any) -> bool:

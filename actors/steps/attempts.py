@@ -7,10 +7,10 @@ So the registry keeps each outcome until the flow's actor says that it is record
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 
 from ...flows.authoring.step import Done, StepContext
@@ -28,9 +28,9 @@ from .task import RemoteStepError, StepCrashed, StepLost, StepTask, message_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from ...flows import PayloadLimits
-    from ...flows.machine.pending import StepRun
-    from ...flows.values.loan import Loan
+    from ...flows import PayloadLimits  # noqa: TC004 - nothing reads the annotations of calls at run time
+    from ...flows.machine.pending import StepRun  # noqa: TC004 - as above
+    from ...flows.values.loan import Loan  # noqa: TC004 - as above
     from .executor import StepExecutor
     from .task import StepDone, StepOutcome
 
@@ -46,7 +46,7 @@ _caller: ContextVar[tuple[AttemptRegistry, str] | None] = ContextVar(
 """For which flow, of which system, a step runs right here."""
 
 
-class StepReport(NamedTuple):
+class StepReport(msgspec.Struct, frozen=True):
     """How an attempt at a step went, on its way to the flow's actor."""
 
     flow_id: str
@@ -54,15 +54,15 @@ class StepReport(NamedTuple):
     message: StepSucceeded | StepErrored | AttemptLost | Reconciled | ReconcileFailed
 
 
-class _Key(NamedTuple):
+class _Key(msgspec.Struct, frozen=True):
     flow_id: str
-    step: int
-    attempt: int
+    made: Attempt
 
     def __str__(self) -> str:
         """Say it in words; a negative attempt is the look at how that one ended."""
-        what = "attempt" if self.attempt >= 0 else "reconciling attempt"
-        return f"step {self.step} of flow {self.flow_id!r}, {what} {abs(self.attempt)}"
+        step, attempt = self.made
+        what = "attempt" if attempt >= 0 else "reconciling attempt"
+        return f"step {step} of flow {self.flow_id!r}, {what} {abs(attempt)}"
 
 
 class AttemptRegistry:
@@ -84,7 +84,7 @@ class AttemptRegistry:
     ) -> None:
         """Have an attempt made. `tell` gets the report, on a thread of the executor."""
         step = run.step
-        key = _Key(flow_id, run.number, attempt)
+        key = _Key(flow_id, (run.number, attempt))
         timeout = None if step.timeout is None else step.timeout.total_seconds()
         mode, call = ("loop", _Awaiting) if step.is_async else ("thread", _Calling)
         context = StepContext(flow_id, run.number, step.name, attempt)
@@ -100,7 +100,7 @@ class AttemptRegistry:
         self, flow_id: str, run: StepRun, loan: Loan | None, tell: Callable[[StepReport], bool]
     ) -> None:
         """Have the step's `reconcile` function find out; once, however often it is asked for."""
-        key = _Key(flow_id, run.number, -run.attempt)
+        key = _Key(flow_id, (run.number, -run.attempt))
         task = StepTask(
             key=key,
             mode="thread",
@@ -150,59 +150,51 @@ class AttemptRegistry:
         return frozenset(
             attempt
             for attempt, report in self.of_flow(flow_id).items()
-            if report is None and _Key(flow_id, *attempt) not in self._abandoned
+            if report is None and _Key(flow_id, attempt) not in self._abandoned
         )
 
     # -------------------------------------------------------------------------------------- inside
     def _opened(self, key: _Key) -> bool:
         with self._lock:
             attempts = self._open.setdefault(key.flow_id, {})
-            if key[1:] in attempts:
+            if key.made in attempts:
                 return False
-            attempts[key[1:]] = None
+            attempts[key.made] = None
             return True
 
     def _submit(self, task: StepTask, done: StepDone) -> None:
-        with suppress(SystemClosed):  # then it has not begun, and that is what will be recorded
+        try:  # noqa: SIM105 - `suppress` is slow, and this runs for each step
             self._executor.submit(task, done)
+        except SystemClosed:
+            pass  # it has not begun, and that is what will be recorded
 
     def _done(self, key: _Key, message: Any, tell: Callable[[StepReport], bool]) -> None:
-        report = StepReport(key.flow_id, key[1:], message)
+        report = StepReport(key.flow_id, key.made, message)
         with self._lock:
             attempts = self._open.get(key.flow_id)
-            if attempts is None or key[1:] not in attempts:
+            if attempts is None or key.made not in attempts:
                 return
-            attempts[key[1:]] = report
+            attempts[key.made] = report
         if not tell(report):
             self._wake(key.flow_id)
 
 
-class _Calling:
+class _Calling(msgspec.Struct, eq=False):
     """A call of a `def` step, with its context in force for as long as it lasts.
 
     Tests that have something else done instead ask it what it is a call of.
     """
 
-    __slots__ = ("_caller", "_loan", "context", "limits", "step_run")
-
-    def __init__(
-        self,
-        run: StepRun,
-        loan: Loan | None,
-        context: StepContext,
-        limits: PayloadLimits,
-        caller: tuple[AttemptRegistry, str],
-    ) -> None:
-        self.step_run = run
-        self._loan = loan
-        self._caller = caller
-        self.context = context
-        self.limits = limits
+    step_run: StepRun
+    loan: Loan | None
+    context: StepContext
+    limits: PayloadLimits
+    caller: tuple[AttemptRegistry, str]
 
     def __call__(self) -> Any:
-        caller, token = _caller.set(self._caller), enter_step(self.context)
+        caller, token = _caller.set(self.caller), enter_step(self.context)
         try:
-            return self.step_run.step.run(self._loan, self.step_run.arguments(), self.limits)
+            return self.step_run.step.run(self.loan, self.step_run.arguments(), self.limits)
         finally:
             leave_step(token)
             _caller.reset(caller)
@@ -211,18 +203,16 @@ class _Calling:
 class _Awaiting(_Calling):
     """A call of an `async def` step."""
 
-    __slots__ = ()
-
     async def __call__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - awaited by the loop
-        _caller.set(self._caller)
+        _caller.set(self.caller)
         enter_step(self.context)
-        return await self.step_run.step.run_async(self._loan, self.step_run.arguments(), self.limits)
+        return await self.step_run.step.run_async(self.loan, self.step_run.arguments(), self.limits)
 
 
 def _without_value(report: StepReport) -> StepReport:
     """Return a report with the result as bytes only: who heard of it before may have changed the value."""
     message = report.message
-    return report._replace(message=replace(message, value=None)) if type(message) is StepSucceeded else report
+    return replace(report, message=replace(message, value=None)) if type(message) is StepSucceeded else report
 
 
 def _message(run: StepRun, attempt: int, outcome: StepOutcome) -> StepSucceeded | StepErrored | AttemptLost:

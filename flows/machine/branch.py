@@ -173,7 +173,7 @@ class Branch:
     def location(self) -> Location:
         innermost: Any = self._coroutine
         while type(inner := innermost.cr_await) is CoroutineType:
-            innermost = cast("Any", inner)
+            innermost = inner  # pyright: ignore[reportUnknownVariableType] - no cast: it is a call
         frame = innermost.cr_frame
         return NOWHERE if frame is None else _location(frame.f_code, frame.f_lasti)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 if TYPE_CHECKING:
-    from ..events import AnyEvent
-    from .pending import StepRun  # noqa: TC004 - nothing reads the annotations of effects at run time
+    from ..events import AnyEvent  # noqa: TC004 - nothing reads the annotations of effects at run time
+    from .pending import StepRun  # noqa: TC004 - as above
 
 
 class RunStep(msgspec.Struct, frozen=True):
@@ -39,21 +39,18 @@ class Warn(msgspec.Struct, frozen=True):
 AnyEffect: TypeAlias = RunStep | RunAlone | Reconcile | Warn
 
 
-class Decision:
+class Decision(msgspec.Struct, eq=False):
     """The result of one message: input and command events to record, and effects to carry out after that.
 
     `consumed` and `rejected` are ids of the inbox, `rejected` with the reasons. `given_up` are keys of
     signals in the history that will never be taken, with the reasons.
     """
 
-    __slots__ = ("consumed", "effects", "events", "given_up", "rejected")
-
-    def __init__(self) -> None:
-        self.events: list[AnyEvent] = []
-        self.effects: list[AnyEffect] = []
-        self.consumed: list[int] = []
-        self.rejected: list[tuple[int, str]] = []
-        self.given_up: list[tuple[str, str]] = []
+    events: list[AnyEvent] = msgspec.field(default_factory=list)
+    effects: list[AnyEffect] = msgspec.field(default_factory=list)
+    consumed: list[int] = msgspec.field(default_factory=list)
+    rejected: list[tuple[int, str]] = msgspec.field(default_factory=list)
+    given_up: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
     @property
     def has_settled(self) -> bool:

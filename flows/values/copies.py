@@ -168,7 +168,7 @@ class Copier:
             return value
 
     def copy(self, value: Any) -> Any:
-        kind = cast("type[Any]", type(value))
+        kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType] - no cast: it is a call
         if kind in _ATOMS:
             return value
         known = self.known.get(id(value))

@@ -7,7 +7,7 @@ refused, because its author meant it to have an effect.
 from __future__ import annotations
 
 from reprlib import repr as short
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FlowStateError
 from .copies import Copier, Made, Slots, are_atoms
@@ -28,7 +28,7 @@ class Loan:
     __slots__ = ("_before", "_made", "_names", "_role", "view")
 
     def __init__(self, instance: Any, role: str, shared: Shared) -> None:
-        kind = cast("type[Any]", type(instance))
+        kind: Any = type(instance)  # pyright: ignore[reportUnknownVariableType] - no cast: it is a call
         slots, kept = slots_of(kind), instance.__dict__
         self._role = role
         self._made: Sequence[Made] = ()

@@ -155,7 +155,7 @@ def outcome_thrown_away(patch: pytest.MonkeyPatch) -> None:
     """A step's outcome for which there is no actor is not kept."""
 
     def done(_: Any, self: Any, key: Any, message: Any, tell: Any) -> None:
-        report = StepReport(key.flow_id, key[1:], message)
+        report = StepReport(key.flow_id, key.made, message)
         self.acknowledge(report)
         tell(report)
 
