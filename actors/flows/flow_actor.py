@@ -31,7 +31,7 @@ from .parking import HARMFUL, PARK, UNREPLAYABLE, is_flow, last_word, parked_for
 from .refusals import check_control, nothing_to_retry, unconfirmed, was_done
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ...flows.machine.machine import FlowMachine
     from ...flows.machine.pending import Due
@@ -95,22 +95,24 @@ class FlowActor(PersistentActor):
         self.in_hand: Any = None
         """The message that it is at, or was last."""
 
-    def _run_slice(self) -> None:
-        """As any actor; should the process die of it, the next one can tell whose code ran."""
-        box = self.context.box
-        slot = box.begin(self.flow_id)
-        try:
-            super()._run_slice()
-        finally:
-            box.finish(slot)
-
     # ------------------------------------------------------------------------------------- recovery
     def on_start(self) -> None:
         """Recover, or find that the flow is new, has ended or is parked."""
         self.context.guard.enter(self.flow_id, self)
         self.context.awaited.begin(self.flow_id)
-        if self.is_unconfirmed:
-            return
+        if not self.is_unconfirmed:
+            self._noted(self._begin)
+
+    def _noted(self, code: Callable[..., None], *args: Any) -> None:
+        """Run what runs the flow's code: should the process die of it, the next one can tell whose it was."""
+        box = self.context.box
+        slot = box.begin(self.flow_id)
+        try:
+            code(*args)
+        finally:
+            box.finish(slot)
+
+    def _begin(self) -> None:
         found = self._found
         if found is not None:
             self._take(found)
@@ -183,6 +185,10 @@ class FlowActor(PersistentActor):
 
     # -------------------------------------------------------------------------------------- messages
     def on_command(self, message: Any) -> None:
+        """Take one message."""
+        self._noted(self._take_up, message)
+
+    def _take_up(self, message: Any) -> None:
         """Take one message. The frequent ones come first."""
         self.in_hand = message
         kind: Any = type(message)  # pyright: ignore[reportUnknownVariableType] - no cast: it is a call
@@ -440,16 +446,16 @@ class FlowActor(PersistentActor):
             self.version,
             self._records(decision.events, machine),
             change,
-            machine.definition.name if self._owes_type else None,
+            machine.definition.name if self._owes_type() else None,
             tuple(decision.consumed),
             tuple(decision.rejected),
             tuple(decision.given_up),
         )
         self.write(append, self._act, decision)
 
-    @property
     def _owes_type(self) -> bool:
-        return self._header is None or not self._header.is_sound
+        """Return whether the append must say what the flow is: it makes the header, or makes it anew."""
+        return not self.version or (self._header is not None and not self._header.is_sound)
 
     def _records(self, decided: Sequence[events.AnyEvent], machine: FlowMachine) -> tuple[NewRecord, ...]:
         at = machine.at
@@ -490,7 +496,7 @@ class FlowActor(PersistentActor):
             self._carry_out(effect)
         machine = self.machine
         assert machine is not None
-        over = machine.ended or machine.parked
+        over = machine.last_word
         if start is not None and isinstance(over, events.FlowCompleted):
             start.end.resolve(over)
         reply, self._reply = self._reply, None
@@ -667,7 +673,7 @@ class FlowActor(PersistentActor):
         self.machine = self.replica = None
         for machine in machines:
             if machine is not None:
-                machine.close()
+                self._noted(machine.close)
 
     def report(self, message: Any) -> None:
         """Tell the supervisor."""

@@ -92,7 +92,7 @@ class Runs:
         """Report the outcome, unless the run was given up meanwhile, which is what False means."""
         if run.note is not None:
             run.note(self._clock.elapsed() - run.started)
-        if not self.claim(run):
+        if self._under_way.pop(run, None) is None:
             return False
         self._report(run, outcome)
         return True

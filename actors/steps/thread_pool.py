@@ -360,8 +360,9 @@ class ThreadPool:
         """Count it no more: it is over, or waits for something of the engine."""
         with self._lock:
             self._elsewhere -= 1
-            successor = self._call_in()
-        self._wake(successor)
+            successor = self._call_in() if self._waiting else None
+        if successor is not None:
+            self._wake(successor)
 
     # ------------------------------------------------------------------------------------ closing
     def shut(self) -> tuple[Worker, ...]:

@@ -18,7 +18,7 @@ from ..values.location import Location, defined_at, text_of
 from .branch import Branch, Gather, OnEnd, RunQueue, check_awaitables
 from .failure import failure_of
 from .inbox import SignalQueues
-from .pending import Due, FlowEnding, StepPhase, StepRun, Timer, Wait
+from .pending import Due, FlowEnding, StepRun, Timer, Wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
@@ -331,23 +331,6 @@ class Execution:
         self.is_over = True
         self.queue.clear()
         self.sink.end(FlowEnding(event, self.end))
-
-    @property
-    def has_open_attempts(self) -> bool:
-        """Whether an attempt at a step is recorded without its outcome."""
-        for run in self.steps.values():  # noqa: SIM110 - asked at each step: no generator
-            if run.phase is not StepPhase.SCHEDULED:
-                return True
-        return False
-
-    @property
-    def waits_for_time(self) -> bool:
-        if self.timers:
-            return True
-        for run in self.steps.values():  # noqa: SIM110 - asked at each step: no generator
-            if run.due is not None:
-                return True
-        return False
 
     # A table of functions, not of bound methods: all flows share it.
     _APPLY: ClassVar[dict[type, Callable[..., None]]] = {

@@ -91,7 +91,10 @@ class FlowMachine:
             return "parked"
         if execution.paused:
             return "paused"
-        return "running" if execution.has_open_attempts else "waiting"
+        for run in execution.steps.values():
+            if run.phase is not StepPhase.SCHEDULED:
+                return "running"  # an attempt is recorded without its outcome
+        return "waiting"
 
     @property
     def at(self) -> int:
@@ -120,12 +123,21 @@ class FlowMachine:
         return self._execution.parked
 
     @property
+    def last_word(self) -> events.FlowCompleted | events.FlowFailed | events.Parked | None:
+        """The event that ended or parked the flow."""
+        return self._execution.ended or self._execution.parked
+
+    @property
     def alarm(self) -> Due | None:
         """The next time that something is due; None if nothing is."""
         execution = self._execution
-        if not execution.waits_for_time or execution.is_still:
-            return None
-        return min(execution.dues(), key=_wall, default=None)
+        if not execution.timers:
+            for run in execution.steps.values():
+                if run.due is not None:
+                    break
+            else:
+                return None  # as nearly always: this is asked at each step
+        return None if execution.is_still else min(execution.dues(), key=_wall, default=None)
 
     # ------------------------------------------------------------------------------------ recovery
     def replay(self, history: Sequence[Recorded]) -> None:

@@ -186,8 +186,8 @@ def test_what_a_finally_raises_in_an_async_generator_is_told_as_python_tells_it(
 
 
 def test_an_attempt_is_shown_in_words() -> None:
-    assert str(_Key("a", 3, 1)) == "step 3 of flow 'a', attempt 1"
-    assert str(_Key("a", 3, -1)) == "step 3 of flow 'a', reconciling attempt 1"
+    assert str(_Key("a", (3, 1))) == "step 3 of flow 'a', attempt 1"
+    assert str(_Key("a", (3, -1))) == "step 3 of flow 'a', reconciling attempt 1"
 
 
 # -------------------------------------------------------------------------------------------- types
