@@ -60,20 +60,21 @@ class StopFlag:
     It has no lock that a thread could leave behind taken when Ctrl-C strikes it.
     """
 
-    __slots__ = ("_is_set",)
+    __slots__ = ("raised",)
 
     _waiting: ClassVar[dict[StopFlag, list[Event]]] = {}
 
     def __init__(self) -> None:
-        self._is_set = False
+        self.raised = False
+        """What `is_set` returns, for those who ask at each message."""
 
     def is_set(self) -> bool:
         """Whether the actor has stopped."""
-        return self._is_set
+        return self.raised
 
     def set(self) -> None:
         """Mark the actor as stopped, for good."""
-        self._is_set = True
+        self.raised = True
         for event in self._waiting.pop(self, ()):
             event.set()
 
@@ -81,9 +82,9 @@ class StopFlag:
         """Wait until the actor has stopped; tell whether it has."""
         event = Event()
         self._waiting.setdefault(self, []).append(event)
-        if self._is_set:  # perhaps since before the event was there
+        if self.raised:  # perhaps since before the event was there
             self.set()
-        return event.wait(timeout) or self._is_set
+        return event.wait(timeout) or self.raised
 
 
 class PooledRef(ActorRef[Any]):
@@ -96,7 +97,7 @@ class PooledRef(ActorRef[Any]):
             ActorDeadError: when the actor has stopped.
 
         """
-        if self.actor_stopped.is_set():
+        if self.actor_stopped.raised:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a `StopFlag`
             raise ActorDeadError(f"{self} not found")
         self.actor_inbox.put(Letter(message))  # pyright: ignore[reportArgumentType] - all that Pykka's loop asks for
 

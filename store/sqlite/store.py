@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import apsw
 
@@ -35,11 +34,12 @@ from .statements import roll_back, transaction
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ..contract import Outcome, Write
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger("persistasaurus")
@@ -286,21 +286,22 @@ class SqliteStore(Reading, EventStore):
     # Writing
 
     def commit(self, writes: Sequence[Write]) -> list[Outcome]:
-        with self._writing() as writer:
-            if self._queries.has_met_damage and not writer.is_mended:
-                writer.mend()
-            outcomes = writer.prepare(writes)
-            writer.commit()
+        return self._written(self._commit, writes)
+
+    def _commit(self, writer: Writer, writes: Sequence[Write]) -> list[Outcome]:
+        if self._queries.has_met_damage and not writer.is_mended:
+            writer.mend()
+        outcomes = writer.prepare(writes)
+        writer.commit()
         return outcomes
 
-    @contextmanager
-    def _writing(self) -> Generator[Writer]:
-        """Lend the writer. Any exception halts the store."""
+    def _written(self, write: Callable[Concatenate[Writer, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Write something with the writer. Any exception halts the store."""
         with in_sqlite:
             writer = self._ready()
             self._look_at_location()
             try:
-                yield writer
+                return write(writer, *args, **kwargs)
             except BaseException as error:
                 reason = self._halt(writer, error)
                 if isinstance(error, Exception):
@@ -418,8 +419,7 @@ class SqliteStore(Reading, EventStore):
         return self._asked(lambda connection: [resolve.outcome(connection, write) for write in writes])
 
     def mend(self) -> list[str]:
-        with self._writing() as writer:
-            return writer.mend()
+        return self._written(Writer.mend)
 
     def checkpoint(self, *, idle: bool) -> None:
         with in_sqlite:
