@@ -216,6 +216,8 @@ class ThreadPool:
         self._lost: LostThreads[Worker] = LostThreads()
         self._lent: set[Worker] = set()
         self._elsewhere = 0
+        self._capacity = rules.max_workers
+        """How many may be at work."""
         self._shortage = Shortage("start a thread for steps")
         self._spawned = 0
         self._starts = 0
@@ -267,7 +269,7 @@ class ThreadPool:
             with self._lock:
                 worker.run = None
                 self._arrived(worker)
-                if self._is_closed or len(self._workers) > self._capacity():
+                if self._is_closed or len(self._workers) > self._capacity:
                     self._dismiss(worker)
                     return None
                 run = worker.run = self._next(worker)
@@ -317,6 +319,7 @@ class ThreadPool:
             self._lent.discard(worker)
             self._dismiss(worker)
             of_step, of_all = self._lost.add(worker, run), len(self._lost)
+            self._note_lost()
             successor = self._call_in()
         logger.warning(
             "Step %r (%s) runs longer than its %s s, and cannot be stopped: %d threads are lost to it,"
@@ -337,6 +340,7 @@ class ThreadPool:
             worker.run = None
             if worker in self._lost:
                 self._waiting.extendleft(reversed([*self._lost.remove(worker)]))
+                self._note_lost()
             self._lent.discard(worker)
             self._dismiss(worker)
             successor = self._call_in()
@@ -415,13 +419,13 @@ class ThreadPool:
             )
         return held > 0
 
-    def _capacity(self) -> int:
-        """Return how many may be at work: fewer, when more threads are lost than can be spared."""
+    def _note_lost(self) -> None:
+        """Have fewer at work, when more threads are lost than can be spared."""
         most = self._rules.max_workers
-        return max(1, most - max(0, len(self._lost) - max(most, _LOST_MIN)))
+        self._capacity = max(1, most - max(0, len(self._lost) - max(most, _LOST_MIN)))
 
     def _has_room(self) -> bool:
-        return len(self._workers) - len(self._idle) + self._elsewhere < self._capacity()
+        return len(self._workers) - len(self._idle) + self._elsewhere < self._capacity
 
     def _call_in(self) -> Worker | None:
         """Choose a worker for the runs that wait, which must be woken when the lock is released."""

@@ -85,24 +85,21 @@ class Execution:
 
     def _driven(self, code: Callable[..., Any], *args: Any) -> Any:
         """Run some of the flow's code, with asyncio refused."""
+        # The documented hooks for implementers of loops. Importing asyncio just for this would be slow; and
+        # another thread may be importing it now.
+        asyncio: Any = sys.modules.get("asyncio.events")
+        set_loop: Any = getattr(asyncio, "_set_running_loop", None)
+        loop = None if set_loop is None else asyncio._get_running_loop()  # noqa: SLF001
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(finalizer=self._left)
         try:
-            return self._without_loop(code, *args)
+            if set_loop is not None:
+                set_loop(_NO_LOOP)
+            return code(*args)
         finally:
+            if set_loop is not None:
+                set_loop(loop)
             sys.set_asyncgen_hooks(*hooks)
-
-    def _without_loop(self, code: Callable[..., Any], *args: Any) -> Any:
-        # The documented hooks for implementers of loops. Importing asyncio just for this would be slow.
-        asyncio: Any = sys.modules.get("asyncio.events")
-        if asyncio is None or not hasattr(asyncio, "_set_running_loop"):
-            return code(*args)
-        loop = asyncio._get_running_loop()  # noqa: SLF001
-        asyncio._set_running_loop(_NO_LOOP)  # noqa: SLF001
-        try:
-            return code(*args)
-        finally:
-            asyncio._set_running_loop(loop)  # noqa: SLF001
 
     def _left(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Close an async generator that the code left before its end, and that nothing awaits any more."""

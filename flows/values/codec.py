@@ -118,7 +118,11 @@ class Codec:
         except Exception as error:  # the user's types may raise anything
             path, reason = first_nonfinite(value) or _split(plain(error))
             raise PayloadError(self.what, path, reason) from error
-        if not self._is_same(decoded, value) and not is_same_in_other_zones(value, decoded):
+        if (
+            decoded is not value  # None, most often
+            and not self._is_same(decoded, value)
+            and not is_same_in_other_zones(value, decoded)
+        ):
             self._look_again(value, decoded)
         return data, decoded
 

@@ -6,6 +6,7 @@ refused, because its author meant it to have an effect.
 
 from __future__ import annotations
 
+from operator import is_
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,9 @@ class Loan:
         del held[_FROZEN]
         if error is not None and not isinstance(error, Exception):
             return
+        before = self._before
+        if not self._made and held.keys() == before.keys() and all(map(is_, held.values(), before.values())):
+            return  # as nearly always
         itself = Made(self.view, held, self._before)
         for number, made in enumerate((*self._made, itself)):
             if not made.has_its_parts:
