@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .actors import (
-    EventSourcedActor,
     FlowEvent,
     FlowHandle,
     FlowSystem,
     Receipt,
+    Ref,
     SignalTo,
     StaleWriterError,
     StepCrashed,
@@ -38,7 +38,13 @@ from .flows import (
     uuid4,
     wait_for,
 )
+from .flows.entities.actor import EventSourcedActor
+from .flows.entities.command import command
 from .flows.errors import (
+    ActorDefinitionError,
+    ActorFailed,
+    ActorStateError,
+    ActorTypeMismatch,
     AlreadyAwaitedError,
     DeadlockError,
     FlowAlreadyExists,
@@ -49,6 +55,7 @@ from .flows.errors import (
     FlowNotRegistered,
     FlowParked,
     FlowStateError,
+    MailboxFull,
     NondeterminismError,
     NotDurableError,
     NotDurableWarning,
@@ -58,6 +65,7 @@ from .flows.errors import (
     PayloadError,
     PersistasaurusError,
     QueryNotFound,
+    Refused,
     SignalNotFound,
     SignalRejected,
     StepError,
@@ -68,6 +76,10 @@ from .flows.errors import (
 from .store import Durability, StoreError, StoreOwned
 
 __all__ = [
+    "ActorDefinitionError",
+    "ActorFailed",
+    "ActorStateError",
+    "ActorTypeMismatch",
     "AlreadyAwaitedError",
     "DeadlockError",
     "Done",
@@ -87,6 +99,7 @@ __all__ = [
     "FlowStateError",
     "FlowSystem",
     "Limits",
+    "MailboxFull",
     "NondeterminismError",
     "NotDurableError",
     "NotDurableWarning",
@@ -98,6 +111,8 @@ __all__ = [
     "PersistasaurusError",
     "QueryNotFound",
     "Receipt",
+    "Ref",
+    "Refused",
     "Retry",
     "SignalNotFound",
     "SignalRejected",
@@ -114,6 +129,7 @@ __all__ = [
     "SystemClosed",
     "SystemStatistics",
     "WrongStatus",
+    "command",
     "current_flow",
     "current_step",
     "flow",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .batches import SignalTo
 from .flows.supervisor import SupervisorRules
 from .handle import FlowEvent, FlowHandle, Receipt
-from .persistence.event_sourced import EventSourcedActor
 from .persistence.persistent_actor import StaleWriterError
+from .ref import Ref
 from .remote.client import PendingRequest, RefusedRequest, RemoteClient
 from .remote.protocol import RemoteResponse
 from .statistics import SystemStatistics
@@ -14,12 +14,12 @@ from .steps.task import StepCrashed, StepTimeout
 from .system import FlowSystem
 
 __all__ = [
-    "EventSourcedActor",
     "FlowEvent",
     "FlowHandle",
     "FlowSystem",
     "PendingRequest",
     "Receipt",
+    "Ref",
     "RefusedRequest",
     "RemoteClient",
     "RemoteResponse",

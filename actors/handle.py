@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, TypeVarTuple, cast, overload
 
 import msgspec
-import pykka
 
 from ..flows import QueryCall, events
 from ..flows.authoring.query import QueryType
@@ -17,8 +16,9 @@ from .flows import requests
 from .flows.admission import checked_id, is_text, outside_error
 from .flows.client import Receipt, from_microseconds, to_microseconds
 from .flows.result_waiters import tell_if_over
-from .persistence.event_sourced import ACTOR_STATUS
-from .runtime.futures import Reply, waiting
+from .persistence.persistent_actor import ACTOR_STATUS
+from .replies import got, got_async, refuse_on_step_loop
+from .runtime.futures import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -118,13 +118,13 @@ class FlowHandle(Generic[R]):
         watch: requests.Watch | None = None
         try:
             end = self._end_with_start(timeout)
-            completed = None if end is None else _get(end, timeout, "")
+            completed = None if end is None else got(end, timeout, "")
             if completed is not None:
                 return self._decode(completed)
             over = self._look(timeout) if self._may_be_over(timeout) else None
             if over is None:
                 watch = self._watch()
-                return self._decode(_get(watch.reply, self._left(deadline), ""))
+                return self._decode(got(watch.reply, self._left(deadline), ""))
         except TimeoutError:
             over = self._over()
             if over is None:
@@ -142,13 +142,13 @@ class FlowHandle(Generic[R]):
         watch: requests.Watch | None = None
         try:
             end = self._end_with_start(timeout)
-            completed = None if end is None else await _within(end, timeout, "")
+            completed = None if end is None else await got_async(end, timeout, "")
             if completed is not None:
                 return self._decode(completed)
             over = await _beside_the_loop(lambda: self._look(timeout)) if self._may_be_over(timeout) else None
             if over is None:
                 watch = self._watch()
-                return self._decode(await _within(watch.reply, self._left(deadline), ""))
+                return self._decode(await got_async(watch.reply, self._left(deadline), ""))
         except TimeoutError:
             over = await _beside_the_loop(self._over)
             if over is None:
@@ -247,7 +247,7 @@ class FlowHandle(Generic[R]):
             TimeoutError: there was no answer in time; you can safely repeat it with the same id.
         """
         check_timeout("signal", timeout)
-        return _get(self._send(signal, args, signal_id), timeout, "the signal was not confirmed")
+        return got(self._send(signal, args, signal_id), timeout, "the signal was not confirmed")
 
     @overload
     async def signal_async(
@@ -277,7 +277,7 @@ class FlowHandle(Generic[R]):
         """
         check_timeout("signal_json", timeout)
         reply = self._send_json(name, payload, signal_id)
-        return _get(reply, timeout, "the signal was not confirmed")
+        return got(reply, timeout, "the signal was not confirmed")
 
     async def signal_json_async(
         self, name: str, payload: bytes = b"{}", *, signal_id: str | None = None
@@ -300,9 +300,9 @@ class FlowHandle(Generic[R]):
 
     # --------------------------------------------------------------------------------------- queries
     @overload
-    def query(self, query: Callable[[Unpack[Ts]], QueryCall[T]], /, *args: *Ts) -> T: ...
+    def query(self, query: Callable[[Unpack[Ts]], QueryCall[Any, T]], /, *args: *Ts) -> T: ...
     @overload
-    def query(self, query: QueryCall[T], /) -> T: ...
+    def query(self, query: QueryCall[Any, T], /) -> T: ...
     def query(self, query: Any, /, *args: Any) -> Any:
         """Query the flow's state between two steps, also when it is passivated or has ended. Records nothing.
 
@@ -313,9 +313,9 @@ class FlowHandle(Generic[R]):
         return self._ask(query, args).get()
 
     @overload
-    async def query_async(self, query: Callable[[Unpack[Ts]], QueryCall[T]], /, *args: *Ts) -> T: ...
+    async def query_async(self, query: Callable[[Unpack[Ts]], QueryCall[Any, T]], /, *args: *Ts) -> T: ...
     @overload
-    async def query_async(self, query: QueryCall[T], /) -> T: ...
+    async def query_async(self, query: QueryCall[Any, T], /) -> T: ...
     async def query_async(self, query: Any, /, *args: Any) -> Any:
         """Query the flow, and await the answer; raises like `query`."""
         return await self._ask(query, args)
@@ -348,7 +348,7 @@ class FlowHandle(Generic[R]):
                 f"{query!r} is not a query: give the method of the flow's class{named}; query_json() asks by"
                 " name"
             )
-        call = cast("QueryCall[Any]", query if isinstance(query, QueryCall) else query(*args))
+        call = cast("QueryCall[Any, Any]", query if isinstance(query, QueryCall) else query(*args))
         return self._request(requests.Ask(self.id, call.query, call.args, call.kwargs, Reply()))
 
     # ---------------------------------------------------------------------------------------- control
@@ -426,37 +426,8 @@ def _plain_view(handle: FlowHandle[Any]) -> dict[str, str]:
 _notebook_view: Callable[[FlowHandle[Any]], dict[str, str]] = _plain_view
 
 
-def refuse_on_step_loop(instead: str) -> None:
-    """Refuse to block the loop of `async def` steps, which what is waited for may need.
-
-    Raises:
-        DeadlockError: the caller runs on it.
-    """
-    if waiting.is_on_step_loop:
-        raise DeadlockError(f"an `async def` step would block the loop that all of them run on: {instead}")
-
-
-def _get(reply: Reply[T], timeout: float | None, what: str) -> T:
-    try:
-        return reply.get(timeout=timeout)
-    except pykka.Timeout:
-        raise TimeoutError(f"{what} within {timeout} s") from None
-
-
 async def _beside_the_loop(look: Callable[[], T]) -> T:
     """Read the store on a thread: a read may wait for the disk, and an event loop must not."""
     import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
     return await asyncio.to_thread(look)
-
-
-async def _within(reply: Reply[T], seconds: float | None, what: str) -> T:
-    import asyncio  # noqa: PLC0415 - whoever awaits has it already
-
-    try:
-        async with asyncio.timeout(seconds):
-            return await reply
-    except TimeoutError:
-        if reply.is_done:
-            raise
-        raise TimeoutError(f"{what} within {seconds} s") from None

@@ -30,3 +30,5 @@ class SystemStatistics(msgspec.Struct, frozen=True):
     """`def` steps that wait for another flow, or for the store. They do not count as `step_threads`."""
     lost_threads: int = 0
     """Threads held by code that was given up: of steps, of flows that are parked for it, of blocked loops."""
+    live_actors: int = 0
+    """Event-sourced actors in memory. All others cost nothing."""

@@ -14,7 +14,9 @@ from pykka import Timeout
 from ..flows import FlowCall, Limits, Registry, SignalCall
 from ..flows.authoring.request import is_in_flow
 from ..flows.authoring.step import is_in_step
-from ..flows.errors import NotInFlowError, SystemClosed
+from ..flows.entities.actor import EventSourcedActor, definition_of
+from ..flows.entities.actor_types import ActorTypes
+from ..flows.errors import ActorDefinitionError, NotInFlowError, SystemClosed
 from ..flows.machine.in_doubt import Evidence
 from ..flows.values.settings import check_count, check_timeout, check_type
 from ..flows.values.text import shown
@@ -22,6 +24,8 @@ from ..store import Durability, SqliteStore, StoreError, StreamState
 from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, suspicions_after
 from ..store.sqlite.requests import OWNER_PATIENCE_MS, SqliteRequests
 from .batches import Batch, SignalTo
+from .entities.directory import EntityDirectory
+from .entities.messages import HandleCall, LookAt
 from .flows import requests
 from .flows.actor_context import ActorContext
 from .flows.admission import Admission, checked_id
@@ -36,13 +40,14 @@ from .flows.recovery import Recovery
 from .flows.starting import Starts
 from .flows.supervisor import Supervisor, SupervisorRules
 from .flows.timers import Arm, LoadDue, LookFrom, Timers
-from .handle import FlowHandle, refuse_on_step_loop
+from .handle import FlowHandle
 from .persistence.commits import Commits
-from .persistence.event_sourced import EventSourcedActor
 from .persistence.journal import Entry, Journal
 from .persistence.persistent_actor import StreamAccess
 from .persistence.single_actor_guard import SingleActorGuard
+from .ref import Ref
 from .remote.poller import Poll, RequestPoller
+from .replies import refuse_on_step_loop
 from .runtime.actor import try_tell
 from .runtime.environment import Environment
 from .runtime.futures import Reply
@@ -51,14 +56,11 @@ from .runtime.watchdog import Watchdog, WatchdogRules
 from .statistics import SystemStatistics
 from .steps.attempts import AttemptRegistry, StepReport
 from .steps.executor import StepExecutor
-from .user_actors import UserActors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType, TracebackType
     from typing import Self, Unpack
-
-    from pykka import ActorRef
 
     from ..flows import Flow, FlowDefinition
     from ..store import EventStore, Header
@@ -81,7 +83,7 @@ _SUSPICIOUS = 2
 P = ParamSpec("P")
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
-A = TypeVar("A", bound=EventSourcedActor[Any])
+A = TypeVar("A", bound=EventSourcedActor[Any, Any])
 
 
 class FlowSystem:
@@ -94,6 +96,7 @@ class FlowSystem:
     Args:
         path: the file, created if it does not exist; ":memory:" for a store that ends with the process.
         flows: flow classes, and module-level flows, that may be started and recovered.
+        actors: the classes of event-sourced actors that may be asked.
         durability: whether acknowledged writes survive a loss of power.
         limits: bounds of one flow.
         rules: when flows are passivated, and how they are restarted after a crash.
@@ -102,6 +105,8 @@ class FlowSystem:
             runs in parallel.
         step_threads: how many `def` steps may run at once, not counting those that wait for other flows.
         step_processes: how many isolated steps may run at once; None: as many as there are processors.
+        debug: whether to compare an actor's state, after each command and query, with what its events make of
+            it; None: in Python's development mode (`python -X dev`).
         environment: clock, threads and chance; for tests.
         store: an open store to use instead of `path`; the system closes it, even if the system fails to
             start.
@@ -110,6 +115,7 @@ class FlowSystem:
 
     Raises:
         FlowDefinitionError: a flow's definition cannot work; nothing was opened.
+        ActorDefinitionError: an actor's definition cannot work, or two classes have one name.
         StoreOwned: another process owns the store; the message names it.
         StoreError: the file cannot be used; the message says why.
     """
@@ -119,12 +125,14 @@ class FlowSystem:
         path: str | os.PathLike[str] = ":memory:",
         *,
         flows: Sequence[type[Flow] | FlowDefinition[..., Any]] = (),
+        actors: Sequence[type[EventSourcedActor[Any, Any]]] = (),
         durability: Durability = Durability.FULL,
         limits: Limits | None = None,
         rules: SupervisorRules | None = None,
         workers: int = 1,
         step_threads: int = 64,
         step_processes: int | None = None,
+        debug: bool | None = None,
         environment: Environment | None = None,
         store: EventStore | None = None,
         executor: StepExecutor | None = None,
@@ -132,6 +140,7 @@ class FlowSystem:
     ) -> None:
         _refuse_while_imported()
         registry = Registry(flows)
+        self._actor_types = _actor_types(actors)
         limits = Limits() if limits is None else limits
         rules = SupervisorRules() if rules is None else rules
         check_type("FlowSystem", "durability", durability, Durability)
@@ -145,6 +154,7 @@ class FlowSystem:
         self._owns_environment = environment is None
         self.environment = environment or Environment.system()
         self._is_writable = True
+        self._is_debug = sys.flags.dev_mode if debug is None else debug
         self._guard = SingleActorGuard()
         self._starts = Starts()
         self._closing = RLock()
@@ -231,7 +241,15 @@ class FlowSystem:
             self._writing, self.store, self.environment, self._on_health, self._commits.tell
         )
         self._access = StreamAccess(self.store, self.journal, self.environment.clock)
-        self._user_actors = UserActors(self._access, self._working)
+        self.entities = EntityDirectory(
+            access=self._access,
+            scheduler=self._working,
+            environment=self.environment,
+            limits=recovery.limits.payload,
+            guard=SingleActorGuard(),
+            is_store_up=lambda: self._is_writable,
+            is_checked=self._is_debug,
+        )
 
         def context(report: Callable[[Any], None]) -> ActorContext:
             access, attempts, guard = self._access, self._attempts, self._guard
@@ -556,18 +574,17 @@ class FlowSystem:
         self._admission.check_open()
         return flows_of(self.store, type=type, status=status, after=after, limit=limit)
 
-    # ------------------------------------------------------------------------------------ other actors
-    def actor(self, kind: type[A], stream_id: str, *args: Any) -> ActorRef[A]:
-        """Return the live actor of a stream; start and recover it if needed.
-
-        For event-sourced actors of your own. Each stream id has at most one live actor; the next call
-        restarts one that has ended.
+    # ------------------------------------------------------------------------------------------ actors
+    def actor(self, kind: type[A], actor_id: str, /) -> Ref[A]:
+        """Return a reference to an event-sourced actor. It reads and starts nothing: the first message does.
 
         Raises:
-            ValueError: the stream belongs to something else.
+            ActorDefinitionError: the class is not registered here.
+            ValueError: it is not an id.
         """
-        self._admission.check_open()
-        return self._user_actors.actor(kind, stream_id, args)
+        definition = definition_of(kind)
+        self._actor_types.check(definition)
+        return Ref(definition, checked_id(actor_id, "actor id"), self.entities, self.client)
 
     # --------------------------------------------------------------------------------------- listening
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -588,7 +605,8 @@ class FlowSystem:
         """
         self._admission.check_process()
         return SystemStatistics(
-            live_flows=self._working.live_actors - self._user_actors.live,
+            live_flows=self._working.live_actors - self.entities.live,
+            live_actors=self.entities.live,
             queued_writes=len(self.journal.actor_inbox),  # pyright: ignore[reportArgumentType] - our own mailbox
             queued_requests=len(self.supervisor.actor_inbox),  # pyright: ignore[reportArgumentType]
             commits=self._commits.count,
@@ -645,7 +663,9 @@ class FlowSystem:
 
     def _undelivered(self, recipient: str, message: Any) -> None:
         """Take back what an actor was told that had just ended."""
-        if isinstance(message, StepReport):
+        if isinstance(message, (HandleCall, LookAt)):
+            self.entities.undelivered(message)
+        elif isinstance(message, StepReport):
             self._wake(message.flow_id)  # the registry has kept it
         elif not (isinstance(message, requests.Wake) or hasattr(message, "reply")):
             return
@@ -696,6 +716,7 @@ class FlowSystem:
         try:
             self._wait_for(requests.Drain(Reply()), deadline)
             self._attempts.end(self._executor.close(deadline))
+            self._finish_actors(deadline)
             self._wait_for(requests.Shutdown(Reply()), deadline)
             self._box.end()
         finally:
@@ -717,6 +738,14 @@ class FlowSystem:
                 request.reply.get(timeout=self._left(deadline))
         except Timeout:
             logger.warning("The system did not stop cleanly: not all flows answered in time")
+
+    def _finish_actors(self, deadline: float) -> None:
+        """Answer all that actors have accepted."""
+        try:
+            for reply in self.entities.finish():
+                reply.get(timeout=self._left(deadline))
+        except Timeout:
+            logger.warning("The system did not stop cleanly: not all actors answered in time")
 
     def _left(self, deadline: float) -> float:
         return max(1.0, deadline - self.environment.clock.elapsed())
@@ -782,6 +811,18 @@ def _refuse_while_imported() -> None:
                 ' `if __name__ == "__main__":`'
             )
         frame = frame.f_back
+
+
+def _actor_types(actors: Any) -> ActorTypes:
+    """Return the given classes of actors.
+
+    Raises:
+        ActorDefinitionError: it is not a list of them, or one of them cannot work.
+    """
+    if isinstance(actors, (str, bytes)) or not isinstance(actors, Iterable):
+        named = getattr(actors, "__name__", repr(actors))
+        raise ActorDefinitionError(f"actors={named} is not a list of classes: write actors=[{named}]")
+    return ActorTypes(map(definition_of, cast("Iterable[Any]", actors)))
 
 
 def _checked_signal(given: Any) -> SignalTo:

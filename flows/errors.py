@@ -3,6 +3,12 @@
 PersistasaurusError
 ├── FlowDefinitionError     fix the definition, which is refused when it is made or registered
 │   └── FlowNotRegistered   this process does not have the flow's code
+├── ActorDefinitionError    fix the actor's class, which is refused when it is defined or registered
+├── ActorStateError         record an event, and change the state in `apply` only
+├── Refused                 the actor has refused the command, on purpose; nothing was recorded
+├── MailboxFull             too many messages wait for the actor; send this one again later
+├── ActorTypeMismatch       the id belongs to a flow, or to an actor of another class
+├── ActorFailed             the actor cannot be recovered from its events; the message says why
 ├── NotDurableError         await the durable replacement that the message names
 ├── AlreadyAwaitedError     make a new call for each await, or keep the first one's result
 ├── NotInFlowError          call steps, and wait, inside a flow only
@@ -64,6 +70,46 @@ class FlowNotRegistered(FlowDefinitionError):
         super().__init__(f"no flow named {shown(name)} is registered here; there is {names}")
         self.name = name
         self.known = known
+
+
+class ActorDefinitionError(PersistasaurusError, TypeError):
+    """An actor's class is defined in a way that cannot work, or is not registered in this system."""
+
+    code = "actor-definition-error"
+
+
+class ActorStateError(PersistasaurusError, AttributeError):
+    """An actor's state was changed outside of `apply`. Its events would not repeat that at a recovery."""
+
+    code = "actor-state-error"
+
+
+class Refused(PersistasaurusError):
+    """Raise it in a command to refuse that: `raise Refused("the balance is only 20")`.
+
+    It goes to the asker. Nothing is recorded, and the state is as it was before the command, also if it had
+    recorded something.
+    """
+
+    code = "refused"
+
+
+class MailboxFull(PersistasaurusError):
+    """As many messages wait for the actor as its `mailbox` may hold. This one was not accepted."""
+
+    code = "mailbox-full"
+
+
+class ActorTypeMismatch(PersistasaurusError, ValueError):
+    """The id belongs to a flow, or to an actor of another class; the message names both."""
+
+    code = "actor-type-mismatch"
+
+
+class ActorFailed(PersistasaurusError):
+    """The actor cannot be recovered from its events, or has crashed. What it was asked had no effect."""
+
+    code = "actor-failed"
 
 
 class NotDurableError(PersistasaurusError):

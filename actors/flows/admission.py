@@ -30,7 +30,7 @@ from ...flows.values.duplicates import refuse_duplicates
 from ...flows.values.location import defined_at
 from ...flows.values.text import shown
 from ...store import InboxFull, RecordTooLarge, SignalConflict, StoreError, StreamEnded, StreamNotFound
-from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import ACTOR_STATUS
 
 if TYPE_CHECKING:
     from ...flows import Limits

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...store import Outcome
-    from ..persistence.event_sourced import StreamAccess
+    from ..persistence.persistent_actor import StreamAccess
     from ..runtime.environment import Environment
 
 __all__ = ["Backlog"]

@@ -22,8 +22,7 @@ from ...flows.machine import effects, messages
 from ...flows.machine.effects import Decision
 from ...flows.values.value_diff import differing_fields
 from ...store import Append, HeaderChange, NewRecord, RecordCorrupt, StreamState, WrongExpectedVersion
-from ..persistence.event_sourced import ACTOR_STATUS
-from ..persistence.persistent_actor import PersistentActor
+from ..persistence.persistent_actor import ACTOR_STATUS, PersistentActor
 from ..runtime.actor import EscapedError, try_tell
 from ..steps.attempts import StepReport
 from . import requests
@@ -208,9 +207,6 @@ class FlowActor(PersistentActor):
             self._leave(requests.Passivated(self.flow_id, self.incarnation))
         else:
             self._answer(message)
-
-    def _hold(self, message: Any) -> None:
-        self._keep(message)
 
     def _on_report(self, report: StepReport) -> None:
         if self.machine is None:
@@ -647,7 +643,7 @@ class FlowActor(PersistentActor):
         if self.is_unconfirmed and is_not_new and start is not None:
             # What its code has decided is void. The next incarnation looks at the flow, and compares.
             self._reply = None
-            self._stash = deque([(start._replace(may_be_new=False), None), *(self._stash or ())])
+            self._stash = deque([start._replace(may_be_new=False), *(self._stash or ())])
             self._leave(requests.Passivated(self.flow_id, self.incarnation))
             return
         self._crash(error)
@@ -664,7 +660,7 @@ class FlowActor(PersistentActor):
 
     def _hand_back(self) -> None:
         while self._stash:
-            message, _ = self._stash.popleft()
+            message = self._stash.popleft()
             if hasattr(message, "reply"):
                 self.report(message)  # not begun: the next incarnation answers
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...flows.errors import FlowNotFound
 from ...store import StoreError
-from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import ACTOR_STATUS
 from .admission import is_text, outside_error
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from ...flows.errors import NondeterminismError, PersistasaurusError
 from ...flows.machine.failure import failure_of
 from ...flows.machine.history import COMMAND_EVENTS
 from ...store import HeaderChange, Record, RecordCorrupt, StoreError, StoreUnusable, StreamState
-from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import ACTOR_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,7 @@ import msgspec
 from ...flows import events
 from ...flows.errors import FlowFailed, FlowNotFound, FlowParked, StoreUnavailable
 from ...store import StoreError
-from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import ACTOR_STATUS
 from .parking import last_word
 
 if TYPE_CHECKING:

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from pykka import ActorRef
 
     from ...store import EventStore
-    from ..runtime.futures import Deferred
     from ..runtime.primitives import Clock
     from .journal import Journal
 
-__all__ = ["PendingWrite", "PersistentActor", "StaleWriterError", "StreamAccess"]
+__all__ = ["ACTOR_STATUS", "PendingWrite", "PersistentActor", "StaleWriterError", "StreamAccess", "cause_of"]
+
+ACTOR_STATUS = "actor"
+"""The status of streams that are no flows."""
 
 
 class StaleWriterError(PersistasaurusError):
@@ -75,11 +77,11 @@ class PersistentActor(PooledActor):
         self.version = 0
         self._access = access
         self._writing: PendingWrite | None = None
-        self._stash: deque[tuple[Any, Deferred | None]] | None = None
+        self._stash: deque[Any] | None = None
         """Messages that wait for the write that is under way; most actors never need it."""
 
-    def on_command(self, message: Any) -> Any:
-        """Handle a message, while no write is under way; return a reply, or a `Deferred`."""
+    def on_command(self, message: Any) -> None:
+        """Handle a message, while no write is under way."""
         raise NotImplementedError
 
     def write(
@@ -97,37 +99,36 @@ class PersistentActor(PooledActor):
         self._writing = write = PendingWrite(append, self._actor_ref, then, args, failed)
         self._access.journal.tell(write)
 
-    def on_receive(self, message: Any) -> Any:
+    def on_receive(self, message: Any) -> None:
         """Handle a message, or keep it until the write that is under way has been answered."""
         if type(message) is PendingWrite:
-            return self._on_committed(message)
-        if self._writing is not None:
-            return self._hold(message)
+            self._on_committed(message)
+        elif self._writing is not None:
+            self._hold(message)
+        else:
+            self._handle(message)
+
+    def _handle(self, message: Any) -> None:
         try:
-            return self.on_command(message)
+            self.on_command(message)
         except BaseException as error:
             self._on_command_failed(message, error)
             raise
 
     def _on_command_failed(self, message: Any, error: BaseException) -> None:
-        """Learn that a message is to blame for the error that is going to end the actor, or to its asker."""
+        """Learn that a message is to blame for the error that is going to end the actor."""
 
-    def _hold(self, message: Any) -> Deferred | None:
-        reply = self.defer()
-        self._keep(message, reply)
-        return reply
-
-    def _keep(self, message: Any, reply: Deferred | None = None) -> None:
+    def _hold(self, message: Any) -> None:
         if self._stash is None:
             self._stash = deque()
-        self._stash.append((message, reply))
+        self._stash.append(message)
 
     def _on_committed(self, write: PendingWrite) -> None:
         assert write is self._writing, "an answer without a question"
         self._writing = None
         outcome = write.outcome
         if not isinstance(outcome, Appended):
-            self._on_write_failed(write, _cause(outcome))
+            self._on_write_failed(write, cause_of(outcome))
             return
         self.version = outcome.version
         write.then(*write.args)
@@ -139,22 +140,13 @@ class PersistentActor(PooledActor):
             write.failed(error)
         raise error
 
-    def _unstash(self, stash: deque[tuple[Any, Deferred | None]]) -> None:
+    def _unstash(self, stash: deque[Any]) -> None:
         while stash and self._writing is None and not self.actor_stopped.is_set():
-            message, reply = stash.popleft()
-            try:
-                result = self.on_command(message)
-            except BaseException as error:
-                self._on_command_failed(message, error)
-                if reply is None or not reply.is_awaited or not isinstance(error, Exception):
-                    raise
-                reply.fail(error)
-            else:
-                if reply is not None:
-                    reply.follow(result)
+            self._handle(stash.popleft())
 
 
-def _cause(outcome: Any) -> Exception:
+def cause_of(outcome: Any) -> Exception:
+    """Return the error for those who depend on a write that was not made, or may not have been."""
     if isinstance(outcome, PersistasaurusError | RecordCorrupt):
         return outcome
     stale = StaleWriterError(str(outcome))

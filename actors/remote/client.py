@@ -32,7 +32,7 @@ from ...store.requests import RequestsFull
 from ...store.sqlite.requests import SqliteRequests
 from ..flows.admission import checked_id
 from ..flows.refusals import nothing_to_retry
-from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import ACTOR_STATUS
 from ..runtime.primitives import Event, SystemClock, new_id
 from .protocol import (
     PauseRequest,

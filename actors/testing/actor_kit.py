@@ -1,94 +1,99 @@
 """Drives one event-sourced actor by hand: a command, the events that it records, and its state.
 
-kit = ActorTestKit(Account, "acc-1")
-ran = kit.run(100)
-assert (ran.events, ran.reply, ran.state) == ([Deposited(100)], 100, {"balance": 100})
+kit = ActorTestKit(Account, "ada")
+ran = kit.run(Account.deposit, 100)
+assert (ran.events, ran.reply, ran.state) == ([Deposited(100)], 100, AccountState(100))
 kit.restart()                               # recovered from its events, it is the same
 """
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
-import msgspec
-
-from ..persistence.event_sourced import EventSourcedActor
+from ...flows.entities.actor import EventSourcedActor, definition_of
+from ...flows.values.copies import copied
+from ...flows.values.sameness import Comparison, Pair
 from .simulation import Simulation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
-    from pykka import ActorRef
+    from ...flows.authoring.call import Call
+    from ..entities.entity_actor import EntityActor
+    from ..ref import Ref
 
 __all__ = ["ActorTestKit", "Ran"]
 
-A = TypeVar("A", bound=EventSourcedActor[Any])
-_OWN = ("stream_id", "version")
+A = TypeVar("A", bound=EventSourcedActor[Any, Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Ran(NamedTuple):
-    """The outcome of a command: the recorded events, the reply, and the actor's state after it."""
+    """The outcome of a command or query: the recorded events, the reply, and the state after it."""
 
     events: list[Any]
     reply: Any
-    state: dict[str, Any]
+    state: Any
 
 
 class ActorTestKit(Generic[A]):
-    """Runs one actor in a simulated process, on a store in memory; `args` are as for `FlowSystem.actor`."""
+    """Runs one actor in a simulated process, on a store in memory.
 
-    def __init__(self, kind: type[A], stream_id: str = "actor", *args: Any) -> None:
+    After each command and query it compares the state with what the events make of it.
+    """
+
+    def __init__(self, kind: type[A], actor_id: str = "actor") -> None:
         self.kind = kind
-        self.stream_id = stream_id
-        self._args = args
-        self._simulation = Simulation([])
+        self.actor_id = actor_id
+        self._definition = definition_of(kind)
+        self._simulation = Simulation([], actors=[kind], debug=True)
 
     @property
-    def state(self) -> dict[str, Any]:
-        """A copy of the actor's attributes, without those that begin with an underscore."""
-        named = vars(self._actor()).items()
-        own = {name: value for name, value in named if not name.startswith(("_", "actor_"))}
-        return deepcopy({name: value for name, value in own.items() if name not in _OWN})
+    def state(self) -> Any:
+        """A copy of the actor's state."""
+        return copied(self._entity().state)
 
     @property
     def events(self) -> list[Any]:
         """All recorded events."""
-        if self._simulation.system.store.header(self.stream_id) is None:
+        store = self._simulation.system.store
+        if store.header(self.actor_id) is None:
             return []
-        decode = msgspec.json.Decoder(self.kind.events).decode
-        return [decode(record.data) for record in self._simulation.system.store.read(self.stream_id)]
+        return [self._definition.events.decode(record.data) for record in store.read(self.actor_id)]
 
-    def run(self, command: Any) -> Ran:
-        """Send a command, and wait until its events are durable.
+    @overload
+    def run(self, call: Call[A, Any], /) -> Ran: ...
+    @overload
+    def run(self, call: Callable[P, Call[A, Any]], /, *args: P.args, **kwargs: P.kwargs) -> Ran: ...
+    def run(self, call: Any, /, *args: Any, **kwargs: Any) -> Ran:
+        """Send a command or a query, and wait until its events are durable.
 
         Raises:
-            Exception: whatever the command raises; nothing was recorded then.
+            ActorStateError: it has changed the state without an event.
+            Exception: whatever it raises; nothing was recorded then.
         """
         before = len(self.events)
-        reply = self._ref().ask(command)
+        reply = self._ref().ask(call, *args, **kwargs)
         self._simulation.run_until_idle()
         return Ran(self.events[before:], reply, self.state)
 
-    def restart(self) -> dict[str, Any]:
+    def restart(self) -> Any:
         """Kill the process, recover the actor from its events, and return its state, which is the same.
 
         Raises:
-            AssertionError: it differs: something but `apply` has changed it, or `apply` is not pure.
+            AssertionError: it differs, so `apply` depends on more than the state and the event.
         """
         before = self.state
         self._simulation.crash()
         after = self.state
-        lines = [
-            f"  {name}: {before.get(name, _NOTHING)!r} before, {after.get(name, _NOTHING)!r} recovered"
-            for name in sorted(before.keys() | after.keys())
-            if before.get(name, _NOTHING) != after.get(name, _NOTHING)
-        ]
-        if lines:
-            what = f"{self.kind.__name__} {self.stream_id!r} is not what its events make of it"
-            differences = "\n".join(lines)
+        change = Comparison().first_difference([Pair("state", before, after)])
+        if change is not None:
             raise AssertionError(
-                f"{what}:\n{differences}\nChange state only in apply(), which does nothing else."
+                f"{self.kind.__name__} {self.actor_id!r} is not what its events make of it: {change.path} was"
+                f" {change.live!r}, and recovered {change.rebuilt!r}. apply() must depend on nothing but the"
+                " state and the event."
             )
         return after
 
@@ -103,23 +108,13 @@ class ActorTestKit(Generic[A]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ref(self) -> ActorRef[A]:
-        return self._simulation.system.actor(self.kind, self.stream_id, *self._args)
+    def _ref(self) -> Ref[A]:
+        return self._simulation.system.actor(self.kind, self.actor_id)
 
-    def _actor(self) -> A:
-        ref: Any = self._ref()
-        self._simulation.run_until_idle()
-        actor = ref.actor_inbox.owner
-        if actor is None or not ref.is_alive():
-            raise AssertionError(
-                f"{self.kind.__name__} {self.stream_id!r} does not live: it failed to recover"
-            )
-        return cast("A", actor)
+    def _entity(self) -> EntityActor:
+        """Return the live actor, which is started if it does not live.
 
-
-class _NoReply:
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-_NOTHING = _NoReply()
+        Raises:
+            ActorFailed: it cannot be recovered.
+        """
+        return self._simulation.system.entities.awake(self._definition, self.actor_id)

@@ -12,7 +12,7 @@ import pytest
 from ...store.errors import NotAnExport
 from ...store.tools.transcript_reader import read_export
 from ..flows.replay import Diverges, check_history, recorded
-from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import ACTOR_STATUS
 from .crash_points import CommitLog
 from .world import World
 

@@ -14,7 +14,7 @@ from ...flows.summary import summary_of
 from ...store import Append
 from ..flows.client import from_microseconds
 from ..flows.replay import Diverges, rebuild, recorded
-from ..persistence.event_sourced import ACTOR_STATUS
+from ..persistence.persistent_actor import ACTOR_STATUS
 from .doubles import StepDouble, step_of
 from .handle import SimulatedHandle
 from .schedule import PROMPT

@@ -10,7 +10,7 @@ import click
 from rich_click import RichCommand
 
 from ...actors.flows.admission import is_text
-from ...actors.persistence.event_sourced import ACTOR_STATUS
+from ...actors.persistence.persistent_actor import ACTOR_STATUS
 from ...flows.errors import FlowNotFound
 from ...store import StoreReader, StoreUnusable
 from .output.exit_codes import CODES

@@ -32,7 +32,7 @@ def complete_types(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 
 
 def _found(ctx: click.Context, statement: str, incomplete: str) -> list[str]:
-    from ...actors.persistence.event_sourced import ACTOR_STATUS  # noqa: PLC0415 - loaded only for a completion
+    from ...actors.persistence.persistent_actor import ACTOR_STATUS  # noqa: PLC0415 - loaded only for a completion
     from ...store import StoreReader  # noqa: PLC0415
 
     store = ctx.params.get("store") or os.environ.get("PERSISTASAURUS_STORE") or "flows.db"

@@ -1,4 +1,4 @@
-"""Queries: what a flow reports about itself while it runs, waits, or has ended."""
+"""Queries: what a flow or an actor reports about itself, whether it is at work, waits, or has ended."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from functools import cached_property
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-import msgspec
-
 from ..errors import FlowDefinitionError
 from ..values.codec import WIDEST_LIMITS, Codec, Parameters
 from ..values.copies import copied
 from ..values.location import defined_at
+from .call import Call
 from .decoration import check_function, check_name
 from .step import takes_self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import msgspec
 
     from ..values.loan import Loan
 
@@ -26,12 +27,13 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 C_co = TypeVar("C_co", covariant=True)
-D_co = TypeVar("D_co", covariant=True)
 S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+S_contra = TypeVar("S_contra", contravariant=True)
 
 
-class QueryCall(msgspec.Struct, Generic[R_co], frozen=True):
-    """A query with its arguments, ready for `handle.query`."""
+class QueryCall(Call[S_contra, R_co], Generic[S_contra, R_co], frozen=True):
+    """A query with its arguments, ready for `handle.query` of a flow, or `ask` of an actor."""
 
     query: Query[..., R_co]
     args: tuple[Any, ...]
@@ -39,12 +41,12 @@ class QueryCall(msgspec.Struct, Generic[R_co], frozen=True):
 
 
 class QueryType(Generic[P, R_co]):
-    """A flow's query, as seen from outside."""
+    """A query, as seen from outside: `SignupFlow.sent`, `Account.balance`."""
 
     def __init__(self, query: Query[..., R_co]) -> None:
         self.query = query
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> QueryCall[R_co]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> QueryCall[Any, R_co]:
         """Bind arguments, which are not stored and may be anything. Values are copied."""
         return QueryCall(self.query, copied(args), copied(kwargs))
 
@@ -62,7 +64,7 @@ class Query(Generic[P, R_co]):
         if inspect.iscoroutinefunction(function) or not takes_self(function):
             raise FlowDefinitionError(
                 f"query {self.name!r} at {defined_at(function)}: a query is a plain method,"
-                f" def {self.name}(self, ...); it reads what the flow keeps on self, and awaits nothing"
+                f" def {self.name}(self, ...); it reads what is kept on self, and awaits nothing"
             )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise FlowDefinitionError(
@@ -107,13 +109,15 @@ class Query(Generic[P, R_co]):
 
 if TYPE_CHECKING:
 
-    class QueryMethod(Generic[C_co, D_co]):
+    class QueryMethod(Generic[S_co, C_co]):
         """A query of a class, as type checkers see it: without `self`, so that subclasses may override it."""
 
         @overload
-        def __get__(self, instance: None, owner: type) -> C_co: ...
+        def __get__(
+            self: QueryMethod[S, Callable[P, R]], instance: None, owner: type
+        ) -> Callable[P, QueryCall[S, R]]: ...
         @overload
-        def __get__(self, instance: object, owner: type) -> D_co: ...
+        def __get__(self, instance: object, owner: type) -> C_co: ...
         def __get__(self, instance: Any, owner: Any) -> Any: ...
 
 
@@ -142,12 +146,11 @@ class JsonQuery:
         return repr(self._query)
 
 
-def query(
-    function: Callable[Concatenate[S, P], R], /
-) -> QueryMethod[Callable[P, QueryCall[R]], Callable[P, R]]:
-    """Make a method a query: it reads the flow's state between two steps, and changes nothing.
+def query(function: Callable[Concatenate[S, P], R], /) -> QueryMethod[S, Callable[P, R]]:
+    """Make a method of a flow or an actor a query: it reads the state, and changes nothing.
 
-    It runs on a thread that drives flows, so it must not block.
+    It runs between two steps of a flow, or two commands of an actor, on a thread that drives them all, so it
+    must not block.
 
     Raises:
         FlowDefinitionError: it is not a plain method.

@@ -68,6 +68,7 @@ ALLOWED = {
     ("actors/testing/steps.py", "asyncio"): SIMULATED,
     ("actors/runtime/futures.py", "asyncio"): AWAITED,
     ("actors/handle.py", "asyncio"): AWAITED,
+    ("actors/replies.py", "asyncio"): AWAITED,
 }
 
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from ....actors.flows.replay import Compatible, Diverges, check_history, recorded
-from ....actors.persistence.event_sourced import ACTOR_STATUS
+from ....actors.persistence.persistent_actor import ACTOR_STATUS
 from ....flows import Registry
 from ....store import RecordCorrupt
 from ..flow_modules import flows_of

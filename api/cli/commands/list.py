@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ....actors.flows.listing import STATUSES, flows_of
-from ....actors.persistence.event_sourced import ACTOR_STATUS
+from ....actors.persistence.persistent_actor import ACTOR_STATUS
 from ....actors.runtime.primitives import SystemClock
 from ..options import command, header_of, limit_option, open_reader
 from ..output.documents import flow_document

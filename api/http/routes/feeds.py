@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import msgspec
 
 from ....actors.flows.admission import outside_error
-from ....actors.persistence.event_sourced import ACTOR_STATUS
+from ....actors.persistence.persistent_actor import ACTOR_STATUS
 from ....store import StoreError, Unreadable
 from ..contract.models import FlowEnd, FollowedEvent
 from ..contract.views import event_fields, event_view, unreadable_event

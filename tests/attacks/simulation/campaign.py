@@ -25,6 +25,7 @@ from unittest import mock
 from persistasaurus.actors import SupervisorRules
 from persistasaurus.actors.testing.schedule import PROMPT, Pace
 from persistasaurus.store.sqlite import store as sqlite
+from simulation.accounts import accounts_of
 from simulation.disk import POLICIES, Disk, remove, scratch
 from simulation.disturbance import plan_of
 from simulation.programs import program_of
@@ -69,7 +70,10 @@ def _at_work(seed: int) -> int:
 
 
 def _scenario(rng: Random) -> Scenario:
-    return rng.choice(references()) if rng.random() < 0.3 else program_of(rng)
+    if rng.random() >= 0.3:
+        return program_of(rng)
+    chosen = rng.choice(references())
+    return accounts_of(rng) if chosen.accounts else chosen
 
 
 def disk_of(seed: int) -> Disk | None:

@@ -19,6 +19,7 @@ from persistasaurus import (
     NondeterminismError,
     Overloaded,
     PersistasaurusError,
+    Refused,
     SignalRejected,
     StoreUnavailable,
     SystemClosed,
@@ -27,8 +28,8 @@ from persistasaurus.actors.flows import requests
 from persistasaurus.actors.handle import FlowHandle
 from persistasaurus.actors.remote.protocol import SignalRequest, decode_response, encode
 from persistasaurus.actors.runtime.futures import Reply
-from pykka import ActorDeadError
 from simulation.outside import world
+from simulation.reference_flows import Account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -322,22 +323,74 @@ class Deploy(Order):
 
 
 class Command(Order):
-    """Ask an event-sourced actor."""
+    """Ask an event-sourced actor for something, under a token of its own."""
 
-    def __init__(self, kind: type[Any], stream: str, message: Any) -> None:
-        self._kind = kind
+    def __init__(self, call: Any, stream: str, token: str, amount: int = 0) -> None:
+        self._call = call
         self._stream = stream
-        self._message = message
+        self.token = token
+        self._args = (token, amount) if amount else (token,)
+        self._least = 0
 
     def ask(self, run: Run, system: FlowSystem) -> Any:
-        return system.actor(self._kind, self._stream).ask(self._message, block=False)
+        self._least = run.ledger.of(self._stream).seen
+        return system.actor(Account, self._stream)._sent(self._call, self._args, {})
 
     def answered(self, run: Run, value: Any) -> bool:
-        run.ledger.commanded(self._stream, self._message)
+        self._replied(run, value)
+        run.must(self._is_in(value), f"{self.token} is not in {value}")
         return True
 
     def refused(self, run: Run, error: Exception) -> bool:
-        return not isinstance(error, ActorDeadError) and super().refused(run, error)
+        run.must(not run.is_calm, f"{self.token} was refused, though nothing went wrong: {error!r}")
+        return super().refused(run, error)
+
+    def _replied(self, run: Run, keys: list[str]) -> None:
+        run.ledger.replied(self._stream, keys, self._least)
+
+    def _is_in(self, keys: list[str]) -> bool:
+        return any(key.split("/")[0] == self.token for key in keys)
+
+
+class CommandInVain(Command):
+    """Ask for what is refused after it was recorded."""
+
+    def answered(self, run: Run, value: Any) -> bool:
+        run.must(False, f"{self.token} was to be refused, and got {value}")
+        return True
+
+    def refused(self, run: Run, error: Exception) -> bool:
+        if not isinstance(error, Refused):
+            return super().refused(run, error)
+        self._replied(run, str(error).split()[1:])
+        return True
+
+
+class Look(Command):
+    """Query an event-sourced actor."""
+
+    def __init__(self, call: Any, stream: str) -> None:
+        super().__init__(call, stream, "")
+        self._args = ()
+
+    def answered(self, run: Run, value: Any) -> bool:
+        self._replied(run, value)
+        return True
+
+
+class Told(Command):
+    """Tell an event-sourced actor, and see later whether it has heard."""
+
+    def ask(self, run: Run, system: FlowSystem) -> Any:
+        self._least = run.ledger.of(self._stream).seen
+        ref = system.actor(Account, self._stream)
+        ref.tell(self._call, *self._args)
+        return ref._sent(Account.seen, (), {})
+
+    def answered(self, run: Run, value: Any) -> bool:
+        self._replied(run, value)
+        run.must(self._is_in(value) or not run.is_calm, f"nobody has lost {self.token}, and it is gone")
+        return self._is_in(value)
 
 
 class Script(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from persistasaurus.flows import events
 from persistasaurus.store import Append, Appended, Deliver, Delivered
 
@@ -49,6 +50,8 @@ class Chronicle:
         self.at_most_once: set[int] = set()
         self.exactly_once: set[int] = set()
         self.spent: set[int] = set()
+        self.seen = 0
+        """How many keys an actor has told of at most."""
         self.is_paused = False
         self.is_completed = False
         self.is_failed = False
@@ -258,11 +261,18 @@ class Ledger:
         """Take note that a client has got a flow's result."""
         self._must(self.of(flow_id).is_completed, f"the result of {flow_id!r} was told too early")
 
-    def commanded(self, stream: str, message: Any) -> None:
-        """Take note that an event-sourced actor has answered."""
-        entered = [data for _, data in self.of(stream).records]
-        is_there = any(message.key.encode() in data for data in entered)
-        self._must(is_there, f"{stream!r} has answered {message}, and that is not recorded")
+    def replied(self, stream: str, keys: list[str], least: int) -> None:
+        """Take note that an event-sourced actor has replied with all that it has seen.
+
+        `least`: how much of it somebody had been told before this was asked.
+        """
+        known = self.of(stream)
+        recorded = [msgspec.json.decode(data)["key"] for _, data in known.records]
+        self._must(
+            keys == recorded[: len(keys)], f"{stream!r} has replied {keys}, and has recorded {recorded}"
+        )
+        self._must(len(keys) >= least, f"{stream!r} had replied {least} keys, and then {keys}")
+        known.seen = max(known.seen, len(keys))
 
 
 def _begin(known: Chronicle, event: events.StepStarted) -> None:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import msgspec
 from persistasaurus.flows import Registry, events
+from persistasaurus.flows.entities.actor import definition_of
+from persistasaurus.flows.entities.incarnation import EntityIncarnation
 from persistasaurus.flows.machine.history import Recorded
 from persistasaurus.flows.machine.machine import FlowMachine
+from persistasaurus.flows.values.sameness import Comparison, Pair
+from simulation.reference_flows import Account
 
 if TYPE_CHECKING:
     from persistasaurus.store import EventStore, Header
@@ -30,8 +34,21 @@ def judge(run: Run) -> None:
     for stream, balance in run.scenario.accounts.items():
         entered = [msgspec.json.decode(data)["amount"] for _, data in run.ledger.of(stream).records]
         run.must(sum(entered) == balance, f"{stream!r} holds {sum(entered)}, and not {balance}")
+        judge_state(run, stream)
     judge_effects(run)
     run.must(not run.requests.waiting, f"nobody has responded to {sorted(run.requests.waiting)}")
+
+
+def judge_state(run: Run, stream: str) -> None:
+    """Find that a live actor's state is what its events make of it."""
+    entity = run.simulation.system.entities._live.get(stream)
+    if entity is None or entity.state is None:
+        return
+    recovered = EntityIncarnation(definition_of(Account), stream)
+    for _, data in run.ledger.of(stream).records:
+        recovered.replay(data)
+    difference = Comparison().first_difference([Pair("state", entity.state, recovered.state)])
+    run.must(difference is None, f"{stream!r} is not what is recovered: {difference}")
 
 
 def judge_stream(run: Run, store: EventStore, header: Header, known: Chronicle) -> None:

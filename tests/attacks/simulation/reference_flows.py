@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from persistasaurus import (
     Done,
     EventSourcedActor,
     Flow,
+    Refused,
     Retry,
     StepError,
+    command,
     current_step,
     flow,
     gather,
@@ -27,9 +29,6 @@ from persistasaurus import (
     wait_for,
 )
 from simulation.outside import world
-
-if TYPE_CHECKING:
-    from persistasaurus.actors.persistence.persistent_actor import StreamAccess
 
 SOON = timedelta(seconds=1)
 
@@ -305,29 +304,48 @@ class UpgradedBadly(Steps):
         return await self.add(n)
 
 
-class Deposit(msgspec.Struct, frozen=True):
-    key: str
-    amount: int
-
-
 class Deposited(msgspec.Struct, tag="deposited"):
     key: str
     amount: int
+    notes: list[str] = []
 
 
-class Account(EventSourcedActor[Deposited]):
-    events = Deposited
+class AccountState(msgspec.Struct):
+    balance: int = 0
+    keys: list[str] = []
+    notes: list[list[str]] = []
 
-    def __init__(self, stream_id: str, access: StreamAccess) -> None:
-        super().__init__(stream_id, access)
-        self.balance = 0
-        self.keys: set[str] = set()
 
-    def apply(self, event: Deposited) -> None:
-        self.balance += event.amount
-        self.keys.add(event.key)
+class Account(EventSourcedActor[AccountState, Deposited], name="account"):
+    """Its replies are all that it has seen: nothing of it may be missing from the log."""
 
-    def on_command(self, message: Deposit) -> Any:
-        if message.key in self.keys:
-            return self.balance
-        return self.persist(Deposited(message.key, message.amount), then=lambda: self.balance)
+    passivate_after = timedelta(seconds=2)
+
+    def apply(self, state: AccountState, event: Deposited) -> None:
+        state.balance += event.amount
+        state.keys.append(event.key)
+        state.notes.append(event.notes)
+
+    @command
+    def deposit(self, token: str, amount: int) -> list[str]:
+        if token not in self.state.keys:
+            notes = [token]
+            self.record(Deposited(token, amount, notes))
+            notes.append("changed after it was recorded")
+        return self.state.keys
+
+    @command
+    def deposit_twice(self, token: str, amount: int) -> list[str]:
+        if f"{token}/1" not in self.state.keys:
+            self.record(Deposited(f"{token}/1", amount))
+            self.record(Deposited(f"{token}/2", amount))
+        return self.state.keys
+
+    @command
+    def deposit_in_vain(self, token: str) -> list[str]:
+        self.record(Deposited(f"{token}/in vain", 1_000_000))
+        raise Refused(f"{token}: " + " ".join(self.state.keys[:-1]))
+
+    @query
+    def seen(self) -> list[str]:
+        return self.state.keys

@@ -8,7 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simulation import reference_flows as flows
-from simulation.clients import Command, Deploy, Pause, Post, Query, Result, Script, Send, Start, Until, Wait
+from simulation.clients import (
+    Command,
+    CommandInVain,
+    Deploy,
+    Look,
+    Pause,
+    Post,
+    Query,
+    Result,
+    Script,
+    Send,
+    Start,
+    Told,
+    Until,
+    Wait,
+)
 from simulation.run import Scenario
 
 if TYPE_CHECKING:
@@ -133,11 +148,11 @@ def upgraded_badly() -> Scenario:
 
 
 def account() -> Scenario:
-    deposits = [Command(flows.Account, "actor-1", flows.Deposit(f"d{n}", n)) for n in (1, 2, 3, 2)]
-    others = [Command(flows.Account, "actor-1", flows.Deposit(f"e{n}", n)) for n in (10, 20)]
-    return Scenario(
-        "account", [flows.InOrder], (Script(tuple(deposits)), Script(tuple(others))), {}, {"actor-1": 36}
-    )
+    kind, name = flows.Account, "actor-1"
+    deposits = [Command(kind.deposit, name, f"d{n}", n) for n in (1, 2, 3, 2)]
+    in_vain = (CommandInVain(kind.deposit_in_vain, name, "v"), Look(kind.seen, name))
+    others = (Command(kind.deposit_twice, name, "e", 10), *in_vain, Told(kind.deposit, name, "t", 10))
+    return Scenario("account", [], (Script(tuple(deposits)), Script(others)), {}, {name: 36})
 
 
 def many() -> Scenario:

@@ -14,6 +14,7 @@ from simulation.disturbance import CALM, Disturbance, FailingStore
 from simulation.ledger import Ledger
 from simulation.oracles import judge
 from simulation.outside import renew
+from simulation.reference_flows import Account
 from simulation.requests import MemoryRequests, seldom
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Run:
             pace=pace,
             deaths=deaths,
             store=lambda clock: self._open(self, clock),
+            actors=[Account],
             **options,
         )
         self.ledger = Ledger(self.simulation.clock, self.must)

@@ -15,6 +15,7 @@ from persistasaurus import (
     FlowFailed,
     FlowSystem,
     Retry,
+    command,
     flow,
     signal,
     sleep,
@@ -71,27 +72,31 @@ class Deposited(msgspec.Struct, tag="deposited"):
     amount: int
 
 
-class Account(EventSourcedActor[Deposited]):
-    events = Deposited
+class Balance(msgspec.Struct):
+    amount: int = 0
 
-    def apply(self, event):
-        pass
 
-    def on_command(self, message):
-        return self.persist(Deposited(message))
+class Account(EventSourcedActor[Balance, Deposited], name="account"):
+    def apply(self, state, event):
+        state.amount += event.amount
+
+    @command
+    def deposit(self, amount: int) -> int:
+        self.record(Deposited(amount))
+        return self.state.amount
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """A store with flows in many situations, while their engine has it open."""
     path = tmp_path_factory.mktemp("written") / "flows.db"
-    system = FlowSystem(path, flows=[Signup])
+    system = FlowSystem(path, flows=[Signup], actors=[Account])
     asleep = system.start(Signup.sign_up, "ada", 30, flow_id="asleep")
     waits = system.start(Signup.sign_up, "bob", 0, flow_id="waits")
     done = system.start(Signup.sign_up, "cid", 0, flow_id="done")
     failed = system.start(Signup.sign_up, "nobody", 0, flow_id="failed")
     retries = system.start(Signup.say_hello, flow_id="retries")
-    assert system.actor(Account, "account").ask(3) is None
+    assert system.actor(Account, "account").ask(Account.deposit, 3) == 3
     waits.signal(Signup.confirm, True, signal_id="yes")
     for _ in range(2):
         done.signal(Signup.confirm, True, signal_id="yes-2")

@@ -4,14 +4,19 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type
 
+import msgspec
 from persistasaurus import (
     Done,
+    EventSourcedActor,
     Flow,
     FlowHandle,
     FlowSystem,
     Receipt,
+    Ref,
+    Refused,
     Retry,
     SignalTo,
+    command,
     current_flow,
     current_step,
     flow,
@@ -25,7 +30,7 @@ from persistasaurus import (
     uuid4,
     wait_for,
 )
-from persistasaurus.actors.testing import FlowTestKit, SimulatedHandle, StepDouble, World
+from persistasaurus.actors.testing import ActorTestKit, FlowTestKit, SimulatedHandle, StepDouble, World
 
 
 # ------------------------------------------------------------------------------- steps of a module
@@ -431,3 +436,119 @@ with FlowSystem(
 
 FlowSystem("flows.db", flows=[int])  # error: not a flow
 FlowSystem("flows.db", flows=[SignupFlow], colour="red")  # error: no such option
+
+
+# ------------------------------------------------------------------------------------------- actors
+class Deposited(msgspec.Struct, tag="deposited"):
+    amount: int
+
+
+class AccountState(msgspec.Struct):
+    balance: int = 0
+
+
+class Account(EventSourcedActor[AccountState, Deposited], name="account"):
+    def apply(self, state: AccountState, event: Deposited) -> None:
+        assert_type(self.state, AccountState)
+        state.balance += event.amount
+
+    @command
+    def deposit(self, amount: int, note: str = "") -> int:
+        self.record(Deposited(amount))
+        self.record(AccountState())  # error: not an event of this actor
+        self.state = AccountState()  # error: the state is changed in apply
+        assert_type(self.balance(), int)
+        assert_type(self.close(), None)
+        self.deposit("1")  # error: wrong argument to a command that another one calls
+        if not amount:
+            raise Refused("nothing")
+        return self.state.balance
+
+    @command
+    def close(self) -> None: ...
+
+    @query
+    def balance(self, of: str = "") -> int:
+        return self.state.balance
+
+
+class Savings(Account, name="savings"):
+    @command
+    def deposit(self, amount: int, note: str = "", *, rate: float = 0.0) -> int:
+        return super().deposit(amount, note)
+
+    @query
+    def balance(self, of: str | None = None) -> int:
+        return 0
+
+
+class WrongSavings(Account, name="wrong savings"):
+    def apply(self, state: str, event: Deposited) -> None: ...  # error: another state
+
+    @command
+    def deposit(self, amount: str, note: str = "") -> int:  # error: takes something else
+        return 0
+
+    @query
+    def balance(self, of: str = "") -> str:  # error: returns something else
+        return ""
+
+
+class Device(EventSourcedActor[AccountState, Deposited], name="device"):
+    def apply(self, state: AccountState, event: Deposited) -> None: ...
+
+    @command
+    def report(self, temperature: float) -> None: ...
+
+
+def use_actors(system: FlowSystem) -> None:
+    ada = system.actor(Account, "ada")
+    assert_type(ada, Ref[Account])
+    assert_type(ada.ask(Account.deposit, 1), int)
+    assert_type(ada.ask(Account.deposit, 1, "a gift", timeout=2), int)
+    assert_type(ada.ask(Account.deposit, amount=1), int)
+    assert_type(ada.ask(Account.deposit(amount=1), timeout=2), int)
+    assert_type(ada.ask(Account.balance), int)
+    assert_type(ada.ask(Account.balance, "all", timeout=0.5), int)
+    ada.ask(Account.close)
+    ada.tell(Account.deposit, 1)
+    ada.tell(Account.deposit, note="a gift", amount=1)
+    ada.tell(Account.deposit(1))
+    savings = system.actor(Savings, "savings")
+    assert_type(savings.ask(Account.deposit, 1), int)
+    assert_type(savings.ask(Savings.deposit, 1), int)
+    assert_type(savings.ask(Savings.deposit(1, rate=0.5)), int)
+    assert_type(savings.ask(Account.balance), int)
+
+    ada.ask(Account.deposit, "1")  # error: wrong argument to a command
+    ada.ask(Account.deposit)  # error: missing argument
+    ada.ask(Account.deposit, 1, "", 2)  # error: too many arguments
+    ada.ask(Account.deposit, 1, nte="")  # error: unknown keyword
+    ada.ask(Account.deposit(amount="1"))  # error: wrong argument to a bound command
+    ada.ask(Account.balance, 1)  # error: wrong argument to a query
+    ada.ask(Device.report, 1.0)  # error: a command of another actor
+    ada.ask(Device.report(1.0))  # error: a bound command of another actor
+    ada.ask(Savings.deposit, 1)  # error: a command of a subclass
+    ada.tell(Account.balance)  # error: a query is asked
+    ada.tell(Account.deposit, "1")  # error: wrong argument to what is told
+    wrong: str = ada.ask(Account.deposit, 1)  # error: wrong result of a command
+    ada.deposit(1)  # error: a command is asked or told
+    system.actor(SignupFlow, "ada")  # error: a flow is no actor
+    print(wrong)
+
+
+async def use_actors_async(system: FlowSystem) -> None:
+    ada = system.actor(Account, "ada")
+    assert_type(await ada.ask_async(Account.deposit, 1, timeout=1), int)
+    assert_type(await ada.ask_async(Account.deposit(amount=1), timeout=1), int)
+    assert_type(await ada.ask_async(Account.balance), int)
+    await ada.ask_async(Account.deposit, "1")  # error: wrong argument to a command
+    await ada.ask_async(Device.report, 1.0)  # error: a command of another actor
+
+
+def test_account() -> None:
+    kit = ActorTestKit(Account, "ada")
+    ran = kit.run(Account.deposit, 1)
+    print(ran.reply, kit.run(Account.balance).state)
+    kit.run(Account.deposit, "1")  # error: wrong argument to a command in the kit
+    kit.run(Device.report, 1.0)  # error: a command of another actor in the kit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from simulation import run as running
 from simulation.campaign import play
-from simulation.planted import of_the_actors, of_the_machine, of_the_poller, of_the_record
+from simulation.planted import of_the_actors, of_the_entities, of_the_machine, of_the_poller, of_the_record
 from simulation.planted.planting import BUGS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BUGS", "Catch", "hunt", "impatiently"]
 
-_FIELDS = (of_the_record, of_the_machine, of_the_actors, of_the_poller)
+_FIELDS = (of_the_record, of_the_machine, of_the_actors, of_the_entities, of_the_poller)
 """The modules that plant bugs: they are imported for that."""
 _TURNS_MAX = 5_000
 """A bug that has the engine go round in circles is not watched for as long as a campaign would."""

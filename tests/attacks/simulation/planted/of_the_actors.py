@@ -16,7 +16,6 @@ from persistasaurus.actors.flows.restarts import Restarts
 from persistasaurus.actors.flows.result_waiters import Watchers
 from persistasaurus.actors.flows.supervisor import Supervisor
 from persistasaurus.actors.flows.timers import Timers
-from persistasaurus.actors.persistence.event_sourced import EventSourcedActor
 from persistasaurus.actors.steps.attempts import AttemptRegistry, StepReport
 from persistasaurus.flows import events
 from persistasaurus.flows.errors import SignalNotFound, SignalRejected
@@ -114,29 +113,6 @@ def end_told_with_a_start_before_record(patch: pytest.MonkeyPatch) -> None:
 def end_not_told_with_the_start(patch: pytest.MonkeyPatch) -> None:
     """Whoever has started a flow never hears that its actor has left, nor of the end."""
     patch.setattr(Watchers, "release", lambda *_: None)
-
-
-@bug
-def command_answered_before_record(patch: pytest.MonkeyPatch) -> None:
-    """An event-sourced actor replies when it has decided."""
-
-    def persist(before: Any, self: Any, *decided: Any, then: Any = None) -> Any:
-        before(self, *decided, then=then)
-        return None
-
-    wrap(patch, EventSourcedActor, "persist", persist)
-
-
-@bug
-def newest_event_not_seen(patch: pytest.MonkeyPatch) -> None:
-    """An event-sourced actor that has recovered takes itself to be one event behind."""
-
-    def on_start(before: Any, self: Any) -> None:
-        before(self)
-        if type(self).on_start is EventSourcedActor.on_start and self.version:
-            self.version -= 1
-
-    wrap(patch, EventSourcedActor, "on_start", on_start)
 
 
 @bug

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import msgspec
-from persistasaurus import EventSourcedActor, Flow, FlowSystem, flow, step, wait_for
+from persistasaurus import EventSourcedActor, Flow, FlowSystem, command, flow, step, wait_for
 
 STEPS = 12
 
@@ -27,18 +27,18 @@ class Deposited(msgspec.Struct, tag="deposited"):
     amount: int
 
 
-class Account(EventSourcedActor[Deposited]):
-    events = Deposited
+class Balance(msgspec.Struct):
+    amount: int = 0
 
-    def __init__(self, stream_id, access):
-        super().__init__(stream_id, access)
-        self.balance = 0
 
-    def apply(self, event):
-        self.balance += event.amount
+class Account(EventSourcedActor[Balance, Deposited], name="account"):
+    def apply(self, state, event):
+        state.amount += event.amount
 
-    def on_command(self, amount):
-        return self.persist(Deposited(amount), then=lambda: self.balance)
+    @command
+    def deposit(self, amount: int) -> int:
+        self.record(Deposited(amount))
+        return self.state.amount
 
 
 def expected(start: int) -> int:

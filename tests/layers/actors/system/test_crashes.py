@@ -9,7 +9,7 @@ from persistasaurus import SupervisorRules
 from persistasaurus.actors.flows.active_flow import RestartRules
 from persistasaurus.actors.flows.flow_actor import FlowActor
 from persistasaurus.actors.flows.recovery import Recovery
-from persistasaurus.actors.persistence.event_sourced import EventSourcedActor
+from persistasaurus.actors.persistence.persistent_actor import PersistentActor
 from persistasaurus.flows.machine.machine import FlowMachine
 from system.reference import Reference, check, drive
 
@@ -22,7 +22,7 @@ RULES = SupervisorRules(idle_s=0.005, restart=RestartRules(initial_s=0.001, max_
 
 PLACES = {
     "while it decides": (FlowMachine, "handle"),
-    "while it records": (EventSourcedActor, "write"),
+    "while it records": (PersistentActor, "write"),
     "while it acts": (FlowActor, "_act"),
     "while it carries out a command": (FlowActor, "_carry_out"),
     "while it arms its alarm": (FlowActor, "_arm"),

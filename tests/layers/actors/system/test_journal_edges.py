@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
-from persistasaurus import EventSourcedActor, FlowSystem, StoreUnavailable
+from persistasaurus import StoreUnavailable
 from persistasaurus.actors.persistence.journal import Mend
 from persistasaurus.store import Appended, CommitUnknown, StoreFenced, StoreHalted
-from pykka import ActorDeadError
-from system.doubles import DEAD_MAN_S, wait_until
+from system.doubles import wait_until
 from system.test_journal import Bench, append
 
 if TYPE_CHECKING:
@@ -84,30 +82,3 @@ def test_who_has_indexes_made_anew_goes_on_with_them_as_they_are_when_that_fails
 
     bench.ref.tell(Mend(lambda: done.append("at last")))
     wait_until(lambda: done[2:] == ["at last"])
-
-
-class Noted(msgspec.Struct, tag="noted"):
-    what: str
-
-
-class Plain(EventSourcedActor[Noted]):
-    events = Noted
-
-    def on_command(self, message: Any) -> Any:
-        return self.persist(Noted(message))
-
-
-def test_an_actor_that_does_not_say_what_its_events_make_of_it_ends_and_whoever_asks_hears_that() -> None:
-    with FlowSystem(":memory:", flows=[]) as system:
-        actor = system.actor(Plain, "plain")
-        with pytest.raises(ActorDeadError):
-            actor.ask("a", timeout=DEAD_MAN_S)
-
-
-class Silent(EventSourcedActor[Noted]):
-    events = Noted
-
-
-def test_an_actor_that_decides_nothing_says_so_when_it_is_asked() -> None:
-    with FlowSystem(":memory:", flows=[]) as system, pytest.raises(NotImplementedError):
-        system.actor(Silent, "silent").ask("a", timeout=DEAD_MAN_S)

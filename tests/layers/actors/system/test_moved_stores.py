@@ -77,14 +77,14 @@ class Trip(Flow):
 @pytest.fixture
 def moved(path, tmp_path):
     """A store that an engine has left, and one that was made of its text."""
-    with FlowSystem(path, flows=[Trip]) as system:
+    with FlowSystem(path, flows=[Trip], actors=[Account]) as system:
         system.start(Trip.main, "Oslo", flow_id="done").signal("traveller", "Ada", signal_id="m-1")
         assert system.flow("done").result(30) == "a room in Oslo for Ada"
         system.start(Trip.main, "Rome", flow_id="waits")
         system.start(Trip.main, "Bern", flow_id="paused").pause(by="ada", why="holidays")
         system.flow("paused").signal("traveller", "Bob", signal_id="m-2")
         account = system.actor(Account, "account-1")
-        assert [account.ask(10), account.ask(5)] == [10, 15]
+        assert [account.ask(Account.deposit, 10), account.ask(Account.deposit, 5)] == [10, 15]
     text, other = tmp_path / "text.jsonl", tmp_path / "other.db"
     export_file(path, text)
     import_(text, other, now=SystemClock().now)
@@ -94,7 +94,7 @@ def moved(path, tmp_path):
 def test_imported_flows_go_on_where_they_stood(moved):
     _, other = moved
 
-    with FlowSystem(other, flows=[Trip]) as system:
+    with FlowSystem(other, flows=[Trip], actors=[Account]) as system:
         waits, paused = system.flow("waits"), system.flow("paused")
         assert paused.status == "paused"
         paused.resume(by="ada", why="back")
@@ -103,7 +103,7 @@ def test_imported_flows_go_on_where_they_stood(moved):
         assert paused.result(30) == "a room in Bern for Bob"
         assert system.flow("done").result(30) == "a room in Oslo for Ada"
         assert system.flow("done").signal("traveller", "Ada", signal_id="m-1").duplicate
-        assert system.actor(Account, "account-1").ask(1) == 16
+        assert system.actor(Account, "account-1").ask(Account.deposit, 1) == 16
 
 
 def test_a_history_is_read_back_as_the_flow_wrote_it(path, moved):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from persistasaurus import (
+    EventSourcedActor,
     Flow,
     FlowAlreadyExists,
     FlowParked,
@@ -15,11 +16,11 @@ from persistasaurus import (
     StoreUnavailable,
     SupervisorRules,
     SystemClosed,
+    command,
     flow,
     step,
     wait_for,
 )
-from persistasaurus.actors import EventSourcedActor
 from persistasaurus.actors.flows import admission, requests
 from persistasaurus.actors.flows.active_flow import ActorPhase
 from persistasaurus.actors.runtime.futures import Reply
@@ -67,14 +68,17 @@ class Noted(msgspec.Struct, tag="noted"):
     pass
 
 
-class Notes(EventSourcedActor[Noted]):
-    events = Noted
+class NotesState(msgspec.Struct):
+    count: int = 0
 
-    def apply(self, event: Noted) -> None:
-        pass
 
-    def on_command(self, message: Any) -> Any:
-        return self.persist(Noted())
+class Notes(EventSourcedActor[NotesState, Noted], name="notes"):
+    def apply(self, state: NotesState, event: Noted) -> None:
+        state.count += 1
+
+    @command
+    def note(self) -> None:
+        self.record(Noted())
 
 
 @pytest.fixture
@@ -93,7 +97,9 @@ def simulation(store: FaultyStore) -> Iterator[Simulation]:
     bodies.clear()
     worked.clear()
     Orders.gate = None
-    with Simulation([Orders], store=opened, rules=SupervisorRules(idle_s=1000.0)) as simulation:
+    with Simulation(
+        [Orders], actors=[Notes], store=opened, rules=SupervisorRules(idle_s=1000.0)
+    ) as simulation:
         simulation.run_until_idle()
         yield simulation
 
@@ -178,7 +184,7 @@ def test_another_start_with_the_same_id_is_refused_and_nothing_comes_of_its_code
 
 
 def test_the_stream_of_an_actor_is_not_taken_for_a_new_flow(simulation: Simulation) -> None:
-    simulation.system.actor(Notes, "notes").ask("note", block=False)
+    simulation.system.actor(Notes, "notes").ask(Notes.note)
     simulation.run_until_idle()
 
     with pytest.raises(FlowAlreadyExists, match="it is not a flow, but an actor"):

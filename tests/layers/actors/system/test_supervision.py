@@ -16,6 +16,7 @@ from persistasaurus import (
     StoreUnavailable,
     SupervisorRules,
     SystemClosed,
+    command,
     flow,
     query,
     wait_for,
@@ -76,14 +77,17 @@ class Noted(msgspec.Struct, tag="noted"):
     what: str
 
 
-class Notes(EventSourcedActor[Noted]):
-    events = Noted
+class NotesState(msgspec.Struct):
+    count: int = 0
 
-    def apply(self, event: Noted) -> None:
-        pass
 
-    def on_command(self, message: Any) -> Any:
-        return self.persist(Noted(message))
+class Notes(EventSourcedActor[NotesState, Noted], name="notes"):
+    def apply(self, state: NotesState, event: Noted) -> None:
+        state.count += 1
+
+    @command
+    def note(self, what: str) -> None:
+        self.record(Noted(what))
 
 
 @pytest.fixture
@@ -103,7 +107,7 @@ def simulate(store: FaultyStore) -> Iterator[Callable[..., Simulation]]:
         return store
 
     def make(**options: Any) -> Simulation:
-        simulation = Simulation([Counts], store=opened, **{"rules": RULES, **options})
+        simulation = Simulation([Counts], actors=[Notes], store=opened, **{"rules": RULES, **options})
         made.append(simulation)
         return simulation
 
@@ -281,7 +285,7 @@ def test_a_flow_that_can_not_be_looked_up_when_it_is_to_wake_is_woken_later(
 
 def test_nobody_is_woken_for_what_is_no_flow(simulation: Simulation) -> None:
     system = simulation.system
-    assert system.actor(Notes, "notes").ask("a") is None
+    assert system.actor(Notes, "notes").ask(Notes.note, "a") is None
     pauses = [requests.PauseFlow(name, "", "", Reply()) for name in ("nobody", "notes")]
     for pause in pauses:
         system.client.wake(pause.flow_id)

@@ -11,6 +11,7 @@ from persistasaurus import (
     EventSourcedActor,
     Flow,
     Retry,
+    command,
     current_step,
     flow,
     gather,
@@ -121,25 +122,44 @@ class Deposited(msgspec.Struct, tag="deposited"):
     amount: int
 
 
-class Account(EventSourcedActor[Deposited]):
-    events = Deposited
+class Balance(msgspec.Struct):
+    cents: int = 0
+    notes: list[str] = []
 
-    def __init__(self, stream_id, home) -> None:
-        super().__init__(stream_id, home)
-        self.balance = 0
 
-    def apply(self, event) -> None:
-        self.balance += event.amount
+class Account(EventSourcedActor[Balance, Deposited], name="account"):
+    def apply(self, state, event) -> None:
+        state.cents += event.amount
 
-    def on_command(self, amount):
+    @command
+    def deposit(self, amount: int) -> int:
         if amount <= 0:
             raise ValueError("a deposit is more than nothing")
-        return self.persist(Deposited(amount), then=lambda: self.balance)
+        self.record(Deposited(amount))
+        return self.state.cents
+
+    @query
+    def how_much(self) -> int:
+        return self.state.cents
 
 
-class LeakyAccount(Account):
-    """Wrong: it changes its state where it decides."""
+class LeakyAccount(Account, name="leaky account"):
+    """Wrong: it changes its state where it decides, and where it is only asked."""
 
-    def on_command(self, amount):
-        self.balance += 1
-        return self.persist(Deposited(amount))
+    @command
+    def deposit(self, amount: int) -> int:
+        self.state.notes.append("one")
+        self.record(Deposited(amount))
+        return self.state.cents
+
+    @query
+    def how_much(self) -> int:
+        self.state.cents += 1
+        return self.state.cents
+
+
+class MoodyAccount(Account, name="moody account"):
+    """Wrong: what an event makes of its state depends on what is outside."""
+
+    def apply(self, state, event) -> None:
+        state.cents += len(charged)

@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from persistasaurus import NondeterminismError, PayloadError
+from persistasaurus import ActorStateError, NondeterminismError, PayloadError
 from persistasaurus.actors.testing import ActorTestKit, FlowTestKit
-from testing.shop import Account, Deposited, ForgetfulFlow, LeakyAccount, OrderFlow
+from testing.shop import (
+    Account,
+    Balance,
+    Deposited,
+    ForgetfulFlow,
+    LeakyAccount,
+    MoodyAccount,
+    OrderFlow,
+    charged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,16 +90,26 @@ def test_a_flow_that_does_not_repeat_itself_does_not_restart() -> None:
 def test_an_actor_tells_its_events_its_reply_and_its_state() -> None:
     with ActorTestKit(Account, "acc-1") as kit:
         assert kit.events == []
-        assert kit.run(100) == ([Deposited(100)], 100, {"balance": 100})
+        assert kit.run(Account.deposit, 100) == ([Deposited(100)], 100, Balance(100))
         with pytest.raises(ValueError, match="more than nothing"):
-            kit.run(-1)
-        assert kit.run(5) == ([Deposited(5)], 105, {"balance": 105})
-        assert kit.restart() == {"balance": 105}
-        assert kit.run(1).reply == 106
+            kit.run(Account.deposit, -1)
+        assert kit.run(Account.deposit(amount=5)) == ([Deposited(5)], 105, Balance(105))
+        assert kit.restart() == Balance(105)
+        assert kit.run(Account.how_much) == ([], 105, Balance(105))
 
 
-def test_an_actor_that_changes_where_it_decides_is_found_by_a_restart() -> None:
+def test_an_actor_that_changes_its_state_without_an_event_is_found_at_once() -> None:
     with ActorTestKit(LeakyAccount) as kit:
-        kit.run(1)
-        with pytest.raises(AssertionError, match="balance: 2 before, 1 recovered"):
+        with pytest.raises(ActorStateError, match=r"deposit' changed state\.notes.* outside of apply"):
+            kit.run(LeakyAccount.deposit, 1)
+        with pytest.raises(ActorStateError, match=r"how_much' changed state\.cents"):
+            kit.run(LeakyAccount.how_much)
+        assert (kit.events, kit.state) == ([], Balance())
+
+
+def test_an_actor_whose_events_make_something_else_later_is_found_by_a_restart() -> None:
+    with ActorTestKit(MoodyAccount) as kit:
+        kit.run(Account.deposit, 1)
+        charged.append("meanwhile")
+        with pytest.raises(AssertionError, match=r"state\.cents was \d+, and recovered \d+"):
             kit.restart()

@@ -9,9 +9,10 @@ from typing import Any
 import apsw
 import msgspec
 import pytest
-from persistasaurus import EventSourcedActor, Flow, FlowSystem, flow, step, wait_for
+from persistasaurus import EventSourcedActor, Flow, FlowSystem, command, flow, step, wait_for
 from persistasaurus.api.http.contract.views import event_view
 from persistasaurus.flows import events
+from persistasaurus.flows.entities.actor import definition_of
 from persistasaurus.store.contract import Record
 from routes.client import OTHER_TOKEN, Client
 from routes.flows import NEW, Anything, status_of, told
@@ -212,17 +213,23 @@ class Deposited(msgspec.Struct, tag="deposited"):
     amount: int
 
 
-class Account(EventSourcedActor[Deposited]):
-    events = Deposited
+class Balance(msgspec.Struct):
+    amount: int = 0
 
-    def apply(self, event: Deposited) -> None: ...
 
-    def on_command(self, command: int) -> Any:
-        return self.persist(Deposited(command), then=lambda: command)
+class Account(EventSourcedActor[Balance, Deposited], name="account"):
+    def apply(self, state: Balance, event: Deposited) -> None:
+        state.amount += event.amount
+
+    @command
+    def deposit(self, amount: int) -> int:
+        self.record(Deposited(amount))
+        return self.state.amount
 
 
 def test_actors_of_the_program_are_no_flows(client: Client, system: FlowSystem) -> None:
-    system.actor(Account, "account-ada").ask(5)
+    system._actor_types.add(definition_of(Account))
+    system.actor(Account, "account-ada").ask(Account.deposit, 5)
 
     for path in ("", "/events", "/result", "/follow"):
         assert client.get(f"/flows/account-ada{path}").status_code == 404

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from links.people import ACTIONS, BASE, Post, signals, token_of
-from persistasaurus import EventSourcedActor
+from persistasaurus import EventSourcedActor, command
 from persistasaurus.api.http.access import Access
 from persistasaurus.api.http.app import asgi_app
 from persistasaurus.api.http.middleware.hosts import Hosts
@@ -22,6 +22,7 @@ from persistasaurus.api.links.links import Links
 from persistasaurus.api.links.pages import Wording, ask_page, done_page, later_page, refused_page
 from persistasaurus.api.links.routes import link_routes
 from persistasaurus.api.links.signed_text import Claim, DonePage
+from persistasaurus.flows.entities.actor import definition_of
 from system.doubles import DEAD_MAN_S
 
 if TYPE_CHECKING:
@@ -101,14 +102,17 @@ class Opened(msgspec.Struct, tag="opened"):
     pass
 
 
-class Account(EventSourcedActor[Opened]):
-    events = Opened
+class AccountState(msgspec.Struct):
+    is_open: bool = False
 
-    def apply(self, event: Opened) -> None:
-        pass
 
-    def on_command(self, command: Any) -> Any:
-        return self.persist(Opened(), then=lambda: None)
+class Account(EventSourcedActor[AccountState, Opened], name="account"):
+    def apply(self, state: AccountState, event: Opened) -> None:
+        state.is_open = True
+
+    @command
+    def open(self) -> None:
+        self.record(Opened())
 
 
 def _expired(post: Post) -> str:
@@ -132,7 +136,8 @@ def _ended(post: Post) -> str:
 
 def _actor(post: Post) -> str:
     assert post.system is not None
-    post.system.actor(Account, "account-1").ask("open")
+    post.system._actor_types.add(definition_of(Account))
+    post.system.actor(Account, "account-1").ask(Account.open)
     return post.token("account-1", "confirm")
 
 
