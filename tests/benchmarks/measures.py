@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
+from bench_actors import actors
 from bench_flows import FLOWS, Pacing, Pausing, Ringing, Sequence, Waiting, rang
 from contenders.engine import until_at_rest
 from disk import percentile
@@ -54,9 +55,10 @@ class Size(NamedTuple):
     turns: int = 16
     http_s: int = 8
     flood: int = 20_000
+    asks: int = 10_000
 
 
-QUICK = Size(waiting=10_000, timers=10_000, long=10_000, turns=2, http_s=2, flood=3_000)
+QUICK = Size(waiting=10_000, timers=10_000, long=10_000, turns=2, http_s=2, flood=3_000, asks=2_000)
 
 
 def opened(folder: Path, rules: SupervisorRules | None = None) -> FlowSystem:
@@ -536,6 +538,7 @@ MEASURES: dict[str, Callable[[Path, Size], Figures]] = {
     "open_close": open_close,
     "beside_spinning": beside_spinning,
     "core_import": core_import,
+    "actors": lambda folder, size: actors(folder, size.asks),
     "reader_beside": reader_beside,
     "http_confirm": http_confirm,
     "long_history": long_history,

@@ -37,6 +37,7 @@ MEASURES = {
     "open_close": 1,
     "beside_spinning": 1,
     "core_import": 1,
+    "actors": 3,
     "reader_beside": 3,
     "http_confirm": 3,
     "long_history": 9,

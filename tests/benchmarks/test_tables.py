@@ -89,6 +89,7 @@ def test_what_is_reached_can_be_measured() -> None:
     known = some().figures.keys()
 
     assert {key for reach in REACH for key in (reach.key, reach.over or reach.key)} - known == {
+        "actors/share_of_allowed",
         "waiting_flows/bytes_each",
         "waiting_flows/share_of_memory",
         "waiting_flows/starts_per_s",
