@@ -41,6 +41,7 @@ from .errors import (
     NeverDelivered,
     NotAnExport,
     NotWritten,
+    ProjectionDamaged,
     QueryFailed,
     QueryInterrupted,
     RecordCorrupt,
@@ -58,6 +59,7 @@ from .errors import (
 )
 from .files.owner import Owner
 from .requests import RequestsDamaged, RequestsFull
+from .sqlite.projection_database import ProjectionDatabase
 from .sqlite.query_rows import Rows
 from .sqlite.reader import StoreReader
 from .sqlite.store import SqliteStore
@@ -88,6 +90,8 @@ __all__ = [
     "Outcome",
     "Owner",
     "PastSignal",
+    "ProjectionDamaged",
+    "ProjectionDatabase",
     "QueryFailed",
     "QueryInterrupted",
     "Record",

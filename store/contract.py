@@ -341,6 +341,10 @@ class EventReader(Protocol):
         """
         ...
 
+    def position(self) -> int:
+        """Return the position of the newest record in the total order; 0 if there is none."""
+        ...
+
     def scan(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record | Unreadable]:
         """Read records as `read` does, and continue after those that are damaged.
 

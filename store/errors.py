@@ -15,6 +15,7 @@ StoreError
 ├── StoreOwned             another process owns the store: do not open it
 ├── StoreUnusable          not a store, too new, unsafe schema, or SQLite too old
 ├── RecordCorrupt          what was read is not what was written: park that stream
+├── ProjectionDamaged      a projection's file is damaged: build it anew
 ├── QueryFailed            a user's statement cannot be run: correct it
 ├── NotWritten             a backup or an export was not written, nothing is left of it
 ├── NotAnExport            the file cannot be imported, nothing was written
@@ -168,6 +169,12 @@ class RecordCorrupt(StoreError):
         super().__init__(f"{what} {stream!r} is corrupt: {reason}")
         self.stream = stream
         self.version = version
+
+
+class ProjectionDamaged(StoreError):
+    """The file of a projection is damaged; the store is not. It is built anew from the store's events."""
+
+    code = "projection-damaged"
 
 
 class QueryFailed(StoreError):

@@ -86,6 +86,14 @@ def connect_to_requests(path: Path, patience_ms: int, vfs: str | None) -> apsw.C
     return connection
 
 
+def connect_to_projection(name: str, mode: int) -> apsw.Connection:
+    """Connect to the file of a projection, in which its own schema may have triggers and views."""
+    connection = _hardened(apsw.Connection(name, flags=mode))
+    for switch in (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, apsw.SQLITE_DBCONFIG_ENABLE_VIEW):
+        connection.config(switch, 1)
+    return connection
+
+
 def let_query(connection: apsw.Connection, steps: Sequence[str]) -> None:
     """Prepare a connection for a user's statements, with the views.
 

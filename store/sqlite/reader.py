@@ -23,7 +23,7 @@ from .lost_commits import kept_logs
 from .names import damaged_words
 from .query_rows import Rows
 from .reading import Reading
-from .statements import run, value
+from .statements import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,12 +174,6 @@ class StoreReader(Reading):
         watch, self._watch, self._seen = self._watch, None, None
         if watch is not None:
             watch[1].close(force=True)
-
-    def position(self) -> int:
-        """Return the position of the newest record in the global order; 0 if there is none."""
-        return self._asked(
-            lambda connection: value(connection, "SELECT ifnull(max(position), 0) FROM record")
-        )
 
     def owner(self) -> Owner | None:
         """Return the process that has the store open; None if there is none, as far as can be seen from here.

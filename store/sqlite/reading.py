@@ -12,6 +12,7 @@ from .dead_letters import dead_letters
 from .failures import read_failure
 from .names import NameTableReader
 from .queries import Queries
+from .statements import value
 from .verify import Verification
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class Reading(EventReader):
 
     def read_all(self, *, after: int = 0, limit: int = 1000) -> list[GlobalRecord]:
         return self._asked(lambda connection: self._queries.read_all(connection, after, limit))
+
+    def position(self) -> int:
+        return self._asked(
+            lambda connection: value(connection, "SELECT ifnull(max(position), 0) FROM record")
+        )
 
     def scan(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Record | Unreadable]:
         return self._asked(lambda connection: self._queries.scan(connection, stream, after, limit))

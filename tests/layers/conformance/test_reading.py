@@ -84,6 +84,30 @@ def test_a_refused_append_takes_no_place_in_the_global_order(store):
     assert [g.record.data for g in store.read_all(after=store.read_all()[0].position)] == [b"written"]
 
 
+def test_the_position_of_a_store_is_that_of_its_newest_record(store):
+    assert store.position() == 0
+    accept(store, create(ADA, *[record(b"%d" % n) for n in range(3)]))
+    store.commit([append(9, record(b"refused"))])
+
+    assert store.position() == store.read_all()[-1].position
+
+
+def test_what_is_read_later_comes_after_what_was_read_before(store):
+    """Whoever goes on after the last position misses nothing, whichever streams are written to."""
+    accept(store, create(ADA))
+    accept(store, create(BOB))
+    found, after = [], 0
+    for n in range(6):
+        stream, version = (ADA, BOB)[n % 2], 1 + n // 2
+        accept(store, append(version, record(b"%d" % n), stream=stream))
+        page = store.read_all(after=after, limit=100)
+        after = store.position()
+        found += [(one.stream, one.record.version) for one in page]
+
+    assert found == [(one.stream, one.record.version) for one in store.read_all()]
+    assert len(set(found)) == 8
+
+
 def test_positions_go_on_after_closing_and_opening(store, reopened):
     accept(store, create(ADA))
     last = store.read_all()[-1].position
