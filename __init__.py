@@ -6,6 +6,8 @@ from .actors import (
     FlowEvent,
     FlowHandle,
     FlowSystem,
+    Projection,
+    ProjectionHandle,
     Receipt,
     Ref,
     SignalTo,
@@ -64,6 +66,8 @@ from .flows.errors import (
     PartialFailure,
     PayloadError,
     PersistasaurusError,
+    ProjectionDefinitionError,
+    ProjectionParked,
     QueryNotFound,
     Refused,
     SignalNotFound,
@@ -73,7 +77,7 @@ from .flows.errors import (
     SystemClosed,
     WrongStatus,
 )
-from .store import Durability, StoreError, StoreOwned
+from .store import Durability, ProjectionDatabase, StoreError, StoreOwned
 
 __all__ = [
     "ActorDefinitionError",
@@ -109,6 +113,11 @@ __all__ = [
     "PayloadError",
     "PayloadLimits",
     "PersistasaurusError",
+    "Projection",
+    "ProjectionDatabase",
+    "ProjectionDefinitionError",
+    "ProjectionHandle",
+    "ProjectionParked",
     "QueryNotFound",
     "Receipt",
     "Ref",

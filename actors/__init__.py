@@ -6,6 +6,8 @@ from .batches import SignalTo
 from .flows.supervisor import SupervisorRules
 from .handle import FlowEvent, FlowHandle, Receipt
 from .persistence.persistent_actor import StaleWriterError
+from .projections.projection import Projection
+from .projections.projection_handle import ProjectionHandle
 from .ref import Ref
 from .remote.client import PendingRequest, RefusedRequest, RemoteClient
 from .remote.protocol import RemoteResponse
@@ -18,6 +20,8 @@ __all__ = [
     "FlowHandle",
     "FlowSystem",
     "PendingRequest",
+    "Projection",
+    "ProjectionHandle",
     "Receipt",
     "Ref",
     "RefusedRequest",

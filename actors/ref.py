@@ -167,6 +167,11 @@ class Ref(Generic[A]):
         return f"{self!r} has not replied"
 
     # ---------------------------------------------------------------------------------------- looking
+    @property
+    def type(self) -> str:
+        """The name under which actors of its class are stored."""
+        return self._definition.name
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ref):
             return NotImplemented

@@ -16,12 +16,13 @@ from ..flows.authoring.request import is_in_flow
 from ..flows.authoring.step import is_in_step
 from ..flows.entities.actor import EventSourcedActor, definition_of
 from ..flows.entities.actor_types import ActorTypes
-from ..flows.errors import ActorDefinitionError, NotInFlowError, SystemClosed
+from ..flows.errors import ActorDefinitionError, NotInFlowError, ProjectionDefinitionError, SystemClosed
 from ..flows.machine.in_doubt import Evidence
 from ..flows.values.settings import check_count, check_timeout, check_type
 from ..flows.values.text import shown
 from ..store import Durability, SqliteStore, StoreError, StreamState
 from ..store.files.black_box import BlackBox, Blocking, Present, blackbox_of, suspicions_after
+from ..store.sqlite.projection_place import ProjectionPlaces
 from ..store.sqlite.requests import OWNER_PATIENCE_MS, SqliteRequests
 from .batches import Batch, SignalTo
 from .entities.directory import EntityDirectory
@@ -41,10 +42,13 @@ from .flows.starting import Starts
 from .flows.supervisor import Supervisor, SupervisorRules
 from .flows.timers import Arm, LoadDue, LookFrom, Timers
 from .handle import FlowHandle
-from .persistence.commits import Commits
+from .persistence.commits import Commits, Committed
 from .persistence.journal import Entry, Journal
 from .persistence.persistent_actor import StreamAccess
 from .persistence.single_actor_guard import SingleActorGuard
+from .projections.projection import Projection, projection_of
+from .projections.projection_handle import ProjectionHandle
+from .projections.projector import Projector
 from .ref import Ref
 from .remote.poller import Poll, RequestPoller
 from .replies import refuse_on_step_loop
@@ -64,6 +68,8 @@ if TYPE_CHECKING:
 
     from ..flows import Flow, FlowDefinition
     from ..store import EventStore, Header
+    from .flows.active_flow import RestartRules
+    from .projections.projection import ProjectionDefinition
     from .runtime.posts import Task
     from .runtime.scheduler import DeadLetterCallback, Scheduler
     from .runtime.stacks import Held
@@ -97,6 +103,7 @@ class FlowSystem:
         path: the file, created if it does not exist; ":memory:" for a store that ends with the process.
         flows: flow classes, and module-level flows, that may be started and recovered.
         actors: the classes of event-sourced actors that may be asked.
+        projections: the projections that are kept up to date.
         durability: whether acknowledged writes survive a loss of power.
         limits: bounds of one flow.
         rules: when flows are passivated, and how they are restarted after a crash.
@@ -112,10 +119,12 @@ class FlowSystem:
             start.
         executor: what runs steps; for tests.
         blackbox: where the engine notes what it runs; for tests.
+        projection_places: where projections are kept; for tests.
 
     Raises:
         FlowDefinitionError: a flow's definition cannot work; nothing was opened.
         ActorDefinitionError: an actor's definition cannot work, or two classes have one name.
+        ProjectionDefinitionError: two projections have one name, or something is none.
         StoreOwned: another process owns the store; the message names it.
         StoreError: the file cannot be used; the message says why.
     """
@@ -126,6 +135,7 @@ class FlowSystem:
         *,
         flows: Sequence[type[Flow] | FlowDefinition[..., Any]] = (),
         actors: Sequence[type[EventSourcedActor[Any, Any]]] = (),
+        projections: Sequence[type[Projection]] = (),
         durability: Durability = Durability.FULL,
         limits: Limits | None = None,
         rules: SupervisorRules | None = None,
@@ -137,10 +147,12 @@ class FlowSystem:
         store: EventStore | None = None,
         executor: StepExecutor | None = None,
         blackbox: BlackBox | None = None,
+        projection_places: ProjectionPlaces | None = None,
     ) -> None:
         _refuse_while_imported()
         registry = Registry(flows)
         self._actor_types = _actor_types(actors)
+        projected = _projections(projections)
         limits = Limits() if limits is None else limits
         rules = SupervisorRules() if rules is None else rules
         check_type("FlowSystem", "durability", durability, Durability)
@@ -193,6 +205,10 @@ class FlowSystem:
             past = self._box.past
             evidence = Evidence(past.is_blameless, past.alive_at)
             self._run(Recovery(self.store, registry, limits, self._attempts, evidence), rules)
+            places = projection_places or ProjectionPlaces(getattr(self.store, "path", None))
+            self._projections = {
+                definition.name: self._follow(definition, places, rules.restart) for definition in projected
+            }
         except BaseException:
             # The next attempt needs the store.
             self._abandon()
@@ -309,6 +325,24 @@ class FlowSystem:
         self.supervisor.tell(requests.LookAtHeaders())
         self.supervisor.tell(requests.ResumeRecoverable())
         self._timers.tell(LoadDue())
+
+    def _follow(
+        self, definition: ProjectionDefinition, places: ProjectionPlaces, rules: RestartRules
+    ) -> ProjectionHandle:
+        """Have a projection follow the store, on a thread of its own."""
+        name, file = definition.name, definition.file
+        place = places.of(name, file)
+        projector = Projector(
+            definition,
+            store=self.store,
+            places=(place, places.draft_of(name, file)),
+            environment=self.environment,
+            rules=rules,
+        )
+        projector.actor_inbox.attach(projector, self._dispatcher(f"projection-{name}", 1, _refuse))
+        self._commits.enlist(projector, projector.actor_ref)
+        try_tell(projector.actor_ref, Committed())  # perhaps there was one in between
+        return ProjectionHandle(definition, projector, self.store, place, self._admission.check_open)
 
     def _black_box(self, registry: Registry) -> BlackBox:
         """Open the black box of a store that is a file; without one, if that cannot be."""
@@ -586,6 +620,26 @@ class FlowSystem:
         self._actor_types.check(definition)
         return Ref(definition, checked_id(actor_id, "actor id"), self.entities, self.client)
 
+    def projection(self, kind: type[Projection]) -> ProjectionHandle:
+        """Return the handle of a projection.
+
+        Raises:
+            ProjectionDefinitionError: the class is not registered here.
+        """
+        definition = projection_of(kind)
+        handle = self._projections.get(definition.name)
+        if handle is None or not handle.is_of(definition):
+            name = kind.__name__
+            raise ProjectionDefinitionError(
+                f"{name} is not registered: FlowSystem(..., projections=[{name}])"
+            )
+        return handle
+
+    @property
+    def projections(self) -> tuple[ProjectionHandle, ...]:
+        """The handles of all projections, in the order in which they were given."""
+        return tuple(self._projections.values())
+
     # --------------------------------------------------------------------------------------- listening
     def on_commit(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after durable commits; call the returned function to stop that.
@@ -823,6 +877,29 @@ def _actor_types(actors: Any) -> ActorTypes:
         named = getattr(actors, "__name__", repr(actors))
         raise ActorDefinitionError(f"actors={named} is not a list of classes: write actors=[{named}]")
     return ActorTypes(map(definition_of, cast("Iterable[Any]", actors)))
+
+
+def _projections(projections: Any) -> list[ProjectionDefinition]:
+    """Return the definitions of the given projections.
+
+    Raises:
+        ProjectionDefinitionError: it is not a list of them, or two have one name or one file.
+    """
+    if isinstance(projections, (str, bytes)) or not isinstance(projections, Iterable):
+        named = getattr(projections, "__name__", repr(projections))
+        raise ProjectionDefinitionError(
+            f"projections={named} is not a list of classes: write projections=[{named}]"
+        )
+    known: dict[str, ProjectionDefinition] = {}
+    for definition in map(projection_of, cast("Iterable[Any]", projections)):
+        for key in (definition.name, definition.file):
+            other = known.setdefault(key, definition) if key is not None else definition
+            if other is not definition:
+                raise ProjectionDefinitionError(
+                    f"two projections have {key!r}: {other.kind.__name__} at {other.location}, and"
+                    f" {definition.kind.__name__} at {definition.location}; rename one of them"
+                )
+    return list(dict.fromkeys(known.values()))
 
 
 def _checked_signal(given: Any) -> SignalTo:

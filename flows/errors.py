@@ -28,6 +28,8 @@ PersistasaurusError
 ├── DeadlockError           the wait would never end; the message says what to do instead
 ├── Overloaded              a queue is full; nothing was written, try again later
 ├── PartialFailure          some items of a batch failed; `outcomes` has the outcome of each
+├── ProjectionDefinitionError  fix the projection's class, which is refused when it is made or registered
+├── ProjectionParked        the projection needs a person; the message says why
 ├── StoreUnavailable        the outcome of a write is unknown: repeat it with the same id
 └── SystemClosed            the system is closed, or closing
 """
@@ -342,6 +344,18 @@ class DeadlockError(PersistasaurusError, RuntimeError):
     """Waiting here would never end: what the caller waits for needs the caller."""
 
     code = "deadlock-error"
+
+
+class ProjectionDefinitionError(PersistasaurusError, TypeError):
+    """A projection is defined in a way that cannot work, or is not registered."""
+
+    code = "projection-definition-error"
+
+
+class ProjectionParked(PersistasaurusError):
+    """A projection has failed too often, and does not follow the store until somebody sees to it."""
+
+    code = "projection-parked"
 
 
 class StoreUnavailable(PersistasaurusError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..runtime.actor import PooledActor, try_tell
 from ..runtime.primitives import Lock
@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 
     from ..runtime.scheduler import Scheduler
 
-__all__ = ["Commits"]
+__all__ = ["Commits", "Committed"]
 
 logger = logging.getLogger("persistasaurus")
 
 
-class _Committed(NamedTuple):
+class Committed(NamedTuple):
     """There is something new."""
+
+
+class Told(Protocol):
+    """An actor that hears of commits. It sets `is_told` back when it hears."""
+
+    is_told: bool
 
 
 class CommitListener(PooledActor):
@@ -59,7 +65,7 @@ class Commits:
         self.count = 0
         self._scheduler = scheduler
         self._lock = Lock()
-        self._listeners: tuple[tuple[CommitListener, ActorRef[CommitListener]], ...] = ()
+        self._listeners: tuple[tuple[Told, ActorRef[Any]], ...] = ()
 
     def add(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after commits, until what is returned is called."""
@@ -73,9 +79,13 @@ class Commits:
                 self._listeners = tuple(known for known in self._listeners if known[0] is not listener)
             ref.stop(block=False)
 
+        self.enlist(listener, ref)
+        return end
+
+    def enlist(self, listener: Told, ref: ActorRef[Any]) -> None:
+        """Tell an actor of commits by `Committed`, unless it has been told, and has not heard yet."""
         with self._lock:
             self._listeners = (*self._listeners, (listener, ref))
-        return end
 
     def tell(self) -> None:
         """Tell of a commit."""
@@ -83,4 +93,4 @@ class Commits:
         for listener, ref in self._listeners:
             if not listener.is_told:
                 listener.is_told = True
-                try_tell(ref, _Committed())
+                try_tell(ref, Committed())

@@ -42,6 +42,7 @@ COMMANDS = {
     "export": LazyCommand("transfer", "Write a store's flows as JSON lines."),
     "import": LazyCommand("transfer", "Read flows from JSON lines into a store."),
     "dead-letters": LazyCommand("dead_letters", "List acknowledged signals that cannot be delivered."),
+    "projections": LazyCommand("projections", "Show how far the projections of a store are."),
     "sql": LazyCommand("sql", "Query a store in SQL, read-only."),
     "doctor": LazyCommand("doctor", "Check the installation and the store."),
     "error": LazyCommand("error", "Explain the code of an error, and what to do about it."),

@@ -49,6 +49,7 @@ SERVED = "requests are served on the server's own loop, and end by its clock"
 ALLOWED = {
     ("flows/machine/execution.py", "random.Random"): "seeded from the flow's history, so a replay repeats it",
     ("actors/flows/restarts.py", "random.Random"): "seeded by the environment, so a simulation repeats it",
+    ("actors/projections/projector.py", "random.Random"): "seeded by the environment, as above",
     ("flows/examples/signup.py", "random.randrange"): "in a step, which is user code and is recorded",
     ("actors/steps/loop.py", "asyncio"): ASYNC_STEPS,
     ("actors/steps/processes.py", "multiprocessing"): PROCESSES,

@@ -22,6 +22,7 @@ from ..output.proposal import proposed
 from ..output.quantities import ago, counted, duration, size
 from ..output.quantities import since as text_since
 from .case import blocking_now
+from .projection_reports import UNREADABLE, projection_reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -294,6 +295,16 @@ def _dead(reader: StoreReader, store: Path) -> Iterator[Check]:
     yield _none("dead letters", _count(reader, _DEAD), proposed("dead-letters", store=store))
 
 
+def _projections(reader: StoreReader, store: Path) -> Iterator[Check]:
+    found = list(projection_reports(store, reader.position()))
+    wrong = [one for one in found if one.status in ("parked", UNREADABLE)]
+    for one in wrong[:_SHOWN]:
+        todo = f"remove the cause, then retry() or rebuild(); {proposed('projections', store=store)}"
+        yield Check("projections", "warn", f"{one.name} is {one.status}: {one.reason}", todo)
+    if found and not wrong:
+        yield Check("projections", "ok", counted(len(found), "projection"))
+
+
 def _requests(reader: StoreReader, store: Path) -> Iterator[Check]:
     try:
         with RemoteClient(store) as client:
@@ -341,5 +352,6 @@ _LOOKS = (
     _parked,
     _blocked,
     _dead,
+    _projections,
     _requests,
 )
