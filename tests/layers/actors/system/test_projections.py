@@ -371,12 +371,8 @@ def test_retries_wait_longer_each_time_by_the_clock_of_the_system(
     deposit(system, 1)
     handle = system.projection(Balances)
     wait_until(lambda: handle.status == "retrying")
-    clock.advance(0.9)
-    clock.advance(0.2)
-    wait_until(lambda: len(tries) == 2)
-    wait_until(lambda: clock.next_instant() is not None and handle.status == "retrying")
-    clock.advance(11)
-    wait_until(lambda: handle.status == "parked")
+    # In small steps, since its alarm may not be set yet.
+    wait_until(lambda: clock.advance(0.1) or handle.status == "parked")
 
     assert len(tries) == 3
     assert tries[1] - tries[0] >= 1
