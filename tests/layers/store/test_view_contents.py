@@ -8,14 +8,13 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+from accounts import Account
 from conformance.builders import AT, ENDED, accept, append, create, record
 from persistasaurus import (
-    EventSourcedActor,
     Flow,
     FlowFailed,
     FlowSystem,
     Retry,
-    command,
     flow,
     signal,
     sleep,
@@ -66,24 +65,6 @@ class Signup(Flow):
     @flow(name="greeting")
     async def say_hello(self) -> None:
         await self.greet()
-
-
-class Deposited(msgspec.Struct, tag="deposited"):
-    amount: int
-
-
-class Balance(msgspec.Struct):
-    amount: int = 0
-
-
-class Account(EventSourcedActor[Balance, Deposited], name="account"):
-    def apply(self, state, event):
-        state.amount += event.amount
-
-    @command
-    def deposit(self, amount: int) -> int:
-        self.record(Deposited(amount))
-        return self.state.amount
 
 
 @pytest.fixture(scope="module")

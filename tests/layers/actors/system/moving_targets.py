@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import msgspec
-from persistasaurus import EventSourcedActor, Flow, FlowSystem, command, flow, step, wait_for
+from persistasaurus import Flow, FlowSystem, flow, step, wait_for
 
 STEPS = 12
 
@@ -21,24 +20,6 @@ class Sums(Flow):
     @step
     def plus(self, a: int, b: int) -> int:
         return a + b
-
-
-class Deposited(msgspec.Struct, tag="deposited"):
-    amount: int
-
-
-class Balance(msgspec.Struct):
-    amount: int = 0
-
-
-class Account(EventSourcedActor[Balance, Deposited], name="account"):
-    def apply(self, state, event):
-        state.amount += event.amount
-
-    @command
-    def deposit(self, amount: int) -> int:
-        self.record(Deposited(amount))
-        return self.state.amount
 
 
 def expected(start: int) -> int:

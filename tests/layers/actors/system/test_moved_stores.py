@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from accounts import Account
 from persistasaurus import Flow, FlowSystem, flow, sleep, step, wait_for
 from persistasaurus.actors.runtime.primitives import SystemClock
 from persistasaurus.store import StoreReader
@@ -15,7 +16,7 @@ from persistasaurus.store.tools.backup import backup
 from persistasaurus.store.tools.export import export, export_file
 from persistasaurus.store.tools.importer import import_
 from persistasaurus.store.tools.transcript_reader import read_export
-from system.moving_targets import Account, Sums, expected
+from system.moving_targets import Sums, expected
 
 BACKUPS = 3
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import apsw
 import msgspec
 import pytest
+from accounts import Account, Deposited
 from persistasaurus import (
     EventSourcedActor,
     Flow,
@@ -48,24 +49,6 @@ if TYPE_CHECKING:
     from persistasaurus import ProjectionHandle
     from persistasaurus.actors.runtime.environment import Environment
     from persistasaurus.actors.runtime.primitives import ManualClock
-
-
-class Deposited(msgspec.Struct, tag="deposited"):
-    amount: int
-
-
-class AccountState(msgspec.Struct):
-    balance: int = 0
-
-
-class Account(EventSourcedActor[AccountState, Deposited], name="account"):
-    def apply(self, state: AccountState, event: Deposited) -> None:
-        state.balance += event.amount
-
-    @command
-    def deposit(self, amount: int) -> int:
-        self.record(Deposited(amount))
-        return self.state.balance
 
 
 class Noted(msgspec.Struct, tag="noted"):

@@ -9,7 +9,8 @@ from typing import Any
 import apsw
 import msgspec
 import pytest
-from persistasaurus import EventSourcedActor, Flow, FlowSystem, command, flow, step, wait_for
+from accounts import Account
+from persistasaurus import Flow, FlowSystem, flow, step, wait_for
 from persistasaurus.api.http.contract.views import event_view
 from persistasaurus.flows import events
 from persistasaurus.flows.entities.actor import definition_of
@@ -207,24 +208,6 @@ def test_an_id_with_a_slash_is_one_segment(client: Client) -> None:
     page = client.get(f"{place}/events?limit=1").json()["next"]
     assert client.get(page).json()["events"][0]["version"] == 2
     assert client.get("/flows/cats/50%25").status_code == 404
-
-
-class Deposited(msgspec.Struct, tag="deposited"):
-    amount: int
-
-
-class Balance(msgspec.Struct):
-    amount: int = 0
-
-
-class Account(EventSourcedActor[Balance, Deposited], name="account"):
-    def apply(self, state: Balance, event: Deposited) -> None:
-        state.amount += event.amount
-
-    @command
-    def deposit(self, amount: int) -> int:
-        self.record(Deposited(amount))
-        return self.state.amount
 
 
 def test_actors_of_the_program_are_no_flows(client: Client, system: FlowSystem) -> None:
